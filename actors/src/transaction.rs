@@ -1,0 +1,1 @@
+//! One card transaction: CSV row, Kafka message, Arrow row.
