@@ -1,4 +1,7 @@
 //! The actors of ftap, their supervision and the delivery protocol of the lake.
+pub mod events;
+pub mod health;
 pub mod lake;
+pub mod meters;
 pub mod settings;
 pub mod transaction;

@@ -1,0 +1,323 @@
+//! The events themselves. Order: process, publish, ingest, supervision.
+
+use super::{EventDoc, Speaker};
+
+events! {
+    /// The process starts.
+    INFO ProcessStarted "process_started" {
+        /// What it was asked to do: `run`, `produce`, `consume`, …
+        command: String,
+        /// Version of ftap.
+        version: String,
+        /// Process id.
+        pid: u32,
+    }
+    /// The process was asked to stop; what is buffered is flushed first.
+    INFO ShutdownRequested "shutdown_requested" {
+        /// The signal or the reason.
+        reason: String,
+    }
+    /// The process ends.
+    INFO ProcessStopped "process_stopped" {
+        /// 0 done, 1 a stage gave up, 2 bad usage or settings, 3 verify found loss or duplication.
+        exit_code: i64,
+    }
+    /// A setting was understood but is probably not what was meant.
+    WARN SettingDoubtful "setting_doubtful" {
+        /// Name of the setting.
+        setting: String,
+        /// Why, and what to do.
+        detail: String,
+    }
+    /// The embedded Kafka broker serves.
+    INFO EmbeddedKafkaStarted "embedded_kafka_started" {
+        /// `host:port` for any Kafka client.
+        bootstrap: String,
+        /// Where its data is.
+        data_dir: String,
+    }
+    /// The dashboard and metrics server listens.
+    INFO HttpListening "http_listening" {
+        /// Its address.
+        url: String,
+    }
+    /// A step of preparing data: generated, downloaded or split.
+    INFO DataPrepared "data_prepared" {
+        /// `generate`, `download` or `prepare`.
+        step: String,
+        /// Rows written.
+        rows: u64,
+        /// Rows refused.
+        rejected: u64,
+        /// Where to.
+        path: String,
+        /// How long it took.
+        duration_ms: u64,
+    }
+    /// A broker could not be reached; it is tried again.
+    WARN KafkaUnreachable "kafka_unreachable" {
+        /// The addresses tried.
+        bootstrap: String,
+        /// Which try this was, from 1.
+        attempt: u64,
+        /// What the client said.
+        error: String,
+        /// Pause before the next try.
+        retry_in_ms: u64,
+    }
+    /// A topic was created.
+    INFO TopicCreated "topic_created" {
+        /// The topic.
+        topic: String,
+        /// Its partitions.
+        partitions: i32,
+    }
+    /// librdkafka reported something that it mends itself.
+    DEBUG KafkaClientMessage "kafka_client_message" {
+        /// What it said.
+        detail: String,
+    }
+    /// The publisher found where the topic ends and goes on from there.
+    INFO PublishResumed "publish_resumed" {
+        /// The events file.
+        source: String,
+        /// Its fingerprint.
+        fingerprint: String,
+        /// First row that some partition lacks, from 0.
+        first_row: u64,
+        /// Byte of the file where reading starts.
+        byte_offset: u64,
+        /// Partitions of the topic.
+        partitions: i32,
+    }
+    /// Rows of one Kafka transaction became visible to readers.
+    DEBUG RowsPublished "rows_published" {
+        /// How many.
+        rows: u64,
+        /// Last row of the file among them.
+        last_row: u64,
+        /// From begin to commit.
+        duration_ms: u64,
+    }
+    /// One transaction, as a sample: at most one a second.
+    INFO TransactionSampled "transaction_sampled" {
+        /// Row of the source file.
+        row: u64,
+        /// Kafka partition.
+        partition: i32,
+        /// The message.
+        message: String,
+    }
+    /// One transaction, at debug each of them.
+    DEBUG TransactionPublished "transaction_published" {
+        /// Row of the source file.
+        row: u64,
+        /// Kafka partition.
+        partition: i32,
+        /// The message.
+        message: String,
+    }
+    /// A row of the events file could not be understood; it is counted and passed over.
+    WARN SourceRowRejected "source_row_rejected" {
+        /// Row of the source file, from 0.
+        row: u64,
+        /// What is wrong with it.
+        reason: String,
+    }
+    /// The events file is published to its end.
+    INFO PublishFinished "publish_finished" {
+        /// Rows of the file now in the topic.
+        rows: u64,
+        /// Rows that this process published.
+        published: u64,
+        /// Rows passed over as broken.
+        rejected: u64,
+    }
+    /// Partitions were assigned to this consumer.
+    INFO PartitionsAssigned "partitions_assigned" {
+        /// Which.
+        partitions: String,
+    }
+    /// Where reading a partition starts, and why there.
+    INFO PartitionStarted "partition_started" {
+        /// Kafka partition.
+        partition: i32,
+        /// First offset to read.
+        offset: i64,
+        /// `lake_end`, `committed` or `log_start`.
+        from: String,
+    }
+    /// Partitions were taken away; what was buffered for them is dropped, never uploaded.
+    INFO PartitionsRevoked "partitions_revoked" {
+        /// Which.
+        partitions: String,
+        /// Whether the group took them without asking.
+        lost: bool,
+    }
+    /// Offsets that are neither in the lake nor in the topic any more.
+    ERROR OffsetsSkipped "offsets_skipped" {
+        /// Kafka partition.
+        partition: i32,
+        /// First offset skipped.
+        first_offset: i64,
+        /// Last offset skipped.
+        last_offset: i64,
+        /// Why.
+        reason: String,
+    }
+    /// A record could not become a row; its bytes are in the dead-letter topic. At most one a second is logged, all are counted.
+    WARN RecordRejected "record_rejected" {
+        /// Kafka partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// Stable code of the reason.
+        reason: String,
+        /// Rejected so far by this actor.
+        rejected_total: u64,
+    }
+    /// A file was closed and waits for its upload.
+    DEBUG FileClosed "file_closed" {
+        /// Kafka partition.
+        partition: i32,
+        /// First offset in it.
+        first_offset: i64,
+        /// Last offset in it.
+        last_offset: i64,
+        /// Rows in it.
+        rows: u64,
+        /// Its size.
+        bytes: u64,
+        /// `rows`, `bytes`, `age`, `footer`, `shutdown`, `drain`.
+        reason: String,
+    }
+    /// A file is durable in the lake.
+    INFO FileCommitted "file_committed" {
+        /// Object name.
+        key: String,
+        /// Kafka partition.
+        partition: i32,
+        /// First offset in it.
+        first_offset: i64,
+        /// Last offset in it.
+        last_offset: i64,
+        /// Rows in it.
+        rows: u64,
+        /// Records it lists as rejected.
+        rejected: u64,
+        /// Its size.
+        bytes: u64,
+        /// From close to durable.
+        duration_ms: u64,
+    }
+    /// Another writer had written from the same offset; its file counts, ours is dropped.
+    WARN FileAdopted "file_adopted" {
+        /// Object name.
+        key: String,
+        /// Kafka partition.
+        partition: i32,
+        /// First offset in it.
+        first_offset: i64,
+        /// Last offset in it.
+        last_offset: i64,
+        /// Who wrote it.
+        writer: String,
+        /// Where reading goes on.
+        resume_at: i64,
+    }
+    /// The lake did not take or give an object; it is tried again for ever.
+    WARN LakeUnavailable "lake_unavailable" {
+        /// The object.
+        key: String,
+        /// Which try this was, from 1.
+        attempt: u64,
+        /// What it said.
+        error: String,
+        /// Pause before the next try.
+        retry_in_ms: u64,
+    }
+    /// The memory budget is used up; the partitions are paused.
+    INFO PartitionsPaused "partitions_paused" {
+        /// Memory in use.
+        memory_bytes: u64,
+        /// The budget.
+        budget_bytes: u64,
+    }
+    /// Memory is free again; the partitions go on.
+    INFO PartitionsResumed "partitions_resumed" {
+        /// Memory in use.
+        memory_bytes: u64,
+    }
+    /// Everything published is in the lake.
+    INFO Drained "drained" {
+        /// Partitions that were waited for.
+        partitions: u64,
+    }
+    /// Speed and lag, every ten seconds while something moves.
+    INFO Throughput "throughput" {
+        /// Rows put into the topic, per second.
+        published_per_second: f64,
+        /// Rows made durable in the lake, per second.
+        committed_per_second: f64,
+        /// Records in the topic that are not in the lake.
+        lag_records: i64,
+    }
+    /// A group of stages runs.
+    INFO GroupStarted "group_started" {
+        /// `publish`, `ingest` or the name of a single.
+        group: String,
+        /// Its stages.
+        stages: String,
+    }
+    /// A stage failed: the root cause of the restart that follows.
+    ERROR StageFailed "stage_failed" {
+        /// Its group.
+        group: String,
+        /// The stage.
+        stage: String,
+        /// `panic`, `error`, `stuck` or `exit`.
+        cause: String,
+        /// What the error belongs to: `kafka`, `lake`, `source`, …
+        domain: String,
+        /// The message.
+        error: String,
+        /// Whether a restart can help.
+        retryable: bool,
+    }
+    /// A group is started anew after a pause.
+    WARN GroupRestarting "group_restarting" {
+        /// The group.
+        group: String,
+        /// Restarts within the window, this one included.
+        restarts: u64,
+        /// The pause.
+        backoff_ms: u64,
+        /// The root cause: stage, cause and message.
+        root_cause: String,
+    }
+    /// A stage did not stop in time; it is left behind, fenced.
+    WARN StageAbandoned "stage_abandoned" {
+        /// Its group.
+        group: String,
+        /// The stage.
+        stage: String,
+        /// How long it was waited for.
+        waited_ms: u64,
+    }
+    /// A group reached its end.
+    INFO GroupFinished "group_finished" {
+        /// The group.
+        group: String,
+    }
+    /// No restart can help, or too many did not: the process drains and ends.
+    ERROR GroupGaveUp "group_gave_up" {
+        /// The group.
+        group: String,
+        /// Restarts before.
+        restarts: u64,
+        /// The root cause: stage, cause and message.
+        root_cause: String,
+        /// What to do.
+        remedy: String,
+    }
+}

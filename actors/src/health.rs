@@ -1,0 +1,95 @@
+//! What each group of stages is doing, for `/readyz`, the status line and the dashboard.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// State of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupState {
+    /// Its stages are being started.
+    Starting,
+    /// All stages run.
+    Running,
+    /// It failed and waits for its next start.
+    BackingOff,
+    /// It did all it had to do.
+    Finished,
+    /// No restart can help.
+    GaveUp,
+}
+
+impl GroupState {
+    /// Lower-case name, as shown to users.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::BackingOff => "backing_off",
+            Self::Finished => "finished",
+            Self::GaveUp => "gave_up",
+        }
+    }
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupHealth {
+    /// What it is doing.
+    pub state: GroupState,
+    /// How often it has been started.
+    pub generation: u64,
+    /// The newest root cause, if it ever failed.
+    pub last_failure: Option<String>,
+}
+
+/// All groups of the process.
+#[derive(Debug, Default)]
+pub struct Health {
+    groups: Mutex<BTreeMap<&'static str, GroupHealth>>,
+}
+
+impl Health {
+    /// Notes a group's new state.
+    pub fn set(&self, group: &'static str, state: GroupState, generation: u64) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_failure = groups.remove(group).and_then(|health| health.last_failure);
+        groups.insert(
+            group,
+            GroupHealth {
+                state,
+                generation,
+                last_failure,
+            },
+        );
+    }
+
+    /// Notes why a group failed.
+    pub fn failed(&self, group: &'static str, generation: u64, root_cause: String) {
+        let health = GroupHealth {
+            state: GroupState::BackingOff,
+            generation,
+            last_failure: Some(root_cause),
+        };
+        self.groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(group, health);
+    }
+
+    /// Whether every group runs or has finished, and there is one.
+    pub fn ready(&self) -> bool {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        !groups.is_empty()
+            && groups
+                .values()
+                .all(|group| matches!(group.state, GroupState::Running | GroupState::Finished))
+    }
+
+    /// Every group by name.
+    pub fn snapshot(&self) -> BTreeMap<&'static str, GroupHealth> {
+        self.groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
