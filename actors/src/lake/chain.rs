@@ -1,0 +1,262 @@
+//! Where a partition's chain of objects goes on, and what to do when the next object is
+//! already there.
+//!
+//! Promises: the rules 5 and 6 of the delivery protocol, as functions of plain values, so
+//! that a model checker can drive them. Pure.
+
+use std::ops::RangeInclusive;
+
+use super::footer::Footer;
+
+/// A state of topic and lake that can't be of one topic's life.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// An offset that Kafka never gives.
+    #[error("{what} is {offset}; offsets count from 0 and end below 2^63 - 1")]
+    InvalidOffset {
+        /// Which offset.
+        what: &'static str,
+        /// Its value.
+        offset: i64,
+    },
+    /// The lake holds more than the topic has ever held.
+    #[error(
+        "the lake holds offsets up to {chain_end} but the topic ends at {log_end}: the topic was \
+         deleted and made anew, or the lake is another topic's; give the new topic another name, \
+         or move the topic's objects out of the lake"
+    )]
+    LakeAheadOfLog {
+        /// Last offset of the newest object.
+        chain_end: i64,
+        /// The topic's end: the offset its next record gets.
+        log_end: i64,
+    },
+    /// The group has committed more than the topic has ever held.
+    #[error(
+        "the consumer group has committed offset {committed} but the topic ends at {log_end}: the \
+         topic was deleted and made anew, or lost its tail; reset or delete the group's offsets, \
+         or use another KAFKA_CONSUMER_GROUP"
+    )]
+    CommittedAheadOfLog {
+        /// Committed offset.
+        committed: i64,
+        /// The topic's end: the offset its next record gets.
+        log_end: i64,
+    },
+    /// The object under our key is not of our run.
+    #[error(
+        "the lake already has an object for {topic}-{partition} from offset {offset}, but its \
+         {differs} is {theirs} and ours is {ours}: the topic was deleted and made anew, or two \
+         topics share the lake; nothing was overwritten; give the new topic another name, or move \
+         the old objects out of the lake"
+    )]
+    Conflict {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// First offset of our run.
+        offset: i64,
+        /// What differs.
+        differs: &'static str,
+        /// Its value in the lake.
+        theirs: String,
+        /// Its value here.
+        ours: String,
+    },
+}
+
+/// Why records are not in the lake and won't be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SkipCause {
+    /// Retention removed them from the topic before they were read.
+    RetentionPassedChainEnd,
+    /// The group's committed offset is beyond the lake's end: it was reset forward, or
+    /// objects were taken out of the lake.
+    CommittedAheadOfLake,
+}
+
+impl SkipCause {
+    /// Its name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RetentionPassedChainEnd => "retention_passed_chain_end",
+            Self::CommittedAheadOfLake => "committed_ahead_of_lake",
+        }
+    }
+}
+
+/// Offsets that are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// From and to, both included.
+    pub offsets: RangeInclusive<i64>,
+    /// Why.
+    pub cause: SkipCause,
+}
+
+/// What a start was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// The end of the lake's newest object.
+    LakeEnd,
+    /// The group's committed offset.
+    Committed,
+    /// The oldest record there is.
+    LogStart,
+}
+
+impl StartFrom {
+    /// Its name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LakeEnd => "lake_end",
+            Self::Committed => "committed",
+            Self::LogStart => "log_start",
+        }
+    }
+}
+
+/// Where to go on reading a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The first offset to read: a boundary of the chain.
+    pub offset: i64,
+    /// What is left out by starting there.
+    pub skipped: Option<Skipped>,
+    /// What the offset was taken from.
+    pub from: StartFrom,
+}
+
+/// Where to go on (rule 6): max(committed offset, chain end + 1), or the oldest record if
+/// that is gone or there is neither.
+///
+/// `committed` is the group's committed offset (the next to read), `chain_end` the last
+/// offset of the partition's newest object, `log_start` the oldest offset the topic still
+/// has, `log_end` the offset its next record gets (the high watermark).
+pub fn start_offset(
+    committed: Option<i64>,
+    chain_end: Option<i64>,
+    log_start: i64,
+    log_end: i64,
+) -> Result<Start, ChainError> {
+    let valid = |what, offset: i64| match (0..i64::MAX).contains(&offset) {
+        true => Ok(offset),
+        false => Err(ChainError::InvalidOffset { what, offset }),
+    };
+    valid("the topic's start", log_start)?;
+    valid("the topic's end", log_end)?;
+    let committed = committed
+        .map(|offset| valid("the committed offset", offset))
+        .transpose()?;
+    let lake_next = chain_end
+        .map(|offset| valid("the lake's last offset", offset))
+        .transpose()?
+        .map(|last| last + 1);
+
+    if let (Some(next), Some(chain_end)) = (lake_next, chain_end)
+        && next > log_end
+    {
+        return Err(ChainError::LakeAheadOfLog { chain_end, log_end });
+    }
+    if let Some(committed) = committed
+        && committed > log_end
+    {
+        return Err(ChainError::CommittedAheadOfLog { committed, log_end });
+    }
+
+    let (wanted, from) = match (committed, lake_next) {
+        (None, None) => (log_start, StartFrom::LogStart),
+        (Some(committed), None) => (committed, StartFrom::Committed),
+        (Some(committed), Some(next)) if committed > next => (committed, StartFrom::Committed),
+        (_, Some(next)) => (next, StartFrom::LakeEnd),
+    };
+    let (offset, from) = if wanted < log_start {
+        (log_start, StartFrom::LogStart)
+    } else {
+        (wanted, from)
+    };
+    // The first offset that should have been read: with an empty lake, the oldest that
+    // was still there when the group committed, of which the log's start is all we know.
+    let due = lake_next.unwrap_or(committed.map_or(log_start, |c| c.min(log_start)));
+    let skipped = (due < offset).then(|| Skipped {
+        offsets: due..=offset - 1,
+        cause: match from {
+            StartFrom::LogStart => SkipCause::RetentionPassedChainEnd,
+            StartFrom::Committed | StartFrom::LakeEnd => SkipCause::CommittedAheadOfLake,
+        },
+    });
+    Ok(Start {
+        offset,
+        skipped,
+        from,
+    })
+}
+
+/// What to do about an object that was there first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// It holds our very run: our own put whose reply was lost, or another writer's of
+    /// the same records. As good as written.
+    Same,
+    /// It holds a run from the same record, but a shorter or a longer one. Buffered
+    /// records before `resume_at` are in the lake: drop them and go on there.
+    Adopt {
+        /// The offset after the object's last.
+        resume_at: i64,
+    },
+}
+
+/// What `AlreadyExists` means (rule 5), from the footer we wanted to write and the one
+/// that is there.
+///
+/// The first record identifies a run: topic, partition, first offset, and the
+/// fingerprint of the record's timestamp and payload, which a topic made anew would have
+/// to repeat to the millisecond. Where the two runs end at the same offset and rejected
+/// the same records, their rows' checksums have to be equal as well. Runs that differ in
+/// what they rejected (another size limit, another version) are both complete: the one
+/// in the lake stays.
+pub fn on_already_exists(ours: &Footer, theirs: &Footer) -> Result<Adoption, ChainError> {
+    let conflict = |differs, theirs: String, ours_value: String| {
+        Err(ChainError::Conflict {
+            topic: ours.topic.clone(),
+            partition: ours.partition,
+            offset: ours.first_offset,
+            differs,
+            theirs,
+            ours: ours_value,
+        })
+    };
+    if theirs.topic != ours.topic {
+        return conflict("topic", theirs.topic.clone(), ours.topic.clone());
+    }
+    if theirs.partition != ours.partition {
+        let (theirs, ours) = (theirs.partition.to_string(), ours.partition.to_string());
+        return conflict("partition", theirs, ours);
+    }
+    if theirs.first_offset != ours.first_offset {
+        let (theirs, ours) = (
+            theirs.first_offset.to_string(),
+            ours.first_offset.to_string(),
+        );
+        return conflict("first offset", theirs, ours);
+    }
+    let hex = |hash: u64| format!("{hash:016x}");
+    if theirs.first_record != ours.first_record {
+        let (theirs, ours) = (hex(theirs.first_record), hex(ours.first_record));
+        return conflict("first record's fingerprint", theirs, ours);
+    }
+    if theirs.last_offset == ours.last_offset && theirs.rejected == ours.rejected {
+        return match theirs.checksum == ours.checksum && theirs.rows == ours.rows {
+            true => Ok(Adoption::Same),
+            false => conflict("checksum", hex(theirs.checksum), hex(ours.checksum)),
+        };
+    }
+    match theirs.last_offset.checked_add(1) {
+        Some(resume_at) => Ok(Adoption::Adopt { resume_at }),
+        None => Err(ChainError::InvalidOffset {
+            what: "the last offset of the lake's object",
+            offset: theirs.last_offset,
+        }),
+    }
+}

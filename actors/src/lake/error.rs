@@ -1,0 +1,144 @@
+//! What can go wrong with the lake, and whether waiting helps.
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+use parquet::errors::ParquetError;
+
+use super::chain::ChainError;
+use super::footer::FooterError;
+use super::naming::NameError;
+
+/// Whether to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryHint {
+    /// Waiting can mend it: try again, for ever.
+    Transient,
+    /// Only a person can mend it.
+    Fatal,
+}
+
+/// An error of the lake. No message holds a credential or the query of a URL.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// A local path can't be used at the moment.
+    #[error("can't {action} {path}: {source}; {remedy}", path = path.display())]
+    Path {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+        /// What to do.
+        remedy: &'static str,
+        /// Whether waiting helps.
+        retry: RetryHint,
+    },
+    /// The service-account key file can't be used.
+    #[error("credentials file {path} {problem}; set GOOGLE_APPLICATION_CREDENTIALS to a service-account key file in JSON", path = path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; nothing of its content.
+        problem: String,
+    },
+    /// A setting of the lake can't be used.
+    #[error("{setting} is {value:?}: {problem}")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong, and what it may be.
+        problem: String,
+    },
+    /// The store refused or failed.
+    #[error("{store}: can't {action} {key}: {detail}; {remedy}")]
+    Store {
+        /// The store, see `LakeStore::describe`.
+        store: String,
+        /// What was tried.
+        action: &'static str,
+        /// The object or folder.
+        key: String,
+        /// The store's answer.
+        detail: String,
+        /// What to do.
+        remedy: &'static str,
+        /// Whether waiting helps.
+        retry: RetryHint,
+    },
+    /// An object that is no file of this lake.
+    #[error("{key} is no readable lake file: {detail}; move it out of the lake")]
+    Object {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// An object whose footer can't be read.
+    #[error("{key}: {source}; move it out of the lake")]
+    Footer {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        source: FooterError,
+    },
+    /// Topic and lake contradict each other.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A name that can't be an object's.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Records that are out of order; a bug of the caller.
+    #[error(
+        "record at offset {offset} can't follow offset {last} in the file of {name}; restart from the file's first offset"
+    )]
+    OffsetOrder {
+        /// The file.
+        name: String,
+        /// The record's offset.
+        offset: i64,
+        /// What came before; for the first record, what was announced.
+        last: i64,
+    },
+    /// A file without any record; a bug of the caller.
+    #[error("the file of {0} holds no record, so there is nothing to close")]
+    EmptyFile(String),
+    /// Columns could not be built.
+    #[error("can't build the columns of {name}: {source}")]
+    Arrow {
+        /// The file.
+        name: String,
+        /// What arrow says.
+        source: ArrowError,
+    },
+    /// Columns could not be encoded.
+    #[error("can't encode {name} as Parquet: {source}")]
+    Parquet {
+        /// The file.
+        name: String,
+        /// What parquet says.
+        source: ParquetError,
+    },
+}
+
+impl LakeError {
+    /// Whether to try again.
+    pub fn retry(&self) -> RetryHint {
+        match self {
+            Self::Path { retry, .. } | Self::Store { retry, .. } => *retry,
+            // A generation that starts anew from the lake's end mends these two.
+            Self::OffsetOrder { .. } | Self::EmptyFile(_) => RetryHint::Transient,
+            Self::Credentials { .. }
+            | Self::Setting { .. }
+            | Self::Object { .. }
+            | Self::Footer { .. }
+            | Self::Chain(_)
+            | Self::Name(_)
+            | Self::Arrow { .. }
+            | Self::Parquet { .. } => RetryHint::Fatal,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Names of the lake's objects.
+//!
+//! Promises: an object's key depends on its first record alone, which never changes in
+//! the log, so two writers of one run meet at one key; [`ObjectName::parse`] accepts
+//! exactly what [`ObjectName::key`] writes. Pure.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate};
+
+/// Folder of all transaction objects.
+pub const PREFIX: &str = "transactions";
+
+const SUFFIX: &str = ".parquet";
+const OFFSET_DIGITS: usize = 20;
+/// Longest topic name Kafka allows.
+const MAX_TOPIC_BYTES: usize = 249;
+
+/// A name that is no lake object's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Kafka would not allow this topic either.
+    #[error(
+        "topic {0:?} can't be part of an object's name; use 1 to 249 of a-z A-Z 0-9 . _ -, and not . or .."
+    )]
+    Topic(String),
+    /// Offsets and partitions count from 0.
+    #[error(
+        "partition {partition} offset {offset} can't be part of an object's name; both count from 0"
+    )]
+    Negative {
+        /// The partition.
+        partition: i32,
+        /// The first offset.
+        offset: i64,
+    },
+    /// A key of another form.
+    #[error(
+        "{0:?} is not a lake object's key; those read transactions/YYYY-MM-DD/TOPIC-PARTITION-OFFSET.parquet with 20 digits of offset"
+    )]
+    Key(String),
+}
+
+/// The name of one object: one contiguous run of offsets of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    date: NaiveDate,
+    topic: String,
+    partition: i32,
+    first_offset: i64,
+}
+
+impl ObjectName {
+    /// The name of the run that starts with this record; the date is the UTC date of its
+    /// Kafka timestamp, see [`date_of`].
+    pub fn new(
+        topic: &str,
+        partition: i32,
+        first_offset: i64,
+        first_timestamp_ms: i64,
+    ) -> Result<Self, NameError> {
+        Self::on_date(topic, partition, first_offset, date_of(first_timestamp_ms))
+    }
+
+    fn on_date(
+        topic: &str,
+        partition: i32,
+        first_offset: i64,
+        date: NaiveDate,
+    ) -> Result<Self, NameError> {
+        if !is_topic(topic) {
+            return Err(NameError::Topic(topic.to_owned()));
+        }
+        if partition < 0 || first_offset < 0 {
+            return Err(NameError::Negative {
+                partition,
+                offset: first_offset,
+            });
+        }
+        Ok(Self {
+            date,
+            topic: topic.to_owned(),
+            partition,
+            first_offset,
+        })
+    }
+
+    /// UTC date of the first record.
+    pub fn date(&self) -> NaiveDate {
+        self.date
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Offset of the first record.
+    pub fn first_offset(&self) -> i64 {
+        self.first_offset
+    }
+
+    /// The object's key: `transactions/2026-11-22/transactions-0-00000000000000000000.parquet`.
+    pub fn key(&self) -> String {
+        self.to_string()
+    }
+
+    /// Reads a key. It is taken apart from the right: a topic may hold `-` and `.`.
+    pub fn parse(key: &str) -> Result<Self, NameError> {
+        Self::parse_parts(key).ok_or_else(|| NameError::Key(key.to_owned()))
+    }
+
+    fn parse_parts(key: &str) -> Option<Self> {
+        let (folder, file) = key
+            .strip_prefix(PREFIX)?
+            .strip_prefix('/')?
+            .split_once('/')?;
+        let date = parse_folder(folder)?;
+        let (rest, offset) = file.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+        let (topic, partition) = rest.rsplit_once('-')?;
+        if offset.len() != OFFSET_DIGITS || !is_digits(offset) || !is_digits(partition) {
+            return None;
+        }
+        if partition.len() > 1 && partition.starts_with('0') {
+            return None;
+        }
+        Self::on_date(topic, partition.parse().ok()?, offset.parse().ok()?, date).ok()
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            date,
+            topic,
+            partition,
+            first_offset,
+        } = self;
+        let folder = date.format("%Y-%m-%d");
+        write!(
+            f,
+            "{PREFIX}/{folder}/{topic}-{partition}-{first_offset:0OFFSET_DIGITS$}{SUFFIX}"
+        )
+    }
+}
+
+/// The date of a date folder's name, `None` for any other name.
+pub fn parse_folder(folder: &str) -> Option<NaiveDate> {
+    let bytes = folder.as_bytes();
+    if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
+        return None;
+    }
+    // The lengths make year, month and day canonical; chrono alone would take "+1-1-1".
+    let number = |from: usize, to: usize| {
+        let digits = folder.get(from..to)?;
+        is_digits(digits).then(|| digits.parse::<u32>().ok())?
+    };
+    let year = number(0, 4)?;
+    // Folder dates start in year 1, see `date_of`.
+    if year == 0 {
+        return None;
+    }
+    NaiveDate::from_ymd_opt(year as i32, number(5, 7)?, number(8, 10)?)
+}
+
+/// UTC date of a Kafka timestamp, in milliseconds since 1970. Kafka's "no timestamp" (-1)
+/// is 1969-12-31. Dates before year 1 or after 9999 become 0001-01-01 and 9999-12-31, so
+/// that folder names have four digits of year and sort by time.
+pub fn date_of(timestamp_ms: i64) -> NaiveDate {
+    let first = NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or(NaiveDate::MIN);
+    let last = NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or(NaiveDate::MAX);
+    match DateTime::from_timestamp_millis(timestamp_ms) {
+        Some(time) => time.date_naive().clamp(first, last),
+        None if timestamp_ms < 0 => first,
+        None => last,
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_topic(topic: &str) -> bool {
+    !topic.is_empty()
+        && topic.len() <= MAX_TOPIC_BYTES
+        && topic != "."
+        && topic != ".."
+        && topic
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}

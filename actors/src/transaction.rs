@@ -1,1 +1,0 @@
-//! One card transaction: CSV row, Kafka message, Arrow row.

@@ -1,0 +1,241 @@
+//! What a valid message is.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{RejectReason, field};
+
+/// The values of one message, borrowed from the payload or a scratch buffer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Decoded<'a> {
+    /// Date, user, merchant, category, number, currency.
+    pub text: [&'a str; 6],
+    pub unix_time: i64,
+    pub is_fraud: i64,
+    pub original_amt: f64,
+}
+
+/// Hands the values of `payload` to `take`, or says why there are none.
+pub(super) fn decode(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(), RejectReason> {
+    if payload.is_empty() {
+        return Err(RejectReason::EmptyPayload);
+    }
+    general(payload, take)
+}
+
+/// Any JSON: other orders, blanks, escapes, unknown fields.
+pub(super) fn general(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(), RejectReason> {
+    let text = str::from_utf8(payload).map_err(|_| RejectReason::InvalidUtf8)?;
+    let Document::Object(values) = serde_json::from_str(text).map_err(|_| RejectReason::NotJson)?
+    else {
+        return Err(RejectReason::NotAnObject);
+    };
+    let [
+        date,
+        user,
+        merchant,
+        category,
+        number,
+        unix_time,
+        is_fraud,
+        amount,
+        currency,
+    ] = &values;
+    // In the contract's order, so that the first fault is the one reported.
+    let date = Value::text(date, field::TRANS_DATE_TRANS_TIME)?;
+    let user = Value::text(user, field::USER_ID)?;
+    let merchant = Value::text(merchant, field::MERCHANT)?;
+    let category = Value::text(category, field::CATEGORY)?;
+    let number = Value::text(number, field::TRANS_NUM)?;
+    let unix_time = Value::integer(unix_time, field::UNIX_TIME)?;
+    let is_fraud = Value::integer(is_fraud, field::IS_FRAUD)?;
+    let original_amt = Value::float(amount, field::ORIGINAL_AMT)?;
+    let currency = Value::text(currency, field::CURRENCY)?;
+    take(Decoded {
+        text: [date, user, merchant, category, number, currency],
+        unix_time,
+        is_fraud,
+        original_amt,
+    });
+    Ok(())
+}
+
+/// What one known field holds.
+enum Value<'a> {
+    Text(Cow<'a, str>),
+    Integer(i64),
+    Float(f64),
+    Other,
+}
+
+impl Value<'_> {
+    fn text<'v>(value: &'v Option<Value<'_>>, name: &'static str) -> Result<&'v str, RejectReason> {
+        match value {
+            Some(Value::Text(text)) => Ok(text),
+            Some(_) => Err(RejectReason::WrongType(name)),
+            None => Err(RejectReason::MissingField(name)),
+        }
+    }
+
+    fn integer(value: &Option<Self>, name: &'static str) -> Result<i64, RejectReason> {
+        match value {
+            Some(Value::Integer(number)) => Ok(*number),
+            Some(_) => Err(RejectReason::WrongType(name)),
+            None => Err(RejectReason::MissingField(name)),
+        }
+    }
+
+    fn float(value: &Option<Self>, name: &'static str) -> Result<f64, RejectReason> {
+        match value {
+            Some(Value::Float(number)) => Ok(*number),
+            Some(Value::Integer(number)) => Ok(*number as f64),
+            Some(_) => Err(RejectReason::WrongType(name)),
+            None => Err(RejectReason::MissingField(name)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Value::Integer(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        // Beyond i64 it is still a fine amount.
+        Ok(i64::try_from(number).map_or(Value::Float(number as f64), Value::Integer))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Value::Float(number))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+}
+
+/// A whole payload.
+enum Document<'a> {
+    /// Values of the contract's fields, in its order.
+    Object([Option<Value<'a>>; 9]),
+    NotAnObject,
+}
+
+impl<'de> Deserialize<'de> for Document<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DocumentVisitor)
+    }
+}
+
+struct DocumentVisitor;
+
+impl<'de> Visitor<'de> for DocumentVisitor {
+    type Value = Document<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Document::NotAnObject)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Document::NotAnObject)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Document::NotAnObject)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Document::NotAnObject)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Document::NotAnObject)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Document::NotAnObject)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Document::NotAnObject)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut values = [const { None }; 9];
+        while let Some(Key(index)) = entries.next_key()? {
+            match index {
+                Some(index) => values[index] = Some(entries.next_value()?),
+                None => {
+                    entries.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Document::Object(values))
+    }
+}
+
+/// A field's place in the contract, `None` for an unknown one.
+struct Key(Option<usize>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Key(field::ALL.iter().position(|known| *known == name)))
+    }
+}
