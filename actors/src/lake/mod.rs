@@ -11,6 +11,8 @@ pub mod checksum;
 pub mod error;
 pub mod file;
 pub mod footer;
+mod gcs;
+mod local;
 pub mod naming;
 pub mod rolling;
 pub mod store;

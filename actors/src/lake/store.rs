@@ -1,26 +1,44 @@
 //! The lake's store: a folder of this machine or a bucket of Google Cloud Storage.
 //!
-//! Promises: [`LakeStore::put_create`] never overwrites, and what it reports as created
-//! survives a crash of the machine. Relies on the store for atomic create-only puts.
+//! Promises: [`LakeStore::put_create`] never overwrites, and what it reports, created or
+//! already there, survives a crash of the machine. Errors say whether waiting helps; the
+//! client's own retries end after seconds, so that the caller sees a store that is down.
+//! Relies on the store for atomic create-only puts (hard links, GCS preconditions).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::ObjectStore;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaDataReader;
 
-use super::error::LakeError;
+use super::error::{LakeError, RetryHint};
 use super::footer::Footer;
-use super::naming::ObjectName;
+use super::naming::{self, ObjectName};
+use super::{gcs, local};
 use crate::settings::LakeLocation;
+
+/// Read from an object's end at first; most footers fit.
+const FOOTER_GUESS_BYTES: u64 = 64 << 10;
+/// A footer beyond this is not ours.
+const FOOTER_MAX_BYTES: u64 = 64 << 20;
+/// Footers read side by side.
+const FOOTER_READS: usize = 8;
 
 /// What a create-only put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
     /// The object is there, durably, and it is ours.
     Created,
-    /// Somebody's object was there; it is untouched.
+    /// Somebody's object was there, perhaps our own whose reply was lost; it is untouched.
     AlreadyExists,
 }
 
@@ -38,47 +56,394 @@ pub struct ChainEnd {
 pub struct LakeStore {
     store: Arc<dyn ObjectStore>,
     description: Arc<str>,
-    local_root: Option<Arc<PathBuf>>,
+    /// Of a local lake.
+    root: Option<Arc<PathBuf>>,
 }
 
-#[allow(unused_variables, clippy::unused_async)]
 impl LakeStore {
-    /// Opens the lake; a local one's folder is created.
+    /// Opens the lake. A local one's folder is created; for a bucket the credentials file
+    /// is checked, but nothing is sent yet.
     pub fn open(location: &LakeLocation) -> Result<Self, LakeError> {
-        unimplemented!()
-    }
-
-    /// Writes a new object in one create-only put.
-    pub async fn put_create(&self, key: &str, bytes: Bytes) -> Result<PutOutcome, LakeError> {
-        unimplemented!()
-    }
-
-    /// Reads an object's footer, not its rows.
-    pub async fn read_footer(&self, key: &str) -> Result<Footer, LakeError> {
-        unimplemented!()
-    }
-
-    /// The newest object of each of the partitions that has one.
-    pub async fn chain_ends(
-        &self,
-        topic: &str,
-        partitions: &[i32],
-    ) -> Result<BTreeMap<i32, ChainEnd>, LakeError> {
-        unimplemented!()
-    }
-
-    /// All objects of a topic with their sizes in bytes, by partition and offset.
-    pub async fn list(&self, topic: &str) -> Result<Vec<(ObjectName, u64)>, LakeError> {
-        unimplemented!()
-    }
-
-    /// A whole object.
-    pub async fn get(&self, key: &str) -> Result<Bytes, LakeError> {
-        unimplemented!()
+        match location {
+            LakeLocation::Local(path) => {
+                let root = local::open_root(path)?;
+                let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| {
+                    local::path_error("open the lake's folder", path, io::Error::other(error))
+                })?;
+                Ok(Self {
+                    store: Arc::new(store),
+                    description: format!("folder {}", root.display()).into(),
+                    root: Some(Arc::new(root)),
+                })
+            }
+            LakeLocation::Gcs {
+                bucket,
+                credentials_file,
+                endpoint,
+            } => {
+                let store = gcs::open(bucket, credentials_file.as_deref(), endpoint.as_deref())?;
+                let description = match endpoint {
+                    Some(endpoint) => format!("gs://{bucket} at {}", clean(endpoint)),
+                    None => format!("gs://{bucket}"),
+                };
+                Ok(Self {
+                    store: Arc::new(store),
+                    description: description.into(),
+                    root: None,
+                })
+            }
+        }
     }
 
     /// The lake's place, for logs; no secrets.
     pub fn describe(&self) -> String {
         self.description.to_string()
+    }
+
+    /// The store itself, for readers of whole tables.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Tries whether a local lake's folder can be written in; of a bucket only a put tells.
+    pub async fn check_writable(&self) -> Result<(), LakeError> {
+        match &self.root {
+            Some(root) => {
+                let root = Arc::clone(root);
+                self.blocking(move || local::check_writable(&root)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a new object in one create-only put; never overwrites.
+    pub async fn put_create(&self, key: &str, bytes: Bytes) -> Result<PutOutcome, LakeError> {
+        let path = self.path(key)?;
+        if let Some(root) = &self.root {
+            let root = Arc::clone(root);
+            return self
+                .blocking(move || local::create(&root, path.as_ref(), &bytes))
+                .await;
+        }
+        let options = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(&path, bytes.into(), options).await {
+            Ok(_) => Ok(PutOutcome::Created),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => Ok(PutOutcome::AlreadyExists),
+            Err(error) => Err(self.error("write", key, &error)),
+        }
+    }
+
+    /// Reads an object's footer, not its rows: one request for the object's end, two if
+    /// the footer is a large one.
+    pub async fn read_footer(&self, key: &str) -> Result<Footer, LakeError> {
+        let damaged = |detail: String| LakeError::Object {
+            key: key.to_owned(),
+            detail,
+        };
+        let path = self.path(key)?;
+        let mut wanted = FOOTER_GUESS_BYTES;
+        loop {
+            let options = GetOptions::new().with_range(Some(GetRange::Suffix(wanted)));
+            let answer = self.store.get_opts(&path, options).await;
+            let answer = answer.map_err(|error| self.error("read", key, &error))?;
+            let size = answer.meta.size;
+            let tail = answer.bytes().await;
+            let tail = tail.map_err(|error| self.error("read", key, &error))?;
+            let mut reader = ParquetMetaDataReader::new();
+            match reader.try_parse_sized(&tail, size) {
+                Ok(()) => {}
+                Err(ParquetError::NeedMoreData(more))
+                    if more as u64 > wanted && more as u64 <= FOOTER_MAX_BYTES =>
+                {
+                    wanted = more as u64;
+                    continue;
+                }
+                Err(error) => return Err(damaged(error.to_string())),
+            }
+            let metadata = reader
+                .finish()
+                .map_err(|error| damaged(error.to_string()))?;
+            let pairs = metadata.file_metadata().key_value_metadata();
+            let pairs = pairs.into_iter().flatten();
+            return Footer::from_pairs(pairs.map(|p| (p.key.as_str(), p.value.as_deref())))
+                .map_err(|source| LakeError::Footer {
+                    key: key.to_owned(),
+                    source,
+                });
+        }
+    }
+
+    /// The newest object of each of `partitions` that has one.
+    ///
+    /// Date folders are listed from the newest backwards until each partition has been
+    /// found and one folder more has been read: timestamps may go backwards over a
+    /// midnight, and then the chain's end is in the folder before. Should they go back
+    /// further, the answer is an earlier object of the chain; the next put then meets
+    /// the object that follows it and adopts it, so nothing is lost or doubled. With a
+    /// partition that has no object all folders are read.
+    pub async fn chain_ends(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<BTreeMap<i32, ChainEnd>, LakeError> {
+        let mut newest: BTreeMap<i32, ObjectName> = BTreeMap::new();
+        let wanted: std::collections::BTreeSet<i32> = partitions.iter().copied().collect();
+        let mut complete = wanted.is_empty();
+        for folder in self.date_folders().await? {
+            let looked_back = complete;
+            if wanted.is_empty() {
+                break;
+            }
+            let mut objects = self.store.list(Some(&folder));
+            while let Some(object) = objects.next().await {
+                let object = object.map_err(|error| self.error("list", folder.as_ref(), &error))?;
+                let Ok(name) = ObjectName::parse(object.location.as_ref()) else {
+                    continue;
+                };
+                if name.topic() != topic || !wanted.contains(&name.partition()) {
+                    continue;
+                }
+                match newest.entry(name.partition()) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(name);
+                    }
+                    Entry::Occupied(mut entry) => {
+                        if entry.get().first_offset() < name.first_offset() {
+                            entry.insert(name);
+                        }
+                    }
+                }
+            }
+            if looked_back {
+                break;
+            }
+            complete = newest.len() == wanted.len();
+        }
+        stream::iter(newest.into_values())
+            .map(|name| async move {
+                let key = name.key();
+                let footer = self.read_footer(&key).await?;
+                check_identity(&name, &footer)?;
+                Ok((name.partition(), ChainEnd { name, footer }))
+            })
+            .buffer_unordered(FOOTER_READS)
+            .try_collect()
+            .await
+    }
+
+    /// The date folders, newest first.
+    async fn date_folders(&self) -> Result<Vec<Path>, LakeError> {
+        let prefix = Path::from(naming::PREFIX);
+        let listing = self.store.list_with_delimiter(Some(&prefix)).await;
+        let listing = listing.map_err(|error| self.error("list", naming::PREFIX, &error))?;
+        let mut folders: Vec<_> = listing
+            .common_prefixes
+            .into_iter()
+            .filter_map(|path| Some((naming::parse_folder(path.filename()?)?, path)))
+            .collect();
+        folders.sort_by_key(|(date, _)| std::cmp::Reverse(*date));
+        Ok(folders.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// All objects of a topic with their sizes in bytes, by partition and first offset.
+    pub async fn list(&self, topic: &str) -> Result<Vec<(ObjectName, u64)>, LakeError> {
+        let prefix = Path::from(naming::PREFIX);
+        let mut listed = self.store.list(Some(&prefix));
+        let mut objects = Vec::new();
+        while let Some(object) = listed.next().await {
+            let object = object.map_err(|error| self.error("list", naming::PREFIX, &error))?;
+            match ObjectName::parse(object.location.as_ref()) {
+                Ok(name) if name.topic() == topic => objects.push((name, object.size)),
+                _ => {}
+            }
+        }
+        objects.sort_by_key(|(name, _)| (name.partition(), name.first_offset(), name.date()));
+        Ok(objects)
+    }
+
+    /// A whole object.
+    pub async fn get(&self, key: &str) -> Result<Bytes, LakeError> {
+        let path = self.path(key)?;
+        let read = async { self.store.get(&path).await?.bytes().await };
+        read.await.map_err(|error| self.error("read", key, &error))
+    }
+
+    fn path(&self, key: &str) -> Result<Path, LakeError> {
+        Path::parse(key).map_err(|error| LakeError::Setting {
+            setting: "an object's key",
+            value: key.to_owned(),
+            problem: error.to_string(),
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, LakeError> + Send + 'static,
+    ) -> Result<T, LakeError> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| {
+                Err(LakeError::Store {
+                    store: self.describe(),
+                    action: "finish work on",
+                    key: "the local disk".to_owned(),
+                    detail: error.to_string(),
+                    remedy: "the program is stopping, or this is a bug",
+                    retry: RetryHint::Transient,
+                })
+            })
+    }
+
+    fn error(&self, action: &'static str, key: &str, error: &object_store::Error) -> LakeError {
+        let detail = chain_text(error);
+        let (remedy, retry) = match &self.root {
+            Some(_) => judge_local(error),
+            None => judge_gcs(action, error, &detail),
+        };
+        LakeError::Store {
+            store: self.describe(),
+            action,
+            key: key.to_owned(),
+            detail,
+            remedy,
+            retry,
+        }
+    }
+}
+
+/// An object has to hold the run that its name says.
+fn check_identity(name: &ObjectName, footer: &Footer) -> Result<(), LakeError> {
+    let same = footer.topic == name.topic()
+        && footer.partition == name.partition()
+        && footer.first_offset == name.first_offset();
+    if same {
+        return Ok(());
+    }
+    let Footer {
+        topic,
+        partition,
+        first_offset,
+        ..
+    } = footer;
+    Err(LakeError::Object {
+        key: name.key(),
+        detail: format!("its footer is that of {topic}-{partition} from offset {first_offset}"),
+    })
+}
+
+fn judge_local(error: &object_store::Error) -> (&'static str, RetryHint) {
+    if let object_store::Error::NotFound { .. } = error {
+        return (
+            "somebody removed it; restore it if it was a lake object",
+            RetryHint::Transient,
+        );
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return local::judge(io.kind());
+        }
+        source = cause.source();
+    }
+    ("check the lake's folder", RetryHint::Fatal)
+}
+
+fn judge_gcs(action: &str, error: &object_store::Error, detail: &str) -> (&'static str, RetryHint) {
+    use object_store::Error as E;
+    const NO_BUCKET: &str = "create the bucket, or correct GCS_BUCKET_NAME";
+    const CREDENTIALS: &str = "check GOOGLE_APPLICATION_CREDENTIALS and that its account may read, list and create objects in the bucket";
+    match error {
+        E::NotFound { .. } if action != "read" || detail.contains("NoSuchBucket") => {
+            (NO_BUCKET, RetryHint::Fatal)
+        }
+        E::NotFound { .. } => ("somebody removed it; restore it", RetryHint::Transient),
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => (CREDENTIALS, RetryHint::Fatal),
+        E::InvalidPath { .. }
+        | E::NotSupported { .. }
+        | E::NotImplemented { .. }
+        | E::UnknownConfigurationKey { .. } => ("report this as a bug", RetryHint::Fatal),
+        _ => match status_of(detail) {
+            Some(408 | 409 | 425 | 429) | None => WAIT,
+            // Google's token endpoint answers a revoked or unknown key with 400.
+            Some(400 | 401 | 403) => (CREDENTIALS, RetryHint::Fatal),
+            Some(400..500) => ("check GCS_BUCKET_NAME and the endpoint", RetryHint::Fatal),
+            Some(_) => WAIT,
+        },
+    }
+}
+
+const WAIT: (&str, RetryHint) = (
+    "check the network; without a credentials file this needs Google's metadata server; this is tried again",
+    RetryHint::Transient,
+);
+
+/// The HTTP status in an error's text; `object_store` keeps the type to itself.
+fn status_of(detail: &str) -> Option<u16> {
+    let (_, rest) = detail.split_once("status code: ")?;
+    rest.get(..3)?.parse().ok()
+}
+
+/// An error with its causes, fit to be logged.
+fn chain_text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    clean(&text)
+}
+
+/// Cuts what may hold secrets out of a text, that is user names, passwords and queries of
+/// URLs, and makes it one line of bearable length.
+pub(super) fn clean(text: &str) -> String {
+    const MAX_CHARS: usize = 600;
+    let mut cleaned = String::new();
+    for word in text.split_whitespace() {
+        if !cleaned.is_empty() {
+            cleaned.push(' ');
+        }
+        let (word, query) = match word.find('?') {
+            Some(at) if word.contains("://") || word[at..].contains('=') => (&word[..at], "?…"),
+            _ => (word, ""),
+        };
+        match word.find("://") {
+            Some(at) => {
+                let (scheme, rest) = word.split_at(at + 3);
+                let host_end = rest.find('/').unwrap_or(rest.len());
+                let host = rest[..host_end].rsplit('@').next().unwrap_or_default();
+                cleaned.extend([scheme, host, &rest[host_end..]]);
+            }
+            None => cleaned.push_str(word),
+        }
+        cleaned.push_str(query);
+    }
+    match cleaned.char_indices().nth(MAX_CHARS) {
+        Some((at, _)) => format!("{}…", &cleaned[..at]),
+        None => cleaned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn queries_and_passwords_of_urls_are_cut() {
+        let text = "Error performing PUT https://user:pw@storage.example/b/o?X-Goog-Signature=abc&x=1 in 3s\n - HTTP error";
+        assert_eq!(
+            clean(text),
+            "Error performing PUT https://storage.example/b/o?… in 3s - HTTP error"
+        );
+        assert_eq!(clean("no url: a/b?c"), "no url: a/b?c");
+        assert_eq!(clean("(http://h?a=b) http://u@h"), "(http://h?… http://h");
+        assert_eq!(clean(&"ü".repeat(5000)).chars().count(), 601);
     }
 }
