@@ -1,0 +1,247 @@
+//! What makes a row usable, field by field, and the reasons given for one that is not. Values are
+//! only looked at, never rewritten: a number that is valid is passed on as its source text.
+
+use std::fmt;
+
+use super::reader::{MAX_ROW_BYTES, Malformed};
+
+/// Why a row was rejected; its text is the `reason` column of `rejected.csv`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum RejectReason {
+    /// A quoted field does not end.
+    UnclosedQuote,
+    /// A quote inside a field that is not quoted, or text behind a closing quote.
+    StrayQuote,
+    /// Longer than 64 KiB.
+    TooLong,
+    /// More or fewer fields than the header.
+    FieldCount {
+        /// Fields of the row.
+        found: usize,
+        /// Fields of the header.
+        expected: usize,
+    },
+    /// Not UTF-8.
+    NotUtf8,
+    /// A zero byte, which no database takes as text.
+    ZeroByte,
+    /// A needed field is empty.
+    Empty {
+        /// The column.
+        column: &'static str,
+    },
+    /// A field is not what its column needs.
+    Invalid {
+        /// The column.
+        column: &'static str,
+        /// What it must be.
+        expected: &'static str,
+        /// The beginning of the value.
+        value: String,
+    },
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnclosedQuote => f.write_str("a quoted field is not closed"),
+            Self::StrayQuote => f.write_str("a quote inside a field that is not quoted as a whole"),
+            Self::TooLong => write!(f, "the row is longer than {MAX_ROW_BYTES} bytes"),
+            Self::FieldCount { found, expected } => {
+                write!(f, "{found} fields where the header has {expected}")
+            }
+            Self::NotUtf8 => f.write_str("not valid UTF-8"),
+            Self::ZeroByte => f.write_str("contains a zero byte"),
+            Self::Empty { column } => write!(f, "{column} is empty"),
+            Self::Invalid {
+                column,
+                expected,
+                value,
+            } => write!(f, "{column} is not {expected}: {value:?}"),
+        }
+    }
+}
+
+impl From<Malformed> for RejectReason {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::UnclosedQuote => Self::UnclosedQuote,
+            Malformed::StrayQuote => Self::StrayQuote,
+            Malformed::TooLong => Self::TooLong,
+        }
+    }
+}
+
+/// The value of a column that may not be blank.
+pub(super) fn present(column: &'static str, value: &str) -> Result<(), RejectReason> {
+    if value.trim().is_empty() {
+        return Err(RejectReason::Empty { column });
+    }
+    Ok(())
+}
+
+/// Turns a check's verdict into the reason.
+pub(super) fn require(
+    is_valid: bool,
+    column: &'static str,
+    expected: &'static str,
+    value: &str,
+) -> Result<(), RejectReason> {
+    if is_valid {
+        return Ok(());
+    }
+    if value.is_empty() {
+        return Err(RejectReason::Empty { column });
+    }
+    Err(RejectReason::Invalid {
+        column,
+        expected,
+        value: value.chars().take(40).collect(),
+    })
+}
+
+/// A finite decimal number without a sign.
+pub(super) fn is_amount(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    if !bytes.first().is_some_and(u8::is_ascii_digit) {
+        return false;
+    }
+    // Short plain decimals, which is nearly all, are finite without parsing.
+    let mut dots = 0;
+    let is_plain = bytes.len() <= 18
+        && bytes.iter().all(|byte| {
+            dots += u32::from(*byte == b'.');
+            byte.is_ascii_digit() || *byte == b'.'
+        });
+    if is_plain {
+        return dots <= 1;
+    }
+    text.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// A 64-bit integer.
+pub(super) fn is_integer(text: &str) -> bool {
+    !text.starts_with('+') && text.parse::<i64>().is_ok()
+}
+
+/// A finite decimal number within `limit` of zero.
+pub(super) fn is_degrees(text: &str, limit: f64) -> bool {
+    // The number parser takes "inf" and "nan" as well, which have no digit at either end.
+    text.as_bytes().last().is_some_and(u8::is_ascii_digit)
+        && text.parse::<f64>().is_ok_and(|value| value.abs() <= limit)
+}
+
+/// `YYYY-MM-DD`, a day of the calendar.
+pub(super) fn is_date(text: &[u8]) -> bool {
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text else {
+        return false;
+    };
+    let (Some(century), Some(of_century), Some(month), Some(day)) =
+        (two(y1, y2), two(y3, y4), two(m1, m2), two(d1, d2))
+    else {
+        return false;
+    };
+    let year = u32::from(century) * 100 + u32::from(of_century);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days = match month {
+        2 => 28 + u8::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    year > 0 && (1..=days).contains(&day)
+}
+
+/// `YYYY-MM-DD HH:MM:SS`, a moment of the calendar.
+pub(super) fn is_timestamp(text: &str) -> bool {
+    let Some((date, &[b' ', h1, h2, b':', m1, m2, b':', s1, s2])) =
+        text.as_bytes().split_at_checked(10)
+    else {
+        return false;
+    };
+    let below = |high, low, bound| two(high, low).is_some_and(|value| value < bound);
+    is_date(date) && below(h1, h2, 24) && below(m1, m2, 60) && below(s1, s2, 60)
+}
+
+fn two(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| byte - b'0');
+    Some(digit(high)? * 10 + digit(low)?)
+}
+
+/// A zip as PostgreSQL's INT takes it. The original's merchant zips are floats: `28705.0`.
+pub(super) fn zip_text(text: &str) -> Option<&str> {
+    let digits = match text.split_once('.') {
+        Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => digits,
+        Some(_) => return None,
+        None => text,
+    };
+    let is_zip = digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<i32>().is_ok();
+    is_zip.then_some(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_finite_unsigned_decimals() {
+        for good in [
+            "4.97",
+            "0",
+            "45.0",
+            "28948.9",
+            "1e3",
+            "123456789012345678901234.5",
+            "5.",
+        ] {
+            assert!(is_amount(good), "{good}");
+        }
+        for bad in [
+            "", "-1", "+1", "NaN", "inf", "1e999", "1.2.3", " 4", "4 ", "4,5", "0x1", "abc", ".",
+        ] {
+            assert!(!is_amount(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn timestamps_are_days_that_exist() {
+        for good in ["2019-01-01 00:00:18", "2020-02-29 23:59:59"] {
+            assert!(is_timestamp(good), "{good}");
+        }
+        for bad in [
+            "",
+            "2019-02-29 00:00:00",
+            "2019-01-01",
+            "2019-01-01T00:00:00",
+            "2019-13-01 00:00:00",
+            "2019-01-01 24:00:00",
+            "2019-01-01 00:60:00",
+            "2019-01-01 00:00:00Z",
+            "2019-1-1 0:0:0",
+            "2019-00-10 00:00:00",
+            "2019-04-31 00:00:00",
+            "äöü9-04-31 00:00:00",
+        ] {
+            assert!(!is_timestamp(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn zips_lose_their_float_ending() {
+        assert_eq!(zip_text("28705.0"), Some("28705"));
+        assert_eq!(zip_text("1843"), Some("1843"));
+        for bad in ["", "28705.5", "28705.", "-1", "99999999999", "1e4", "x"] {
+            assert_eq!(zip_text(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn degrees_stay_on_the_globe() {
+        assert!(is_degrees("-81.1781", 180.0));
+        assert!(is_degrees("90", 90.0));
+        for bad in ["", "90.1", "nan", "inf", "x", "1 "] {
+            assert!(!is_degrees(bad, 90.0), "{bad}");
+        }
+    }
+}
