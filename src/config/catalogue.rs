@@ -1,0 +1,185 @@
+//! Every setting there is, in one table: name, default, meaning, what it may be.
+//!
+//! The parser takes its defaults and error texts from here, `ftap --help` its flags, and
+//! `docs/SETTINGS.md` is rendered from it, so none of them can drift from the others.
+
+use std::fmt::Write as _;
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Environment variable.
+    pub name: &'static str,
+    /// Heading it stands under.
+    pub group: &'static str,
+    /// Default as text; a text in angle brackets is computed, an empty one means unset.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// Completes the sentence "it may be …".
+    pub may_be: &'static str,
+    /// Its value is never shown and it has no flag, because other users see a process' arguments.
+    pub secret: bool,
+}
+
+impl Spec {
+    /// The long flag without its dashes, `kafka-topic` for `KAFKA_TOPIC`; secrets have none.
+    pub fn flag(&self) -> Option<String> {
+        (!self.secret).then(|| self.name.to_ascii_lowercase().replace('_', "-"))
+    }
+
+    /// The default as a value that the parser takes.
+    pub fn literal_default(&self) -> Option<&'static str> {
+        (!self.default.is_empty() && !self.default.starts_with('<')).then_some(self.default)
+    }
+}
+
+/// The setting of that name.
+pub fn spec(name: &str) -> Option<&'static Spec> {
+    SETTINGS.iter().find(|spec| spec.name == name)
+}
+
+macro_rules! settings {
+    ($( $group:literal { $( $secret:ident $name:literal = $default:literal, $meaning:literal, $may_be:literal; )* } )*) => {
+        /// Every setting, grouped, in the order in which they are shown.
+        pub const SETTINGS: &[Spec] = &[ $( $( Spec {
+            name: $name,
+            group: $group,
+            default: $default,
+            meaning: $meaning,
+            may_be: $may_be,
+            secret: settings!(@secret $secret),
+        } ),* ),* ];
+    };
+    (@secret open) => { false };
+    (@secret secret) => { true };
+}
+
+settings! {
+    "Data" {
+        open "DATA_DIR" = "data", "Everything this program keeps on this machine", "a directory that can be written";
+        open "EVENTS_FILE" = "<$DATA_DIR/prepared/credit_card_transactions_events.csv>", "The prepared events file that is published", "an existing file, made by `ftap prepare`";
+        open "PRODUCE_SPEED" = "100", "Seconds of the data replayed in one second of the clock; `max` does not wait at all. Unset, `ftap run` takes `max`", "a number above 0, or `max`";
+        open "CHECKPOINT_INTERVAL" = "50", "Rows between two local checkpoints at the least; they only save re-reading the file, the topic itself is the checkpoint", "a whole number from 1";
+        secret "KAGGLE_USERNAME" = "", "Account for `ftap prepare --kaggle`; with KAGGLE_KEY it replaces `kaggle.json`", "a Kaggle user name";
+        secret "KAGGLE_KEY" = "", "Key of that account", "the `key` of a `kaggle.json`";
+    }
+    "Kafka" {
+        open "KAFKA_BROKER" = "", "Kafka's bootstrap servers. Unset, the embedded broker under DATA_DIR serves", "`host:port`, several separated by commas";
+        open "KAFKA_TOPIC" = "transactions", "Topic of the transactions; `<topic>.dlq` takes the records that the lake can't", "1 to 245 letters, digits, dots, dashes and underscores";
+        open "KAFKA_CONSUMER_GROUP" = "transactions-consumer-group", "Consumer group of the ingest side", "a name without control characters, 1 to 249 long";
+        open "KAFKA_PARTITIONS" = "3", "Partitions of topics that this program creates", "a whole number from 1 to 1000";
+        open "KAFKA_RETRY_DELAY" = "2", "Seconds between two tries to reach a broker", "seconds from 0.01 to 3600, fractions allowed";
+        open "KAFKA_MAX_RETRIES" = "<10 for `produce`, 0 otherwise>", "Tries to reach a broker before giving up; 0 is for ever", "a whole number from 0";
+        open "KAFKA_SESSION_TIMEOUT_MS" = "10000", "How long a silent consumer keeps its partitions", "milliseconds from 1000 to 1800000 (Apache Kafka's own minimum is 6000)";
+        open "KAFKA_TRANSACTIONAL_ID" = "<ftap-publisher-$KAFKA_TOPIC>", "Fences a second publisher of the same topic; publishers of different topics need different ones", "a name without control characters, 1 to 249 long";
+        open "TRANSACTION_INTERVAL_MS" = "500", "Longest time a Kafka transaction stays open, which is the delay that readers see", "milliseconds from 10 to 60000";
+        open "TRANSACTION_ROWS" = "100000", "Rows after which a Kafka transaction is committed", "a whole number from 1";
+        secret "KAFKA_EXTRA" = "", "Further librdkafka properties such as `security.protocol=SASL_PLAINTEXT,sasl.mechanism=PLAIN`; a comma inside a value is written `\\,`", "`property=value`, several separated by commas, without the properties that exactly-once delivery rests on";
+    }
+    "Lake" {
+        open "LAKE_DIR" = "<$DATA_DIR/lake>", "The lake, as long as GCS_BUCKET_NAME is unset", "a directory that can be written";
+        open "GCS_BUCKET_NAME" = "", "Google Cloud Storage bucket of the lake", "a bucket's name, 3 to 222 lower-case letters, digits, dots, dashes and underscores, without `gs://`";
+        open "GOOGLE_APPLICATION_CREDENTIALS" = "", "Service-account key file; a relative path is looked up in `credentials/`, too. Unset, the metadata server is asked", "an existing JSON key file";
+        open "GCS_ENDPOINT" = "", "Another endpoint than Google's, for tests; no credentials are sent to it", "an `http://` or `https://` address";
+        open "GCS_FLUSH_SECONDS" = "600", "Age at which a file is closed, also while nothing arrives. Unset, `ftap run` takes 5 for a lake on this machine", "seconds from 0.1 to 86400, fractions allowed";
+        open "FILE_MAX_ROWS" = "1000000", "Rows at which a file is closed", "a whole number from 1";
+        open "FILE_MAX_BYTES" = "32MB", "Encoded size at which a file is closed", "bytes from 64KB to 4GB, with a suffix such as KB, MB, MiB or GB";
+        open "ZSTD_LEVEL" = "1", "Compression of the Parquet files", "a whole number from 1 to 22";
+    }
+    "Ingest" {
+        open "INGEST_WORKERS" = "<one per core>", "Actors that decode and encode side by side", "a whole number from 1 to 1024";
+        open "INGEST_MEMORY_BYTES" = "128MB", "Memory between the consumer and the lake, for all partitions together; beyond it they are paused", "bytes from 16MB, with a suffix such as KB, MB, MiB or GB";
+        open "MAX_MESSAGE_BYTES" = "1MB", "A larger message goes to the dead-letter topic unparsed", "bytes from 1KB to 64MB, with a suffix such as KB, MB or MiB";
+    }
+    "Supervision" {
+        open "STALL_TIMEOUT_SECONDS" = "60", "A stage with work and no progress for this long counts as stuck", "seconds from 0.1 to 86400, fractions allowed";
+        open "STOP_DEADLINE_SECONDS" = "8", "How long stages get to flush and stop", "seconds from 0.1 to 9, fractions allowed (the process ends within 10)";
+        open "RESTART_INITIAL_BACKOFF_MS" = "1000", "Pause before the first restart of a group; it doubles each time", "milliseconds from 1 to 3600000";
+        open "RESTART_MAX_BACKOFF_SECONDS" = "60", "Longest pause before a restart", "seconds from 0.001 to 3600, fractions allowed";
+        open "RESTART_LIMIT" = "10", "More restarts than this within RESTART_WINDOW_SECONDS end the process with exit code 1", "a whole number from 0";
+        open "RESTART_WINDOW_SECONDS" = "600", "See RESTART_LIMIT", "seconds from 1 to 86400, fractions allowed";
+    }
+    "Logs and status" {
+        open "LOG_LEVEL" = "INFO", "Least severe level that is logged", "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`";
+        open "LOG_FORMAT" = "auto", "`json`: one object a line; `text`: for people; `auto`: text on a terminal, else json", "`auto`, `text` or `json`";
+        open "DASHBOARD_ADDR" = "127.0.0.1:8080", "Where the status page, /metrics, /healthz and /readyz are served; `off` serves none", "a loopback `address:port` such as 127.0.0.1:8080, or `off`";
+    }
+    "PostgreSQL and batch jobs (not used yet)" {
+        open "POSTGRES_HOST" = "", "PostgreSQL's host", "a host name or address";
+        open "POSTGRES_PORT" = "5432", "PostgreSQL's port", "a port from 1 to 65535";
+        open "POSTGRES_DB" = "", "Database", "a database name";
+        open "POSTGRES_USER" = "", "Role", "a role name";
+        secret "POSTGRES_PASSWORD" = "", "Its password", "a password";
+        open "UPDATE_PERCENTAGE" = "0.01", "Share of the users that one update job changes", "a number from 0 to 1";
+        secret "FREECURRENCYAPI_API_KEY" = "", "Key of freecurrencyapi.com", "an API key";
+        open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched", "a cron expression of five fields";
+        open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed", "a cron expression of five fields";
+    }
+}
+
+/// The text of `docs/SETTINGS.md`.
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "# Settings\n\n\
+         Flags win over the environment, the environment over `.env` in the working directory, and\n\
+         that over the defaults. An empty value counts as unset. The flag of a setting is its name in\n\
+         lower case with dashes, `--kafka-topic` for `KAFKA_TOPIC`; secrets have no flag, because other\n\
+         users of the machine see a process' arguments. `ftap config` shows what is in effect and where\n\
+         it came from, secrets masked. All settings are checked at start; a wrong one ends the program\n\
+         with exit code 2 and says what it may be.\n\n\
+         Sizes: KB, MB and GB are powers of 1000, KiB, MiB and GiB powers of 1024.\n\n\
+         Made from `src/config/catalogue.rs`; a test compares.\n",
+    );
+    let mut group = "";
+    for spec in SETTINGS {
+        if spec.group != group {
+            group = spec.group;
+            let _ = write!(
+                out,
+                "\n## {group}\n\n| setting | default | meaning | it may be |\n|---|---|---|---|\n"
+            );
+        }
+        let default = match spec.default.trim_matches(['<', '>']) {
+            "" => String::new(),
+            text if text.contains('`') || spec.default.starts_with("<one") => text.to_owned(),
+            text => format!("`{text}`"),
+        };
+        let secret = if spec.secret { " (secret)" } else { "" };
+        let _ = writeln!(
+            out,
+            "| `{}`{secret} | {default} | {} | {} |",
+            spec.name, spec.meaning, spec.may_be
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_flags_follow_from_them() {
+        let mut names: Vec<_> = SETTINGS.iter().map(|spec| spec.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SETTINGS.len());
+        let topic = spec("KAFKA_TOPIC").expect("it is in the table");
+        assert_eq!(topic.flag().as_deref(), Some("kafka-topic"));
+        assert_eq!(spec("KAGGLE_KEY").expect("it is in the table").flag(), None);
+    }
+
+    #[test]
+    fn docs_settings_md_is_what_the_table_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/SETTINGS.md");
+        if std::env::var_os("FTAP_UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).expect("docs/ can be written");
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == markdown(),
+            "docs/SETTINGS.md is out of date: run FTAP_UPDATE_DOCS=1 cargo test --bin ftap"
+        );
+    }
+}

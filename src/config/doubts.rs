@@ -1,0 +1,149 @@
+//! Settings that were understood but are probably not what was meant: misspelt names and odd
+//! combinations. None of them stops the program.
+
+use super::Config;
+use super::catalogue::{SETTINGS, spec};
+use super::layers::Layers;
+
+/// One doubt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Name of the setting or variable.
+    pub setting: String,
+    /// Why, and what to do.
+    pub detail: String,
+}
+
+impl Doubt {
+    /// A doubt about a setting.
+    pub fn new(setting: &str, detail: &str) -> Self {
+        Self {
+            setting: setting.to_owned(),
+            detail: detail.to_owned(),
+        }
+    }
+}
+
+/// What other Kafka and GCS programs call the same thing.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BROKER"),
+    ("KAFKA_BROKER_URL", "KAFKA_BROKER"),
+    ("BOOTSTRAP_SERVERS", "KAFKA_BROKER"),
+    ("KAFKA_GROUP_ID", "KAFKA_CONSUMER_GROUP"),
+    ("KAFKA_GROUP", "KAFKA_CONSUMER_GROUP"),
+    ("GCS_BUCKET", "GCS_BUCKET_NAME"),
+    ("GOOGLE_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
+    ("POSTGRES_DATABASE", "POSTGRES_DB"),
+];
+
+/// Variables whose names nearly are those of settings.
+pub fn near_misses(layers: &Layers) -> Vec<Doubt> {
+    let mut names: Vec<&String> = layers
+        .environment
+        .keys()
+        .chain(layers.dot_env.keys())
+        .filter(|name| spec(name).is_none())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let meant = meant_by(name)?;
+            Some(Doubt::new(
+                name,
+                &format!("there is no such setting; if {meant} is meant, rename it"),
+            ))
+        })
+        .collect()
+}
+
+fn meant_by(name: &str) -> Option<&'static str> {
+    if let Some((_, meant)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
+        return Some(meant);
+    }
+    let bare = name.strip_prefix("FTAP_").unwrap_or(name);
+    let (distance, meant) = SETTINGS
+        .iter()
+        .map(|spec| (edit_distance(bare, spec.name), spec.name))
+        .min()?;
+    // Short names are close to many others: LOG_DIR is not DATA_DIR.
+    let allowed = if bare.len() < 10 { 1 } else { 2 };
+    (distance <= allowed).then_some(meant)
+}
+
+/// Levenshtein distance, letters of either case alike.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<u8> = b.bytes().map(|c| c.to_ascii_uppercase()).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().map(|c| c.to_ascii_uppercase()).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Values that are right by themselves and odd together.
+pub fn odd_combinations(config: &Config) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
+    let needed = config
+        .file_max_bytes
+        .saturating_mul(u64::try_from(config.kafka_partitions).unwrap_or(1));
+    if needed > config.ingest_memory_bytes {
+        doubts.push(Doubt::new(
+            "INGEST_MEMORY_BYTES",
+            &format!(
+                "{} partitions with files of up to {} bytes need more than {} bytes: files will be closed early; raise it or lower FILE_MAX_BYTES",
+                config.kafka_partitions, config.file_max_bytes, config.ingest_memory_bytes
+            ),
+        ));
+    }
+    if config.restart_initial_backoff > config.restart_max_backoff {
+        doubts.push(Doubt::new(
+            "RESTART_INITIAL_BACKOFF_MS",
+            "it is longer than RESTART_MAX_BACKOFF_SECONDS, which wins",
+        ));
+    }
+    if config.gcs_bucket.is_none() && config.gcs_endpoint.is_some() {
+        doubts.push(Doubt::new(
+            "GCS_ENDPOINT",
+            "it has no effect as long as GCS_BUCKET_NAME is unset: the lake is a local directory",
+        ));
+    }
+    if config.gcs_bucket.is_some() && config.is_set("LAKE_DIR") {
+        doubts.push(Doubt::new(
+            "LAKE_DIR",
+            "it has no effect since GCS_BUCKET_NAME is set: the lake is that bucket",
+        ));
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_and_borrowed_names_are_noticed_and_others_are_left_alone() {
+        assert_eq!(meant_by("KAFKA_BROKERS"), Some("KAFKA_BROKER"));
+        assert_eq!(meant_by("KAFKA_TOPCI"), Some("KAFKA_TOPIC"));
+        assert_eq!(meant_by("FTAP_KAFKA_TOPIC"), Some("KAFKA_TOPIC"));
+        assert_eq!(meant_by("KAFKA_BOOTSTRAP_SERVERS"), Some("KAFKA_BROKER"));
+        assert_eq!(meant_by("produce_sped"), Some("PRODUCE_SPEED"));
+        for other in [
+            "PATH",
+            "HOME",
+            "LOG_DIR",
+            "XDG_DATA_DIRS",
+            "KAFKA_HEAP_OPTS",
+            "FTAP_REQUIRE_TOOLS",
+        ] {
+            assert_eq!(meant_by(other), None, "{other}");
+        }
+    }
+}

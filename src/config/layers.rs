@@ -1,0 +1,169 @@
+//! Where values come from: flags over environment over `.env` over defaults.
+//!
+//! Reads each layer once, as text; an empty value counts as unset, because that is what a compose
+//! file hands over for a variable that nobody set.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A command-line flag.
+    Flag,
+    /// The environment.
+    Environment,
+    /// `.env` in the working directory.
+    DotEnv,
+    /// Nobody set it.
+    Default,
+    /// Nobody set it, and `ftap run` has a default of its own.
+    RunDefault,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::DotEnv => ".env",
+            Self::Default => "default",
+            Self::RunDefault => "default of `ftap run`",
+        })
+    }
+}
+
+/// The texts of all layers.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// By setting name.
+    pub flags: BTreeMap<String, String>,
+    /// By variable name.
+    pub environment: BTreeMap<String, String>,
+    /// By variable name.
+    pub dot_env: BTreeMap<String, String>,
+    /// Names of variables that are not valid Unicode.
+    pub undecodable: Vec<String>,
+}
+
+impl Layers {
+    /// The process' environment and `.env`, under the given flags.
+    pub fn load(
+        flags: BTreeMap<String, String>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+        dot_env_file: &Path,
+    ) -> Result<Self, String> {
+        let mut layers = Self {
+            flags,
+            dot_env: read_dot_env(dot_env_file)?,
+            ..Self::default()
+        };
+        for (name, value) in environment {
+            let Some(name) = name.to_str() else { continue };
+            match value.into_string() {
+                Ok(value) => {
+                    layers.environment.insert(name.to_owned(), value);
+                }
+                Err(_) => layers.undecodable.push(name.to_owned()),
+            }
+        }
+        Ok(layers)
+    }
+
+    /// The value that counts, and where it is from.
+    pub fn get(&self, name: &str) -> Option<(&str, Source)> {
+        [
+            (&self.flags, Source::Flag),
+            (&self.environment, Source::Environment),
+            (&self.dot_env, Source::DotEnv),
+        ]
+        .into_iter()
+        .find_map(|(layer, source)| {
+            layer
+                .get(name)
+                .map(|value| value.trim())
+                .filter(|value| !value.is_empty())
+                .map(|value| (value, source))
+        })
+    }
+}
+
+/// Reads `.env`. Its lines may hold secrets, so an error names a line's number, never its text.
+fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>, String> {
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => {
+            return Err(format!(
+                "{shown} can't be read: {error}; mend its permissions and encoding, or remove it"
+            ));
+        }
+    };
+    let mut values = BTreeMap::new();
+    for pair in dotenvy::from_read_iter(text.as_bytes()) {
+        match pair {
+            // The first of two lines counts, as with every dotenv reader.
+            Ok((name, value)) => {
+                values.entry(name).or_insert(value);
+            }
+            Err(dotenvy::Error::LineParse(line, _)) => {
+                let number = text
+                    .lines()
+                    .position(|candidate| candidate.trim() == line.trim());
+                let place =
+                    number.map_or("a line".to_owned(), |index| format!("line {}", index + 1));
+                return Err(format!(
+                    "{place} of {shown} can't be understood: write NAME=value, with single quotes around a value that has spaces, quotes, `$` or `#`"
+                ));
+            }
+            Err(_) => return Err(format!("{shown} can't be read as NAME=value lines")),
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_dot_env_and_empty_is_unset() {
+        let layers = Layers {
+            flags: map(&[("A", "flag")]),
+            environment: map(&[("A", "env"), ("B", "env"), ("C", " ")]),
+            dot_env: map(&[("A", "file"), ("B", "file"), ("C", "file")]),
+            undecodable: Vec::new(),
+        };
+        assert_eq!(layers.get("A"), Some(("flag", Source::Flag)));
+        assert_eq!(layers.get("B"), Some(("env", Source::Environment)));
+        assert_eq!(layers.get("C"), Some(("file", Source::DotEnv)));
+        assert_eq!(layers.get("D"), None);
+    }
+
+    #[test]
+    fn a_broken_dot_env_line_is_named_by_number_and_its_text_is_kept_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".env");
+        std::fs::write(&path, "A=1\nPOSTGRES_PASSWORD='hunter2\n").unwrap();
+        let error = read_dot_env(&path).unwrap_err();
+        assert!(error.contains("line 2"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn no_dot_env_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read_dot_env(&dir.path().join(".env")).unwrap().is_empty());
+    }
+}

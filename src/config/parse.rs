@@ -1,0 +1,451 @@
+//! Text to typed values. Each parser says in its error only what the catalogue's "it may be …"
+//! doesn't say already; an empty error text adds nothing.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ftap_actors::settings::Pace;
+
+use super::{DashboardAddr, LogFormat, LogLevel};
+
+/// Why a text is no such value, beyond what the catalogue says.
+pub type Reason = String;
+
+/// A whole number within a range; `_` may group digits.
+pub fn whole<T>(text: &str, range: RangeInclusive<T>) -> Result<T, Reason>
+where
+    T: std::str::FromStr + PartialOrd,
+{
+    let value: T = text.replace('_', "").parse().map_err(|_| Reason::new())?;
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(Reason::new())
+    }
+}
+
+/// At least one, at most `max`.
+pub fn non_zero(text: &str, max: usize) -> Result<NonZeroUsize, Reason> {
+    NonZeroUsize::new(whole(text, 1..=max)?).ok_or_else(Reason::new)
+}
+
+/// A finite number within a range.
+pub fn number(text: &str, range: RangeInclusive<f64>) -> Result<f64, Reason> {
+    let value: f64 = text.parse().map_err(|_| Reason::new())?;
+    if value.is_finite() && range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(Reason::new())
+    }
+}
+
+/// Seconds, fractions allowed.
+pub fn seconds(text: &str, range: RangeInclusive<f64>) -> Result<Duration, Reason> {
+    number(text, range).map(Duration::from_secs_f64)
+}
+
+/// Whole milliseconds.
+pub fn milliseconds(text: &str, range: RangeInclusive<u64>) -> Result<Duration, Reason> {
+    whole(text, range).map(Duration::from_millis)
+}
+
+/// A size in bytes, with or without a suffix: `B`, `KB`, `MB`, `GB` count in thousands, `KiB`, `MiB`,
+/// `GiB` (and bare `K`, `M`, `G`) in 1024s.
+pub fn bytes(text: &str, range: RangeInclusive<u64>) -> Result<u64, Reason> {
+    let text = text.trim().replace('_', "");
+    let split = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(split);
+    let factor: f64 = match suffix.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(format!("`{}` is no unit of bytes", suffix.trim())),
+    };
+    let value = digits.parse::<f64>().map_err(|_| Reason::new())? * factor;
+    if value.is_finite() && value >= 0.0 && value <= u64::MAX as f64 {
+        let value = value.round() as u64;
+        if range.contains(&value) {
+            return Ok(value);
+        }
+    }
+    Err(Reason::new())
+}
+
+/// `max`, or a speed; the flag says that a value of 0 or less was taken as 1, as the original does.
+pub fn pace(text: &str) -> Result<(Pace, bool), Reason> {
+    if text.eq_ignore_ascii_case("max") {
+        return Ok((Pace::Max, false));
+    }
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok((Pace::Speed(speed), false)),
+        Ok(speed) if speed <= 0.0 => Ok((Pace::Speed(1.0), true)),
+        _ => Err(Reason::new()),
+    }
+}
+
+/// Bootstrap servers, comma-separated.
+pub fn bootstrap_servers(text: &str) -> Result<String, Reason> {
+    let mut servers = Vec::new();
+    for server in text.split(',').map(str::trim) {
+        let (host, port) = match server.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+            _ => (server, None),
+        };
+        let bad_host = host.is_empty()
+            || host.contains("//")
+            || !host
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.[]:%".contains(c));
+        if bad_host {
+            return Err(format!("`{server}` is no `host:port`"));
+        }
+        if let Some(port) = port
+            && !matches!(port.parse::<u16>(), Ok(1..))
+        {
+            return Err(format!("`{port}` is no port"));
+        }
+        servers.push(server);
+    }
+    Ok(servers.join(","))
+}
+
+/// A topic whose dead-letter topic is a valid name, too.
+pub fn topic(text: &str) -> Result<String, Reason> {
+    let fits = (1..=245).contains(&text.len())
+        && text != "."
+        && text != ".."
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    fits.then(|| text.to_owned()).ok_or_else(Reason::new)
+}
+
+/// A consumer group or transactional id.
+pub fn identifier(text: &str) -> Result<String, Reason> {
+    let fits = (1..=249).contains(&text.len()) && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned()).ok_or_else(Reason::new)
+}
+
+/// A GCS bucket, by <https://cloud.google.com/storage/docs/buckets#naming>.
+pub fn bucket(text: &str) -> Result<String, Reason> {
+    let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let fits = (3..=222).contains(&text.len())
+        && alphanumeric(text.chars().next())
+        && alphanumeric(text.chars().last())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c));
+    fits.then(|| text.to_owned()).ok_or_else(Reason::new)
+}
+
+/// An endpoint without a trailing slash.
+pub fn endpoint(text: &str) -> Result<String, Reason> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .ok_or_else(Reason::new)?;
+    if rest.is_empty() || rest.contains('@') || rest.contains(char::is_whitespace) {
+        return Err(Reason::new());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Five fields, each within its range or a name.
+pub fn cron(text: &str) -> Result<String, Reason> {
+    const RANGES: [(&str, u32, u32); 5] = [
+        ("minute", 0, 59),
+        ("hour", 0, 23),
+        ("day of month", 1, 31),
+        ("month", 1, 12),
+        ("day of week", 0, 7),
+    ];
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    if fields.len() != RANGES.len() {
+        return Err(format!("it has {} fields", fields.len()));
+    }
+    for (field, (name, low, high)) in fields.iter().zip(RANGES) {
+        for part in field.split(',') {
+            let (range, step) = part
+                .split_once('/')
+                .map_or((part, None), |(r, s)| (r, Some(s)));
+            let good_step = step.is_none_or(|step| matches!(step.parse::<u32>(), Ok(1..)));
+            let takes_names = high == 12 || high == 7;
+            let good_value = |value: &str| match value.parse::<u32>() {
+                Ok(value) => (low..=high).contains(&value),
+                // `MON`, `jan`.
+                Err(_) => {
+                    takes_names
+                        && value.len() == 3
+                        && value.chars().all(|c| c.is_ascii_alphabetic())
+                }
+            };
+            let good_range = range == "*" || range.split('-').all(good_value);
+            if !good_step || !good_range {
+                return Err(format!("`{field}` is no {name}"));
+            }
+        }
+    }
+    Ok(fields.join(" "))
+}
+
+/// Any text.
+pub fn text(text: &str) -> Result<String, Reason> {
+    Ok(text.to_owned())
+}
+
+/// Any path without a NUL.
+pub fn path(text: &str) -> Result<PathBuf, Reason> {
+    if text.contains('\0') {
+        return Err("it contains a NUL character".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A level by the original's (Python's) names.
+pub fn log_level(text: &str) -> Result<LogLevel, Reason> {
+    use tracing::Level;
+    Ok(LogLevel(match text.to_ascii_uppercase().as_str() {
+        "TRACE" => Level::TRACE,
+        "DEBUG" => Level::DEBUG,
+        "INFO" => Level::INFO,
+        "WARNING" | "WARN" => Level::WARN,
+        "ERROR" | "CRITICAL" => Level::ERROR,
+        _ => return Err(Reason::new()),
+    }))
+}
+
+/// The shape of log lines.
+pub fn log_format(text: &str) -> Result<LogFormat, Reason> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Reason::new()),
+    }
+}
+
+/// A loopback address, or `off`.
+pub fn dashboard_addr(text: &str) -> Result<DashboardAddr, Reason> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(DashboardAddr::Off);
+    }
+    let text = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    let addr: SocketAddr = text.parse().map_err(|_| Reason::new())?;
+    if !addr.ip().is_loopback() {
+        return Err("other machines could reach it, and there is no login yet".to_owned());
+    }
+    Ok(DashboardAddr::On(addr))
+}
+
+/// Properties that the delivery protocol sets itself: another value would lose or double rows.
+const RESERVED_PROPERTIES: &[&str] = &[
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "group.id",
+    "transactional.id",
+    "enable.idempotence",
+    "acks",
+    "request.required.acks",
+    "isolation.level",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "session.timeout.ms",
+];
+
+/// Whether a librdkafka property's value must not be seen.
+pub fn is_secret_property(name: &str) -> bool {
+    [
+        "password",
+        "secret",
+        "pem",
+        "jaas",
+        "oauthbearer.config",
+        "token",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
+}
+
+/// `k=v,k=v` with `\,` for a comma inside a value; librdkafka itself checks names and values.
+pub fn kafka_extra(text: &str) -> Result<Vec<(String, String)>, Reason> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if chars.peek() == Some(&',') => {
+                chars.next();
+                parts.last_mut().expect("it starts with one").push(',');
+            }
+            ',' => parts.push(String::new()),
+            c => parts.last_mut().expect("it starts with one").push(c),
+        }
+    }
+    let mut properties: Vec<(String, String)> = Vec::new();
+    let mut seen = HashSet::new();
+    for part in parts
+        .iter()
+        .map(|part| part.trim())
+        .filter(|part| !part.is_empty())
+    {
+        let Some((name, value)) = part.split_once('=') else {
+            // The text may be the second half of a password with a comma in it.
+            return Err("one part has no `=` (a comma inside a value is written `\\,`)".to_owned());
+        };
+        let (name, value) = (name.trim(), value.trim());
+        if RESERVED_PROPERTIES.contains(&name) {
+            return Err(format!("`{name}` is set by ftap itself"));
+        }
+        if !seen.insert(name.to_owned()) {
+            return Err(format!("`{name}` is given twice"));
+        }
+        // One at a time, so that the error can name the property without showing a value.
+        let mut client = rdkafka::ClientConfig::new();
+        client.set(name, value);
+        if let Err(error) = client.create_native_config() {
+            let known = !error.to_string().contains("No such configuration property");
+            return Err(match (known, is_secret_property(name)) {
+                (false, _) => format!("librdkafka has no property `{name}`"),
+                (true, true) => format!("librdkafka refuses the value of `{name}`"),
+                (true, false) => format!("librdkafka refuses `{name}={value}`"),
+            });
+        }
+        properties.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(properties)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_take_decimal_and_binary_suffixes() {
+        let any = 0..=u64::MAX;
+        assert_eq!(bytes("128MB", any.clone()), Ok(128_000_000));
+        assert_eq!(bytes("128 MiB", any.clone()), Ok(128 << 20));
+        assert_eq!(bytes("1.5kb", any.clone()), Ok(1500));
+        assert_eq!(bytes("65536", any.clone()), Ok(65536));
+        for wrong in ["", "MB", "-1", "1XB", "NaN", "1e400GB", "1.2.3"] {
+            assert!(bytes(wrong, any.clone()).is_err(), "{wrong}");
+        }
+        assert!(bytes("1KB", 65_536..=u64::MAX).is_err());
+    }
+
+    #[test]
+    fn speeds_of_zero_or_less_mean_one_as_in_the_original() {
+        assert_eq!(pace("max"), Ok((Pace::Max, false)));
+        assert_eq!(pace("2.5"), Ok((Pace::Speed(2.5), false)));
+        assert_eq!(pace("0"), Ok((Pace::Speed(1.0), true)));
+        assert_eq!(pace("-3"), Ok((Pace::Speed(1.0), true)));
+        for wrong in ["fast", "NaN", "inf", "", "1x"] {
+            assert!(pace(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bootstrap_servers_are_checked_one_by_one() {
+        assert_eq!(
+            bootstrap_servers("kafka:9092, b:9093").as_deref(),
+            Ok("kafka:9092,b:9093")
+        );
+        assert!(bootstrap_servers("[::1]:9092").is_ok());
+        assert!(bootstrap_servers("kafka").is_ok());
+        for wrong in [
+            "kafka:0",
+            "kafka:x",
+            ":9092",
+            "a,,b",
+            "http://kafka:9092",
+            "a b",
+        ] {
+            assert!(bootstrap_servers(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_rules_of_their_owners() {
+        assert!(topic("transactions").is_ok());
+        for wrong in ["", "..", "a/b", "a b", &"x".repeat(246)] {
+            assert!(topic(wrong).is_err(), "{wrong}");
+        }
+        assert!(bucket("my-lake_1.example").is_ok());
+        for wrong in ["gs://lake", "La", "ab", "-lake", "Lake"] {
+            assert!(bucket(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            endpoint("http://127.0.0.1:1/").as_deref(),
+            Ok("http://127.0.0.1:1")
+        );
+        assert!(endpoint("127.0.0.1:1").is_err());
+        assert!(endpoint("http://user:password@host").is_err());
+    }
+
+    #[test]
+    fn cron_takes_what_the_original_writes() {
+        for right in ["*/5 * * * *", "0 3 1,15 jan-mar MON", "0-30/10 * * * 7"] {
+            assert!(cron(right).is_ok(), "{right}");
+        }
+        for wrong in [
+            "* * * *",
+            "60 * * * *",
+            "*/0 * * * *",
+            "x * * * *",
+            "* * * * * *",
+            "- * * * *",
+        ] {
+            assert!(cron(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn librdkafka_itself_checks_extra_properties() {
+        assert_eq!(
+            kafka_extra("client.rack=a\\,b, fetch.wait.max.ms=5"),
+            Ok(vec![
+                ("client.rack".to_owned(), "a,b".to_owned()),
+                ("fetch.wait.max.ms".to_owned(), "5".to_owned())
+            ])
+        );
+        assert!(
+            kafka_extra("no.such.property=1")
+                .unwrap_err()
+                .contains("no property")
+        );
+        assert!(
+            kafka_extra("fetch.wait.max.ms=soon")
+                .unwrap_err()
+                .contains("refuses")
+        );
+        assert!(
+            kafka_extra("isolation.level=read_uncommitted")
+                .unwrap_err()
+                .contains("ftap itself")
+        );
+        assert!(
+            kafka_extra("client.rack=a,client.rack=b")
+                .unwrap_err()
+                .contains("twice")
+        );
+    }
+
+    #[test]
+    fn a_password_with_a_comma_is_not_shown_in_the_error() {
+        let error = kafka_extra("sasl.password=hun,ter2").unwrap_err();
+        assert!(!error.contains("hun") && !error.contains("ter2"), "{error}");
+    }
+}

@@ -1,0 +1,49 @@
+//! Exit codes, and the errors that decide them.
+
+use std::fmt;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// A stage gave up, or a command failed.
+pub const GAVE_UP: u8 = 1;
+/// Bad usage or settings.
+pub const BAD_USAGE: u8 = 2;
+/// Ended by a second signal.
+pub const INTERRUPTED: u8 = 130;
+
+/// The user has to change the command line or a setting: exit code 2.
+#[derive(Debug)]
+pub struct BadUsage(pub String);
+
+impl fmt::Display for BadUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadUsage {}
+
+/// Whoever read our output has gone; there is nobody to tell and nothing to do.
+#[derive(Debug)]
+pub struct OutputClosed;
+
+impl fmt::Display for OutputClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the output was closed")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
+/// Tells the user about an error and gives the exit code it stands for.
+pub fn report(error: &anyhow::Error) -> u8 {
+    if error.is::<OutputClosed>() {
+        return DONE;
+    }
+    eprintln!("error: {error:#}");
+    if error.is::<BadUsage>() || error.is::<crate::config::ConfigError>() {
+        BAD_USAGE
+    } else {
+        GAVE_UP
+    }
+}
