@@ -1,4 +1,4 @@
-//! The card-transactions data set: [`generate`] makes one of the Kaggle file's shape, `kaggle`
+//! The card-transactions data set: [`generate`] makes one of the Kaggle file's shape, [`kaggle`]
 //! downloads the original, [`prepare`] splits either into events, users and merchants.
 //!
 //! Promises: output files appear whole or not at all, memory is flat in the number of rows, and the
@@ -7,6 +7,7 @@
 
 pub mod error;
 pub mod generate;
+pub mod kaggle;
 mod pending;
 pub mod prepare;
 pub mod schema;

@@ -66,6 +66,11 @@ impl PendingFile {
         Ok(())
     }
 
+    /// Where the bytes are until they are published.
+    pub(crate) fn part_path(&self) -> &Path {
+        &self.part_path
+    }
+
     /// Bytes written so far, the buffer included.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes + self.buffer.len() as u64

@@ -1,0 +1,329 @@
+//! Downloads the original data set by Kaggle's public API.
+//!
+//! Promises: the credentials go to the API's host alone, over TLS (or to this machine), and to no
+//! host it redirects to; neither the key nor a signed address is in an error; the CSV appears when
+//! it is whole and its checksum holds. Memory is flat: the archive goes to a temporary file. What
+//! may pass (5xx, timeouts, a cut connection, a short `Retry-After`) is tried again with backoff.
+
+mod archive;
+mod credentials;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::{Client, Response, StatusCode, Url, header, redirect};
+
+pub use credentials::KaggleCredentials;
+
+use crate::error::DatasetError;
+use crate::pending::PendingFile;
+
+/// Kaggle's API.
+pub const DEFAULT_BASE_URL: &str = "https://www.kaggle.com/api/v1";
+/// The data set: owner and name.
+pub const DATASET: &str = "priyamchoksi/credit-card-transactions-dataset";
+
+const ARCHIVE_FILE: &str = "credit_card_transactions.zip";
+const MAX_REDIRECTS: usize = 10;
+
+/// How long a download is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Requests in all; at least one is made.
+    pub attempts: u32,
+    /// The wait after the first failure; it doubles after each.
+    pub first_backoff: Duration,
+    /// A `Retry-After` longer than this is an error rather than a wait.
+    pub longest_wait: Duration,
+    /// No byte for so long is a failure.
+    pub idle_timeout: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            first_backoff: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Downloads the data set from the API at `base_url` and unpacks
+/// [`crate::schema::SOURCE_FILE`] into `out_dir`. `progress` is told the bytes so far and, where the
+/// server says it, the size; a retry begins at 0 again.
+///
+/// # Errors
+/// Refused credentials, an unknown data set, a network that stays down, an answer that is no
+/// archive with the CSV in it, and whatever keeps the files from being written.
+pub async fn download(
+    credentials: &KaggleCredentials,
+    base_url: &str,
+    out_dir: &Path,
+    progress: &mut (dyn FnMut(u64, Option<u64>) + Send),
+) -> Result<PathBuf, DatasetError> {
+    let policy = RetryPolicy::default();
+    download_with(&policy, credentials, base_url, out_dir, progress).await
+}
+
+/// [`download`] under another policy.
+///
+/// # Errors
+/// As [`download`].
+pub async fn download_with(
+    policy: &RetryPolicy,
+    credentials: &KaggleCredentials,
+    base_url: &str,
+    out_dir: &Path,
+    progress: &mut (dyn FnMut(u64, Option<u64>) + Send),
+) -> Result<PathBuf, DatasetError> {
+    let url = endpoint(base_url)?;
+    let client = client(&url, policy)?;
+    let mut backoff = policy.first_backoff;
+    let mut attempt = 1;
+    let archive = loop {
+        let failure = match fetch(&client, &url, credentials, out_dir, progress).await {
+            Ok(archive) => break archive,
+            Err(failure) => failure,
+        };
+        let wait = match &failure {
+            Failure::Final(_) => None,
+            Failure::Passing(_) => Some(backoff),
+            Failure::AskedToWait(wait) => {
+                Some(wait.unwrap_or(backoff)).filter(|wait| *wait <= policy.longest_wait)
+            }
+        };
+        match wait {
+            Some(wait) if attempt < policy.attempts => tokio::time::sleep(wait).await,
+            _ => return Err(failure.into_error(&url, attempt)),
+        }
+        attempt += 1;
+        backoff *= 2;
+    };
+    let out_dir = out_dir.to_path_buf();
+    let unpacking = tokio::task::spawn_blocking(move || {
+        // The archive lives until here and is removed with its handle.
+        archive::extract(archive.part_path(), &out_dir)
+    });
+    unpacking.await.unwrap_or_else(|stopped| {
+        Err(DatasetError::DamagedArchive {
+            problem: stopped.to_string(),
+        })
+    })
+}
+
+/// Why a request brought no archive.
+enum Failure {
+    /// No retry can mend it.
+    Final(DatasetError),
+    /// The next attempt may succeed.
+    Passing(Passing),
+    /// HTTP 429.
+    AskedToWait(Option<Duration>),
+}
+
+enum Passing {
+    Status(StatusCode),
+    Network(String),
+}
+
+impl Failure {
+    fn network(error: reqwest::Error) -> Self {
+        // The address may be a signed one, to which anybody who reads the log would have access.
+        let error = error.without_url();
+        let mut problem = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            problem = format!("{problem}: {cause}");
+            source = cause.source();
+        }
+        Self::Passing(Passing::Network(problem))
+    }
+
+    fn into_error(self, url: &Url, attempts: u32) -> DatasetError {
+        let url = url.to_string();
+        match self {
+            Self::Final(error) => error,
+            Self::AskedToWait(wait) => DatasetError::RateLimited { wait },
+            Self::Passing(Passing::Status(status)) => DatasetError::HttpStatus {
+                url,
+                status: status.as_u16(),
+            },
+            Self::Passing(Passing::Network(problem)) => DatasetError::Network {
+                url,
+                attempts,
+                problem,
+            },
+        }
+    }
+}
+
+impl From<DatasetError> for Failure {
+    fn from(error: DatasetError) -> Self {
+        Self::Final(error)
+    }
+}
+
+fn endpoint(base_url: &str) -> Result<Url, DatasetError> {
+    let base = base_url.trim_end_matches('/');
+    let bad = |url: String, problem| Err(DatasetError::BadBaseUrl { url, problem });
+    let Ok(url) = Url::parse(&format!("{base}/datasets/download/{DATASET}")) else {
+        return bad(
+            base_url.to_owned(),
+            "it is not an address; the usual one is https://www.kaggle.com/api/v1",
+        );
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        return bad(host, "take the user and password out of it");
+    }
+    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_this_machine(&url));
+    if !is_safe {
+        return bad(
+            base_url.to_owned(),
+            "credentials are sent over https only; begin it with https://",
+        );
+    }
+    Ok(url)
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn client(url: &Url, policy: &RetryPolicy) -> Result<Client, DatasetError> {
+    // reqwest drops the Authorization header at a redirect to another host, port or scheme.
+    let redirects = redirect::Policy::custom(|attempt| {
+        let leaves_tls = attempt.url().scheme() == "http"
+            && attempt
+                .previous()
+                .last()
+                .is_some_and(|from| from.scheme() == "https");
+        if leaves_tls {
+            attempt.error("redirected from https to http")
+        } else if attempt.previous().len() > MAX_REDIRECTS {
+            attempt.error("too many redirects")
+        } else {
+            attempt.follow()
+        }
+    });
+    let mut builder = Client::builder()
+        .user_agent(concat!("ftap/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirects)
+        .connect_timeout(policy.idle_timeout.min(Duration::from_secs(10)))
+        .read_timeout(policy.idle_timeout);
+    if is_this_machine(url) {
+        builder = builder.no_proxy();
+    }
+    builder
+        .build()
+        .map_err(|e| Failure::network(e).into_error(url, 0))
+}
+
+/// One attempt: asks for the archive and writes it to a temporary file.
+async fn fetch(
+    client: &Client,
+    url: &Url,
+    credentials: &KaggleCredentials,
+    out_dir: &Path,
+    progress: &mut (dyn FnMut(u64, Option<u64>) + Send),
+) -> Result<PendingFile, Failure> {
+    let request = client
+        .get(url.clone())
+        .basic_auth(credentials.username(), Some(credentials.key()));
+    let response = request.send().await.map_err(Failure::network)?;
+    let mut response = check_status(response, url, credentials)?;
+    let total = response.content_length();
+    let mut archive = PendingFile::create(out_dir, ARCHIVE_FILE)?;
+    let mut head = Vec::new();
+    let mut is_archive = false;
+    progress(0, total);
+    while let Some(chunk) = response.chunk().await.map_err(Failure::network)? {
+        if !is_archive {
+            head.extend_from_slice(&chunk[..chunk.len().min(256)]);
+            is_archive = looks_like_archive(&head, url)?;
+        }
+        archive.buffer().extend_from_slice(&chunk);
+        archive.spill()?;
+        progress(archive.bytes(), total);
+    }
+    if !is_archive {
+        return Err(not_an_archive(&head, url).into());
+    }
+    archive.sync()?;
+    Ok(archive)
+}
+
+fn check_status(
+    response: Response,
+    url: &Url,
+    credentials: &KaggleCredentials,
+) -> Result<Response, Failure> {
+    let status = response.status();
+    match status {
+        status if status.is_success() => Ok(response),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(Failure::Final(DatasetError::Refused {
+                username: credentials.username().to_owned(),
+                status: status.as_u16(),
+            }))
+        }
+        StatusCode::NOT_FOUND => Err(Failure::Final(DatasetError::DatasetNotFound {
+            url: url.to_string(),
+        })),
+        StatusCode::TOO_MANY_REQUESTS => Err(Failure::AskedToWait(retry_after(&response))),
+        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+            Err(Failure::Passing(Passing::Status(status)))
+        }
+        status => Err(Failure::Final(DatasetError::HttpStatus {
+            url: url.to_string(),
+            status: status.as_u16(),
+        })),
+    }
+}
+
+/// Seconds or a date (RFC 9110, 10.2.3).
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = chrono::DateTime::parse_from_rfc2822(value.trim()).ok()?;
+    let wait = until.signed_duration_since(chrono::Utc::now());
+    Some(wait.to_std().unwrap_or(Duration::ZERO))
+}
+
+/// Whether the first bytes are a zip archive's; false when there are too few to tell.
+fn looks_like_archive(head: &[u8], url: &Url) -> Result<bool, DatasetError> {
+    if head.len() < 4 {
+        return Ok(false);
+    }
+    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+        return Ok(true);
+    }
+    Err(not_an_archive(head, url))
+}
+
+fn not_an_archive(head: &[u8], url: &Url) -> DatasetError {
+    let text = String::from_utf8_lossy(head);
+    let text = text.trim_start();
+    let seen = if text.is_empty() {
+        "empty".to_owned()
+    } else if text.starts_with('<') {
+        "an HTML page, such as a login or error page".to_owned()
+    } else if text.starts_with('{') {
+        "a JSON message".to_owned()
+    } else {
+        "something else".to_owned()
+    };
+    DatasetError::NotAnArchive {
+        url: url.to_string(),
+        seen,
+    }
+}
