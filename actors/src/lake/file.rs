@@ -277,8 +277,8 @@ fn encoding_error(name: &ObjectName, source: ParquetError) -> LakeError {
     }
 }
 
-/// Measured on generated data, see `benches/transaction.rs`.
-fn properties(zstd_level: i32) -> Result<WriterProperties, LakeError> {
+/// How the lake's columns are encoded; measured by `benches/transaction.rs`.
+pub fn properties(zstd_level: i32) -> Result<WriterProperties, LakeError> {
     let level = ZstdLevel::try_new(zstd_level).map_err(|_| LakeError::Setting {
         setting: "PARQUET_ZSTD_LEVEL",
         value: zstd_level.to_string(),

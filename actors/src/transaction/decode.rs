@@ -1,11 +1,14 @@
 //! What a valid message is.
+//!
+//! Promises: any bytes give values or a reason, without a panic or a deep recursion; the
+//! quick parser and the general one agree. Relies on `serde_json` with `float_roundtrip`.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{RejectReason, field};
+use super::{RejectReason, fast, field};
 
 /// The values of one message, borrowed from the payload or a scratch buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,12 +25,18 @@ pub(super) fn decode(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(
     if payload.is_empty() {
         return Err(RejectReason::EmptyPayload);
     }
-    general(payload, take)
+    let text = str::from_utf8(payload).map_err(|_| RejectReason::InvalidUtf8)?;
+    match fast::parse(text) {
+        Some(decoded) => {
+            take(decoded);
+            Ok(())
+        }
+        None => general(text, take),
+    }
 }
 
 /// Any JSON: other orders, blanks, escapes, unknown fields.
-pub(super) fn general(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(), RejectReason> {
-    let text = str::from_utf8(payload).map_err(|_| RejectReason::InvalidUtf8)?;
+pub(super) fn general(text: &str, take: impl FnOnce(Decoded<'_>)) -> Result<(), RejectReason> {
     let Document::Object(values) = serde_json::from_str(text).map_err(|_| RejectReason::NotJson)?
     else {
         return Err(RejectReason::NotAnObject);

@@ -9,6 +9,7 @@
 mod currency;
 mod decode;
 mod encode;
+mod fast;
 mod partition;
 mod reject;
 mod rows;
