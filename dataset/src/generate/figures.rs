@@ -2,11 +2,12 @@
 //!
 //! Legitimate amounts are given as quantiles in cents, between which a draw is uniform. The table
 //! was fitted to the contract's mean, p50 and p95 of each category by Sparkov's own rule (a Gamma
-//! amount, below 1 replaced by U(1,10)) mixed over profiles, that is as a mixture of U(1,10) and
-//! one Gamma; a single Gamma cannot have the p50 of 9 beside the mean of 72 that `shopping_net`
-//! has. The last knots carry the file's rare large amounts up to its maximum. Fraud amounts are
-//! normal about a mean per category; the means weighted by the contract's fraud counts give 531
-//! and the contract's quantiles.
+//! amount, below 1 replaced by U(1,10)) mixed over profiles, that is as a mixture of U(1,10) and a
+//! Gamma; a single Gamma cannot have the p50 of 9 beside the mean of 72 that `shopping_net` has.
+//! The lower knots were then bent and the tails of the shopping and misc categories raised until
+//! the quantiles over all categories held, too; the last knots carry the rare large amounts up to
+//! the file's maximum. Fraud amounts are normal about a mean per category; the means weighted by
+//! the contract's fraud counts give 531 and the contract's quantiles.
 
 /// Rows of the whole file, the size at which the counts below hold exactly.
 pub(crate) const ROWS: u64 = 1_296_675;
@@ -79,7 +80,7 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 123_115,
         fraud_rows: 198,
         amount_cents: [
-            100, 167, 421, 710, 1_714, 2_850, 3_865, 4_900, 6_040, 7_389, 9_153, 10_342, 11_956,
+            100, 167, 421, 710, 1_714, 2_850, 3_865, 4_900, 6_027, 7_358, 9_096, 10_265, 11_850,
             14_600, 17_145, 20_408, 22_822, 28_297, 35_927, 43_404,
         ],
         fraud_mean_cents: 25_700,
@@ -90,8 +91,8 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 116_672,
         fraud_rows: 843,
         amount_cents: [
-            100, 114, 170, 240, 380, 520, 660, 800, 940, 11_479, 17_462, 20_492, 24_135, 29_500,
-            34_273, 40_065, 44_189, 53_216, 65_295, 1_500_000,
+            100, 114, 170, 240, 380, 520, 660, 800, 930, 9_654, 14_291, 16_597, 19_341, 29_500,
+            43_870, 62_101, 77_331, 101_111, 124_060, 1_500_000,
         ],
         fraud_mean_cents: 87_600,
         fraud_deviation_cents: 7_000,
@@ -101,7 +102,7 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 113_035,
         fraud_rows: 239,
         amount_cents: [
-            100, 141, 302, 498, 874, 2_186, 3_486, 4_700, 5_989, 7_484, 9_415, 10_706, 12_452,
+            100, 141, 302, 498, 874, 2_186, 3_486, 4_700, 5_974, 7_449, 9_349, 10_618, 12_331,
             15_300, 18_033, 21_530, 24_113, 29_965, 38_107, 46_079,
         ],
         fraud_mean_cents: 1_800,
@@ -112,8 +113,8 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 97_543,
         fraud_rows: 1_713,
         amount_cents: [
-            100, 116, 181, 261, 421, 581, 741, 900, 2_794, 7_472, 13_313, 17_249, 22_638, 31_600,
-            40_371, 51_788, 60_334, 79_982, 107_796, 1_500_000,
+            100, 116, 181, 261, 421, 581, 741, 900, 2_425, 5_735, 9_506, 11_924, 15_128, 31_600,
+            51_674, 80_271, 105_584, 151_967, 204_813, 1_500_000,
         ],
         fraud_mean_cents: 100_000,
         fraud_deviation_cents: 10_500,
@@ -123,7 +124,7 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 94_014,
         fraud_rows: 233,
         amount_cents: [
-            100, 126, 232, 364, 626, 887, 3_382, 5_400, 7_154, 9_015, 11_284, 12_753, 14_697,
+            100, 126, 232, 364, 662, 1_333, 3_382, 5_400, 7_094, 8_877, 11_037, 12_428, 14_263,
             17_800, 20_721, 24_403, 27_093, 33_122, 41_405, 49_435,
         ],
         fraud_mean_cents: 50_300,
@@ -134,8 +135,8 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 91_461,
         fraud_rows: 151,
         amount_cents: [
-            100, 121, 207, 314, 527, 741, 953, 4_182, 5_889, 7_461, 9_251, 10_368, 11_817, 14_078,
-            16_167, 18_762, 20_638, 24_797, 30_437, 35_850,
+            100, 121, 207, 314, 563, 1_099, 2_144, 4_182, 5_740, 7_144, 8_716, 9_686, 10_932,
+            14_078, 16_167, 18_762, 20_638, 24_797, 30_437, 35_850,
         ],
         fraud_mean_cents: 12_000,
         fraud_deviation_cents: 1_000,
@@ -145,7 +146,7 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 90_758,
         fraud_rows: 220,
         amount_cents: [
-            100, 120, 199, 299, 497, 695, 893, 3_300, 5_349, 7_105, 9_079, 10_309, 11_904, 14_400,
+            100, 120, 199, 299, 508, 948, 1_769, 3_300, 5_208, 6_812, 8_587, 9_683, 11_093, 14_400,
             16_714, 19_599, 21_689, 26_340, 32_675, 38_776,
         ],
         fraud_mean_cents: 2_600,
@@ -156,8 +157,8 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 85_879,
         fraud_rows: 133,
         amount_cents: [
-            100, 118, 192, 283, 466, 649, 832, 4_300, 7_336, 8_989, 10_634, 11_597, 12_799, 14_600,
-            16_208, 18_150, 19_524, 22_503, 26_433, 30_119,
+            100, 118, 192, 283, 540, 1_079, 2_154, 4_300, 6_973, 8_381, 9_758, 10_554, 11_539,
+            14_600, 16_208, 18_150, 19_524, 22_503, 26_433, 30_119,
         ],
         fraud_mean_cents: 2_000,
         fraud_deviation_cents: 600,
@@ -167,8 +168,8 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 79_655,
         fraud_rows: 250,
         amount_cents: [
-            100, 113, 171, 256, 458, 691, 947, 1_802, 3_363, 5_870, 10_095, 13_452, 18_554, 27_994,
-            38_055, 51_987, 62_863, 88_867, 127_228, 1_500_000,
+            100, 113, 171, 256, 458, 691, 947, 1_802, 2_841, 4_267, 6_340, 7_818, 9_886, 27_994,
+            48_710, 80_579, 110_010, 168_848, 241_732, 1_500_000,
         ],
         fraud_mean_cents: 21_800,
         fraud_deviation_cents: 5_000,
@@ -178,8 +179,8 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 63_287,
         fraud_rows: 915,
         amount_cents: [
-            100, 118, 189, 279, 459, 639, 819, 1_000, 3_783, 7_454, 12_692, 16_431, 21_721, 30_800,
-            39_906, 51_970, 61_109, 82_360, 112_810, 1_500_000,
+            100, 118, 189, 279, 459, 639, 819, 1_000, 3_182, 5_741, 9_121, 11_419, 14_558, 30_800,
+            51_080, 80_553, 106_941, 156_485, 214_338, 1_500_000,
         ],
         fraud_mean_cents: 79_700,
         fraud_deviation_cents: 6_000,
@@ -200,8 +201,8 @@ pub(crate) const CATEGORIES: [Category; 14] = [
         rows: 40_507,
         fraud_rows: 116,
         amount_cents: [
-            100, 110, 150, 200, 300, 400, 500, 600, 701, 801, 901, 951, 1_418, 52_371, 114_552,
-            221_615, 308_597, 521_111, 838_616, 2_894_890,
+            100, 110, 150, 200, 300, 400, 500, 600, 701, 801, 901, 951, 1_418, 52_371, 122_544,
+            237_076, 330_128, 557_468, 897_124, 2_894_890,
         ],
         fraud_mean_cents: 900,
         fraud_deviation_cents: 400,

@@ -312,3 +312,147 @@ pub(crate) fn split_line(line: &[u8]) -> Vec<Vec<u8>> {
         .map(|range| text[range].to_vec())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Seen = (u64, Result<Vec<String>, Malformed>);
+
+    /// Reads `input` in pieces of `piece` bytes, so that every boundary is met.
+    fn read_all(input: &[u8], piece: usize) -> Vec<Seen> {
+        struct Pieces<'a>(&'a [u8], usize);
+        impl Read for Pieces<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let bytes = self.1.min(self.0.len()).min(buffer.len());
+                buffer[..bytes].copy_from_slice(&self.0[..bytes]);
+                self.0 = &self.0[bytes..];
+                Ok(bytes)
+            }
+        }
+        let mut reader = RecordReader::new(Pieces(input, piece.max(1)));
+        let mut seen = Vec::new();
+        while let Some(record) = reader.next().expect("memory has no read errors") {
+            let fields = record.fields.map(|fields| {
+                let text = |range: &Range<usize>| {
+                    String::from_utf8_lossy(&record.text[range.clone()]).into_owned()
+                };
+                fields.iter().map(text).collect()
+            });
+            seen.push((record.line, fields));
+        }
+        assert_eq!(reader.bytes_taken(), input.len() as u64);
+        seen
+    }
+
+    fn fields(fields: &[&str]) -> Result<Vec<String>, Malformed> {
+        Ok(fields.iter().map(|field| (*field).to_owned()).collect())
+    }
+
+    #[test]
+    fn records_know_their_line_over_line_feeds_in_quotes_and_blank_lines() {
+        let input = b"a,b\r\n\r\n\"1\n2\",\"x \"\"y\"\"\"\r\nc,\n";
+        for piece in [1, 3, 1000] {
+            assert_eq!(
+                read_all(input, piece),
+                [
+                    (1, fields(&["a", "b"])),
+                    (3, fields(&["1\n2", "x \"y\""])),
+                    (5, fields(&["c", ""])),
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_quote_left_open_costs_its_own_line_only() {
+        let following = "1,\"a, b\",2\n".repeat(3);
+        let input = format!("x,\"open,y\n{following}z,\"open\n");
+        let seen = read_all(input.as_bytes(), 7);
+        assert_eq!(seen.len(), 5);
+        assert_eq!(seen[0], (1, Err(Malformed::UnclosedQuote)));
+        assert_eq!(seen[2], (3, fields(&["1", "a, b", "2"])));
+        assert_eq!(seen[4], (5, Err(Malformed::UnclosedQuote)));
+    }
+
+    #[test]
+    fn a_quote_left_open_before_a_file_without_quotes_costs_its_own_line_only() {
+        let input = format!("x,\"open,y\n{}", "1,2,3\n".repeat(100_000));
+        let seen = read_all(input.as_bytes(), 1 << 16);
+        assert_eq!(seen.len(), 100_001);
+        assert_eq!(seen[0], (1, Err(Malformed::UnclosedQuote)));
+        assert_eq!(seen[100_000], (100_001, fields(&["1", "2", "3"])));
+    }
+
+    #[test]
+    fn a_stray_quote_is_told_from_an_open_one() {
+        let seen = read_all(b"a\"b,c\n\"a\"b,c\nok,ok", 1000);
+        assert_eq!(
+            seen,
+            [
+                (1, Err(Malformed::StrayQuote)),
+                (2, Err(Malformed::StrayQuote)),
+                (3, fields(&["ok", "ok"])),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_of_the_longest_size_is_read_and_a_longer_one_passed_over() {
+        for ending in ["\n", "\r\n", ""] {
+            for (length, fits) in [
+                (MAX_ROW_BYTES, true),
+                (MAX_ROW_BYTES + 1, false),
+                (10 * MAX_ROW_BYTES, false),
+            ] {
+                let input = format!("a,b\n{}{ending}", "x".repeat(length));
+                let seen = read_all(input.as_bytes(), 50_000);
+                assert_eq!(seen.len(), 2);
+                assert_eq!(seen[1].1.is_ok(), fits, "{length} bytes with {ending:?}");
+            }
+            let input = format!("{}{ending}", "y".repeat(MAX_ROW_BYTES * 5));
+            let seen = read_all(format!("{input}\nlast,row").as_bytes(), 50_000);
+            assert_eq!(
+                seen.last().map(|(_, row)| row.clone()),
+                Some(fields(&["last", "row"]))
+            );
+        }
+    }
+
+    proptest! {
+        /// The `csv` crate writes and reads as RFC 4180 has it; so must this reader.
+        #[test]
+        fn well_formed_records_are_read_as_the_csv_crate_reads_them(
+            rows in prop::collection::vec(prop::collection::vec("[a-z,\"\r\n;é ]{0,8}", 2..5), 1..20),
+            crlf in any::<bool>(),
+            piece in 1_usize..64,
+        ) {
+            let terminator = if crlf { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
+            let mut writer = csv::WriterBuilder::new()
+                .terminator(terminator)
+                .flexible(true)
+                .from_writer(Vec::new());
+            for row in &rows {
+                writer.write_record(row).expect("memory takes every record");
+            }
+            let text = writer.into_inner().expect("memory takes every record");
+            let read: Vec<_> = read_all(&text, piece).into_iter().map(|(_, row)| row).collect();
+            let expected: Vec<_> = rows.into_iter().map(Ok).collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn any_bytes_are_read_to_their_end(
+            input in prop::collection::vec(prop_oneof![
+                4 => prop::sample::select(b"\",\r\na".to_vec()),
+                1 => any::<u8>(),
+            ], 0..300),
+            piece in 1_usize..40,
+        ) {
+            let lines = input.split(|b| *b == b'\n').count();
+            prop_assert!(read_all(&input, piece).len() <= lines);
+        }
+    }
+}
