@@ -1,0 +1,362 @@
+//! What one transaction says, and a hash of it by which its copies are compared.
+//!
+//! Promises: the same transaction has the same hash whether it comes from the events file,
+//! the topic or the lake. Written from the data contract, on purpose without the pipeline's
+//! own encoder and decoder: a fault of theirs must show up here.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use ftap_actors::transaction::{currency_of, field};
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The nine values of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content<'a> {
+    /// Date and time, user, merchant, category, transaction number, currency.
+    pub texts: [Cow<'a, str>; 6],
+    /// Seconds since 1970.
+    pub unix_time: i64,
+    /// 1 for fraud, else 0.
+    pub is_fraud: i64,
+    /// Amount in the currency.
+    pub original_amt: f64,
+}
+
+/// Collects the bytes that are hashed; one per thread saves an allocation per row.
+#[derive(Default)]
+pub struct Hasher {
+    bytes: Vec<u8>,
+}
+
+impl Hasher {
+    /// Hash of a transaction's values.
+    pub fn content(&mut self, content: &Content<'_>) -> u64 {
+        let texts = content.texts.each_ref().map(|text| text.as_bytes());
+        self.values(
+            texts,
+            content.unix_time,
+            content.is_fraud,
+            content.original_amt,
+        )
+    }
+
+    /// The same from borrowed values, in the order of [`Content`].
+    pub fn values(
+        &mut self,
+        texts: [&[u8]; 6],
+        unix_time: i64,
+        is_fraud: i64,
+        original_amt: f64,
+    ) -> u64 {
+        self.bytes.clear();
+        for text in texts {
+            // With its length in front no text can run into the next.
+            self.bytes
+                .extend_from_slice(&(text.len() as u64).to_le_bytes());
+            self.bytes.extend_from_slice(text);
+        }
+        self.bytes.extend_from_slice(&unix_time.to_le_bytes());
+        self.bytes.extend_from_slice(&is_fraud.to_le_bytes());
+        self.bytes
+            .extend_from_slice(&original_amt.to_bits().to_le_bytes());
+        xxh3_64(&self.bytes)
+    }
+}
+
+/// Hash of a payload as it is.
+pub fn raw_hash(payload: Option<&[u8]>) -> u64 {
+    xxh3_64(payload.unwrap_or_default())
+}
+
+/// The transaction of a row of the events file, given its eight columns.
+/// `Err` says what keeps the row from being published.
+pub fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &'static str> {
+    let [
+        date,
+        user,
+        merchant,
+        category,
+        amt,
+        number,
+        unix_time,
+        is_fraud,
+    ] = columns;
+    let text = |bytes: &'a [u8]| match std::str::from_utf8(bytes) {
+        Ok("") => Err("an empty column"),
+        Ok(text) => Ok(Cow::Borrowed(text)),
+        Err(_) => Err("a column that is not UTF-8"),
+    };
+    let date = text(date)?;
+    if !is_date_time(&date) {
+        return Err("a time that is not YYYY-MM-DD HH:MM:SS");
+    }
+    let (user, merchant, category, number) =
+        (text(user)?, text(merchant)?, text(category)?, text(number)?);
+    let unix_time = text(unix_time)?;
+    // The standard parser would take a plus sign.
+    let unix_time = match unix_time.starts_with('+') {
+        true => None,
+        false => unix_time.parse().ok(),
+    }
+    .ok_or("a unix_time that is not a whole number")?;
+    let is_fraud = match is_fraud {
+        b"0" => 0,
+        b"1" => 1,
+        _ => return Err("an is_fraud that is neither 0 nor 1"),
+    };
+    let dollars: f64 = text(amt)?
+        .parse()
+        .ok()
+        .filter(|dollars: &f64| dollars.is_finite())
+        .ok_or("an amt that is not a decimal number")?;
+    let currency = currency_of(number.as_bytes()).code();
+    let original_amt = dollars / usd_per_unit(currency);
+    if !original_amt.is_finite() {
+        return Err("an amt that no double holds");
+    }
+    Ok(Content {
+        texts: [
+            date,
+            user,
+            merchant,
+            category,
+            number,
+            Cow::Borrowed(currency),
+        ],
+        unix_time,
+        is_fraud,
+        original_amt,
+    })
+}
+
+/// Data contract, part 3.
+fn usd_per_unit(currency: &str) -> f64 {
+    match currency {
+        "EUR" => 1.17,
+        "DKK" => 0.16,
+        "SEK" => 0.11,
+        _ => 0.10,
+    }
+}
+
+fn is_date_time(text: &str) -> bool {
+    let shape_fits = text.len() == 19
+        && text
+            .bytes()
+            .zip("0000-00-00 00:00:00".bytes())
+            .all(|(byte, wanted)| match wanted {
+                b'0' => byte.is_ascii_digit(),
+                _ => byte == wanted,
+            });
+    let within = |from: usize, range: std::ops::RangeInclusive<u8>| {
+        text.get(from..from + 2)
+            .and_then(|digits| digits.parse().ok())
+            .is_some_and(|number: u8| range.contains(&number))
+    };
+    shape_fits
+        && within(5, 1..=12)
+        && within(8, 1..=31)
+        && within(11, 0..=23)
+        && within(14, 0..=59)
+        && within(17, 0..=59)
+}
+
+/// The transaction of a message, `None` if the payload is none.
+pub fn of_message(payload: &[u8]) -> Option<Content<'static>> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let [
+        date,
+        user,
+        merchant,
+        category,
+        number,
+        unix_time,
+        is_fraud,
+        original_amt,
+        currency,
+    ] = json.deserialize_map(Fields).ok()?;
+    json.end().ok()?;
+    let text = |value: Value| match value {
+        Value::String(text) => Some(Cow::Owned(text)),
+        _ => None,
+    };
+    Some(Content {
+        unix_time: unix_time.as_i64()?,
+        is_fraud: is_fraud.as_i64()?,
+        original_amt: original_amt.as_f64()?,
+        texts: [
+            text(date)?,
+            text(user)?,
+            text(merchant)?,
+            text(category)?,
+            text(number)?,
+            text(currency)?,
+        ],
+    })
+}
+
+/// Reads an object: the contract's fields in its order, `Null` for one that is missing.
+/// The last of two equal fields counts; unknown ones are ignored.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = [Value; 9];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [const { Value::Null }; 9];
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            match field::ALL.iter().position(|known| *known == name) {
+                Some(index) => values[index] = map.next_value()?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ftap_actors::transaction::{SourceRow, encode_json};
+
+    const ROW: [&[u8]; 8] = [
+        b"2019-01-01 00:00:18",
+        b"3f6f38f8-6e5a-5ab4-8d31-1d6b0ae4f2d5",
+        b"fraud_Rippin, Kub and \"Mann\"",
+        b"misc_net",
+        b"4.97",
+        b"0b242abb623afc578575680df30655b9",
+        b"1325376018",
+        b"0",
+    ];
+
+    #[test]
+    fn a_row_and_the_message_made_of_it_have_one_hash() {
+        for amt in ["4.97", "0", "28948.90", "1e3", "0.1", "123456789012345678"] {
+            let mut row = ROW;
+            row[4] = amt.as_bytes();
+            let [date, user, merchant, category, amt, number, time, fraud] = row;
+            let mut message = Vec::new();
+            let source = SourceRow {
+                trans_date_trans_time: date,
+                user_id: user,
+                merchant,
+                category,
+                amt,
+                trans_num: number,
+                unix_time: time,
+                is_fraud: fraud,
+            };
+            encode_json(&source, &mut message).unwrap();
+            let expected = of_source_row(row).unwrap();
+            let actual = of_message(&message).unwrap();
+            assert_eq!(expected, actual);
+            let mut hasher = Hasher::default();
+            assert_eq!(hasher.content(&expected), hasher.content(&actual));
+        }
+    }
+
+    #[test]
+    fn every_value_counts_in_the_hash() {
+        let mut hasher = Hasher::default();
+        let row = of_source_row(ROW).unwrap();
+        let whole = hasher.content(&row);
+        for index in 0..6 {
+            let mut other = row.clone();
+            other.texts[index].to_mut().push('x');
+            assert_ne!(hasher.content(&other), whole, "text {index}");
+        }
+        let other = Content {
+            unix_time: 1,
+            ..row.clone()
+        };
+        assert_ne!(hasher.content(&other), whole);
+        let other = Content {
+            is_fraud: 1,
+            ..row.clone()
+        };
+        assert_ne!(hasher.content(&other), whole);
+        let other = Content {
+            original_amt: row.original_amt.next_up(),
+            ..row.clone()
+        };
+        assert_ne!(hasher.content(&other), whole);
+    }
+
+    #[test]
+    fn broken_rows_are_what_the_encoder_refuses_too() {
+        let cases: [(usize, &[u8]); 12] = [
+            (0, b"2019-13-01 00:00:18"),
+            (0, b"2019-01-01T00:00:18"),
+            (1, b""),
+            (2, b"\xff"),
+            (3, b""),
+            (4, b"four"),
+            (4, b"NaN"),
+            (4, b"1e308"),
+            (5, b""),
+            (6, b"+5"),
+            (6, b"1.5"),
+            (7, b"2"),
+        ];
+        for (column, value) in cases {
+            let mut row = ROW;
+            row[column] = value;
+            let [date, user, merchant, category, amt, number, time, fraud] = row;
+            let source = SourceRow {
+                trans_date_trans_time: date,
+                user_id: user,
+                merchant,
+                category,
+                amt,
+                trans_num: number,
+                unix_time: time,
+                is_fraud: fraud,
+            };
+            assert_eq!(
+                of_source_row(row).is_err(),
+                encode_json(&source, &mut Vec::new()).is_err(),
+                "column {column} = {}",
+                String::from_utf8_lossy(value)
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_transaction_is_none() {
+        let good = r#"{"trans_date_trans_time":"a","user_id":"b","merchant":"c","category":"d",
+            "trans_num":"e","unix_time":1,"is_fraud":0,"original_amt":2,"currency":"f","x":1e999}"#;
+        assert!(of_message(good.as_bytes()).is_some());
+        for (from, to) in [
+            ("\"unix_time\":1", "\"unix_time\":\"1\""),
+            ("\"unix_time\":1", "\"unix_time\":1.5"),
+            ("\"unix_time\":1", "\"unix_time\":null"),
+            ("\"unix_time\":1", "\"y\":1"),
+            ("\"original_amt\":2", "\"original_amt\":NaN"),
+            ("\"original_amt\":2", "\"original_amt\":\"2\""),
+            ("\"merchant\":\"c\"", "\"merchant\":null"),
+            ("\"currency\":\"f\"", "\"currency\":{}"),
+            ("1e999}", "1}}"),
+            ("{", "[{"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good);
+            assert!(of_message(bad.as_bytes()).is_none(), "{bad}");
+        }
+        for bad in [&b""[..], b"[]", b"1", b"null", b"\"x\"", b"\xff", b"{"] {
+            assert!(of_message(bad).is_none(), "{bad:?}");
+        }
+    }
+}

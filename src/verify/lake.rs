@@ -1,0 +1,332 @@
+//! Reads the objects of the lake, rows and all.
+//!
+//! Promises: what an object's name and footer say is compared with what its rows are; neither
+//! is trusted in place of the rows. One object is in memory at a time. An object that can't be
+//! read at all is an error that names it.
+
+use anyhow::Context;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use bytes::Bytes;
+use ftap_actors::lake::checksum::Checksum;
+use ftap_actors::lake::{Footer, LakeStore, ObjectName, naming};
+use ftap_actors::transaction::field;
+use futures::StreamExt;
+use object_store::path::Path;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::content::Hasher;
+use super::ledger::{LakeRow, Ledger};
+use super::problem::Kind;
+
+const BATCH_ROWS: usize = 8192;
+
+/// An object found in the lake.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its key.
+    pub key: String,
+    /// Its name, `None` if the key is no lake object's.
+    pub name: Option<ObjectName>,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Every Parquet file where transactions are kept, in the order of the chains; those named
+/// for other topics are left out, those with no such name are not.
+pub async fn list(store: &LakeStore, topic: &str) -> anyhow::Result<Vec<Found>> {
+    let place = || format!("listing {}", store.describe());
+    let prefix = Path::from(naming::PREFIX);
+    let raw = store.object_store();
+    let mut listing = raw.list(Some(&prefix));
+    let mut found = Vec::new();
+    while let Some(object) = listing.next().await {
+        let object = object.with_context(place)?;
+        let key = object.location.to_string();
+        let name = ObjectName::parse(&key).ok();
+        let ours = name.as_ref().is_none_or(|name| name.topic() == topic);
+        if ours && key.ends_with(".parquet") {
+            found.push(Found {
+                key,
+                name,
+                bytes: object.size,
+            });
+        }
+    }
+    found.sort_by_cached_key(|object| {
+        let name = object.name.as_ref();
+        let place = name.map(|name| (name.partition(), name.first_offset(), name.date()));
+        // Files that have no place in a chain come last, so that they are the copies.
+        (place.is_none(), place, object.key.clone())
+    });
+    Ok(found)
+}
+
+/// Accounts for the objects one by one.
+pub struct Auditor<'a> {
+    topic: &'a str,
+    ledger: &'a mut Ledger,
+    hasher: Hasher,
+    /// Partition, last offset and key of the object before.
+    previous: Option<(i32, i64, String)>,
+}
+
+/// What the rows of an object come to.
+#[derive(Default)]
+struct Rows {
+    count: u64,
+    partition: Option<i32>,
+    /// First offset and its timestamp.
+    first: Option<(i64, i64)>,
+    last: Option<i64>,
+    faults: Vec<String>,
+}
+
+impl<'a> Auditor<'a> {
+    /// For the objects of `topic`.
+    pub fn new(topic: &'a str, ledger: &'a mut Ledger) -> Self {
+        Self {
+            topic,
+            ledger,
+            hasher: Hasher::default(),
+            previous: None,
+        }
+    }
+
+    /// Accounts for one object, given in the order of [`list`].
+    pub fn object(&mut self, found: &Found, bytes: Bytes) -> anyhow::Result<()> {
+        let key = found.key.as_str();
+        let unreadable = || {
+            format!("{key} can't be read as a Parquet file: restore it, or move it out of the lake")
+        };
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).with_context(unreadable)?;
+        let pairs = builder.metadata().file_metadata().key_value_metadata();
+        let pairs = pairs.into_iter().flatten();
+        let footer =
+            Footer::from_pairs(pairs.map(|pair| (pair.key.as_str(), pair.value.as_deref())));
+        if found.name.is_none() {
+            if footer
+                .as_ref()
+                .is_ok_and(|footer| footer.topic != self.topic)
+            {
+                return Ok(());
+            }
+            let detail = "readers of the folder see its rows, too; move it out of the lake";
+            self.ledger
+                .object_problem(Kind::StrayObject, None, key, detail.to_owned());
+        }
+
+        let mut rows = Rows::default();
+        let mut checksum = Checksum::new();
+        let reader = builder.with_batch_size(BATCH_ROWS).build();
+        for batch in reader.with_context(unreadable)? {
+            let batch = batch.with_context(unreadable)?;
+            let partition = found.name.as_ref().map_or(0, ObjectName::partition);
+            if let Err(fault) = self.rows(key, partition, &batch, &mut rows) {
+                rows.faults.push(fault);
+                break;
+            }
+            if let Err(error) = checksum.update(&batch) {
+                rows.faults.push(error.to_string());
+                break;
+            }
+        }
+        match footer {
+            Ok(footer) => {
+                for range in &footer.rejected {
+                    let offsets = (range.first_offset, range.last_offset);
+                    self.ledger
+                        .lake_rejections(key, footer.partition, offsets, &range.reason);
+                }
+                compare(self.topic, found, &footer, checksum.digest(), &mut rows);
+                self.overlap(key, &footer);
+            }
+            Err(error) => rows.faults.push(error.to_string()),
+        }
+        if !rows.faults.is_empty() {
+            let partition = rows
+                .partition
+                .or(found.name.as_ref().map(ObjectName::partition));
+            let detail = rows.faults.join("; ");
+            self.ledger
+                .object_problem(Kind::ObjectContradictsItself, partition, key, detail);
+        }
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        key: &str,
+        named_partition: i32,
+        batch: &RecordBatch,
+        rows: &mut Rows,
+    ) -> Result<(), String> {
+        let column = |name: &str| {
+            let array = batch
+                .column_by_name(name)
+                .ok_or(format!("no column {name}"))?;
+            match array.null_count() {
+                0 => Ok(array),
+                nulls => Err(format!("{nulls} nulls in column {name}")),
+            }
+        };
+        let wrong = |name: &str| format!("column {name} has another type than the lake's");
+        let text = |name: &str| {
+            let array = column(name)?.as_string_opt::<i32>();
+            array.ok_or_else(|| wrong(name))
+        };
+        macro_rules! values {
+            ($type:ty, $name:expr) => {
+                column($name)?
+                    .as_primitive_opt::<$type>()
+                    .ok_or_else(|| wrong($name))?
+                    .values()
+            };
+        }
+        let texts = [
+            text(field::TRANS_DATE_TRANS_TIME)?,
+            text(field::USER_ID)?,
+            text(field::MERCHANT)?,
+            text(field::CATEGORY)?,
+            text(field::TRANS_NUM)?,
+            text(field::CURRENCY)?,
+        ];
+        let unix_times = values!(Int64Type, field::UNIX_TIME);
+        let frauds = values!(Int64Type, field::IS_FRAUD);
+        let amounts = values!(Float64Type, field::ORIGINAL_AMT);
+        let partitions = values!(Int32Type, "_kafka_partition");
+        let offsets = values!(Int64Type, "_kafka_offset");
+        let timestamps = values!(TimestampMillisecondType, "_kafka_timestamp");
+
+        for index in 0..batch.num_rows() {
+            let (partition, offset) = (partitions[index], offsets[index]);
+            let content = self.hasher.values(
+                texts.map(|column| column.value(index).as_bytes()),
+                unix_times[index],
+                frauds[index],
+                amounts[index],
+            );
+            let row = LakeRow {
+                offset,
+                timestamp_ms: timestamps[index],
+                content,
+            };
+            self.ledger.lake_row(key, partition, row);
+            rows.add(named_partition, partition, offset, timestamps[index]);
+        }
+        Ok(())
+    }
+
+    fn overlap(&mut self, key: &str, footer: &Footer) {
+        if let Some((partition, last, previous)) = &self.previous
+            && *partition == footer.partition
+            && footer.first_offset <= *last
+        {
+            let detail = format!(
+                "offsets {}-{} are in {previous} as well",
+                footer.first_offset,
+                footer.last_offset.min(*last)
+            );
+            self.ledger
+                .object_problem(Kind::ObjectsOverlap, Some(*partition), key, detail);
+        }
+        let reached = match &self.previous {
+            Some((partition, last, _)) if *partition == footer.partition => *last,
+            _ => -1,
+        };
+        if footer.last_offset > reached {
+            self.previous = Some((footer.partition, footer.last_offset, key.to_owned()));
+        }
+    }
+}
+
+impl Rows {
+    fn add(&mut self, named_partition: i32, partition: i32, offset: i64, timestamp_ms: i64) {
+        if self.partition.is_none() && partition != named_partition {
+            self.faults
+                .push(format!("its rows are of partition {partition}"));
+        } else if self.partition.is_some_and(|before| before != partition) {
+            self.faults
+                .push(format!("row of partition {partition} among others"));
+        }
+        if let Some(last) = self.last
+            && offset <= last
+        {
+            self.faults.push(format!("offset {offset} follows {last}"));
+        }
+        self.partition = Some(partition);
+        self.first.get_or_insert((offset, timestamp_ms));
+        self.last = Some(offset);
+        self.count += 1;
+        // One is enough to know, and a file full of them must not fill the memory.
+        self.faults.truncate(5);
+    }
+}
+
+/// What name, footer and rows say of each other.
+fn compare(topic: &str, found: &Found, footer: &Footer, checksum: u64, rows: &mut Rows) {
+    let mut fault = |what: &str, says: &dyn std::fmt::Display, really: &dyn std::fmt::Display| {
+        rows.faults
+            .push(format!("its {what} says {says}, its content {really}"));
+    };
+    if footer.topic != topic {
+        fault("name or footer", &topic, &footer.topic);
+    }
+    if let Some(name) = &found.name {
+        if name.partition() != footer.partition {
+            fault(
+                "name",
+                &format!("partition {}", name.partition()),
+                &footer.partition,
+            );
+        }
+        if name.first_offset() != footer.first_offset {
+            let says = format!("first offset {}", name.first_offset());
+            fault(
+                "name",
+                &says,
+                &format!("offsets {}-{}", footer.first_offset, footer.last_offset),
+            );
+        }
+        // A rejected first record's time is not in the file.
+        if let Some((offset, timestamp_ms)) = rows.first
+            && offset == footer.first_offset
+            && name.date() != naming::date_of(timestamp_ms)
+        {
+            let really = naming::date_of(timestamp_ms).to_string();
+            fault("name", &format!("date {}", name.date()), &really);
+        }
+    }
+    if footer.rows != rows.count {
+        rows.faults.push(format!(
+            "its footer says {} rows, it has {}",
+            footer.rows, rows.count
+        ));
+    }
+    if footer.checksum != checksum {
+        rows.faults
+            .push("its footer's checksum is not that of its rows".to_owned());
+    }
+    let rejected = |offset: i64| {
+        let mut ranges = footer.rejected.iter();
+        ranges.any(|range| (range.first_offset..=range.last_offset).contains(&offset))
+    };
+    let first = rows.first.map(|(offset, _)| offset);
+    for (what, says, really) in [
+        ("first", footer.first_offset, first),
+        ("last", footer.last_offset, rows.last),
+    ] {
+        if really != Some(says) && !rejected(says) {
+            let really = really.map_or("none".to_owned(), |offset| offset.to_string());
+            rows.faults.push(format!(
+                "its footer says {what} offset {says}, its rows {really}"
+            ));
+        }
+    }
+    let outside = first.is_some_and(|offset| offset < footer.first_offset)
+        || rows.last.is_some_and(|offset| offset > footer.last_offset);
+    if outside {
+        rows.faults
+            .push("it has rows outside the offsets of its footer".to_owned());
+    }
+}

@@ -1,0 +1,468 @@
+//! The accounts: every row of the file and every offset of the topic, each exactly once.
+//!
+//! Promises: whatever is lost, doubled or altered between file, topic and lake ends up in a
+//! problem with its exact rows or offsets. Pure: it is told what was read and does no I/O.
+//! Relies on being told about the file first, then the topic, the dead letters and the lake.
+//! Takes 12 bytes for a row of the file and 8 for an offset that the topic still has.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::problem::{Kind, Problem};
+use super::ranges::{Bits, Ranges};
+
+/// What one partition's figures add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Account {
+    /// Rows of the file whose key belongs to the partition.
+    pub file: u64,
+    /// Records of the topic, as a `read_committed` reader sees them.
+    pub topic: u64,
+    /// Those of them that are no row of a file: without the header `row`.
+    pub foreign: u64,
+    /// Rows in the lake.
+    pub lake: u64,
+    /// Offsets that the lake lists as rejected.
+    pub rejected: u64,
+    /// Rows that are not in the topic, and records that are neither in the lake nor rejected.
+    pub missing: u64,
+    /// Rows and records that are there more than once: copies beyond the first.
+    pub doubled: u64,
+    /// Rows and records that are not what they should be.
+    pub differing: u64,
+}
+
+impl Account {
+    /// Adds another partition's figures.
+    pub fn add(&mut self, other: &Self) {
+        self.file += other.file;
+        self.topic += other.topic;
+        self.foreign += other.foreign;
+        self.lake += other.lake;
+        self.rejected += other.rejected;
+        self.missing += other.missing;
+        self.doubled += other.doubled;
+        self.differing += other.differing;
+    }
+}
+
+/// Where a partition's offsets begin and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The oldest offset the topic still has.
+    pub low: i64,
+    /// The offset its next record gets.
+    pub high: i64,
+    /// The oldest offset the lake has, if that is older than `low`.
+    pub lake_first: Option<i64>,
+}
+
+/// A record of the topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp in Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// The header `row`.
+    pub row: Option<u64>,
+    /// Hash of its content, `None` if the payload is no transaction.
+    pub content: Option<u64>,
+    /// Hash of its payload as it is; needed where `content` is `None` or `too_large` is set.
+    pub raw: u64,
+    /// Beyond the configured size: the lake may have rejected it unparsed.
+    pub too_large: bool,
+}
+
+/// A record of the dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Partition it came from.
+    pub partition: i32,
+    /// Offset it came from.
+    pub offset: i64,
+    /// Code of the reason.
+    pub reason: String,
+    /// Hash of its payload.
+    pub raw: u64,
+}
+
+/// A row of the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LakeRow {
+    /// Offset it came from.
+    pub offset: i64,
+    /// The record's timestamp in Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// Hash of its content.
+    pub content: u64,
+}
+
+#[derive(Default)]
+struct File {
+    hashes: Vec<u64>,
+    partitions: Vec<u32>,
+    broken: Bits,
+    seen: Bits,
+}
+
+struct Partition {
+    account: Account,
+    bounds: Bounds,
+    /// Offset of bit 0.
+    base: i64,
+    visible: Bits,
+    readable: Bits,
+    in_lake: Bits,
+    /// From `bounds.low`: content and timestamp of a transaction, else its payload's hash.
+    hashes: Vec<u64>,
+    /// Payload hashes of records beyond the configured size.
+    too_large: HashMap<i64, u64>,
+    /// Contents of lake rows whose records the topic no longer has.
+    expired: Vec<u64>,
+}
+
+/// See the module.
+pub struct Ledger {
+    file: File,
+    broken: Ranges,
+    partitions: Vec<Partition>,
+    dead_letters: HashMap<(i32, i64), (String, u64)>,
+    problems: BTreeMap<(Kind, Option<i32>, Option<String>), Ranges>,
+    details: Vec<Problem>,
+}
+
+/// What the ledger comes to.
+pub struct Balance {
+    /// By partition, from 0.
+    pub accounts: Vec<Account>,
+    /// Rows of the file that can't be published.
+    pub broken: Ranges,
+    /// Lake rows compared with the file alone, because the topic no longer has their records.
+    pub expired: u64,
+    /// What is wrong; empty if all is there exactly once.
+    pub problems: Vec<Problem>,
+}
+
+impl Ledger {
+    /// Accounts for a topic whose partitions have these bounds.
+    pub fn new(bounds: &[Bounds]) -> Self {
+        let partitions = bounds.iter().map(|bounds| Partition {
+            account: Account::default(),
+            bounds: *bounds,
+            base: bounds
+                .lake_first
+                .map_or(bounds.low, |first| first.min(bounds.low)),
+            visible: Bits::default(),
+            readable: Bits::default(),
+            in_lake: Bits::default(),
+            hashes: vec![0; usize::try_from(bounds.high - bounds.low).unwrap_or(0)],
+            too_large: HashMap::new(),
+            expired: Vec::new(),
+        });
+        Self {
+            file: File::default(),
+            broken: Ranges::default(),
+            partitions: partitions.collect(),
+            dead_letters: HashMap::new(),
+            problems: BTreeMap::new(),
+            details: Vec::new(),
+        }
+    }
+
+    /// The next row of the file: the hash of its content and the partition of its key, or
+    /// `None` for one that can't be published.
+    pub fn file_row(&mut self, row: Option<(u64, usize)>) {
+        let index = self.file.hashes.len();
+        let (hash, partition) = row.unwrap_or((0, 0));
+        self.file.hashes.push(hash);
+        self.file.partitions.push(partition as u32);
+        match row {
+            Some(_) => self.partitions[partition].account.file += 1,
+            None => {
+                self.file.broken.set(index);
+                self.broken.push(index as i64);
+            }
+        }
+    }
+
+    /// Rows of the file so far.
+    pub fn file_rows(&self) -> u64 {
+        self.file.hashes.len() as u64
+    }
+
+    /// A record of the topic.
+    pub fn topic_record(&mut self, partition: i32, record: &TopicRecord) {
+        let Some(state) = self.partitions.get_mut(partition as usize) else {
+            return;
+        };
+        let Bounds { low, high, .. } = state.bounds;
+        if !(low..high).contains(&record.offset) {
+            return;
+        }
+        state.account.topic += 1;
+        let bit = (record.offset - state.base) as usize;
+        state.visible.set(bit);
+        state.hashes[(record.offset - low) as usize] = match record.content {
+            Some(content) => {
+                state.readable.set(bit);
+                with_timestamp(content, record.timestamp_ms)
+            }
+            None => record.raw,
+        };
+        if record.too_large {
+            state.too_large.insert(record.offset, record.raw);
+        }
+        let Some(row) = record.row else {
+            state.account.foreign += 1;
+            return;
+        };
+        let index = usize::try_from(row).unwrap_or(usize::MAX);
+        let number = i64::try_from(row).unwrap_or(i64::MAX);
+        if index >= self.file.hashes.len() || self.file.broken.get(index) {
+            self.note(Kind::RowNotInFile, Some(partition), None, number);
+            return;
+        }
+        if self.file.seen.set(index) {
+            self.note(Kind::RowDoubledInTopic, Some(partition), None, number);
+        }
+        if self.file.partitions[index] != partition as u32 {
+            self.note(Kind::RowInWrongPartition, Some(partition), None, number);
+        }
+        if record.content != Some(self.file.hashes[index]) {
+            self.note(Kind::RowDiffersInTopic, Some(partition), None, number);
+        }
+    }
+
+    /// A record of the dead-letter topic; there may be several for one offset.
+    pub fn dead_letter(&mut self, letter: DeadLetter) {
+        let key = (letter.partition, letter.offset);
+        self.dead_letters.insert(key, (letter.reason, letter.raw));
+    }
+
+    /// A row of the lake, in the object `key`.
+    pub fn lake_row(&mut self, key: &str, partition: i32, row: LakeRow) {
+        let offset = row.offset;
+        let Some(state) = self.partitions.get_mut(partition as usize) else {
+            return self.note(Kind::NotInTopic, Some(partition), Some(key), offset);
+        };
+        state.account.lake += 1;
+        let Some(bit) = self.place(key, partition, offset) else {
+            return;
+        };
+        let state = &mut self.partitions[partition as usize];
+        if offset < state.bounds.low {
+            state.expired.push(row.content);
+            return;
+        }
+        let hash = state.hashes[(offset - state.bounds.low) as usize];
+        let same = state.readable.get(bit) && hash == with_timestamp(row.content, row.timestamp_ms);
+        if !same {
+            self.note(Kind::DiffersInLake, Some(partition), Some(key), offset);
+        }
+    }
+
+    /// The offsets from first to last, both included, that the object `key` lists as rejected.
+    pub fn lake_rejections(
+        &mut self,
+        key: &str,
+        partition: i32,
+        offsets: (i64, i64),
+        reason: &str,
+    ) {
+        let (first, last) = offsets;
+        let Some(state) = self.partitions.get_mut(partition as usize) else {
+            return self.note_range(Kind::NotInTopic, Some(partition), Some(key), offsets);
+        };
+        // A damaged footer can name more offsets than anyone could count one by one.
+        let (base, high) = (state.base, state.bounds.high);
+        let (from, to) = (first.max(base), last.min(high - 1));
+        state.account.rejected += Ranges::from((from, to)).count();
+        let before = (first, last.min(base - 1));
+        self.note_range(Kind::NotInTopic, Some(partition), Some(key), before);
+        let beyond = (first.max(high), last);
+        self.note_range(Kind::BeyondTopicEnd, Some(partition), Some(key), beyond);
+        for offset in from..=to {
+            self.lake_rejection(key, partition, offset, reason);
+        }
+    }
+
+    fn lake_rejection(&mut self, key: &str, partition: i32, offset: i64, reason: &str) {
+        let Some(bit) = self.place(key, partition, offset) else {
+            return;
+        };
+        let state = &self.partitions[partition as usize];
+        let expired = offset < state.bounds.low;
+        let too_large = state.too_large.get(&offset);
+        let wrongly = !expired && state.readable.get(bit) && too_large.is_none();
+        // The payload is not known any more when the record has expired.
+        let payload = (!expired).then(|| {
+            let stored = || state.hashes[(offset - state.bounds.low) as usize];
+            too_large.copied().unwrap_or_else(stored)
+        });
+        if wrongly {
+            self.note(Kind::WronglyRejected, Some(partition), Some(key), offset);
+            return;
+        }
+        match self.dead_letters.get(&(partition, offset)) {
+            None => self.note(Kind::NoDeadLetter, Some(partition), Some(key), offset),
+            Some((letter_reason, raw)) => {
+                if letter_reason != reason || payload.is_some_and(|payload| payload != *raw) {
+                    self.note(Kind::DeadLetterDiffers, Some(partition), Some(key), offset);
+                }
+            }
+        }
+    }
+
+    /// Something that is wrong with an object as a whole.
+    pub fn object_problem(
+        &mut self,
+        kind: Kind,
+        partition: Option<i32>,
+        key: &str,
+        detail: String,
+    ) {
+        self.details.push(Problem {
+            kind,
+            partition,
+            object: Some(key.to_owned()),
+            ranges: Ranges::default(),
+            detail: Some(detail),
+        });
+    }
+
+    /// Marks an offset as covered by the lake. `None` if it was before, or if the topic has
+    /// no such record: then there is nothing to compare it with.
+    fn place(&mut self, key: &str, partition: i32, offset: i64) -> Option<usize> {
+        let state = &mut self.partitions[partition as usize];
+        let Bounds { low, high, .. } = state.bounds;
+        let kind = match offset {
+            _ if offset < state.base => Kind::NotInTopic,
+            _ if offset >= high => Kind::BeyondTopicEnd,
+            _ => {
+                let bit = (offset - state.base) as usize;
+                if state.in_lake.set(bit) {
+                    Kind::DoubledInLake
+                } else if offset >= low && !state.visible.get(bit) {
+                    Kind::NotInTopic
+                } else {
+                    return Some(bit);
+                }
+            }
+        };
+        self.note(kind, Some(partition), Some(key), offset);
+        None
+    }
+
+    fn note(&mut self, kind: Kind, partition: Option<i32>, key: Option<&str>, number: i64) {
+        self.note_range(kind, partition, key, (number, number));
+    }
+
+    fn note_range(
+        &mut self,
+        kind: Kind,
+        partition: Option<i32>,
+        key: Option<&str>,
+        (first, last): (i64, i64),
+    ) {
+        if first <= last {
+            let place = (kind, partition, key.map(str::to_owned));
+            let ranges = self.problems.entry(place).or_default();
+            ranges.push_range(first, last);
+        }
+    }
+
+    /// Closes the accounts.
+    pub fn close(mut self) -> Balance {
+        let expired = self.partitions.iter().map(|p| p.expired.len() as u64).sum();
+        self.close_rows();
+        self.close_offsets();
+        for ((kind, partition, object), ranges) in std::mem::take(&mut self.problems) {
+            self.details.push(Problem {
+                kind,
+                partition,
+                object,
+                ranges,
+                detail: None,
+            });
+        }
+        self.details.sort_by(|a, b| {
+            (a.kind, a.partition, &a.object).cmp(&(b.kind, b.partition, &b.object))
+        });
+        for problem in &self.details {
+            let state = problem
+                .partition
+                .and_then(|partition| self.partitions.get_mut(partition as usize));
+            if let Some(state) = state {
+                problem
+                    .kind
+                    .book(&mut state.account, problem.ranges.count());
+            }
+        }
+        Balance {
+            accounts: self.partitions.iter().map(|p| p.account).collect(),
+            broken: self.broken,
+            expired,
+            problems: self.details,
+        }
+    }
+
+    /// Rows of the file that the topic does not have. Where the topic has lost its oldest
+    /// records to retention, a lake row of the same content stands for the row.
+    fn close_rows(&mut self) {
+        let mut expired: Vec<HashMap<u64, u64>> = Vec::with_capacity(self.partitions.len());
+        for state in &self.partitions {
+            let mut contents = HashMap::new();
+            for content in &state.expired {
+                *contents.entry(*content).or_insert(0) += 1;
+            }
+            expired.push(contents);
+        }
+        for index in 0..self.file.hashes.len() {
+            if self.file.seen.get(index) || self.file.broken.get(index) {
+                continue;
+            }
+            let partition = self.file.partitions[index];
+            match expired[partition as usize].get_mut(&self.file.hashes[index]) {
+                Some(copies) if *copies > 0 => *copies -= 1,
+                _ => self.note(
+                    Kind::RowMissingFromTopic,
+                    Some(partition as i32),
+                    None,
+                    index as i64,
+                ),
+            }
+        }
+        for (partition, contents) in expired.iter().enumerate() {
+            let unknown: u64 = contents.values().sum();
+            if unknown > 0 {
+                self.details.push(Problem {
+                    kind: Kind::ExpiredNotInFile,
+                    partition: Some(partition as i32),
+                    object: None,
+                    ranges: Ranges::default(),
+                    detail: Some(format!("{unknown} rows")),
+                });
+            }
+        }
+    }
+
+    fn close_offsets(&mut self) {
+        for (partition, state) in self.partitions.iter().enumerate() {
+            let missing: Ranges = (state.bounds.low..state.bounds.high)
+                .filter(|offset| {
+                    let bit = (offset - state.base) as usize;
+                    state.visible.get(bit) && !state.in_lake.get(bit)
+                })
+                .collect();
+            if !missing.is_empty() {
+                let place = (Kind::MissingFromLake, Some(partition as i32), None);
+                self.problems.insert(place, missing);
+            }
+        }
+    }
+}
+
+/// One hash of what a record says and when it was written.
+fn with_timestamp(content: u64, timestamp_ms: i64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&content.to_le_bytes(), timestamp_ms as u64)
+}

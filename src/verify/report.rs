@@ -1,0 +1,227 @@
+//! The result as a table for people or as one JSON object for programs.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::ledger::{Account, Balance};
+use super::problem::Problem;
+
+/// What was compared with what, and what came of it.
+pub struct Report {
+    /// The events file.
+    pub source: String,
+    /// Rows of it that were looked at.
+    pub source_rows: u64,
+    /// The topic.
+    pub topic: String,
+    /// The lake.
+    pub lake: String,
+    /// Objects in it.
+    pub objects: u64,
+    /// Their size.
+    pub object_bytes: u64,
+    /// The accounts.
+    pub balance: Balance,
+    /// What a reader should know though it is no loss.
+    pub notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PartitionAccount {
+    partition: usize,
+    #[serde(flatten)]
+    account: Account,
+}
+
+impl Report {
+    /// Whether every row and every offset is there exactly once.
+    pub fn is_exact(&self) -> bool {
+        self.balance.problems.is_empty()
+    }
+
+    fn total(&self) -> Account {
+        let mut total = Account::default();
+        for account in &self.balance.accounts {
+            total.add(account);
+        }
+        total
+    }
+
+    /// The whole report, all ranges included.
+    pub fn json(&self) -> serde_json::Value {
+        let accounts = self.balance.accounts.iter().enumerate();
+        let accounts: Vec<_> = accounts
+            .map(|(partition, account)| PartitionAccount {
+                partition,
+                account: *account,
+            })
+            .collect();
+        let problem = |problem: &Problem| {
+            json!({
+                "kind": problem.kind,
+                "meaning": problem.kind.meaning(),
+                "partition": problem.partition,
+                "object": problem.object,
+                "unit": problem.kind.unit(),
+                "count": problem.ranges.count(),
+                "ranges": problem.ranges,
+                "detail": problem.detail,
+            })
+        };
+        json!({
+            "exact": self.is_exact(),
+            "source": {
+                "file": self.source,
+                "rows": self.source_rows,
+                "broken": self.balance.broken.count(),
+                "broken_rows": self.balance.broken,
+            },
+            "topic": self.topic,
+            "lake": {
+                "location": self.lake,
+                "objects": self.objects,
+                "bytes": self.object_bytes,
+                "rows_older_than_topic": self.balance.expired,
+            },
+            "partitions": accounts,
+            "total": self.total(),
+            "problems": self.balance.problems.iter().map(problem).collect::<Vec<_>>(),
+            "notes": self.notes,
+        })
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+const COLUMNS: [&str; 7] = [
+    "in the file",
+    "in the topic",
+    "in the lake",
+    "rejected",
+    "missing",
+    "doubled",
+    "differing",
+];
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, account: &Account) -> fmt::Result {
+    write!(f, "{name:>9}")?;
+    let figures = [
+        account.file,
+        account.topic,
+        account.lake,
+        account.rejected,
+        account.missing,
+        account.doubled,
+        account.differing,
+    ];
+    for (figure, column) in figures.into_iter().zip(COLUMNS) {
+        write!(
+            f,
+            "  {:>width$}",
+            grouped(figure),
+            width = column.len().max(12)
+        )?;
+    }
+    writeln!(f)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let broken = self.balance.broken.count();
+        writeln!(
+            f,
+            "file   {}: {} rows, {} broken",
+            self.source,
+            grouped(self.source_rows),
+            grouped(broken)
+        )?;
+        writeln!(
+            f,
+            "topic  {}: {} partitions",
+            self.topic,
+            self.balance.accounts.len()
+        )?;
+        writeln!(
+            f,
+            "lake   {}: {} objects, {} bytes",
+            self.lake,
+            grouped(self.objects),
+            grouped(self.object_bytes)
+        )?;
+        write!(f, "\n{:>9}", "partition")?;
+        for column in COLUMNS {
+            write!(f, "  {column:>width$}", width = column.len().max(12))?;
+        }
+        writeln!(f)?;
+        for (partition, account) in self.balance.accounts.iter().enumerate() {
+            line(f, &partition.to_string(), account)?;
+        }
+        let total = self.total();
+        line(f, "all", &total)?;
+        writeln!(f)?;
+        if broken > 0 {
+            writeln!(f, "note: broken rows of the file: {}", self.balance.broken)?;
+        }
+        if total.foreign > 0 {
+            writeln!(
+                f,
+                "note: {} records of the topic are of other origin (no header `row`): compared by offset only",
+                grouped(total.foreign)
+            )?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        for problem in &self.balance.problems {
+            writeln!(f, "{}", describe(problem))?;
+        }
+        if self.is_exact() {
+            writeln!(f, "Every row is in the topic and in the lake exactly once.")
+        } else {
+            writeln!(
+                f,
+                "NOT exact: {} missing, {} doubled, {} differing, {} problems listed above.",
+                grouped(total.missing),
+                grouped(total.doubled),
+                grouped(total.differing),
+                self.balance.problems.len()
+            )
+        }
+    }
+}
+
+fn describe(problem: &Problem) -> String {
+    let mut text = format!("problem: {}", problem.kind.meaning());
+    if let Some(partition) = problem.partition {
+        // Writing to a string can't fail.
+        let _ = write!(text, ", partition {partition}");
+    }
+    if let Some(object) = &problem.object {
+        let _ = write!(text, ", {object}");
+    }
+    if !problem.ranges.is_empty() {
+        let unit = match problem.kind.unit() {
+            super::problem::Unit::Rows => "rows",
+            super::problem::Unit::Offsets => "offsets",
+        };
+        let count = grouped(problem.ranges.count());
+        let _ = write!(text, ": {count}, {unit} {}", problem.ranges);
+    }
+    if let Some(detail) = &problem.detail {
+        let _ = write!(text, ": {detail}");
+    }
+    text
+}

@@ -1,0 +1,277 @@
+//! Reads a topic to its end as any `read_committed` reader would, without a consumer group.
+//!
+//! Promises: every record visible between the bounds taken at the start is handed over once;
+//! whatever stops that is an error that names the broker. Partitions are spread over threads,
+//! because parsing takes longer than reading. Leaves nothing behind on the broker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use ftap_actors::settings::KafkaSettings;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::content::{self, Hasher};
+use super::ledger::{DeadLetter, TopicRecord};
+
+/// How long a broker may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
+const BATCH: usize = 4096;
+
+/// Where a partition begins and ends: its oldest offset and the one its next record gets.
+pub type Watermarks = (i64, i64);
+
+/// One broker's topics.
+pub struct Topics<'a> {
+    settings: &'a KafkaSettings,
+    consumer: BaseConsumer,
+}
+
+impl<'a> Topics<'a> {
+    /// Prepares to read; connects when first needed.
+    pub fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
+        let consumer = consumer(settings)?;
+        Ok(Self { settings, consumer })
+    }
+
+    /// Bounds of each partition of `topic`, `None` if there is no such topic.
+    pub fn watermarks(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), SILENCE)
+            .with_context(|| self.unreachable())?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        if let Some(error) = found.error() {
+            let code = RDKafkaErrorCode::from(error);
+            return match code {
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                    Ok(None)
+                }
+                _ => Err(anyhow!("topic {topic}: {code}")),
+            };
+        }
+        (0..found.partitions().len() as i32)
+            .map(|partition| {
+                self.consumer
+                    .fetch_watermarks(topic, partition, SILENCE)
+                    .with_context(|| format!("topic {topic} partition {partition}: its offsets"))
+            })
+            .collect::<anyhow::Result<_>>()
+            .map(Some)
+    }
+
+    fn unreachable(&self) -> String {
+        format!(
+            "Kafka at {} did not answer within {} s: check KAFKA_BROKER and that the broker runs",
+            self.settings.bootstrap_servers,
+            SILENCE.as_secs()
+        )
+    }
+
+    /// Reads `topic` between `bounds` on several threads and hands over its records in
+    /// batches, each in the order of its partition.
+    pub fn read<T: Send>(
+        &self,
+        topic: &str,
+        bounds: &[Watermarks],
+        make: impl Fn(&mut Parser, &BorrowedMessage<'_>) -> T + Sync,
+        mut take: impl FnMut(i32, Vec<T>),
+    ) -> anyhow::Result<()> {
+        let wanted: Vec<(i32, Watermarks)> = (0..)
+            .zip(bounds.iter().copied())
+            .filter(|(_, (low, high))| low < high)
+            .collect();
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(wanted.len());
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(2 * threads + 1);
+            let readers: Vec<_> = (0..threads)
+                .map(|index| {
+                    let share: BTreeMap<i32, Watermarks> = wanted
+                        .iter()
+                        .copied()
+                        .skip(index)
+                        .step_by(threads)
+                        .collect();
+                    let (sender, make) = (sender.clone(), &make);
+                    scope.spawn(move || self.read_share(topic, &share, make, &sender))
+                })
+                .collect();
+            drop(sender);
+            for (partition, batch) in receiver {
+                take(partition, batch);
+            }
+            for reader in readers {
+                reader
+                    .join()
+                    .map_err(|_| anyhow!("reading topic {topic} failed: this is a bug"))??;
+            }
+            Ok(())
+        })
+    }
+
+    fn read_share<T>(
+        &self,
+        topic: &str,
+        share: &BTreeMap<i32, Watermarks>,
+        make: &impl Fn(&mut Parser, &BorrowedMessage<'_>) -> T,
+        sender: &SyncSender<(i32, Vec<T>)>,
+    ) -> anyhow::Result<()> {
+        let consumer = consumer(self.settings)?;
+        let mut list = TopicPartitionList::new();
+        for (partition, (low, _)) in share {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
+        }
+        consumer.assign(&list)?;
+        let mut open: BTreeSet<i32> = share.keys().copied().collect();
+        let mut batches: BTreeMap<i32, Vec<T>> = BTreeMap::new();
+        let mut parser = Parser::default();
+        let mut heard = Instant::now();
+        while !open.is_empty() {
+            let message = match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => message,
+                // Open transactions end the readable part early, control records lengthen it.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    open.remove(&partition);
+                    continue;
+                }
+                Some(Err(error)) if !is_passing(&error) => {
+                    return Err(error).with_context(|| format!("reading topic {topic}"));
+                }
+                _ if heard.elapsed() > SILENCE => bail!("topic {topic}: {}", self.unreachable()),
+                _ => continue,
+            };
+            heard = Instant::now();
+            let partition = message.partition();
+            let end = share.get(&partition).map_or(0, |(_, high)| *high);
+            if message.offset() >= end - 1 {
+                open.remove(&partition);
+            }
+            if message.offset() >= end {
+                continue;
+            }
+            let batch = batches.entry(partition).or_default();
+            batch.push(make(&mut parser, &message));
+            if batch.len() >= BATCH {
+                let full = std::mem::replace(batch, Vec::with_capacity(BATCH));
+                // Nobody listens any more only when the whole reading has failed.
+                if sender.send((partition, full)).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        for rest in batches {
+            if sender.send(rest).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn consumer(settings: &KafkaSettings) -> anyhow::Result<BaseConsumer> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &settings.bootstrap_servers)
+        // librdkafka wants a name; no group is joined and nothing is committed.
+        .set("group.id", "ftap-verify")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.max.messages.kbytes", "16384");
+    for (name, value) in &settings.extra {
+        config.set(name, value);
+    }
+    config.create().context("the Kafka client's settings")
+}
+
+/// librdkafka goes on by itself after these.
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+        )
+    )
+}
+
+fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
+    message
+        .headers()?
+        .iter()
+        .find(|header| header.key == name)
+        .and_then(|header| header.value)
+}
+
+fn number<T: std::str::FromStr>(message: &BorrowedMessage<'_>, name: &str) -> Option<T> {
+    std::str::from_utf8(header(message, name)?)
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Makes records of messages; one for each thread.
+#[derive(Default)]
+pub struct Parser {
+    hasher: Hasher,
+    last_source: Vec<u8>,
+}
+
+impl Parser {
+    /// What the accounts need of a message. A new value of the header `source` is sent on.
+    pub fn record(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        max_message_bytes: usize,
+        sources: &Sender<String>,
+    ) -> TopicRecord {
+        if let Some(source) = header(message, "source")
+            && self.last_source != source
+        {
+            self.last_source = source.to_vec();
+            // The receiver outlives all readers; without it nobody would ask.
+            let _ = sources.send(String::from_utf8_lossy(source).into_owned());
+        }
+        let payload = message.payload();
+        let content = content::of_message(payload.unwrap_or_default());
+        let too_large = message.payload_len() > max_message_bytes;
+        let raw = match content.is_none() || too_large {
+            true => content::raw_hash(payload),
+            false => 0,
+        };
+        TopicRecord {
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            row: number(message, "row"),
+            content: content.map(|content| self.hasher.content(&content)),
+            raw,
+            too_large,
+        }
+    }
+}
+
+/// What the accounts need of a dead letter, `None` for a message that is none.
+pub fn dead_letter(message: &BorrowedMessage<'_>) -> Option<DeadLetter> {
+    Some(DeadLetter {
+        partition: number(message, "partition")?,
+        offset: number(message, "offset")?,
+        reason: String::from_utf8_lossy(header(message, "reason")?).into_owned(),
+        raw: content::raw_hash(message.payload()),
+    })
+}
