@@ -1,11 +1,60 @@
 //! The whole graph in one place: stages, wiring, capacities, groups.
+//!
+//! ```text
+//! publish   csv_reader ──▶ kafka_publisher ══▶ Kafka
+//! ingest    Kafka ══▶ kafka_subscriber ──▶ parquet_buffer × n ──▶ gcs_uploader ══▶ lake
+//!                             ▲                   └──▶ dead_letters ══▶ Kafka
+//!                             └── committed, rewind ────────┘ (gcs_uploader)
+//! report    clock ──▶ reporter
+//! ```
+//!
+//! A group restarts as a whole: a rewound source makes what is downstream stale.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ftap_actors::clock::{Clock, Reporter, Subscription};
+use ftap_actors::csv_reader::CsvReader;
+use ftap_actors::dead_letters::DeadLetters;
+use ftap_actors::gcs_uploader::GcsUploader;
 use ftap_actors::health::Health;
+use ftap_actors::kafka_publisher::KafkaPublisher;
+use ftap_actors::kafka_subscriber::{KafkaSubscriber, SubscriberParts};
+use ftap_actors::lake::LakeError;
+use ftap_actors::lake::store::LakeStore;
+use ftap_actors::memory::MemoryBudget;
 use ftap_actors::meters::Meters;
+use ftap_actors::parquet_buffer::{BufferParts, ParquetBuffer};
 use ftap_actors::settings::{IngestSettings, KafkaSettings, PublishSettings, SupervisionSettings};
+use ftap_actors::supervision::group::SupervisionContext;
+use ftap_actors::supervision::{Group, GroupEnd, Stages, supervise};
+use futures::FutureExt as _;
+use futures::future::FusedFuture as _;
 use tokio::sync::watch;
+
+/// Messages that `try_send` may queue; senders that wait for a reply, or take
+/// from the memory budget, are bounded by that instead.
+const MAILBOX: usize = 16;
+/// Names of the workers' stages; more than 16 cores share the last name.
+const BUFFER_NAMES: [&str; 16] = [
+    "parquet_buffer_0",
+    "parquet_buffer_1",
+    "parquet_buffer_2",
+    "parquet_buffer_3",
+    "parquet_buffer_4",
+    "parquet_buffer_5",
+    "parquet_buffer_6",
+    "parquet_buffer_7",
+    "parquet_buffer_8",
+    "parquet_buffer_9",
+    "parquet_buffer_10",
+    "parquet_buffer_11",
+    "parquet_buffer_12",
+    "parquet_buffer_13",
+    "parquet_buffer_14",
+    "parquet_buffer_15",
+];
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What to run.
 pub struct TopologyOptions {
@@ -30,27 +79,252 @@ pub struct TopologyOptions {
 /// How a run ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything published is in the lake.
+    /// Everything published is in the lake, or there was nothing more to publish.
     Drained,
     /// Stopped on request, flushed.
     Stopped,
 }
 
-/// A stage gave up; the process is to end with exit code 1.
+/// Why a run ended badly; the process is to end with exit code 1.
 #[derive(Debug, thiserror::Error)]
-#[error("{group} gave up: {root_cause}\n  {remedy}")]
-pub struct GaveUp {
-    /// The group.
-    pub group: String,
-    /// Stage, cause and message of the first fault.
-    pub root_cause: String,
-    /// What to do.
-    pub remedy: String,
+pub enum RunError {
+    /// A group gave up.
+    #[error("{group} gave up: {root_cause}\n  {remedy}")]
+    GaveUp {
+        /// The group.
+        group: &'static str,
+        /// Stage, cause and message of the first fault.
+        root_cause: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The lake can't be opened at all.
+    #[error("the lake can't be opened: {0}")]
+    Lake(#[from] LakeError),
+}
+
+struct PublishGroup {
+    kafka: Arc<KafkaSettings>,
+    settings: Arc<PublishSettings>,
+    meters: Arc<Meters>,
+}
+
+impl Group for PublishGroup {
+    fn name(&self) -> &'static str {
+        "publish"
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let (reader, reader_mailbox, reader_stage) =
+            stages.mailbox::<CsvReader>("csv_reader", MAILBOX);
+        let (publisher, publisher_mailbox, publisher_stage) =
+            stages.mailbox::<KafkaPublisher>("kafka_publisher", MAILBOX);
+
+        let (settings, meters) = (self.settings.clone(), self.meters.clone());
+        stages.spawn(reader_mailbox, move |_| {
+            CsvReader::new(reader_stage, settings, publisher, meters)
+        });
+        let (kafka, settings, meters) = (
+            self.kafka.clone(),
+            self.settings.clone(),
+            self.meters.clone(),
+        );
+        stages.spawn(publisher_mailbox, move |_| {
+            KafkaPublisher::new(publisher_stage, kafka, settings, reader, meters)
+        });
+    }
+}
+
+struct IngestGroup {
+    kafka: Arc<KafkaSettings>,
+    settings: Arc<IngestSettings>,
+    lake: LakeStore,
+    meters: Arc<Meters>,
+    drain: watch::Receiver<bool>,
+}
+
+impl Group for IngestGroup {
+    fn name(&self) -> &'static str {
+        "ingest"
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let budget = MemoryBudget::new(self.settings.memory_budget_bytes);
+        let (subscriber, subscriber_mailbox, subscriber_stage) =
+            stages.mailbox::<KafkaSubscriber>("kafka_subscriber", MAILBOX);
+        let (uploader, uploader_mailbox, uploader_stage) =
+            stages.mailbox::<GcsUploader>("gcs_uploader", MAILBOX);
+        let (dead_letters, dead_letters_mailbox, dead_letters_stage) =
+            stages.mailbox::<DeadLetters>("dead_letters", MAILBOX);
+
+        let mut buffers = Vec::new();
+        for worker in 0..self.settings.workers.get() {
+            let name = BUFFER_NAMES[worker.min(BUFFER_NAMES.len() - 1)];
+            let (buffer, mailbox, stage) = stages.mailbox::<ParquetBuffer>(name, MAILBOX);
+            buffers.push((buffer, stage.clone()));
+            let parts = BufferParts {
+                topic: Arc::from(self.kafka.topic.as_str()),
+                settings: self.settings.clone(),
+                uploader: (uploader.clone(), uploader_stage.clone()),
+                dead_letters: (dead_letters.clone(), dead_letters_stage.clone()),
+                budget: budget.clone(),
+                meters: self.meters.clone(),
+            };
+            stages.spawn(mailbox, move |_| ParquetBuffer::new(stage, parts));
+        }
+
+        let kafka = self.kafka.clone();
+        stages.spawn(dead_letters_mailbox, move |_| {
+            DeadLetters::new(dead_letters_stage, kafka)
+        });
+        let (lake, to_subscriber, meters) =
+            (self.lake.clone(), subscriber.clone(), self.meters.clone());
+        stages.spawn(uploader_mailbox, move |_| {
+            GcsUploader::new(uploader_stage, lake, to_subscriber, meters)
+        });
+        let parts = SubscriberParts {
+            kafka: self.kafka.clone(),
+            buffers,
+            uploader,
+            budget,
+            meters: self.meters.clone(),
+            drain: self.drain.clone(),
+        };
+        stages.spawn(subscriber_mailbox, move |_| {
+            KafkaSubscriber::new(subscriber_stage, parts, subscriber)
+        });
+    }
+}
+
+struct ReportGroup {
+    meters: Arc<Meters>,
+}
+
+impl Group for ReportGroup {
+    fn name(&self) -> &'static str {
+        "report"
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let (reporter, reporter_mailbox, reporter_stage) =
+            stages.mailbox::<Reporter>("reporter", MAILBOX);
+        let (_, clock_mailbox, _) = stages.mailbox::<Clock>("clock", MAILBOX);
+        let meters = self.meters.clone();
+        stages.spawn(reporter_mailbox, move |_| {
+            Reporter::new(reporter_stage, meters)
+        });
+        stages.spawn(clock_mailbox, move |_| {
+            Clock::new(vec![Subscription {
+                interval: REPORT_INTERVAL,
+                listener: reporter.recipient(),
+            }])
+        });
+    }
 }
 
 /// Runs the graph until it is drained, stopped or has given up.
 ///
-/// Call it inside an `actix::System`.
-pub async fn run(_options: TopologyOptions) -> Result<Outcome, GaveUp> {
-    Ok(Outcome::Stopped)
+/// Call it inside an `actix::System`. When one group gives up the others are
+/// asked to finish what they have.
+pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
+    let kafka = Arc::new(options.kafka);
+    let (stop, stopping) = watch::channel(false);
+    let (drain, draining) = watch::channel(false);
+    let context = SupervisionContext {
+        settings: options.supervision,
+        meters: options.meters.clone(),
+        health: options.health,
+        shutdown: stopping,
+    };
+
+    let publishes = options.publish.is_some();
+    let ingests = options.ingest.is_some();
+    if options.until_drained && !publishes {
+        drain.send_replace(true);
+    }
+    let publish = options.publish.map(|settings| {
+        let group = PublishGroup {
+            kafka: kafka.clone(),
+            settings: Arc::new(settings),
+            meters: options.meters.clone(),
+        };
+        supervise(group, context.clone())
+    });
+    let ingest = match options.ingest {
+        Some(settings) => {
+            let lake = LakeStore::open(&settings.lake)?;
+            let group = IngestGroup {
+                kafka: kafka.clone(),
+                settings: Arc::new(settings),
+                lake,
+                meters: options.meters.clone(),
+                drain: draining,
+            };
+            Some(supervise(group, context.clone()))
+        }
+        None => None,
+    };
+    let report = supervise(
+        ReportGroup {
+            meters: options.meters,
+        },
+        context,
+    );
+    let mut report = Box::pin(report.fuse());
+    let mut publish = Box::pin(end_of(publish).fuse());
+    let mut ingest = Box::pin(end_of(ingest).fuse());
+    let mut shutdown = options.shutdown;
+
+    let mut failure = None;
+    let mut stopped = false;
+    let mut publish_runs = publishes;
+    let mut ingest_runs = ingests;
+    while publish_runs || ingest_runs {
+        let (name, end) = tokio::select! {
+            _ = shutdown.wait_for(|wanted| *wanted), if !stopped => {
+                stopped = true;
+                stop.send_replace(true);
+                continue;
+            }
+            end = &mut publish => {
+                publish_runs = false;
+                if options.until_drained {
+                    drain.send_replace(true);
+                }
+                ("publish", end)
+            }
+            end = &mut ingest => {
+                ingest_runs = false;
+                // Without its reader a publisher in the same process has no purpose.
+                stop.send_replace(true);
+                ("ingest", end)
+            }
+            end = &mut report => ("report", end),
+        };
+        if let GroupEnd::GaveUp { root_cause, remedy } = end {
+            stop.send_replace(true);
+            failure.get_or_insert(RunError::GaveUp {
+                group: name,
+                root_cause,
+                remedy: remedy.to_owned(),
+            });
+        }
+    }
+    stop.send_replace(true);
+    if !report.is_terminated() {
+        report.await;
+    }
+    match failure {
+        Some(failure) => Err(failure),
+        None if stopped => Ok(Outcome::Stopped),
+        None => Ok(Outcome::Drained),
+    }
+}
+
+/// The group's end; of no group, none ever.
+async fn end_of<F: Future<Output = GroupEnd>>(group: Option<F>) -> GroupEnd {
+    match group {
+        Some(group) => group.await,
+        None => std::future::pending().await,
+    }
 }

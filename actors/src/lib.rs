@@ -1,9 +1,20 @@
 //! The actors of ftap, their supervision and the delivery protocol of the lake.
+pub mod clock;
+pub mod csv_reader;
+pub mod dead_letters;
 pub mod events;
 pub mod failpoint;
+pub mod gcs_uploader;
 pub mod health;
+pub mod kafka;
+pub mod kafka_publisher;
+pub mod kafka_subscriber;
 pub mod lake;
+pub mod memory;
+pub mod messages;
 pub mod meters;
+pub mod parquet_buffer;
 pub mod settings;
+pub mod source;
 pub mod supervision;
 pub mod transaction;

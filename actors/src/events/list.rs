@@ -124,6 +124,13 @@ events! {
         /// What is wrong with it.
         reason: String,
     }
+    /// The checkpoint file could not be written; the next start reads the events file from an older place.
+    WARN CheckpointFailed "checkpoint_failed" {
+        /// The file.
+        path: String,
+        /// What the system said.
+        error: String,
+    }
     /// The events file is published to its end.
     INFO PublishFinished "publish_finished" {
         /// Rows of the file now in the topic.

@@ -66,7 +66,8 @@ impl std::fmt::Display for Fault {
     }
 }
 
-#[derive(Debug)]
+type Hook = Box<dyn FnOnce() + Send>;
+
 struct Inner {
     number: u64,
     fenced: AtomicBool,
@@ -76,11 +77,18 @@ struct Inner {
     changed: Notify,
     threads: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     progress: Mutex<Vec<(&'static str, Arc<Progress>)>>,
+    abandon_hooks: Mutex<Vec<Hook>>,
 }
 
 /// Shared handle of one generation.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Generation(Arc<Inner>);
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Generation({})", self.0.number)
+    }
+}
 
 impl Generation {
     /// Generation `number`, from 1.
@@ -94,6 +102,7 @@ impl Generation {
             changed: Notify::new(),
             threads: Mutex::new(Vec::new()),
             progress: Mutex::new(Vec::new()),
+            abandon_hooks: Mutex::new(Vec::new()),
         }))
     }
 
@@ -168,6 +177,29 @@ impl Generation {
                 return None;
             }
             changed.await;
+        }
+    }
+
+    /// Registers what is to be done on behalf of a thread that hangs and is left
+    /// behind, such as leaving a consumer group. It runs on another thread.
+    pub fn on_abandon(&self, hook: impl FnOnce() + Send + 'static) {
+        self.0
+            .abandon_hooks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(hook));
+    }
+
+    pub(super) fn run_abandon_hooks(&self) {
+        let hooks = std::mem::take(
+            &mut *self
+                .0
+                .abandon_hooks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for hook in hooks {
+            hook();
         }
     }
 

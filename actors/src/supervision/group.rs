@@ -238,9 +238,17 @@ async fn tear_down(
                 waited_ms: started.elapsed().as_millis() as u64,
             }
             .emit(speaker);
+            return true;
         }
+        false
     });
-    futures::future::join_all(waits).await;
+    if futures::future::join_all(waits).await.contains(&true) {
+        let generation = generation.clone();
+        // Its own thread as well: a hook may block as the stage did.
+        let _ = std::thread::Builder::new()
+            .name("abandon".to_owned())
+            .spawn(move || generation.run_abandon_hooks());
+    }
 }
 
 fn retry(fault: &Fault) -> Retry {

@@ -1,0 +1,93 @@
+//! Ticks at fixed intervals, and the reporter that turns them into the
+//! `throughput` event.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use crate::events::Throughput;
+use crate::messages::Tick;
+use crate::meters::{Meters, Snapshot};
+use crate::supervision::Stage;
+
+/// Who wants ticks, and how often.
+pub struct Subscription {
+    /// Time between two ticks.
+    pub interval: Duration,
+    /// Where to.
+    pub listener: Recipient<Tick>,
+}
+
+/// The actor. A listener that has not taken its last tick gets no further one:
+/// ticks are never queued up.
+pub struct Clock {
+    subscriptions: Vec<Subscription>,
+}
+
+impl Clock {
+    /// Ticks for these.
+    pub fn new(subscriptions: Vec<Subscription>) -> Self {
+        Self { subscriptions }
+    }
+}
+
+impl Actor for Clock {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        for subscription in &self.subscriptions {
+            let listener = subscription.listener.clone();
+            let mut count = 0;
+            context.run_interval(subscription.interval, move |_, _| {
+                count += 1;
+                // `try_send` refuses when the mailbox is full; a missed tick is no loss.
+                let _ = listener.try_send(Tick { count });
+            });
+        }
+    }
+}
+
+/// Says how fast rows move, while they do.
+pub struct Reporter {
+    stage: Stage,
+    meters: Arc<Meters>,
+    last: (Instant, Snapshot),
+}
+
+impl Reporter {
+    /// Reports from now on.
+    pub fn new(stage: Stage, meters: Arc<Meters>) -> Self {
+        let last = (Instant::now(), meters.snapshot());
+        Self {
+            stage,
+            meters,
+            last,
+        }
+    }
+}
+
+impl Actor for Reporter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Tick> for Reporter {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, _: &mut Context<Self>) {
+        let (now, figures) = (Instant::now(), self.meters.snapshot());
+        let (then, before) = std::mem::replace(&mut self.last, (now, figures));
+        let seconds = now.duration_since(then).as_secs_f64();
+        let rate = |now: u64, before: u64| (now - before) as f64 / seconds.max(f64::EPSILON);
+        let published_per_second = rate(figures.rows_published, before.rows_published);
+        let committed_per_second = rate(figures.rows_committed, before.rows_committed);
+        if published_per_second > 0.0 || committed_per_second > 0.0 || figures.lag_records > 0 {
+            Throughput {
+                published_per_second,
+                committed_per_second,
+                lag_records: figures.lag_records,
+            }
+            .emit(self.stage.speaker());
+        }
+    }
+}

@@ -1,0 +1,733 @@
+//! A group consumer that takes whole batches from librdkafka.
+//!
+//! `rd_kafka_consume_batch_queue` costs half of what polling message by message
+//! does, and its messages can be handed to other threads without copying the
+//! payload. Rebalances are collected as [`Signal`]s and answered by the caller,
+//! who may look into the lake first; librdkafka waits for that answer.
+//!
+//! All unsafe code of the crate is in this file.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use rdkafka::types::RDKafkaRespErr as Code;
+
+use super::common_properties;
+use crate::events::{KafkaClientMessage, Speaker};
+use crate::settings::KafkaSettings;
+use crate::supervision::{ErrorKind, StageError};
+
+/// What the group or a partition told the consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Partitions are to be assigned: answer with [`GroupConsumer::assign`].
+    Assign(Vec<i32>),
+    /// Partitions are taken away: answer with [`GroupConsumer::unassign`].
+    Revoke {
+        /// Which.
+        partitions: Vec<i32>,
+        /// The group has given them away already.
+        lost: bool,
+    },
+    /// The end of a partition was reached; nothing visible is left below `offset`.
+    End {
+        /// Which.
+        partition: i32,
+        /// Next offset to be written.
+        offset: i64,
+    },
+    /// The offset asked for is no longer, or not yet, in the log.
+    OutOfRange {
+        /// Which.
+        partition: i32,
+    },
+    /// Something failed that librdkafka does not mend by itself.
+    Error {
+        /// Its code.
+        code: Code,
+        /// Its text.
+        text: String,
+    },
+}
+
+#[derive(Default)]
+struct Callbacks {
+    signals: Mutex<VecDeque<Signal>>,
+    closing: AtomicBool,
+}
+
+impl Callbacks {
+    fn push(&self, signal: Signal) {
+        self.signals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(signal);
+    }
+}
+
+/// The client, destroyed when the consumer and every batch taken from it are gone.
+struct Client {
+    rk: *mut sys::rd_kafka_t,
+    queue: *mut sys::rd_kafka_queue_t,
+    callbacks: Arc<Callbacks>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread.
+unsafe impl Send for Client {}
+// SAFETY: as above; all shared state on our side is behind a mutex or atomic.
+unsafe impl Sync for Client {}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        struct Handles(
+            *mut sys::rd_kafka_t,
+            *mut sys::rd_kafka_queue_t,
+            Arc<Callbacks>,
+        );
+        // SAFETY: moved to one thread, used there alone.
+        unsafe impl Send for Handles {}
+        let handles = Handles(self.rk, self.queue, self.callbacks.clone());
+        // Destroying blocks until librdkafka's threads are gone; whoever drops
+        // the last batch must not wait for that.
+        let destroy = move || {
+            let Handles(rk, queue, callbacks) = { handles };
+            // SAFETY: last owner of both; no message of this client is left, each
+            // batch holds the client. The queue goes before the client.
+            unsafe {
+                sys::rd_kafka_queue_destroy(queue);
+                sys::rd_kafka_destroy_flags(rk, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int);
+            }
+            drop(callbacks);
+        };
+        // No thread to be had: leak, the process is about to end anyway.
+        let _ = std::thread::Builder::new()
+            .name("kafka-destroy".into())
+            .spawn(destroy);
+    }
+}
+
+/// Messages of one partition, in offset order, payloads still in librdkafka's memory.
+pub struct Batch {
+    messages: Vec<*mut sys::rd_kafka_message_t>,
+    bytes: u64,
+    // Destroyed after the messages: see `Drop`.
+    _client: Arc<Client>,
+}
+
+// SAFETY: each message is owned by the batch alone; destroying it on another
+// thread is allowed.
+unsafe impl Send for Batch {}
+
+/// One message of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Offset in its partition.
+    pub offset: i64,
+    /// Kafka timestamp in milliseconds; 0 when the message has none.
+    pub timestamp_ms: i64,
+    /// Key, if it has one.
+    pub key: Option<&'a [u8]>,
+    /// Payload, if it has one.
+    pub payload: Option<&'a [u8]>,
+}
+
+impl Batch {
+    /// Number of messages; at least one.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Never true for a batch that was handed out.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Memory of the messages: payloads, keys and librdkafka's own overhead, estimated.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The messages in order.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.messages.iter().map(|message| {
+            // SAFETY: the batch owns the message until it is dropped, and the
+            // record borrows the batch.
+            unsafe { record(*message) }
+        })
+    }
+
+    /// The first offset.
+    pub fn first_offset(&self) -> Option<i64> {
+        self.records().next().map(|record| record.offset)
+    }
+
+    /// The last offset.
+    pub fn last_offset(&self) -> Option<i64> {
+        // SAFETY: owned by the batch.
+        self.messages
+            .last()
+            .map(|message| unsafe { (**message).offset })
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for message in &self.messages {
+            // SAFETY: owned, destroyed once.
+            unsafe { sys::rd_kafka_message_destroy(*message) };
+        }
+    }
+}
+
+/// SAFETY: `message` points to a live message that outlives `'a`.
+unsafe fn record<'a>(message: *const sys::rd_kafka_message_t) -> Record<'a> {
+    // SAFETY: by contract.
+    unsafe {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        let timestamp_ms = sys::rd_kafka_message_timestamp(message, &mut kind).max(0);
+        let message = &*message;
+        Record {
+            offset: message.offset,
+            timestamp_ms,
+            key: bytes_of(message.key, message.key_len),
+            payload: bytes_of(message.payload, message.len),
+        }
+    }
+}
+
+/// SAFETY: `data` is null or points to `len` bytes that outlive `'a`.
+unsafe fn bytes_of<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: by contract.
+    (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data.cast(), len) })
+}
+
+/// A member of a consumer group on one topic.
+pub struct GroupConsumer {
+    client: Arc<Client>,
+    topic: CString,
+    buffer: Vec<*mut sys::rd_kafka_message_t>,
+}
+
+// SAFETY: `buffer` is only filled within `poll` and empty between calls.
+unsafe impl Send for GroupConsumer {}
+
+const BATCH_MESSAGES: usize = 4096;
+/// `RD_KAFKA_PARTITION_UA`: a subscription names no partition.
+const UNASSIGNED_PARTITION: i32 = -1;
+/// What librdkafka keeps beside a message's bytes, roughly.
+const MESSAGE_OVERHEAD_BYTES: u64 = 160;
+
+impl GroupConsumer {
+    /// Joins the group.
+    pub fn subscribe(settings: &KafkaSettings) -> Result<Self, StageError> {
+        let refused = |text: String| StageError::new(ErrorKind::KafkaRefused, text);
+        let topic = CString::new(settings.topic.as_str())
+            .map_err(|_| refused(format!("topic {:?} contains a zero byte", settings.topic)))?;
+        let callbacks = Arc::new(Callbacks::default());
+        let session = settings.session_timeout.as_millis().to_string();
+        let heartbeat = (settings.session_timeout.as_millis() / 5)
+            .clamp(100, 3000)
+            .to_string();
+        let own = [
+            ("group.id", settings.consumer_group.as_str()),
+            ("isolation.level", "read_committed"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "error"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("session.timeout.ms", session.as_str()),
+            ("heartbeat.interval.ms", heartbeat.as_str()),
+            ("max.poll.interval.ms", "300000"),
+            // The default of one second stalls a consumer that empties its queue.
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.wait.max.ms", "100"),
+            ("queued.min.messages", "50000"),
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.message.max.bytes", "2097152"),
+        ];
+        // SAFETY: `conf` is owned until `rd_kafka_new` takes it; the opaque
+        // pointer stays valid because `Client` keeps the Arc until after
+        // `rd_kafka_destroy`.
+        let client = unsafe {
+            let conf = sys::rd_kafka_conf_new();
+            let properties = common_properties(settings)
+                .into_iter()
+                .chain(
+                    own.iter()
+                        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+                )
+                .chain(settings.extra.iter().cloned());
+            for (key, value) in properties {
+                if let Err(text) = set_property(conf, &key, &value) {
+                    sys::rd_kafka_conf_destroy(conf);
+                    return Err(refused(text));
+                }
+            }
+            sys::rd_kafka_conf_set_opaque(conf, Arc::as_ptr(&callbacks).cast_mut().cast());
+            sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
+            sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            let mut text = [0 as c_char; 512];
+            let rk = sys::rd_kafka_new(
+                sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+                conf,
+                text.as_mut_ptr(),
+                text.len(),
+            );
+            if rk.is_null() {
+                sys::rd_kafka_conf_destroy(conf);
+                return Err(refused(format!(
+                    "creating a Kafka consumer: {}",
+                    CStr::from_ptr(text.as_ptr()).to_string_lossy()
+                )));
+            }
+            // One queue for messages, rebalances and errors.
+            sys::rd_kafka_poll_set_consumer(rk);
+            Client {
+                rk,
+                queue: sys::rd_kafka_queue_get_consumer(rk),
+                callbacks,
+            }
+        };
+        let consumer = Self {
+            client: Arc::new(client),
+            topic,
+            buffer: vec![ptr::null_mut(); BATCH_MESSAGES],
+        };
+        let list = consumer.list(&[(UNASSIGNED_PARTITION, 0)]);
+        // SAFETY: both are alive.
+        let code = unsafe { sys::rd_kafka_subscribe(consumer.client.rk, list.0) };
+        check("subscribing", code)?;
+        Ok(consumer)
+    }
+
+    /// Takes what has come within `timeout`: batches by partition, then signals.
+    pub fn poll(&mut self, timeout: Duration, batches: &mut Vec<(i32, Batch)>) -> Vec<Signal> {
+        let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the buffer has room for as many pointers as is said.
+        let count = unsafe {
+            sys::rd_kafka_consume_batch_queue(
+                self.client.queue,
+                timeout,
+                self.buffer.as_mut_ptr(),
+                self.buffer.len(),
+            )
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        batches.clear();
+        for slot in 0..count {
+            let message = std::mem::replace(&mut self.buffer[slot], ptr::null_mut());
+            // SAFETY: librdkafka gave us this message; it lives until destroyed.
+            let head = unsafe { &*message };
+            if head.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                self.signal_of(head);
+                // SAFETY: owned, destroyed once, `head` is not used again.
+                unsafe { sys::rd_kafka_message_destroy(message) };
+                continue;
+            }
+            let bytes = (head.len + head.key_len) as u64 + MESSAGE_OVERHEAD_BYTES;
+            let partition = head.partition;
+            // Few partitions: a linear look from the newest is quicker than a map.
+            match batches
+                .iter_mut()
+                .rev()
+                .find(|(number, _)| *number == partition)
+            {
+                Some((_, batch)) => {
+                    batch.messages.push(message);
+                    batch.bytes += bytes;
+                }
+                None => {
+                    let mut messages = Vec::with_capacity(count - slot);
+                    messages.push(message);
+                    let batch = Batch {
+                        messages,
+                        bytes,
+                        _client: self.client.clone(),
+                    };
+                    batches.push((partition, batch));
+                }
+            }
+        }
+        let mut signals = self
+            .client
+            .callbacks
+            .signals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        signals.drain(..).collect()
+    }
+
+    fn signal_of(&self, message: &sys::rd_kafka_message_t) {
+        let signal = match message.err {
+            Code::RD_KAFKA_RESP_ERR__PARTITION_EOF => Signal::End {
+                partition: message.partition,
+                offset: message.offset,
+            },
+            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Signal::OutOfRange {
+                partition: message.partition,
+            },
+            code => {
+                // SAFETY: an error message's payload is its text.
+                let text = unsafe { bytes_of(message.payload, message.len) };
+                Signal::Error {
+                    code,
+                    text: String::from_utf8_lossy(text.unwrap_or_default()).into_owned(),
+                }
+            }
+        };
+        self.client.callbacks.push(signal);
+    }
+
+    /// Answers [`Signal::Assign`]: partitions and the offsets to start at.
+    pub fn assign(&self, starts: &[(i32, i64)]) -> Result<(), StageError> {
+        let list = self.list(starts);
+        // SAFETY: both are alive.
+        unsafe {
+            check_error(
+                "assigning",
+                sys::rd_kafka_incremental_assign(self.client.rk, list.0),
+            )
+        }
+    }
+
+    /// Answers [`Signal::Revoke`].
+    pub fn unassign(&self, partitions: &[i32]) -> Result<(), StageError> {
+        let list = self.list(&without_offsets(partitions));
+        // SAFETY: both are alive.
+        unsafe {
+            check_error(
+                "unassigning",
+                sys::rd_kafka_incremental_unassign(self.client.rk, list.0),
+            )
+        }
+    }
+
+    /// Stops fetching these partitions; the consumer stays in its group.
+    pub fn pause(&self, partitions: &[i32]) -> Result<(), StageError> {
+        let list = self.list(&without_offsets(partitions));
+        // SAFETY: both are alive.
+        check("pausing", unsafe {
+            sys::rd_kafka_pause_partitions(self.client.rk, list.0)
+        })
+    }
+
+    /// Fetches these partitions again.
+    pub fn resume(&self, partitions: &[i32]) -> Result<(), StageError> {
+        let list = self.list(&without_offsets(partitions));
+        // SAFETY: both are alive.
+        check("resuming", unsafe {
+            sys::rd_kafka_resume_partitions(self.client.rk, list.0)
+        })
+    }
+
+    /// Reads an assigned partition from another offset on.
+    pub fn seek(&self, partition: i32, offset: i64) -> Result<(), StageError> {
+        let list = self.list(&[(partition, offset)]);
+        // SAFETY: both are alive.
+        unsafe {
+            check_error(
+                "seeking",
+                sys::rd_kafka_seek_partitions(self.client.rk, list.0, 10_000),
+            )
+        }
+    }
+
+    /// Tells the group where it is; `wait` for the answer or not.
+    pub fn commit(&self, offsets: &[(i32, i64)], wait: bool) -> Result<(), StageError> {
+        let list = self.list(offsets);
+        // SAFETY: both are alive.
+        check("committing offsets", unsafe {
+            sys::rd_kafka_commit(self.client.rk, list.0, c_int::from(!wait))
+        })
+    }
+
+    /// Offsets the group has committed; `None` for a partition without.
+    pub fn committed(
+        &self,
+        partitions: &[i32],
+        timeout: Duration,
+    ) -> Result<Vec<(i32, Option<i64>)>, StageError> {
+        let list = self.list(&without_offsets(partitions));
+        let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: both are alive; the list is filled in place.
+        let code = unsafe { sys::rd_kafka_committed(self.client.rk, list.0, timeout) };
+        check("asking for committed offsets", code)?;
+        Ok(list
+            .entries()
+            .into_iter()
+            .map(|(partition, offset)| (partition, (offset >= 0).then_some(offset)))
+            .collect())
+    }
+
+    /// First offset in the log and end of what is visible, asked from the broker.
+    pub fn watermarks(&self, partition: i32, timeout: Duration) -> Result<(i64, i64), StageError> {
+        let (mut low, mut high) = (0, 0);
+        let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the topic's name and both results are alive.
+        let code = unsafe {
+            sys::rd_kafka_query_watermark_offsets(
+                self.client.rk,
+                self.topic.as_ptr(),
+                partition,
+                &mut low,
+                &mut high,
+                timeout,
+            )
+        };
+        check("asking for watermarks", code)?;
+        Ok((low, high))
+    }
+
+    /// The log's end as the newest fetch answer told it; `None` before one came.
+    pub fn known_end(&self, partition: i32) -> Option<i64> {
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: as in `watermarks`; this one only reads a cache.
+        let code = unsafe {
+            sys::rd_kafka_get_watermark_offsets(
+                self.client.rk,
+                self.topic.as_ptr(),
+                partition,
+                &mut low,
+                &mut high,
+            )
+        };
+        (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+    }
+
+    /// Closes the consumer on behalf of a thread that can't.
+    pub fn closer(&self) -> Closer {
+        Closer(self.client.clone())
+    }
+
+    fn list(&self, partitions: &[(i32, i64)]) -> PartitionList {
+        let capacity = c_int::try_from(partitions.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the list is owned by the result; `add` returns a live element.
+        unsafe {
+            let list = sys::rd_kafka_topic_partition_list_new(capacity);
+            for (partition, offset) in partitions {
+                let element =
+                    sys::rd_kafka_topic_partition_list_add(list, self.topic.as_ptr(), *partition);
+                (*element).offset = *offset;
+            }
+            PartitionList(list)
+        }
+    }
+}
+
+impl Drop for GroupConsumer {
+    fn drop(&mut self) {
+        self.client.close();
+    }
+}
+
+/// See [`GroupConsumer::closer`].
+pub struct Closer(Arc<Client>);
+
+impl Closer {
+    /// Leaves the group. Blocks up to a few seconds; does nothing the second time.
+    pub fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Client {
+    /// Leaves the group, so that its partitions need not wait for a session timeout.
+    fn close(&self) {
+        if !self.callbacks.closing.swap(true, SeqCst) {
+            // SAFETY: alive; batches held elsewhere keep the client from being destroyed.
+            unsafe { sys::rd_kafka_consumer_close(self.rk) };
+        }
+    }
+}
+
+struct PartitionList(*mut sys::rd_kafka_topic_partition_list_t);
+
+impl PartitionList {
+    fn entries(&self) -> Vec<(i32, i64)> {
+        // SAFETY: owned; `elems` holds `cnt` elements.
+        unsafe { entries(self.0) }
+    }
+}
+
+impl Drop for PartitionList {
+    fn drop(&mut self) {
+        // SAFETY: owned, destroyed once.
+        unsafe { sys::rd_kafka_topic_partition_list_destroy(self.0) }
+    }
+}
+
+/// SAFETY: `list` is null or a live list.
+unsafe fn entries(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(i32, i64)> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: by contract.
+    unsafe {
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        (0..count)
+            .map(|index| {
+                let element = &*(*list).elems.add(index);
+                (element.partition, element.offset)
+            })
+            .collect()
+    }
+}
+
+fn without_offsets(partitions: &[i32]) -> Vec<(i32, i64)> {
+    partitions
+        .iter()
+        .map(|partition| (*partition, i64::from(sys::RD_KAFKA_OFFSET_INVALID)))
+        .collect()
+}
+
+/// SAFETY: `conf` is a live configuration.
+unsafe fn set_property(
+    conf: *mut sys::rd_kafka_conf_t,
+    key: &str,
+    value: &str,
+) -> Result<(), String> {
+    let (Ok(name), Ok(content)) = (CString::new(key), CString::new(value)) else {
+        return Err(format!("Kafka property {key} contains a zero byte"));
+    };
+    let mut text = [0 as c_char; 512];
+    // SAFETY: by contract; strings and buffer live through the call.
+    let result = unsafe {
+        sys::rd_kafka_conf_set(
+            conf,
+            name.as_ptr(),
+            content.as_ptr(),
+            text.as_mut_ptr(),
+            text.len(),
+        )
+    };
+    match result {
+        sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => Ok(()),
+        // The text may repeat the value, which may be a secret.
+        sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_UNKNOWN => {
+            Err(format!("Kafka property {key} is not known to librdkafka"))
+        }
+        _ => Err(format!(
+            "Kafka property {key} has a value that librdkafka refuses"
+        )),
+    }
+}
+
+fn check(what: &str, code: Code) -> Result<(), StageError> {
+    if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    let code = rdkafka::types::RDKafkaErrorCode::from(code);
+    Err(StageError::new(
+        super::kind_of(code),
+        format!("{what}: {code}"),
+    ))
+}
+
+/// SAFETY: `error` is null or a live error, which this destroys.
+unsafe fn check_error(what: &str, error: *mut sys::rd_kafka_error_t) -> Result<(), StageError> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: by contract.
+    let (code, text) = unsafe {
+        let code = sys::rd_kafka_error_code(error);
+        let text = CStr::from_ptr(sys::rd_kafka_error_string(error))
+            .to_string_lossy()
+            .into_owned();
+        sys::rd_kafka_error_destroy(error);
+        (code, text)
+    };
+    let kind = super::kind_of(rdkafka::types::RDKafkaErrorCode::from(code));
+    Err(StageError::new(kind, format!("{what}: {text}")))
+}
+
+unsafe extern "C" fn on_rebalance(
+    rk: *mut sys::rd_kafka_t,
+    code: Code,
+    list: *mut sys::rd_kafka_topic_partition_list_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: `opaque` is the client's callbacks, alive as long as the client.
+    let callbacks = unsafe { &*opaque.cast::<Callbacks>() };
+    // SAFETY: librdkafka lends the list for the call.
+    let partitions: Vec<i32> = unsafe { entries(list) }
+        .into_iter()
+        .map(|entry| entry.0)
+        .collect();
+    if callbacks.closing.load(SeqCst) {
+        // Nobody polls any more: answer here, or closing would wait for ever.
+        // SAFETY: both are alive for the call.
+        unsafe {
+            let error = match code {
+                Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => ptr::null_mut(),
+                _ => sys::rd_kafka_incremental_unassign(rk, list),
+            };
+            let _ = check_error("unassigning", error);
+        }
+        return;
+    }
+    callbacks.push(match code {
+        Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Signal::Assign(partitions),
+        Code::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Signal::Revoke {
+            partitions,
+            // SAFETY: alive for the call.
+            lost: unsafe { sys::rd_kafka_assignment_lost(rk) } != 0,
+        },
+        code => Signal::Error {
+            code,
+            text: "rebalance failed".to_owned(),
+        },
+    });
+}
+
+unsafe extern "C" fn on_error(
+    rk: *mut sys::rd_kafka_t,
+    code: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: librdkafka lends the text for the call; `opaque` as above.
+    let (callbacks, text) = unsafe {
+        (
+            &*opaque.cast::<Callbacks>(),
+            CStr::from_ptr(reason).to_string_lossy().into_owned(),
+        )
+    };
+    log(&text);
+    if code == Code::RD_KAFKA_RESP_ERR__FATAL as c_int {
+        let mut detail = [0 as c_char; 512];
+        // SAFETY: alive for the call; the buffer's length is told.
+        let code = unsafe { sys::rd_kafka_fatal_error(rk, detail.as_mut_ptr(), detail.len()) };
+        callbacks.push(Signal::Error { code, text });
+    }
+}
+
+unsafe extern "C" fn on_log(
+    _rk: *const sys::rd_kafka_t,
+    _level: c_int,
+    facility: *const c_char,
+    text: *const c_char,
+) {
+    // SAFETY: librdkafka lends both texts for the call.
+    let (facility, text) = unsafe {
+        (
+            CStr::from_ptr(facility).to_string_lossy(),
+            CStr::from_ptr(text).to_string_lossy(),
+        )
+    };
+    log(&format!("{facility}: {text}"));
+}
+
+fn log(detail: &str) {
+    KafkaClientMessage {
+        detail: detail.to_owned(),
+    }
+    .emit(Speaker::new("kafka_subscriber", 0));
+}

@@ -1,0 +1,403 @@
+//! Puts rows into the topic, each exactly once for a `read_committed` reader.
+//!
+//! A fixed `transactional.id` fences whatever an earlier publisher left behind;
+//! only then is the topic's tail read, so nothing can be added behind it. Rows go
+//! out in file order in transactions; a row is sent only to a partition whose
+//! tail is older than it. After any failure the next generation starts from the
+//! tail again.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tokio::sync::oneshot;
+
+use crate::csv_reader::CsvReader;
+use crate::events::{PublishFinished, RowsPublished, TransactionPublished, TransactionSampled};
+use crate::failpoint;
+use crate::kafka::admin::{TopicUse, ensure_topic, pause, wait_for_broker};
+use crate::kafka::tail::read_tails;
+use crate::kafka::{ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
+use crate::messages::{EncodedRow, RowBatch, StartReading};
+use crate::meters::Meters;
+use crate::settings::{KafkaSettings, PublishSettings};
+use crate::source::{Fingerprint, Place, Resume, resume, save_checkpoint};
+use crate::supervision::{ErrorKind, Stage, StageError};
+
+/// Batches the actor may hand to its thread ahead; the reader sends one at a time.
+const BATCHES_AHEAD: usize = 2;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long librdkafka tries to deliver before the transaction is given up.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A batch and who waits for it.
+type Job = (RowBatch, oneshot::Sender<Result<(), StageError>>);
+
+/// The actor: passes batches to the thread that owns the producer.
+pub struct KafkaPublisher {
+    jobs: SyncSender<Job>,
+    stage: Stage,
+}
+
+impl KafkaPublisher {
+    /// Starts the producer's thread, which tells `reader` where to start.
+    pub fn new(
+        stage: Stage,
+        kafka: Arc<KafkaSettings>,
+        settings: Arc<PublishSettings>,
+        reader: Addr<CsvReader>,
+        meters: Arc<Meters>,
+    ) -> Self {
+        let (jobs, queue) = sync_channel(BATCHES_AHEAD);
+        let publisher = Publisher {
+            stage: stage.clone(),
+            kafka,
+            settings,
+            reader,
+            meters,
+        };
+        stage.progress().add_work(1);
+        stage.spawn_thread("kafka-publisher", move || publisher.run(&queue));
+        Self { jobs, stage }
+    }
+}
+
+impl Actor for KafkaPublisher {
+    type Context = Context<Self>;
+}
+
+impl Handler<RowBatch> for KafkaPublisher {
+    type Result = ResponseFuture<Result<(), StageError>>;
+
+    fn handle(&mut self, batch: RowBatch, _: &mut Context<Self>) -> Self::Result {
+        let (done, answer) = oneshot::channel();
+        let gone = || {
+            StageError::new(
+                ErrorKind::NeighbourGone,
+                "the producer's thread has ended".to_owned(),
+            )
+        };
+        self.stage.progress().add_work(1);
+        if self.jobs.try_send((batch, done)).is_err() {
+            return Box::pin(async move { Err(gone()) });
+        }
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(gone())) })
+    }
+}
+
+struct Publisher {
+    stage: Stage,
+    kafka: Arc<KafkaSettings>,
+    settings: Arc<PublishSettings>,
+    reader: Addr<CsvReader>,
+    meters: Arc<Meters>,
+}
+
+/// The transaction that is open.
+struct Open {
+    since: Instant,
+    rows: u64,
+    last_row: u64,
+}
+
+struct Session {
+    producer: BaseProducer,
+    resume: Resume,
+    source: String,
+    open: Option<Open>,
+    /// Place after the last row handed to librdkafka.
+    place: Place,
+    saved_row: u64,
+    published: u64,
+    last_sample: Option<Instant>,
+}
+
+impl Publisher {
+    fn run(self, queue: &Receiver<Job>) -> Result<(), StageError> {
+        let Some(mut session) = self.prepare()? else {
+            return Ok(());
+        };
+        self.stage.progress().finish_work(1);
+        loop {
+            if self.stage.is_fenced() {
+                return Ok(());
+            }
+            if self.stage.generation().stop_requested() {
+                self.commit(&mut session)?;
+                self.stage.generation().finish();
+                return Ok(());
+            }
+            let wait = session
+                .open
+                .as_ref()
+                .map_or(Duration::from_millis(100), |open| {
+                    self.settings
+                        .transaction_interval
+                        .saturating_sub(open.since.elapsed())
+                });
+            match queue.recv_timeout(wait.min(Duration::from_millis(100))) {
+                Ok((batch, done)) => {
+                    let is_last = batch.is_last;
+                    self.publish(&mut session, &batch)?;
+                    self.stage.progress().finish_work(1);
+                    let _ = done.send(Ok(()));
+                    if is_last {
+                        return self.finish(session);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    session.producer.poll(Duration::ZERO);
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            let due = session.open.as_ref().is_some_and(|open| {
+                open.rows >= self.settings.transaction_rows
+                    || open.since.elapsed() >= self.settings.transaction_interval
+            });
+            if due {
+                self.commit(&mut session)?;
+            }
+        }
+    }
+
+    /// Reaches the broker, fences predecessors, reads the tail, starts the reader.
+    fn prepare(&self) -> Result<Option<Session>, StageError> {
+        let fingerprint = Fingerprint::of(&self.settings.events_file)?;
+        if !wait_for_broker(&self.kafka, &self.stage)? {
+            return Ok(None);
+        }
+        let topic = &self.kafka.topic;
+        let partitions = ensure_topic(
+            &self.kafka,
+            topic,
+            self.kafka.partitions,
+            TopicUse::Source,
+            &self.stage,
+        )?;
+        let delivery_ms = DELIVERY_TIMEOUT.as_millis().to_string();
+        let producer: BaseProducer = client_config(
+            &self.kafka,
+            &[
+                ("transactional.id", &self.settings.transactional_id),
+                ("transaction.timeout.ms", "60000"),
+                ("message.timeout.ms", &delivery_ms),
+                ("linger.ms", "5"),
+                ("batch.num.messages", "20000"),
+                ("batch.size", "1000000"),
+                ("queue.buffering.max.messages", "200000"),
+                ("queue.buffering.max.kbytes", "65536"),
+                ("message.max.bytes", "10000000"),
+                ("delivery.report.only.error", "true"),
+            ],
+        )
+        .create()
+        .map_err(|error| stage_error("creating the producer", &error))?;
+        self.patiently("starting transactions", || {
+            producer.init_transactions(REQUEST_TIMEOUT)
+        })?;
+        let source = fingerprint.header(partitions);
+        let tails = read_tails(&self.kafka, topic, partitions, self.stage.progress())?;
+        let resume = resume(topic, &source, &tails)?;
+        self.reader.do_send(StartReading {
+            resume: resume.clone(),
+            source: source.clone(),
+            partitions,
+        });
+        Ok(Some(Session {
+            producer,
+            resume,
+            source,
+            open: None,
+            place: Place::default(),
+            saved_row: 0,
+            published: 0,
+            last_sample: None,
+        }))
+    }
+
+    fn publish(&self, session: &mut Session, batch: &RowBatch) -> Result<(), StageError> {
+        let each = tracing::enabled!(target: "ftap", tracing::Level::DEBUG);
+        for (row, key, payload) in batch.iter() {
+            if !session.resume.lacks(row.partition, row.row) {
+                continue;
+            }
+            if session.open.is_none() {
+                if self.stage.is_fenced() {
+                    return Ok(());
+                }
+                session
+                    .producer
+                    .begin_transaction()
+                    .map_err(|error| stage_error("beginning a transaction", &error))?;
+                session.open = Some(Open {
+                    since: Instant::now(),
+                    rows: 0,
+                    last_row: row.row,
+                });
+            }
+            self.send(session, row, key, payload)?;
+            if let Some(open) = &mut session.open {
+                open.rows += 1;
+                open.last_row = row.row;
+            }
+            if each {
+                TransactionPublished {
+                    row: row.row,
+                    partition: row.partition,
+                    message: String::from_utf8_lossy(payload).into_owned(),
+                }
+                .emit(self.stage.speaker());
+            }
+        }
+        failpoint::hit("kafka_publisher")?;
+        session.place = batch.end;
+        session.producer.poll(Duration::ZERO);
+        self.sample(session, batch);
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        session: &Session,
+        row: EncodedRow,
+        key: &[u8],
+        payload: &[u8],
+    ) -> Result<(), StageError> {
+        let mut digits = itoa::Buffer::new();
+        let headers = OwnedHeaders::new_with_capacity(2)
+            .insert(Header {
+                key: ROW_HEADER,
+                value: Some(digits.format(row.row).as_bytes()),
+            })
+            .insert(Header {
+                key: SOURCE_HEADER,
+                value: Some(session.source.as_bytes()),
+            });
+        let mut record = BaseRecord::to(&self.kafka.topic)
+            .partition(row.partition)
+            .key(key)
+            .payload(payload)
+            .headers(headers);
+        let mut waiting = None;
+        loop {
+            match session.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    if self.stage.is_fenced() {
+                        return Ok(());
+                    }
+                    // Bounded by the delivery timeout, so it is no stall.
+                    waiting.get_or_insert_with(|| self.stage.progress().waiting());
+                    session.producer.poll(Duration::from_millis(2));
+                    record = back;
+                }
+                Err((error, _)) => {
+                    return Err(stage_error(&format!("sending row {}", row.row), &error));
+                }
+            }
+        }
+    }
+
+    fn sample(&self, session: &mut Session, batch: &RowBatch) {
+        if session
+            .last_sample
+            .is_some_and(|last| last.elapsed() < SAMPLE_INTERVAL)
+        {
+            return;
+        }
+        if let Some((row, _, payload)) = batch.iter().next() {
+            session.last_sample = Some(Instant::now());
+            TransactionSampled {
+                row: row.row,
+                partition: row.partition,
+                message: String::from_utf8_lossy(payload).into_owned(),
+            }
+            .emit(self.stage.speaker());
+        }
+    }
+
+    fn commit(&self, session: &mut Session) -> Result<(), StageError> {
+        let Some(open) = session.open.take() else {
+            return Ok(());
+        };
+        if self.stage.is_fenced() {
+            return Ok(());
+        }
+        failpoint::hit("kafka_publisher.commit")?;
+        let producer = &session.producer;
+        self.patiently("committing a transaction", || {
+            producer.commit_transaction(REQUEST_TIMEOUT)
+        })?;
+        session.published += open.rows;
+        self.meters.rows_published(open.rows);
+        RowsPublished {
+            rows: open.rows,
+            last_row: open.last_row,
+            duration_ms: open.since.elapsed().as_millis() as u64,
+        }
+        .emit(self.stage.speaker());
+        let rows_since = session.place.row.saturating_sub(session.saved_row);
+        if rows_since >= self.settings.checkpoint_rows {
+            self.checkpoint(session);
+        }
+        Ok(())
+    }
+
+    /// Losing a checkpoint costs reading the file again, nothing else.
+    fn checkpoint(&self, session: &mut Session) {
+        let file = &self.settings.checkpoint_file;
+        match save_checkpoint(file, &session.source, session.place) {
+            Ok(()) => session.saved_row = session.place.row,
+            Err(error) => crate::events::CheckpointFailed {
+                path: file.display().to_string(),
+                error: error.to_string(),
+            }
+            .emit(self.stage.speaker()),
+        }
+    }
+
+    fn finish(&self, mut session: Session) -> Result<(), StageError> {
+        self.commit(&mut session)?;
+        self.checkpoint(&mut session);
+        let rejected = self.meters.snapshot().source_rows_rejected;
+        PublishFinished {
+            rows: session.place.row,
+            published: session.published,
+            rejected,
+        }
+        .emit(self.stage.speaker());
+        self.stage.generation().finish();
+        Ok(())
+    }
+
+    /// Repeats a transactional call while librdkafka says that this helps.
+    fn patiently(
+        &self,
+        what: &str,
+        mut call: impl FnMut() -> Result<(), KafkaError>,
+    ) -> Result<(), StageError> {
+        let _waiting = self.stage.progress().waiting();
+        let give_up = Instant::now() + 2 * DELIVERY_TIMEOUT;
+        loop {
+            match call() {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable()
+                        && !error.txn_requires_abort()
+                        && !self.stage.is_fenced()
+                        && Instant::now() < give_up =>
+                {
+                    pause(&self.stage, Duration::from_millis(20));
+                }
+                // The open transaction dies with the producer: the next generation's
+                // `init_transactions` aborts it before it reads the tail.
+                Err(error) => return Err(stage_error(what, &error)),
+            }
+        }
+    }
+}

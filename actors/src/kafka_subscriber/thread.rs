@@ -1,0 +1,524 @@
+//! The loop of the thread that owns the consumer.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix::Addr;
+
+use super::partition::Progress;
+use super::{Command, KafkaSubscriber, SubscriberParts};
+use crate::events::{
+    Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
+    PartitionsResumed, PartitionsRevoked,
+};
+use crate::failpoint;
+use crate::kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
+use crate::kafka::consumer::{Batch, GroupConsumer, Signal};
+use crate::kafka::kind_of;
+use crate::kafka::tail::read_tails;
+use crate::lake::chain::{Skipped, start_offset};
+use crate::lake::rolling::CloseReason;
+use crate::messages::{
+    ChainEnds, ClosePartitions, Committed, FindChainEnds, Flush, OpenPartition, Records, Rewind,
+};
+use crate::supervision::{ErrorKind, Stage, StageError};
+
+const POLL: Duration = Duration::from_millis(50);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const FLUSH_REPEAT: Duration = Duration::from_millis(200);
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the consumer until its generation ends.
+pub(super) fn run(
+    stage: Stage,
+    parts: SubscriberParts,
+    address: Addr<KafkaSubscriber>,
+    inbox: &Receiver<Command>,
+) -> Result<(), StageError> {
+    if !wait_for_broker(&parts.kafka, &stage)? {
+        stage.generation().finish();
+        return Ok(());
+    }
+    let topic = &parts.kafka.topic;
+    let partition_count = ensure_topic(
+        &parts.kafka,
+        topic,
+        parts.kafka.partitions,
+        TopicUse::Source,
+        &stage,
+    )?;
+    let consumer = GroupConsumer::subscribe(&parts.kafka)?;
+    let closer = consumer.closer();
+    stage.generation().on_abandon(move || closer.close());
+    let mut subscriber = Subscriber {
+        stage,
+        parts,
+        address,
+        consumer,
+        partition_count,
+        assigned: BTreeMap::new(),
+        awaiting: Vec::new(),
+        next_epoch: 1,
+        paused: false,
+        drain_targets: None,
+        last_flush: None,
+        last_lag: Instant::now(),
+    };
+    subscriber.run(inbox)
+}
+
+struct Subscriber {
+    stage: Stage,
+    parts: SubscriberParts,
+    address: Addr<KafkaSubscriber>,
+    consumer: GroupConsumer,
+    partition_count: i32,
+    assigned: BTreeMap<i32, Progress>,
+    /// Given by the group, not yet taken: the lake is being asked where they start.
+    awaiting: Vec<i32>,
+    next_epoch: u64,
+    paused: bool,
+    /// Where each partition ended when draining began.
+    drain_targets: Option<BTreeMap<i32, i64>>,
+    last_flush: Option<Instant>,
+    last_lag: Instant,
+}
+
+impl Subscriber {
+    fn run(&mut self, inbox: &Receiver<Command>) -> Result<(), StageError> {
+        let mut batches = Vec::new();
+        loop {
+            if self.stage.is_fenced() {
+                return Ok(());
+            }
+            self.stage.progress().step();
+            self.take_commands(inbox)?;
+            if self.stage.generation().stop_requested() {
+                if self.stop_reading()? {
+                    self.stage.generation().finish();
+                    return Ok(());
+                }
+            } else {
+                self.balance_memory()?;
+            }
+            let signals = self.consumer.poll(POLL, &mut batches);
+            for (partition, batch) in batches.drain(..) {
+                self.hand_on(partition, batch)?;
+            }
+            for signal in signals {
+                self.obey(signal)?;
+            }
+            self.report_lag();
+            if *self.parts.drain.borrow() && self.is_drained()? {
+                Drained {
+                    partitions: self.assigned.len() as u64,
+                }
+                .emit(self.stage.speaker());
+                self.stage.generation().finish();
+                return Ok(());
+            }
+        }
+    }
+
+    fn hand_on(&mut self, partition: i32, batch: Batch) -> Result<(), StageError> {
+        failpoint::hit("kafka_subscriber")?;
+        // Records that were on their way when the partition was taken away, or fetched
+        // after a stop was asked for: whoever reads the partition next gets them.
+        if self.stage.generation().stop_requested() {
+            return Ok(());
+        }
+        let Some(progress) = self.assigned.get_mut(&partition) else {
+            return Ok(());
+        };
+        let Some(last_offset) = batch.last_offset() else {
+            return Ok(());
+        };
+        let first_timestamp = batch
+            .records()
+            .next()
+            .map_or(0, |record| record.timestamp_ms);
+        progress.handed_on(last_offset, first_timestamp);
+        self.parts.meters.records_consumed(batch.len() as u64);
+        let permit = self.parts.budget.take(batch.bytes());
+        let epoch = progress.epoch;
+        let (buffer, buffer_stage) = self.buffer_of(partition);
+        buffer_stage.progress().add_work(1);
+        // Bounded by the memory budget, not by the mailbox.
+        buffer.do_send(Records {
+            partition,
+            epoch,
+            batch,
+            permit,
+        });
+        Ok(())
+    }
+
+    fn obey(&mut self, signal: Signal) -> Result<(), StageError> {
+        match signal {
+            Signal::Assign(partitions) => {
+                self.awaiting.extend(&partitions);
+                PartitionsAssigned {
+                    partitions: numbers(&partitions),
+                }
+                .emit(self.stage.speaker());
+                self.parts.uploader.do_send(FindChainEnds {
+                    topic: self.parts.kafka.topic.clone(),
+                    partitions,
+                    reply_to: self.address.clone().recipient(),
+                });
+                Ok(())
+            }
+            Signal::Revoke { partitions, lost } => self.give_up(partitions, lost),
+            Signal::End { partition, offset } => {
+                if let Some(progress) = self.assigned.get_mut(&partition) {
+                    progress.reached_end(offset);
+                }
+                Ok(())
+            }
+            Signal::OutOfRange { partition } => self.recover_range(partition),
+            Signal::Error { code, text } => {
+                use rdkafka::types::{RDKafkaErrorCode as Known, RDKafkaRespErr};
+                let known = Known::from(code);
+                let kind = match known {
+                    // We made it: it was deleted under us, and may come back.
+                    Known::UnknownTopicOrPartition | Known::UnknownTopic => {
+                        ErrorKind::KafkaUnavailable
+                    }
+                    other => kind_of(other),
+                };
+                let mends_itself = kind == ErrorKind::KafkaUnavailable
+                    && matches!(
+                        code,
+                        RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT
+                            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+                            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__RESOLVE
+                            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT
+                    );
+                if mends_itself {
+                    return Ok(());
+                }
+                Err(StageError::new(
+                    kind,
+                    format!("consuming {}: {known}: {text}", self.parts.kafka.topic),
+                ))
+            }
+        }
+    }
+
+    fn give_up(&mut self, partitions: Vec<i32>, lost: bool) -> Result<(), StageError> {
+        PartitionsRevoked {
+            partitions: numbers(&partitions),
+            lost,
+        }
+        .emit(self.stage.speaker());
+        self.awaiting
+            .retain(|partition| !partitions.contains(partition));
+        let taken: Vec<i32> = partitions
+            .iter()
+            .copied()
+            .filter(|partition| self.assigned.remove(partition).is_some())
+            .collect();
+        for partition in &taken {
+            self.parts.meters.set_lag(*partition, None);
+        }
+        for (buffer, _) in &self.parts.buffers {
+            buffer.do_send(ClosePartitions {
+                partitions: taken.clone(),
+            });
+        }
+        self.parts.uploader.do_send(ClosePartitions {
+            partitions: taken.clone(),
+        });
+        self.consumer.unassign(&taken)
+    }
+
+    fn take_commands(&mut self, inbox: &Receiver<Command>) -> Result<(), StageError> {
+        let mut commits = Vec::new();
+        while let Ok(command) = inbox.try_recv() {
+            match command {
+                Command::Committed(Committed {
+                    partition,
+                    epoch,
+                    next_offset,
+                }) => {
+                    if let Some(progress) = self.current(partition, epoch) {
+                        progress.committed(next_offset);
+                        commits.push((partition, next_offset));
+                    }
+                }
+                Command::Rewind(Rewind {
+                    partition,
+                    epoch,
+                    offset,
+                }) => {
+                    if self.current(partition, epoch).is_some() {
+                        self.consumer.seek(partition, offset)?;
+                        self.open(partition, offset);
+                        commits.push((partition, offset));
+                    }
+                }
+                Command::ChainEnds(ends) => self.start_reading(&ends)?,
+            }
+        }
+        if commits.is_empty() || self.stage.is_fenced() {
+            return Ok(());
+        }
+        // A hint only: a lost commit costs a listing at the next start.
+        self.consumer.commit(&commits, false)
+    }
+
+    fn current(&mut self, partition: i32, epoch: u64) -> Option<&mut Progress> {
+        self.assigned
+            .get_mut(&partition)
+            .filter(|progress| progress.epoch == epoch)
+    }
+
+    /// The lake has answered: take the partitions that are still ours to take.
+    fn start_reading(&mut self, ends: &ChainEnds) -> Result<(), StageError> {
+        let partitions: Vec<i32> = self
+            .awaiting
+            .iter()
+            .copied()
+            .filter(|partition| ends.last_offsets.contains_key(partition))
+            .collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let committed = self.consumer.committed(&partitions, REQUEST_TIMEOUT)?;
+        let mut starts = Vec::new();
+        for (partition, committed) in committed {
+            let (log_start, log_end) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+            let chain_end = ends.last_offsets.get(&partition).copied().flatten();
+            let start =
+                start_offset(committed, chain_end, log_start, log_end).map_err(|error| {
+                    StageError::new(
+                        ErrorKind::LakeConflict,
+                        format!("{}-{partition}: {error}", self.parts.kafka.topic),
+                    )
+                })?;
+            if let Some(skipped) = &start.skipped {
+                self.report_skipped(partition, skipped);
+            }
+            PartitionStarted {
+                partition,
+                offset: start.offset,
+                from: start.from.as_str().to_owned(),
+            }
+            .emit(self.stage.speaker());
+            starts.push((partition, start.offset));
+        }
+        self.consumer.assign(&starts)?;
+        self.awaiting
+            .retain(|partition| !partitions.contains(partition));
+        for (partition, offset) in &starts {
+            self.open(*partition, *offset);
+        }
+        if self.paused {
+            self.consumer.pause(&partitions)?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, partition: i32, offset: i64) {
+        let epoch = self.next_epoch;
+        self.next_epoch += 1;
+        self.assigned
+            .insert(partition, Progress::new(epoch, offset));
+        self.buffer_of(partition)
+            .0
+            .do_send(OpenPartition { partition, epoch });
+    }
+
+    /// Retention overtook the reader: everything between is gone from the topic.
+    fn recover_range(&mut self, partition: i32) -> Result<(), StageError> {
+        if !self.assigned.contains_key(&partition) {
+            return Ok(());
+        }
+        // What was read before is flushed and found again in the lake by the next
+        // generation, which logs the exact range that is missing.
+        Err(StageError::new(
+            ErrorKind::KafkaUnavailable,
+            format!(
+                "{}-{partition}: the next offset to read is no longer in the topic",
+                self.parts.kafka.topic
+            ),
+        ))
+    }
+
+    fn report_skipped(&self, partition: i32, skipped: &Skipped) {
+        let (first, last) = (*skipped.offsets.start(), *skipped.offsets.end());
+        OffsetsSkipped {
+            partition,
+            first_offset: first,
+            last_offset: last,
+            reason: skipped.cause.as_str().to_owned(),
+        }
+        .emit(self.stage.speaker());
+        self.parts
+            .meters
+            .offsets_skipped(u64::try_from(last - first + 1).unwrap_or(0));
+    }
+
+    fn balance_memory(&mut self) -> Result<(), StageError> {
+        let budget = &self.parts.budget;
+        self.parts.meters.set_memory(budget.used());
+        let partitions: Vec<i32> = self.assigned.keys().copied().collect();
+        if !self.paused && budget.is_exhausted() {
+            PartitionsPaused {
+                memory_bytes: budget.used(),
+                budget_bytes: budget.limit(),
+            }
+            .emit(self.stage.speaker());
+            self.paused = true;
+            self.consumer.pause(&partitions)?;
+            // Files that wait for their age or size would hold the memory for ever.
+            self.flush(CloseReason::Bytes);
+        } else if self.paused && budget.has_recovered() {
+            PartitionsResumed {
+                memory_bytes: budget.used(),
+            }
+            .emit(self.stage.speaker());
+            self.paused = false;
+            self.consumer.resume(&partitions)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, reason: CloseReason) {
+        for (buffer, _) in &self.parts.buffers {
+            buffer.do_send(Flush { reason });
+        }
+    }
+
+    fn flush_repeatedly(&mut self, reason: CloseReason) {
+        if self
+            .last_flush
+            .is_none_or(|last| last.elapsed() >= FLUSH_REPEAT)
+        {
+            self.last_flush = Some(Instant::now());
+            self.flush(reason);
+        }
+    }
+
+    /// A stop was asked for: true when everything handed on is in the lake.
+    fn stop_reading(&mut self) -> Result<bool, StageError> {
+        if !self.paused {
+            self.paused = true;
+            let partitions: Vec<i32> = self.assigned.keys().copied().collect();
+            self.consumer.pause(&partitions)?;
+        }
+        if self.assigned.values().all(Progress::is_flushed) {
+            return Ok(true);
+        }
+        self.flush_repeatedly(CloseReason::Shutdown);
+        Ok(false)
+    }
+
+    /// Whether everything that was in the topic when draining began is in the lake.
+    fn is_drained(&mut self) -> Result<bool, StageError> {
+        if self.assigned.is_empty() || !self.awaiting.is_empty() {
+            return Ok(false);
+        }
+        if self.drain_targets.is_none() {
+            let targets = (0..self.partition_count)
+                .map(|partition| {
+                    Ok((
+                        partition,
+                        self.consumer.watermarks(partition, REQUEST_TIMEOUT)?.1,
+                    ))
+                })
+                .collect::<Result<_, StageError>>()?;
+            self.drain_targets = Some(targets);
+        }
+        let targets = self.drain_targets.as_ref().expect("set above");
+        let read = self.assigned.iter().all(|(partition, progress)| {
+            progress.has_read_to(targets.get(partition).copied().unwrap_or(0))
+        });
+        if !read {
+            return Ok(false);
+        }
+        if !self.assigned.values().all(Progress::is_flushed) {
+            self.flush_repeatedly(CloseReason::Drain);
+            return Ok(false);
+        }
+        self.others_are_drained()
+    }
+
+    /// Partitions of other members: their committed offset must be beyond their
+    /// last visible record.
+    fn others_are_drained(&mut self) -> Result<bool, StageError> {
+        let others: Vec<i32> = (0..self.partition_count)
+            .filter(|partition| !self.assigned.contains_key(partition))
+            .collect();
+        if others.is_empty() {
+            return Ok(true);
+        }
+        if self
+            .last_flush
+            .is_some_and(|last| last.elapsed() < LAG_INTERVAL)
+        {
+            return Ok(false);
+        }
+        self.last_flush = Some(Instant::now());
+        let committed: BTreeMap<i32, Option<i64>> = self
+            .consumer
+            .committed(&others, REQUEST_TIMEOUT)?
+            .into_iter()
+            .collect();
+        let topic = &self.parts.kafka.topic;
+        let tails = read_tails(
+            &self.parts.kafka,
+            topic,
+            self.partition_count,
+            self.stage.progress(),
+        )?;
+        Ok(others.iter().all(|partition| {
+            let last = usize::try_from(*partition)
+                .ok()
+                .and_then(|index| tails.get(index)?.last_offset);
+            last.is_none_or(|last| {
+                committed
+                    .get(partition)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|next| next > last)
+            })
+        }))
+    }
+
+    fn report_lag(&mut self) {
+        if self.last_lag.elapsed() < LAG_INTERVAL {
+            return;
+        }
+        self.last_lag = Instant::now();
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        for (partition, progress) in &self.assigned {
+            let Some(end) = self.consumer.known_end(*partition) else {
+                continue;
+            };
+            let age_ms = progress
+                .oldest_in_flight_ms()
+                .map_or(0, |oldest| (now_ms - oldest).max(0));
+            let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+            self.parts
+                .meters
+                .set_lag(*partition, Some((progress.lag(end), age)));
+        }
+    }
+
+    fn buffer_of(&self, partition: i32) -> &(Addr<crate::parquet_buffer::ParquetBuffer>, Stage) {
+        let index = usize::try_from(partition).unwrap_or(0) % self.parts.buffers.len();
+        &self.parts.buffers[index]
+    }
+}
+
+fn numbers(partitions: &[i32]) -> String {
+    partitions
+        .iter()
+        .map(i32::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}

@@ -1,0 +1,209 @@
+//! What actors say to each other. Batches, never single rows.
+
+use actix::Message;
+use tokio::sync::oneshot;
+
+use crate::kafka::consumer::Batch;
+use crate::lake::file::ClosedFile;
+use crate::lake::rolling::CloseReason;
+use crate::memory::Permit;
+use crate::source::{Place, Resume};
+use crate::supervision::StageError;
+
+/// KafkaPublisher to CsvReader: start reading here.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StartReading {
+    /// What the topic lacks.
+    pub resume: Resume,
+    /// `source` header: fingerprint and partition count.
+    pub source: String,
+    /// Partitions of the topic.
+    pub partitions: i32,
+}
+
+/// One encoded row of a [`RowBatch`].
+#[derive(Clone, Copy, Debug)]
+pub struct EncodedRow {
+    /// Ordinal in the events file.
+    pub row: u64,
+    /// Where the row's payload ends in the batch.
+    pub payload_end: u32,
+    /// Where the row's key ends in the batch.
+    pub key_end: u32,
+    /// Where it goes.
+    pub partition: i32,
+}
+
+/// CsvReader to KafkaPublisher: rows in file order, encoded. Answered when the
+/// rows are in librdkafka's queue.
+#[derive(Message, Default)]
+#[rtype(result = "Result<(), StageError>")]
+pub struct RowBatch {
+    /// The rows.
+    pub rows: Vec<EncodedRow>,
+    /// Their JSON, end to end.
+    pub payloads: Vec<u8>,
+    /// Their keys, end to end.
+    pub keys: Vec<u8>,
+    /// The place after the last of them.
+    pub end: Place,
+    /// Nothing comes after this batch.
+    pub is_last: bool,
+}
+
+impl RowBatch {
+    /// Row, key and payload of each row.
+    pub fn iter(&self) -> impl Iterator<Item = (EncodedRow, &[u8], &[u8])> {
+        let mut starts = (0, 0);
+        self.rows.iter().map(move |row| {
+            let (key_start, payload_start) = starts;
+            starts = (row.key_end as usize, row.payload_end as usize);
+            (
+                *row,
+                &self.keys[key_start..starts.0],
+                &self.payloads[payload_start..starts.1],
+            )
+        })
+    }
+}
+
+/// KafkaSubscriber to ParquetBuffer: read this partition anew from here on;
+/// whatever is buffered for it is dropped.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OpenPartition {
+    /// Which.
+    pub partition: i32,
+    /// Records of another epoch are ignored from now on.
+    pub epoch: u64,
+}
+
+/// KafkaSubscriber to ParquetBuffer and GcsUploader: drop what is there of these partitions.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub struct ClosePartitions {
+    /// Which.
+    pub partitions: Vec<i32>,
+}
+
+/// KafkaSubscriber to ParquetBuffer: records of one partition, in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Records {
+    /// Which partition.
+    pub partition: i32,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The records.
+    pub batch: Batch,
+    /// Their share of the memory budget.
+    pub permit: Permit,
+}
+
+/// KafkaSubscriber to ParquetBuffer: close every open file. Answered when the
+/// files are with the uploader.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Flush {
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// ParquetBuffer to GcsUploader: one file, next in its partition's chain.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Upload {
+    /// Epoch of the partition when it was read.
+    pub epoch: u64,
+    /// The file.
+    pub file: ClosedFile,
+    /// Resolve when the records that the file lists as rejected are durable in the dead-letter topic.
+    pub rejections: Vec<oneshot::Receiver<()>>,
+    /// When the file was closed.
+    pub closed_at: std::time::Instant,
+    /// The file's share of the memory budget.
+    pub permit: Permit,
+}
+
+/// GcsUploader to KafkaSubscriber: durable up to here.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Committed {
+    /// Which partition.
+    pub partition: i32,
+    /// Its epoch.
+    pub epoch: u64,
+    /// First offset that is not in the lake.
+    pub next_offset: i64,
+}
+
+/// GcsUploader to KafkaSubscriber: somebody else wrote on; read from here.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Rewind {
+    /// Which partition.
+    pub partition: i32,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Where to go on.
+    pub offset: i64,
+}
+
+/// A record that can't become a row.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its Kafka timestamp in milliseconds.
+    pub timestamp_ms: i64,
+    /// Stable code of the reason.
+    pub reason: String,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its bytes.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// ParquetBuffer to DeadLetters: keep these.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reject {
+    /// The records.
+    pub records: Vec<DeadLetter>,
+    /// Their share of the memory budget.
+    pub permit: Permit,
+    /// Told when all of them are durable.
+    pub done: oneshot::Sender<()>,
+}
+
+/// Clock to whoever asked for it.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Tick {
+    /// How often this tick has come, from 1.
+    pub count: u64,
+}
+
+/// KafkaSubscriber to GcsUploader: where do these partitions' chains end?
+/// Answered by [`ChainEnds`] as soon as the lake tells.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FindChainEnds {
+    /// The topic.
+    pub topic: String,
+    /// Its partitions.
+    pub partitions: Vec<i32>,
+    /// Who wants to know.
+    pub reply_to: actix::Recipient<ChainEnds>,
+}
+
+/// GcsUploader to KafkaSubscriber: the answer to [`FindChainEnds`].
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct ChainEnds {
+    /// Last offset in the lake by partition; `None` where there is no file.
+    pub last_offsets: std::collections::BTreeMap<i32, Option<i64>>,
+}

@@ -1,0 +1,348 @@
+//! Decodes records into Parquet files, one open file per partition.
+//!
+//! Promises: a file holds one contiguous run of what it was given, and files of a
+//! partition reach the uploader in order. A record that can't become a row is on
+//! its way to the dead-letter topic before its file is closed; the uploader waits
+//! for its arrival.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::dead_letters::DeadLetters;
+use crate::events::{FileClosed, RecordRejected};
+use crate::failpoint;
+use crate::gcs_uploader::GcsUploader;
+use crate::lake::LakeError;
+use crate::lake::file::{Appended, FileBuilder, FileSettings};
+use crate::lake::rolling::{CloseReason, should_close};
+use crate::memory::{MemoryBudget, Permit};
+use crate::messages::{ClosePartitions, DeadLetter, Flush, OpenPartition, Records, Reject, Upload};
+use crate::meters::Meters;
+use crate::settings::IngestSettings;
+use crate::supervision::{ErrorKind, Stage, StageError};
+
+/// How often the size of an open file is looked at, in records.
+const SIZE_CHECK_RECORDS: usize = 512;
+const REJECTION_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a ParquetBuffer works with.
+pub struct BufferParts {
+    /// The topic, part of each file's name.
+    pub topic: Arc<str>,
+    /// File limits and encoding.
+    pub settings: Arc<IngestSettings>,
+    /// Takes the files.
+    pub uploader: (Addr<GcsUploader>, Stage),
+    /// Takes what can't become a row.
+    pub dead_letters: (Addr<DeadLetters>, Stage),
+    /// Shared by everything behind the consumer.
+    pub budget: MemoryBudget,
+    /// What is counted.
+    pub meters: Arc<Meters>,
+}
+
+/// The actor.
+pub struct ParquetBuffer {
+    stage: Stage,
+    parts: BufferParts,
+    writer_id: Arc<str>,
+    partitions: HashMap<i32, Partition>,
+    rejected_total: u64,
+    last_rejection_log: Option<Instant>,
+}
+
+struct Partition {
+    epoch: u64,
+    open: Option<OpenFile>,
+}
+
+struct OpenFile {
+    builder: FileBuilder,
+    permit: Permit,
+    /// Resolve when earlier rejections of this file are durable.
+    rejections: Vec<oneshot::Receiver<()>>,
+    /// Rejected, not sent yet.
+    rejected: Vec<DeadLetter>,
+}
+
+impl ParquetBuffer {
+    /// A buffer without partitions.
+    pub fn new(stage: Stage, parts: BufferParts) -> Self {
+        let writer_id = Arc::from(parts.settings.writer_id.as_str());
+        Self {
+            stage,
+            parts,
+            writer_id,
+            partitions: HashMap::new(),
+            rejected_total: 0,
+            last_rejection_log: None,
+        }
+    }
+
+    fn append(&mut self, records: &Records) -> Result<(), StageError> {
+        failpoint::hit("parquet_buffer")?;
+        let file_settings = FileSettings {
+            max_message_bytes: self.parts.settings.max_message_bytes,
+            zstd_level: self.parts.settings.zstd_level,
+        };
+        let number = records.partition;
+        for (index, record) in records.batch.records().enumerate() {
+            let Some(partition) = self.partitions.get_mut(&number) else {
+                return Ok(());
+            };
+            let open = match &mut partition.open {
+                Some(open) => open,
+                empty => empty.insert(OpenFile {
+                    builder: FileBuilder::open(
+                        self.parts.topic.clone(),
+                        number,
+                        record.offset,
+                        record.timestamp_ms,
+                        &file_settings,
+                        self.writer_id.clone(),
+                    )
+                    .map_err(|error| stage_error(&error))?,
+                    permit: self.parts.budget.take(0),
+                    rejections: Vec::new(),
+                    rejected: Vec::new(),
+                }),
+            };
+            let appended = open
+                .builder
+                .append(record.payload, record.offset, record.timestamp_ms)
+                .map_err(|error| stage_error(&error))?;
+            if let Appended::Rejected(reason) = appended {
+                let reason = reason.code();
+                open.rejected.push(DeadLetter {
+                    partition: number,
+                    offset: record.offset,
+                    timestamp_ms: record.timestamp_ms,
+                    reason: reason.clone(),
+                    key: record.key.map(<[u8]>::to_vec),
+                    payload: record.payload.map(<[u8]>::to_vec),
+                });
+                self.note_rejection(number, record.offset, reason);
+            }
+            self.close_if_full(number, index)?;
+        }
+        if let Some(open) = self
+            .partitions
+            .get_mut(&number)
+            .and_then(|partition| partition.open.as_mut())
+        {
+            open.permit.resize(open.builder.memory_bytes() as u64);
+        }
+        self.send_rejections(number);
+        Ok(())
+    }
+
+    fn note_rejection(&mut self, partition: i32, offset: i64, reason: String) {
+        self.rejected_total += 1;
+        self.parts.meters.record_rejected(&reason);
+        if self
+            .last_rejection_log
+            .is_some_and(|last| last.elapsed() < REJECTION_LOG_INTERVAL)
+        {
+            return;
+        }
+        self.last_rejection_log = Some(Instant::now());
+        RecordRejected {
+            partition,
+            offset,
+            reason,
+            rejected_total: self.rejected_total,
+        }
+        .emit(self.stage.speaker());
+    }
+
+    /// Looks at the row limit after each record, at the others now and then.
+    fn close_if_full(&mut self, partition: i32, index: usize) -> Result<(), StageError> {
+        let rolling = &self.parts.settings.rolling;
+        let Some(open) = self
+            .partitions
+            .get(&partition)
+            .and_then(|partition| partition.open.as_ref())
+        else {
+            return Ok(());
+        };
+        let builder = &open.builder;
+        let records = builder.rows() + builder.rejected_records();
+        if records < rolling.max_rows && index % SIZE_CHECK_RECORDS != SIZE_CHECK_RECORDS - 1 {
+            return Ok(());
+        }
+        let reason = should_close(
+            records,
+            builder.encoded_bytes(),
+            builder.rejected_ranges(),
+            builder.opened_at().elapsed(),
+            rolling,
+        );
+        match reason {
+            Some(reason) => self.close(partition, reason),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&mut self, number: i32, reason: CloseReason) -> Result<(), StageError> {
+        self.send_rejections(number);
+        let Some(partition) = self.partitions.get_mut(&number) else {
+            return Ok(());
+        };
+        let Some(open) = partition.open.take() else {
+            return Ok(());
+        };
+        let closed_at = Instant::now();
+        let file = open.builder.close().map_err(|error| stage_error(&error))?;
+        FileClosed {
+            partition: number,
+            first_offset: file.footer.first_offset,
+            last_offset: file.footer.last_offset,
+            rows: file.footer.rows,
+            bytes: file.bytes.len() as u64,
+            reason: reason.as_str().to_owned(),
+        }
+        .emit(self.stage.speaker());
+        let mut permit = open.permit;
+        permit.resize(file.bytes.len() as u64);
+        let (uploader, stage) = &self.parts.uploader;
+        stage.progress().add_work(1);
+        // Bounded by the memory budget: the consumer pauses when files pile up.
+        uploader.do_send(Upload {
+            epoch: partition.epoch,
+            file,
+            rejections: open.rejections,
+            closed_at,
+            permit,
+        });
+        Ok(())
+    }
+
+    fn send_rejections(&mut self, number: i32) {
+        let Some(open) = self
+            .partitions
+            .get_mut(&number)
+            .and_then(|partition| partition.open.as_mut())
+        else {
+            return;
+        };
+        if open.rejected.is_empty() {
+            return;
+        }
+        let records = std::mem::take(&mut open.rejected);
+        let bytes: usize = records
+            .iter()
+            .map(|record| size_of::<DeadLetter>() + record.payload.as_ref().map_or(0, Vec::len))
+            .sum();
+        let (done, durable) = oneshot::channel();
+        open.rejections.push(durable);
+        // What has arrived already needs no more waiting.
+        open.rejections
+            .retain_mut(|rejection| !matches!(rejection.try_recv(), Ok(())));
+        let (dead_letters, stage) = &self.parts.dead_letters;
+        stage.progress().add_work(1);
+        dead_letters.do_send(Reject {
+            records,
+            permit: self.parts.budget.take(bytes as u64),
+            done,
+        });
+    }
+
+    fn close_all(&mut self, wanted: impl Fn(&FileBuilder) -> Option<CloseReason>) {
+        let due: Vec<(i32, CloseReason)> = self
+            .partitions
+            .iter()
+            .filter_map(|(number, partition)| {
+                Some((*number, wanted(&partition.open.as_ref()?.builder)?))
+            })
+            .collect();
+        for (number, reason) in due {
+            if let Err(error) = self.close(number, reason) {
+                self.stage.fail(error);
+            }
+        }
+    }
+
+    fn close_aged(&mut self) {
+        if self.stage.is_fenced() {
+            return;
+        }
+        let max_age = self.parts.settings.rolling.max_age;
+        self.close_all(|builder| {
+            (builder.opened_at().elapsed() >= max_age).then_some(CloseReason::Age)
+        });
+    }
+}
+
+impl Actor for ParquetBuffer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        // An idle stream flushes, too: age is looked at by a timer.
+        let max_age = self.parts.settings.rolling.max_age;
+        let interval = (max_age / 10).clamp(Duration::from_millis(20), Duration::from_millis(250));
+        context.run_interval(interval, |buffer, _| buffer.close_aged());
+    }
+}
+
+impl Handler<OpenPartition> for ParquetBuffer {
+    type Result = ();
+
+    fn handle(&mut self, message: OpenPartition, _: &mut Context<Self>) {
+        let fresh = Partition {
+            epoch: message.epoch,
+            open: None,
+        };
+        self.partitions.insert(message.partition, fresh);
+    }
+}
+
+impl Handler<ClosePartitions> for ParquetBuffer {
+    type Result = ();
+
+    fn handle(&mut self, message: ClosePartitions, _: &mut Context<Self>) {
+        for partition in &message.partitions {
+            self.partitions.remove(partition);
+        }
+    }
+}
+
+impl Handler<Records> for ParquetBuffer {
+    type Result = ();
+
+    fn handle(&mut self, records: Records, _: &mut Context<Self>) {
+        let current = self
+            .partitions
+            .get(&records.partition)
+            .map(|partition| partition.epoch);
+        if !self.stage.is_fenced() && current == Some(records.epoch) {
+            if let Err(error) = self.append(&records) {
+                self.stage.fail(error);
+            }
+        }
+        self.stage.progress().finish_work(1);
+    }
+}
+
+impl Handler<Flush> for ParquetBuffer {
+    type Result = ();
+
+    fn handle(&mut self, flush: Flush, _: &mut Context<Self>) {
+        if !self.stage.is_fenced() {
+            self.close_all(|_| Some(flush.reason));
+        }
+    }
+}
+
+/// An error of the lake as a stage's error.
+pub(crate) fn stage_error(error: &LakeError) -> StageError {
+    use crate::lake::RetryHint;
+    let kind = match error.retry() {
+        RetryHint::Transient => ErrorKind::LakeUnavailable,
+        RetryHint::Fatal => ErrorKind::LakeConflict,
+    };
+    StageError::new(kind, error.to_string())
+}
