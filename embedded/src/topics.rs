@@ -1,0 +1,254 @@
+//! Topics and their partitions: one directory per topic with one per partition. Creation and deletion
+//! take effect by a single rename, so a kill leaves a whole topic or none.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
+
+use crate::log::{LogOptions, PartitionLog, storage_error};
+use crate::sync::{locked, read, write};
+
+/// Marks directories of unfinished work; not a legal character in a topic's name.
+const UNFINISHED: char = '~';
+const MAX_NAME_BYTES: usize = 249;
+const MAX_PARTITIONS: i32 = 10_000;
+
+/// A partition: its log and those who wait for it to grow.
+pub(crate) struct Partition {
+    log: Mutex<PartitionLog>,
+    watchers: Mutex<Vec<Arc<Notify>>>,
+}
+
+impl Partition {
+    fn open(dir: &Path, options: LogOptions) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            log: Mutex::new(PartitionLog::open(dir, options)?),
+            watchers: Mutex::default(),
+        }))
+    }
+
+    pub fn log(&self) -> MutexGuard<'_, PartitionLog> {
+        locked(&self.log)
+    }
+
+    /// Wakes the readers waiting here: records arrived, or a transaction ended.
+    pub fn wake(&self) {
+        for watcher in locked(&self.watchers).iter() {
+            watcher.notify_one();
+        }
+    }
+}
+
+/// Registers one reader with the partitions it waits for, until dropped.
+pub(crate) struct Watch {
+    notify: Arc<Notify>,
+    partitions: Vec<Arc<Partition>>,
+}
+
+impl Watch {
+    pub fn new(partitions: Vec<Arc<Partition>>) -> Self {
+        let notify = Arc::new(Notify::new());
+        for partition in &partitions {
+            locked(&partition.watchers).push(Arc::clone(&notify));
+        }
+        Self { notify, partitions }
+    }
+
+    /// Waits for the next wake since the last; one that came in between is not lost.
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        for partition in &self.partitions {
+            locked(&partition.watchers).retain(|w| !Arc::ptr_eq(w, &self.notify));
+        }
+    }
+}
+
+type Partitions = Vec<Arc<Partition>>;
+
+pub(crate) struct Topics {
+    dir: PathBuf,
+    options: LogOptions,
+    topics: RwLock<BTreeMap<String, Arc<Partitions>>>,
+    /// Held while topics are made or removed, so that disk and memory change together.
+    changing: Mutex<()>,
+}
+
+fn check_name(name: &str) -> Result<(), ResponseError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name != "." && name != "..";
+    if fits && name.chars().all(legal) {
+        Ok(())
+    } else {
+        Err(ResponseError::InvalidTopicException)
+    }
+}
+
+impl Topics {
+    pub fn open(dir: &Path, options: LogOptions) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut topics = BTreeMap::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.contains(UNFINISHED) {
+                fs::remove_dir_all(entry.path())?;
+            } else if check_name(&name).is_ok() {
+                topics.insert(name, Arc::new(open_partitions(&entry.path(), &options)?));
+            }
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            options,
+            topics: RwLock::new(topics),
+            changing: Mutex::default(),
+        })
+    }
+
+    pub fn get(&self, topic: &str) -> Option<Arc<Partitions>> {
+        read(&self.topics).get(topic).cloned()
+    }
+
+    pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+        let index = usize::try_from(index).ok()?;
+        read(&self.topics).get(topic)?.get(index).cloned()
+    }
+
+    pub fn all(&self) -> Vec<(String, Arc<Partitions>)> {
+        let topics = read(&self.topics);
+        topics
+            .iter()
+            .map(|(name, partitions)| (name.clone(), Arc::clone(partitions)))
+            .collect()
+    }
+
+    /// Checks whether a topic could be made.
+    pub fn check_new(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
+        check_name(name)?;
+        if !(1..=MAX_PARTITIONS).contains(&partitions) {
+            return Err(ResponseError::InvalidPartitions);
+        }
+        if self.get(name).is_some() {
+            return Err(ResponseError::TopicAlreadyExists);
+        }
+        Ok(())
+    }
+
+    pub fn create(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
+        let _changing = locked(&self.changing);
+        self.check_new(name, partitions)?;
+        let made = self.create_on_disk(name, partitions);
+        let made = made.map_err(|error| storage_error(&self.dir.join(name), &error))?;
+        write(&self.topics).insert(name.to_string(), Arc::new(made));
+        tracing::info!(event = "topic_created", topic = name, partitions);
+        Ok(())
+    }
+
+    fn create_on_disk(&self, name: &str, partitions: i32) -> io::Result<Partitions> {
+        let unfinished = self.dir.join(format!("{UNFINISHED}new{UNFINISHED}{name}"));
+        for index in 0..partitions {
+            fs::create_dir_all(unfinished.join(index.to_string()))?;
+        }
+        let dir = self.dir.join(name);
+        fs::rename(&unfinished, &dir)?;
+        open_partitions(&dir, &self.options)
+    }
+
+    /// Raises the number of partitions to `count`.
+    pub fn grow(&self, name: &str, count: i32, only_check: bool) -> Result<(), ResponseError> {
+        let _changing = locked(&self.changing);
+        let old = self
+            .get(name)
+            .ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let wanted = usize::try_from(count).unwrap_or(0);
+        if wanted <= old.len() || count > MAX_PARTITIONS {
+            return Err(ResponseError::InvalidPartitions);
+        }
+        if only_check {
+            return Ok(());
+        }
+        let mut partitions = old.as_ref().clone();
+        for index in old.len()..wanted {
+            let dir = self.dir.join(name).join(index.to_string());
+            let opened = Partition::open(&dir, self.options.clone());
+            partitions.push(opened.map_err(|error| storage_error(&dir, &error))?);
+        }
+        write(&self.topics).insert(name.to_string(), Arc::new(partitions));
+        Ok(())
+    }
+
+    pub fn delete(&self, name: &str) -> Result<(), ResponseError> {
+        let _changing = locked(&self.changing);
+        let partitions = self
+            .get(name)
+            .ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let doomed = self.dir.join(format!("{UNFINISHED}gone{UNFINISHED}{name}"));
+        let failed = |error: io::Error| storage_error(&self.dir.join(name), &error);
+        if doomed.exists() {
+            fs::remove_dir_all(&doomed).map_err(failed)?;
+        }
+        fs::rename(self.dir.join(name), &doomed).map_err(failed)?;
+        write(&self.topics).remove(name);
+        for partition in partitions.iter() {
+            partition.log().mark_deleted();
+            partition.wake();
+        }
+        tracing::info!(event = "topic_deleted", topic = name);
+        // The topic is gone already; what is left of its files goes at the next start at the latest.
+        if let Err(error) = fs::remove_dir_all(&doomed) {
+            tracing::warn!(event = "storage_error", path = %doomed.display(), %error);
+        }
+        Ok(())
+    }
+
+    /// Removes segments past their retention in every partition.
+    pub fn enforce_retention(&self, now_ms: i64) {
+        for (topic, partitions) in self.all() {
+            for (index, partition) in partitions.iter().enumerate() {
+                let mut log = partition.log();
+                match log.enforce_retention(now_ms) {
+                    Ok(0) => {}
+                    Ok(bytes) => tracing::info!(
+                        event = "retention_deleted",
+                        topic = %topic,
+                        partition = index,
+                        bytes,
+                        log_start = log.start(),
+                    ),
+                    Err(error) => {
+                        storage_error(&self.dir.join(&topic), &error);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn flush(&self) -> io::Result<()> {
+        for (_, partitions) in self.all() {
+            for partition in partitions.iter() {
+                partition.log().flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_partitions(dir: &Path, options: &LogOptions) -> io::Result<Partitions> {
+    let mut partitions = Vec::new();
+    loop {
+        let path = dir.join(partitions.len().to_string());
+        if !path.is_dir() {
+            return Ok(partitions);
+        }
+        partitions.push(Partition::open(&path, options.clone())?);
+    }
+}

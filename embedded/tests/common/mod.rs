@@ -1,0 +1,247 @@
+//! Brokers in this process and in one of their own, and librdkafka clients for them.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ftap_embedded::{Broker, BrokerHandle, BrokerOptions};
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Starts a broker in this process on `dir`.
+pub fn start(dir: &Path) -> BrokerHandle {
+    start_with(dir, |_| {})
+}
+
+pub fn start_with(dir: &Path, edit: impl FnOnce(&mut BrokerOptions)) -> BrokerHandle {
+    let mut options = BrokerOptions {
+        data_dir: dir.to_path_buf(),
+        ..BrokerOptions::default()
+    };
+    edit(&mut options);
+    Broker::start(options).unwrap()
+}
+
+/// A broker in a process of its own, to be killed.
+pub struct BrokerProcess {
+    child: Child,
+    pub bootstrap: String,
+}
+
+fn example() -> PathBuf {
+    // Tests live in target/PROFILE/deps, examples beside it; `cargo test` builds both.
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let path = profile.join("examples").join("broker");
+    assert!(
+        path.exists(),
+        "{} is missing: build it with `cargo build -p ftap-embedded --example broker`",
+        path.display()
+    );
+    path
+}
+
+impl BrokerProcess {
+    pub fn start(dir: &Path, port: u16, settings: &[&str]) -> Self {
+        let mut command = Command::new(example());
+        command.arg(dir).arg(port.to_string()).args(settings);
+        Self::spawn(command)
+    }
+
+    pub fn command(dir: &Path, port: u16) -> Command {
+        let mut command = Command::new(example());
+        command.arg(dir).arg(port.to_string());
+        command
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let bootstrap = line.trim().to_string();
+        assert!(!bootstrap.is_empty(), "the broker process did not start");
+        Self { child, bootstrap }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.bootstrap.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("broker.address.family", "v4")
+        .set("reconnect.backoff.ms", "20")
+        .set("reconnect.backoff.max.ms", "200")
+        .set("topic.metadata.refresh.interval.ms", "1000");
+    config
+}
+
+pub fn consumer_config(bootstrap: &str, group: &str) -> ClientConfig {
+    let mut config = client(bootstrap);
+    config
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "50")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("heartbeat.interval.ms", "200");
+    config
+}
+
+/// Partition, offset and payload of an acknowledged message.
+pub type Acknowledged = (i32, i64, Vec<u8>);
+
+/// Collects what was acknowledged and what failed.
+#[derive(Clone, Default)]
+pub struct Acks {
+    pub acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
+    pub failed: Arc<AtomicU64>,
+}
+
+impl ClientContext for Acks {}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(message) => {
+                let payload = message.payload().unwrap_or_default().to_vec();
+                let place = (message.partition(), message.offset(), payload);
+                self.acknowledged.lock().unwrap().push(place);
+            }
+            Err(_) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+pub fn producer(config: &ClientConfig) -> (BaseProducer<Acks>, Acks) {
+    let acks = Acks::default();
+    (config.create_with_context(acks.clone()).unwrap(), acks)
+}
+
+/// Queues a message, waiting while the queue is full.
+pub fn send(producer: &BaseProducer<Acks>, topic: &str, partition: i32, payload: &str) {
+    let mut record = BaseRecord::<(), str>::to(topic).payload(payload);
+    if partition >= 0 {
+        record = record.partition(partition);
+    }
+    while let Err((_, back)) = producer.send(record) {
+        record = back;
+        producer.poll(Duration::from_millis(10));
+    }
+}
+
+/// Sends numbers as text to partition 0 and waits for all acknowledgements.
+pub fn send_numbers(bootstrap: &str, topic: &str, numbers: std::ops::Range<u64>) {
+    let (producer, acks) = producer(client(bootstrap).set("enable.idempotence", "true"));
+    let count = numbers.end - numbers.start;
+    for number in numbers {
+        send(&producer, topic, 0, &number.to_string());
+    }
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(acks.acknowledged.lock().unwrap().len() as u64, count);
+}
+
+/// Reads partition 0..`partitions` from the start to the end.
+pub fn read_all(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    isolation: &str,
+) -> Vec<OwnedMessage> {
+    read_from(
+        bootstrap,
+        topic,
+        partitions,
+        isolation,
+        rdkafka::Offset::Beginning,
+    )
+}
+
+pub fn read_from(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    isolation: &str,
+    offset: rdkafka::Offset,
+) -> Vec<OwnedMessage> {
+    let consumer: BaseConsumer = consumer_config(bootstrap, "reader")
+        .set("isolation.level", isolation)
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, offset).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let mut messages = Vec::new();
+    let mut ended = std::collections::BTreeSet::new();
+    let until = Instant::now() + PATIENCE;
+    while ended.len() < usize::try_from(partitions).unwrap() {
+        assert!(
+            Instant::now() < until,
+            "read {} messages, then no end",
+            messages.len()
+        );
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => messages.push(message.detach()),
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+    messages
+}
+
+pub fn texts(messages: &[OwnedMessage]) -> Vec<String> {
+    let text = |m: &OwnedMessage| String::from_utf8(m.payload().unwrap().to_vec()).unwrap();
+    messages.iter().map(text).collect()
+}
+
+/// Waits until `condition` gives a value.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
