@@ -82,8 +82,8 @@ pub struct DeadLetter {
     pub offset: i64,
     /// Code of the reason.
     pub reason: String,
-    /// Hash of its payload.
-    pub raw: u64,
+    /// Hash of its payload, `None` if that was cut to fit.
+    pub raw: Option<u64>,
 }
 
 /// A row of the lake.
@@ -126,7 +126,7 @@ pub struct Ledger {
     file: File,
     broken: Ranges,
     partitions: Vec<Partition>,
-    dead_letters: HashMap<(i32, i64), (String, u64)>,
+    dead_letters: HashMap<(i32, i64), (String, Option<u64>)>,
     problems: BTreeMap<(Kind, Option<i32>, Option<String>), Ranges>,
     details: Vec<Problem>,
 }
@@ -306,7 +306,10 @@ impl Ledger {
         match self.dead_letters.get(&(partition, offset)) {
             None => self.note(Kind::NoDeadLetter, Some(partition), Some(key), offset),
             Some((letter_reason, raw)) => {
-                if letter_reason != reason || payload.is_some_and(|payload| payload != *raw) {
+                let altered = payload
+                    .zip(*raw)
+                    .is_some_and(|(ours, theirs)| ours != theirs);
+                if letter_reason != reason || altered {
                     self.note(Kind::DeadLetterDiffers, Some(partition), Some(key), offset);
                 }
             }

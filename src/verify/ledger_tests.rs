@@ -41,7 +41,7 @@ fn letter(offset: i64) -> DeadLetter {
         partition: 0,
         offset,
         reason: "not_json".to_owned(),
-        raw: 900 + offset as u64,
+        raw: Some(900 + offset as u64),
     }
 }
 
@@ -292,7 +292,7 @@ const CASES: &[Case] = &[
     ),
     (
         "a dead letter has other bytes",
-        |s| s.letters[0].raw = 1,
+        |s| s.letters[0].raw = Some(1),
         Kind::DeadLetterDiffers,
         0,
         "3",

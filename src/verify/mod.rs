@@ -1,6 +1,40 @@
 //! Accounts for every row and every offset: source file, topic, lake.
+//!
+//! Promises: exit code 0 only if each row of the file is in the topic and in the lake exactly
+//! once and says the same in all three. Reads all of them itself, down to the rows, and trusts
+//! no counter, no footer and no decoder of the pipeline. What can't be read is an error.
 
+mod content;
+mod lake;
+mod ledger;
+mod problem;
+mod ranges;
+mod report;
+mod source;
+mod topic;
+
+#[cfg(test)]
+mod ledger_tests;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::mpsc::channel;
+
+use anyhow::Context;
+use ftap_actors::lake::LakeStore;
+use ftap_actors::settings::{KafkaSettings, LakeLocation};
+use ftap_actors::transaction::partition_of;
+use tokio::runtime::Handle;
+
+use crate::config::{Config, Role};
+use crate::output;
+use lake::{Auditor, Found};
+use ledger::{Bounds, Ledger};
+use report::Report;
+use topic::{Topics, Watermarks};
+
+/// Exit code for loss or duplication.
+const NOT_EXACT: u8 = 3;
 
 /// Options of `ftap verify`.
 #[derive(Clone, Debug, clap::Args)]
@@ -11,9 +45,163 @@ pub struct VerifyArgs {
     /// The events file to account for [default: EVENTS_FILE]
     #[arg(long, value_name = "FILE")]
     pub source: Option<PathBuf>,
+    /// Account for the first N rows of the file only, as `run --rows N` publishes them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: Option<u64>,
 }
 
 /// Verifies; the value is the process' exit code.
-pub async fn run(_config: &crate::config::Config, _args: &VerifyArgs) -> anyhow::Result<u8> {
-    anyhow::bail!("`ftap verify` is not built yet")
+pub async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
+    let kafka = crate::kafka_access::KafkaAccess::open(config)?;
+    let inputs = Inputs {
+        kafka: config.kafka_settings(kafka.bootstrap(), Role::Run),
+        lake: config.lake(),
+        source: args.source.clone().unwrap_or(config.events_file.clone()),
+        rows: args.rows,
+        max_message_bytes: config.max_message_bytes,
+    };
+    let runtime = Handle::current();
+    // Reading and hashing would keep the runtime from everything else.
+    let report = tokio::task::spawn_blocking(move || reconcile(&inputs, &runtime))
+        .await
+        .context("verifying failed: this is a bug")??;
+    output::print(&match args.json {
+        true => format!(
+            "{}
+",
+            report.json()
+        ),
+        false => report.to_string(),
+    })?;
+    Ok(if report.is_exact() { 0 } else { NOT_EXACT })
+}
+
+/// What to compare.
+struct Inputs {
+    kafka: KafkaSettings,
+    lake: LakeLocation,
+    source: PathBuf,
+    rows: Option<u64>,
+    max_message_bytes: usize,
+}
+
+/// Compares. Blocks; call it where that is allowed.
+fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
+    let topic = inputs.kafka.topic.as_str();
+    let store = LakeStore::open(&inputs.lake)?;
+    // The lake first: while something still runs it must not seem to be ahead of the topic.
+    let objects = runtime.block_on(lake::list(&store, topic))?;
+    let topics = Topics::new(&inputs.kafka)?;
+    let watermarks = topics.watermarks(topic)?.with_context(|| {
+        format!(
+            "there is no topic {topic} at {}: run `ftap run` or `ftap produce` first, or check KAFKA_TOPIC",
+            inputs.kafka.bootstrap_servers
+        )
+    })?;
+    let mut notes = retention_notes(&watermarks);
+    let mut ledger = Ledger::new(&bounds(&watermarks, &objects));
+    let partitions = i32::try_from(watermarks.len())?;
+
+    source::read(&inputs.source, inputs.rows, |row| {
+        ledger.file_row(row.map(|(hash, key)| (hash, partition_of(key, partitions) as usize)));
+    })?;
+    let source_rows = ledger.file_rows();
+
+    let (sources, seen) = channel();
+    topics.read(
+        topic,
+        &watermarks,
+        |parser, message| parser.record(message, inputs.max_message_bytes, &sources),
+        |partition, records| {
+            for record in &records {
+                ledger.topic_record(partition, record);
+            }
+        },
+    )?;
+    drop(sources);
+    notes.extend(source_notes(seen.into_iter().collect(), partitions));
+
+    read_dead_letters(&topics, &inputs.kafka.dead_letter_topic(), &mut ledger)?;
+
+    let mut auditor = Auditor::new(topic, &mut ledger);
+    for found in &objects {
+        let bytes = runtime.block_on(store.get(&found.key))?;
+        auditor.object(found, bytes)?;
+    }
+
+    Ok(Report {
+        source: inputs.source.display().to_string(),
+        source_rows,
+        topic: topic.to_owned(),
+        lake: store.describe(),
+        objects: objects.len() as u64,
+        object_bytes: objects.iter().map(|found| found.bytes).sum(),
+        balance: ledger.close(),
+        notes,
+    })
+}
+
+fn bounds(watermarks: &[Watermarks], objects: &[Found]) -> Vec<Bounds> {
+    let first_of = |partition: i32| {
+        let names = objects.iter().filter_map(|found| found.name.as_ref());
+        names
+            .filter(|name| name.partition() == partition)
+            .map(|name| name.first_offset())
+            .min()
+    };
+    (0..)
+        .zip(watermarks)
+        .map(|(partition, (low, high))| Bounds {
+            low: *low,
+            high: *high,
+            lake_first: first_of(partition),
+        })
+        .collect()
+}
+
+fn retention_notes(watermarks: &[Watermarks]) -> Vec<String> {
+    let trimmed = (0..).zip(watermarks).filter(|(_, (low, _))| *low > 0);
+    trimmed
+        .map(|(partition, (low, _)): (i32, _)| {
+            format!(
+                "partition {partition}: the topic no longer has offsets below {low}; \
+                 the lake's rows of them are compared with the file by content"
+            )
+        })
+        .collect()
+}
+
+fn source_notes(sources: BTreeSet<String>, partitions: i32) -> Vec<String> {
+    let mut notes = Vec::new();
+    if sources.len() > 1 {
+        notes.push(format!(
+            "the topic has records of {} publications: {}",
+            sources.len(),
+            sources.iter().cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let count = |source: &String| source.rsplit('/').next()?.parse::<i32>().ok();
+    if let Some(before) = sources.iter().filter_map(count).find(|n| *n != partitions) {
+        notes.push(format!(
+            "the topic has {partitions} partitions now and had {before} when it was published to"
+        ));
+    }
+    notes
+}
+
+fn read_dead_letters(topics: &Topics<'_>, topic: &str, ledger: &mut Ledger) -> anyhow::Result<()> {
+    let Some(watermarks) = topics.watermarks(topic)? else {
+        return Ok(());
+    };
+    topics.read(
+        topic,
+        &watermarks,
+        |_, message| topic::dead_letter(message),
+        |_, letters| {
+            letters
+                .into_iter()
+                .flatten()
+                .for_each(|letter| ledger.dead_letter(letter))
+        },
+    )
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::ledger::{Account, Balance};
 use super::problem::Problem;
+use crate::output::{count, size};
 
 /// What was compared with what, and what came of it.
 pub struct Report {
@@ -93,19 +94,6 @@ impl Report {
     }
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 const COLUMNS: [&str; 7] = [
     "in the file",
     "in the topic",
@@ -131,7 +119,7 @@ fn line(f: &mut fmt::Formatter<'_>, name: &str, account: &Account) -> fmt::Resul
         write!(
             f,
             "  {:>width$}",
-            grouped(figure),
+            count(figure),
             width = column.len().max(12)
         )?;
     }
@@ -145,8 +133,8 @@ impl fmt::Display for Report {
             f,
             "file   {}: {} rows, {} broken",
             self.source,
-            grouped(self.source_rows),
-            grouped(broken)
+            count(self.source_rows),
+            count(broken)
         )?;
         writeln!(
             f,
@@ -156,10 +144,10 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "lake   {}: {} objects, {} bytes",
+            "lake   {}: {} objects, {}",
             self.lake,
-            grouped(self.objects),
-            grouped(self.object_bytes)
+            count(self.objects),
+            size(self.object_bytes)
         )?;
         write!(f, "\n{:>9}", "partition")?;
         for column in COLUMNS {
@@ -179,7 +167,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "note: {} records of the topic are of other origin (no header `row`): compared by offset only",
-                grouped(total.foreign)
+                count(total.foreign)
             )?;
         }
         for note in &self.notes {
@@ -194,9 +182,9 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "NOT exact: {} missing, {} doubled, {} differing, {} problems listed above.",
-                grouped(total.missing),
-                grouped(total.doubled),
-                grouped(total.differing),
+                count(total.missing),
+                count(total.doubled),
+                count(total.differing),
                 self.balance.problems.len()
             )
         }
@@ -217,8 +205,8 @@ fn describe(problem: &Problem) -> String {
             super::problem::Unit::Rows => "rows",
             super::problem::Unit::Offsets => "offsets",
         };
-        let count = grouped(problem.ranges.count());
-        let _ = write!(text, ": {count}, {unit} {}", problem.ranges);
+        let many = count(problem.ranges.count());
+        let _ = write!(text, ": {many}, {unit} {}", problem.ranges);
     }
     if let Some(detail) = &problem.detail {
         let _ = write!(text, ": {detail}");

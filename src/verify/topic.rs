@@ -272,6 +272,9 @@ pub fn dead_letter(message: &BorrowedMessage<'_>) -> Option<DeadLetter> {
         partition: number(message, "partition")?,
         offset: number(message, "offset")?,
         reason: String::from_utf8_lossy(header(message, "reason")?).into_owned(),
-        raw: content::raw_hash(message.payload()),
+        raw: match header(message, "truncated") {
+            Some(_) => None,
+            None => Some(content::raw_hash(message.payload())),
+        },
     })
 }
