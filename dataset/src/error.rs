@@ -289,3 +289,30 @@ impl DatasetError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some of these cannot be brought about on every machine: root may write anywhere.
+    #[test]
+    fn system_errors_become_the_error_that_names_the_remedy() {
+        for (kind, part) in [
+            (io::ErrorKind::NotFound, "check the path"),
+            (
+                io::ErrorKind::PermissionDenied,
+                "no permission to write data/x: change its owner",
+            ),
+            (io::ErrorKind::ReadOnlyFilesystem, "or use another path"),
+            (io::ErrorKind::StorageFull, "the disk is full"),
+            (io::ErrorKind::QuotaExceeded, "free some space"),
+            (io::ErrorKind::IsADirectory, "data/x is a directory"),
+            (io::ErrorKind::NotADirectory, "name another directory"),
+            (io::ErrorKind::Other, "could not write data/x"),
+        ] {
+            let error = DatasetError::io("write", Path::new("data/x"), kind.into());
+            let text = error.to_string();
+            assert!(text.contains(part), "{text:?} should say {part:?}");
+        }
+    }
+}

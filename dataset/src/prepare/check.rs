@@ -11,7 +11,8 @@ use super::reader::{MAX_ROW_BYTES, Malformed};
 pub enum RejectReason {
     /// A quoted field does not end.
     UnclosedQuote,
-    /// A quote inside a field that is not quoted, or text behind a closing quote.
+    /// A quote inside a field that is not quoted, or text behind a closing quote: also what an open
+    /// quote looks like when another quote follows on its line.
     StrayQuote,
     /// Longer than 64 KiB.
     TooLong,
@@ -46,7 +47,7 @@ impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnclosedQuote => f.write_str("a quoted field is not closed"),
-            Self::StrayQuote => f.write_str("a quote inside a field that is not quoted as a whole"),
+            Self::StrayQuote => f.write_str("a stray or unclosed quote"),
             Self::TooLong => write!(f, "the row is longer than {MAX_ROW_BYTES} bytes"),
             Self::FieldCount { found, expected } => {
                 write!(f, "{found} fields where the header has {expected}")

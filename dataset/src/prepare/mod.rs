@@ -195,7 +195,7 @@ fn read_header(reader: &mut RecordReader<File>, input: &Path) -> Result<Columns,
         }
         [0x1f, 0x8b, ..] => return Err(not_csv("it is compressed by gzip; unpack it first")),
         [b'P', b'A', b'R', b'1', ..] => return Err(not_csv("it is a Parquet file")),
-        head if head.contains(&0) => {
+        head if first_line(head).contains(&0) => {
             return Err(not_csv(
                 "it has zero bytes in it, so it is no text; name the Kaggle CSV",
             ));
@@ -227,6 +227,10 @@ fn read_header(reader: &mut RecordReader<File>, input: &Path) -> Result<Columns,
         })
         .collect();
     locate(input, names)
+}
+
+fn first_line(head: &[u8]) -> &[u8] {
+    &head[..memchr::memchr(b'\n', head).unwrap_or(head.len())]
 }
 
 fn wrong_separator(input: &Path, header: &str, start: &str) -> DatasetError {

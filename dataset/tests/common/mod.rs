@@ -1,4 +1,6 @@
-//! What several test files need.
+//! What several test files need; each uses a part.
+
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,4 +42,33 @@ pub fn kill_once_written(name: &str, dir: &Path, file: &Path) {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The header of the Kaggle file.
+pub const HEADER: &str = ",trans_date_trans_time,cc_num,merchant,category,amt,first,last,gender,street,city,state,zip,lat,long,city_pop,job,dob,trans_num,unix_time,merch_lat,merch_long,is_fraud,merch_zipcode";
+
+/// A row in the Kaggle file's form.
+pub const ROW: &str = "0,2019-01-01 00:00:18,2703186189652095,\"fraud_Rippin, Kub and Mann\",misc_net,4.97,Jennifer,Banks,F,561 Perry Cove,Moravian Falls,NC,28654,36.0788,-81.1781,3495,\"Psychologist, counselling\",1988-03-09,0b242abb623afc578575680df30655b9,1325376018,36.011293,-82.048315,0,28705.0";
+
+/// [`ROW`] with the text of one column replaced as it is, quotes and all.
+pub fn with_field(column: &str, text: &str) -> String {
+    let at = HEADER.split(',').position(|name| name == column).unwrap();
+    let mut fields: Vec<String> = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(ROW.as_bytes())
+        .records()
+        .next()
+        .unwrap()
+        .unwrap()
+        .iter()
+        .map(|field| {
+            if field.contains(',') {
+                format!("\"{field}\"")
+            } else {
+                field.to_owned()
+            }
+        })
+        .collect();
+    fields[at] = text.to_owned();
+    fields.join(",")
 }

@@ -1,0 +1,507 @@
+//! The download against a local fake of Kaggle's API: real sockets, real zip files, and every way
+//! in which such a download is known to fail.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{Cursor, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ftap_dataset::DatasetError;
+use ftap_dataset::kaggle::{KaggleCredentials, RetryPolicy, download_with};
+use ftap_dataset::schema::SOURCE_FILE;
+use tempfile::{TempDir, tempdir};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+const KEY: &str = "0123456789abcdef-secret";
+/// `user:KEY` in base64.
+const BASIC: &str = "Basic dXNlcjowMTIzNDU2Nzg5YWJjZGVmLXNlY3JldA==";
+
+/// Answers each connection with the next reply (the last one again and again) and closes it.
+struct Server {
+    address: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start(replies: Vec<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let mut replies = VecDeque::from(replies);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                let mut chunk = [0; 1024];
+                while !request.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut chunk).await {
+                        Ok(bytes) if bytes > 0 => request.extend_from_slice(&chunk[..bytes]),
+                        _ => break,
+                    }
+                }
+                seen.lock()
+                    .unwrap()
+                    .push(String::from_utf8(request).unwrap());
+                let reply = if replies.len() > 1 {
+                    replies.pop_front()
+                } else {
+                    replies.front().cloned()
+                };
+                // The client may hang up first, as it does on an answer that is no archive.
+                let _ = stream.write_all(&reply.unwrap()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn reply(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut reply = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n",
+        body.len()
+    )
+    .into_bytes();
+    reply.extend_from_slice(body);
+    reply
+}
+
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, text) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default())
+            .unwrap();
+        zip.write_all(text).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// Lines that hardly compress, so that the archive spans many network packets.
+fn csv_text() -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut text = b",trans_date_trans_time\n".to_vec();
+    for _ in 0..20_000 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        writeln!(text, "{state:x},{:x}", state.rotate_left(17)).unwrap();
+    }
+    text
+}
+
+struct Download {
+    dir: TempDir,
+    result: Result<std::path::PathBuf, DatasetError>,
+    progress: Vec<(u64, Option<u64>)>,
+}
+
+impl Download {
+    async fn from(base_url: &str) -> Self {
+        let policy = RetryPolicy {
+            attempts: 3,
+            first_backoff: Duration::from_millis(1),
+            longest_wait: Duration::from_secs(5),
+            idle_timeout: Duration::from_millis(500),
+        };
+        let dir = tempdir().unwrap();
+        let mut progress = Vec::new();
+        let credentials = KaggleCredentials::new("user", KEY);
+        let result = download_with(
+            &policy,
+            &credentials,
+            base_url,
+            dir.path(),
+            &mut |done, total| {
+                progress.push((done, total));
+            },
+        )
+        .await;
+        Self {
+            dir,
+            result,
+            progress,
+        }
+    }
+
+    fn csv(self) -> Vec<u8> {
+        let path = self.result.unwrap();
+        assert_eq!(path, self.dir.path().join(SOURCE_FILE));
+        let left = fs::read_dir(self.dir.path()).unwrap().count();
+        assert_eq!(left, 1, "only the CSV stays");
+        fs::read(path).unwrap()
+    }
+
+    /// The error, after the checks that hold for every error.
+    fn error(self) -> DatasetError {
+        let error = self.result.unwrap_err();
+        for text in [error.to_string(), format!("{error:?}")] {
+            assert!(!text.contains(KEY) && !text.contains("dXNlc"), "{text}");
+        }
+        let left = fs::read_dir(self.dir.path()).unwrap().count();
+        assert_eq!(left, 0, "files left after {error}");
+        error
+    }
+}
+
+#[tokio::test]
+async fn the_csv_is_downloaded_with_credentials_and_progress() {
+    let text = csv_text();
+    let zip = archive(&[("readme.txt", b"x"), (SOURCE_FILE, &text)]);
+    let server = Server::start(vec![reply("200 OK", "", &zip)]).await;
+    let download = Download::from(&format!("{}/api/v1/", server.address)).await;
+    let size = zip.len() as u64;
+    assert_eq!(download.progress.first(), Some(&(0, Some(size))));
+    assert_eq!(download.progress.last(), Some(&(size, Some(size))));
+    assert!(download.progress.is_sorted());
+    assert_eq!(download.csv(), text);
+    let request = server.requests().remove(0);
+    let path =
+        "GET /api/v1/datasets/download/priyamchoksi/credit-card-transactions-dataset HTTP/1.1";
+    assert!(request.starts_with(path), "{request}");
+    assert!(request.contains(BASIC), "{request}");
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_gets_no_credentials() {
+    let text = csv_text();
+    let storage = Server::start(vec![reply("200 OK", "", &archive(&[(SOURCE_FILE, &text)]))]).await;
+    let location = format!("Location: {}/signed?signature=s3cr3t\r\n", storage.address);
+    let api = Server::start(vec![reply("302 Found", &location, b"")]).await;
+    assert_eq!(Download::from(&api.address).await.csv(), text);
+    assert!(api.requests()[0].contains(BASIC));
+    let request = storage.requests().remove(0).to_lowercase();
+    assert!(request.starts_with("get /signed"), "{request}");
+    assert!(!request.contains("authorization"), "{request}");
+}
+
+#[tokio::test]
+async fn a_signed_address_is_in_no_error() {
+    // Nobody listens where the redirect leads.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let location = format!("Location: http://{address}/signed?signature=s3cr3t\r\n");
+    let api = Server::start(vec![reply("302 Found", &location, b"")]).await;
+    let error = Download::from(&api.address).await.error();
+    assert!(
+        matches!(error, DatasetError::Network { attempts: 3, .. }),
+        "{error:?}"
+    );
+    assert!(
+        !format!("{error:?} {error}").contains("s3cr3t"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    let text = csv_text();
+    let good = reply("200 OK", "", &archive(&[(SOURCE_FILE, &text)]));
+    let mut cut = good.clone();
+    cut.truncate(good.len() / 2);
+    for passing in [
+        reply("503 Service Unavailable", "", b"later"),
+        reply("429 Too Many Requests", "Retry-After: 0\r\n", b""),
+        reply("408 Request Timeout", "", b""),
+        cut,
+        Vec::new(),
+    ] {
+        let server = Server::start(vec![passing.clone(), passing, good.clone()]).await;
+        assert_eq!(Download::from(&server.address).await.csv(), text);
+        assert_eq!(server.requests().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_pass_ends_in_an_error_that_says_so() {
+    let server = Server::start(vec![reply("502 Bad Gateway", "", b"")]).await;
+    let error = Download::from(&server.address).await.error();
+    assert!(
+        matches!(error, DatasetError::HttpStatus { status: 502, .. }),
+        "{error:?}"
+    );
+    assert!(error.retry_can_help());
+    assert_eq!(server.requests().len(), 3);
+
+    let mut cut = reply("200 OK", "", &archive(&[(SOURCE_FILE, &csv_text())]));
+    cut.truncate(5_000);
+    let server = Server::start(vec![cut]).await;
+    let error = Download::from(&server.address).await.error();
+    assert!(
+        matches!(error, DatasetError::Network { attempts: 3, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let error = Download::from(&address).await.error();
+    assert!(
+        matches!(error, DatasetError::Network { attempts: 3, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart_and_not_repeated() {
+    for (status, expected) in [
+        (
+            "401 Unauthorized",
+            "refused the credentials of user (HTTP 401)",
+        ),
+        ("403 Forbidden", "accept its terms"),
+        ("404 Not Found", "does not know"),
+        ("400 Bad Request", "HTTP 400"),
+    ] {
+        let server = Server::start(vec![reply(status, "", b"{\"message\": \"no\"}")]).await;
+        let error = Download::from(&server.address).await.error();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!error.retry_can_help());
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_long_wait_is_told_rather_than_waited() {
+    let server = Server::start(vec![reply(
+        "429 Too Many Requests",
+        "Retry-After: 3600\r\n",
+        b"",
+    )])
+    .await;
+    let error = Download::from(&server.address).await.error();
+    assert!(error.to_string().contains("wait 3600 seconds"), "{error}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_archive_is_described() {
+    for (body, expected) in [
+        (
+            b"<!DOCTYPE html><title>Login</title>".as_slice(),
+            "an HTML page",
+        ),
+        (b"{\"code\": 1}", "a JSON message"),
+        (b"a,b\n1,2\n", "something else"),
+        (b"", "empty"),
+        (b"PK", "something else"),
+    ] {
+        let server = Server::start(vec![reply("200 OK", "", body)]).await;
+        let error = Download::from(&server.address).await.error();
+        assert!(
+            matches!(error, DatasetError::NotAnArchive { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_archive_or_one_without_the_csv_leaves_nothing() {
+    let good = archive(&[(SOURCE_FILE, &csv_text())]);
+    let mut damaged = good.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0xff;
+    let cut_without_length = good[..good.len() - 40].to_vec();
+    for body in [damaged, cut_without_length] {
+        let server = Server::start(vec![reply("200 OK", "", &body)]).await;
+        let error = Download::from(&server.address).await.error();
+        assert!(
+            matches!(error, DatasetError::DamagedArchive { .. }),
+            "{error:?}"
+        );
+    }
+    let other = archive(&[("other.csv", b"a,b\n")]);
+    let server = Server::start(vec![reply("200 OK", "", &other)]).await;
+    let error = Download::from(&server.address).await.error();
+    assert!(error.to_string().contains("it has other.csv"), "{error}");
+}
+
+#[tokio::test]
+async fn credentials_are_not_sent_in_the_clear() {
+    for (base_url, part) in [
+        ("http://kaggle.example/api/v1", "https only"),
+        ("ftp://127.0.0.1/", "https only"),
+        ("kaggle", "not an address"),
+        (
+            "https://user:hidden@kaggle.example",
+            "take the user and password out",
+        ),
+    ] {
+        let error = Download::from(base_url).await.error();
+        assert!(
+            matches!(error, DatasetError::BadBaseUrl { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains(part), "{error}");
+        assert!(!error.to_string().contains("hidden"), "{error}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_told() {
+    let zip = archive(&[(SOURCE_FILE, &csv_text())]);
+    let server = Server::start(vec![reply("200 OK", "", &zip)]).await;
+    for name in [
+        "credit_card_transactions.zip.part",
+        "credit_card_transactions.csv.part",
+    ] {
+        let dir = tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join(name)).unwrap();
+        let credentials = KaggleCredentials::new("user", KEY);
+        let policy = RetryPolicy::default();
+        let error = download_with(
+            &policy,
+            &credentials,
+            &server.address,
+            dir.path(),
+            &mut |_, _| {},
+        )
+        .await
+        .unwrap_err();
+        assert!(matches!(error, DatasetError::DiskFull { .. }), "{error:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+// Finding credentials.
+
+fn find(variables: &[(&str, &str)]) -> Result<KaggleCredentials, DatasetError> {
+    KaggleCredentials::find_by(|name| {
+        let found = variables.iter().find(|(variable, _)| *variable == name);
+        found.map(|(_, value)| (*value).to_owned())
+    })
+}
+
+#[test]
+fn the_environment_comes_before_the_files() {
+    let home = tempdir().unwrap();
+    fs::create_dir(home.path().join(".kaggle")).unwrap();
+    let json = r#"{"username": "of-file", "key": "k"}"#;
+    fs::write(home.path().join(".kaggle/kaggle.json"), json).unwrap();
+    let home = home.path().to_str().unwrap();
+    let found = find(&[
+        ("HOME", home),
+        ("KAGGLE_USERNAME", "of-env"),
+        ("KAGGLE_KEY", KEY),
+    ]);
+    assert_eq!(
+        found.unwrap(),
+        find(&[("KAGGLE_USERNAME", "of-env"), ("KAGGLE_KEY", KEY)]).unwrap()
+    );
+    assert_eq!(find(&[("HOME", home)]).unwrap().username(), "of-file");
+    let empty = [("HOME", home), ("KAGGLE_USERNAME", ""), ("KAGGLE_KEY", " ")];
+    assert_eq!(find(&empty).unwrap().username(), "of-file");
+}
+
+#[test]
+fn each_of_the_usual_places_of_the_file_is_read() {
+    let dir = tempdir().unwrap();
+    let json = format!(r#"{{"username": "user", "key": "{KEY}"}}"#);
+    for (variable, below) in [
+        ("KAGGLE_CONFIG_DIR", ""),
+        ("HOME", ".kaggle"),
+        ("HOME", ".config/kaggle"),
+        ("XDG_CONFIG_HOME", "kaggle"),
+    ] {
+        let root = dir.path().join(format!("{variable}{}", below.len()));
+        fs::create_dir_all(root.join(below)).unwrap();
+        let file = root.join(below).join("kaggle.json");
+        fs::write(&file, &json).unwrap();
+        let found = find(&[(variable, root.to_str().unwrap())]).unwrap();
+        assert_eq!(found.source(), file.to_str().unwrap());
+    }
+}
+
+#[test]
+fn the_key_is_in_no_debug_output() {
+    let credentials = find(&[("KAGGLE_USERNAME", "user"), ("KAGGLE_KEY", KEY)]).unwrap();
+    let shown = format!("{credentials:?} {credentials:#?}");
+    assert!(shown.contains("***") && !shown.contains(KEY), "{shown}");
+}
+
+#[test]
+fn without_credentials_both_ways_to_give_them_are_told() {
+    let home = tempdir().unwrap();
+    let error = find(&[("HOME", home.path().to_str().unwrap())])
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "KAGGLE_USERNAME and KAGGLE_KEY",
+        ".kaggle/kaggle.json",
+        "kaggle.com/settings",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = find(&[("KAGGLE_USERNAME", "user")])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("KAGGLE_KEY is not"), "{error}");
+}
+
+#[test]
+fn a_credentials_file_that_cannot_be_used_is_named_and_not_shown() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("kaggle.json");
+    for (text, part) in [
+        (
+            format!("{{\"username\": \"user\", \"key\": {KEY}}}"),
+            "not JSON (line 1",
+        ),
+        (String::new(), "not JSON"),
+        (format!("[\"{KEY}\"]"), "no text \"username\""),
+        (format!("{{\"key\": \"{KEY}\"}}"), "no text \"username\""),
+        ("{\"username\": \"user\"}".to_owned(), "no text \"key\""),
+        (
+            "{\"username\": \"user\", \"key\": \" \"}".to_owned(),
+            "no text \"key\"",
+        ),
+        (
+            "{\"username\": \"user\", \"key\": 12345678}".to_owned(),
+            "no text \"key\"",
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        let error = find(&[("KAGGLE_CONFIG_DIR", dir.path().to_str().unwrap())]).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(
+            shown.contains("kaggle.json") && error.to_string().contains(part),
+            "{shown}"
+        );
+        assert!(
+            !shown.contains("secret") && !shown.contains("12345678"),
+            "{shown}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_credentials_file_that_others_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("kaggle.json");
+    fs::write(&file, format!(r#"{{"username": "user", "key": "{KEY}"}}"#)).unwrap();
+    let warning = |mode| {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let found = find(&[("KAGGLE_CONFIG_DIR", dir.path().to_str().unwrap())]).unwrap();
+        found.warning().map(str::to_owned)
+    };
+    assert_eq!(warning(0o600), None);
+    let warned = warning(0o644).unwrap();
+    assert!(
+        warned.contains("chmod 600") && warned.contains("644"),
+        "{warned}"
+    );
+}
