@@ -112,6 +112,16 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     }
 }
 
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 type Answer = (u16, String, Vec<u8>);
 
 fn error(status: u16, code: &str) -> Option<Answer> {
@@ -139,7 +149,7 @@ fn answer(request: &Request, state: &mut State) -> Option<Answer> {
         return error(status, "Fault");
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let path = path.trim_start_matches('/').replace("%23", "#");
+    let path = decoded(path.trim_start_matches('/'));
     let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
     if bucket != "bucket" {
         return error(404, "NoSuchBucket");
@@ -195,7 +205,7 @@ fn list(query: &str, state: &State) -> String {
             .into_iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value);
-        value.unwrap_or_default().replace("%2F", "/")
+        decoded(value.unwrap_or_default())
     };
     let (prefix, delimiter, after) = (of("prefix"), of("delimiter"), of("continuation-token"));
     let mut folders = std::collections::BTreeSet::new();
