@@ -253,7 +253,7 @@ pub fn command() -> clap::Command {
             .value_name("VALUE")
             .global(true)
             .help(help)
-            .help_heading("Settings, also read from the environment and from .env")
+            .help_heading(spec.group)
             .allow_hyphen_values(true)
             .hide_short_help(true);
         if spec.name == "EVENTS_FILE" {

@@ -1,15 +1,31 @@
 //! `ftap`: replays card transactions through Kafka into an exactly-once Parquet lake.
 //!
 //! This file only strings the parts together: command line, settings, logs, command, exit code.
+//! Logs go to stderr, results to stdout.
 
 mod cli;
+mod commands;
 mod config;
+mod data_dir;
 mod exit;
-#[allow(dead_code)]
+mod http;
+mod kafka_access;
+mod output;
+mod process;
+mod progress;
+mod signals;
+mod status;
+mod telemetry;
 mod topology;
 mod verify;
 
-use config::Config;
+use anyhow::Context as _;
+use ftap_actors::events::{ProcessStarted, ProcessStopped, SettingDoubtful, Speaker};
+
+use cli::Command;
+use commands::run::Options;
+use config::{Config, Role};
+use telemetry::Telemetry;
 
 fn main() {
     let (command, flags) = match cli::parse(std::env::args_os()) {
@@ -17,11 +33,78 @@ fn main() {
         Err(error) => error.exit(),
     };
     let code = match Config::load(flags) {
+        Ok(config) => run(&command, config),
         Err(error) => exit::report(&error.into()),
-        Ok(config) => {
-            let _ = (command.name(), config);
-            exit::DONE
-        }
     };
+    // Not a return: a stage that hangs in a library must not keep the process alive.
     std::process::exit(code.into());
+}
+
+fn run(command: &Command, config: Config) -> u8 {
+    let config = match command {
+        Command::Run(_) => config.with_run_defaults(),
+        _ => config,
+    };
+    let telemetry = match telemetry::init(&config) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return exit::report(&error.context("logs and metrics can't be set up")),
+    };
+    for doubt in config.doubts() {
+        SettingDoubtful {
+            setting: doubt.setting.clone(),
+            detail: doubt.detail.clone(),
+        }
+        .emit(Speaker::PROCESS);
+    }
+    // The others are over in a moment and have a result: these two lines would only be in its way.
+    let long_running = matches!(
+        command,
+        Command::Run(_) | Command::Produce(_) | Command::Consume(_) | Command::Kafka(_)
+    );
+    if long_running {
+        ProcessStarted {
+            command: command.name().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+        }
+        .emit(Speaker::PROCESS);
+    }
+    let code = match dispatch(command, &config, &telemetry) {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    };
+    if long_running {
+        ProcessStopped {
+            exit_code: code.into(),
+        }
+        .emit(Speaker::PROCESS);
+    }
+    code
+}
+
+fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    let stages = |role, until_drained, rows, json| {
+        let options = Options {
+            role,
+            until_drained,
+            rows,
+            json,
+        };
+        commands::run::execute(config, options, telemetry)
+    };
+    match command {
+        Command::Run(args) => stages(Role::Run, args.until_drained, args.rows, args.json),
+        Command::Produce(args) => stages(Role::Produce, false, args.rows, args.json),
+        Command::Consume(args) => stages(Role::Consume, args.until_drained, None, args.json),
+        Command::Generate(args) => commands::generate::execute(config, args, telemetry),
+        Command::Prepare(args) => commands::prepare::execute(config, args, telemetry),
+        Command::Tap(args) => commands::tap::execute(config, args),
+        Command::Config(args) => commands::config::execute(config, args),
+        Command::Kafka(args) => commands::kafka::execute(config, args),
+        Command::Verify(args) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("the runtime can't be started")?
+            .block_on(verify::run(config, args)),
+    }
 }

@@ -3,8 +3,6 @@
 //! The parser takes its defaults and error texts from here, `ftap --help` its flags, and
 //! `docs/SETTINGS.md` is rendered from it, so none of them can drift from the others.
 
-use std::fmt::Write as _;
-
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -61,8 +59,9 @@ settings! {
         open "EVENTS_FILE" = "<$DATA_DIR/prepared/credit_card_transactions_events.csv>", "The prepared events file that is published", "an existing file, made by `ftap prepare`";
         open "PRODUCE_SPEED" = "100", "Seconds of the data replayed in one second of the clock; `max` does not wait at all. Unset, `ftap run` takes `max`", "a number above 0, or `max`";
         open "CHECKPOINT_INTERVAL" = "50", "Rows between two local checkpoints at the least; they only save re-reading the file, the topic itself is the checkpoint", "a whole number from 1";
-        secret "KAGGLE_USERNAME" = "", "Account for `ftap prepare --kaggle`; with KAGGLE_KEY it replaces `kaggle.json`", "a Kaggle user name";
+        open "KAGGLE_USERNAME" = "", "Account for `ftap prepare --kaggle`; with KAGGLE_KEY it replaces `kaggle.json`", "a Kaggle user name";
         secret "KAGGLE_KEY" = "", "Key of that account", "the `key` of a `kaggle.json`";
+        open "KAGGLE_API_URL" = "https://www.kaggle.com/api/v1", "Where Kaggle's API is; another one for tests", "an `http://` or `https://` address";
     }
     "Kafka" {
         open "KAFKA_BROKER" = "", "Kafka's bootstrap servers. Unset, the embedded broker under DATA_DIR serves", "`host:port`, several separated by commas";
@@ -119,7 +118,10 @@ settings! {
 }
 
 /// The text of `docs/SETTINGS.md`.
+#[cfg(test)]
 pub fn markdown() -> String {
+    use std::fmt::Write as _;
+
     let mut out = String::from(
         "# Settings\n\n\
          Flags win over the environment, the environment over `.env` in the working directory, and\n\

@@ -53,6 +53,7 @@ pub enum DashboardAddr {
 
 /// PostgreSQL, not used yet.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "checked at start already, used by stages to come")]
 pub struct PostgresConfig {
     /// Host name or address.
     pub host: Option<String>,
@@ -68,6 +69,7 @@ pub struct PostgresConfig {
 
 /// The batch jobs, not used yet.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "checked at start already, used by stages to come")]
 pub struct BatchConfig {
     /// Share of the users that one update changes.
     pub update_percentage: f64,
@@ -91,9 +93,11 @@ pub struct Config {
     /// Rows between two local checkpoints.
     pub checkpoint_interval: u64,
     /// Kaggle account; `None` leaves it to `kaggle.json`.
-    pub kaggle_username: Option<Secret>,
+    pub kaggle_username: Option<String>,
     /// Its key.
     pub kaggle_key: Option<Secret>,
+    /// Where Kaggle's API is.
+    pub kaggle_api_url: String,
 
     /// Bootstrap servers; `None` means the embedded broker.
     pub kafka_broker: Option<String>,
@@ -163,8 +167,10 @@ pub struct Config {
     pub dashboard_addr: DashboardAddr,
 
     /// PostgreSQL.
+    #[allow(dead_code, reason = "see its type")]
     pub postgres: PostgresConfig,
     /// Batch jobs.
+    #[allow(dead_code, reason = "see its type")]
     pub batch: BatchConfig,
 
     effective: Vec<Effective>,
@@ -217,8 +223,9 @@ impl Config {
             }),
             pace,
             checkpoint_interval: r.value("CHECKPOINT_INTERVAL", |t| parse::whole(t, 1..=u64::MAX)),
-            kaggle_username: r.optional("KAGGLE_USERNAME", |t| Ok(Secret::new(t))),
+            kaggle_username: r.optional("KAGGLE_USERNAME", parse::text),
             kaggle_key: r.optional("KAGGLE_KEY", |t| Ok(Secret::new(t))),
+            kaggle_api_url: r.value("KAGGLE_API_URL", parse::endpoint),
 
             kafka_broker: r.optional("KAFKA_BROKER", parse::bootstrap_servers),
             kafka_consumer_group: r.value("KAFKA_CONSUMER_GROUP", parse::identifier),

@@ -1,0 +1,36 @@
+//! One file per subcommand; each gives the process' exit code.
+
+pub mod config;
+pub mod generate;
+pub mod kafka;
+pub mod prepare;
+pub mod run;
+pub mod tap;
+
+use ftap_dataset::DatasetError;
+
+use crate::exit::BadUsage;
+
+/// A missing file, wrong options or missing credentials are the user's to mend: exit code 2. The
+/// rest, such as a network that stays down, is a failure.
+fn dataset_error(error: DatasetError) -> anyhow::Error {
+    match error {
+        DatasetError::InvalidOption { .. }
+        | DatasetError::NotFound { .. }
+        | DatasetError::IsDirectory { .. }
+        | DatasetError::NotADirectory { .. }
+        | DatasetError::NoPermission { .. }
+        | DatasetError::EmptyFile { .. }
+        | DatasetError::NoRows { .. }
+        | DatasetError::WrongSeparator { .. }
+        | DatasetError::NotCsv { .. }
+        | DatasetError::MissingColumns { .. }
+        | DatasetError::DuplicateColumn { .. }
+        | DatasetError::NoValidRow { .. }
+        | DatasetError::InputIsOutput { .. }
+        | DatasetError::NoCredentials { .. }
+        | DatasetError::BadCredentials { .. }
+        | DatasetError::BadBaseUrl { .. } => BadUsage(error.to_string()).into(),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,130 @@
+//! `ftap prepare`: the Kaggle CSV, given or downloaded, split into events, users and merchants.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use ftap_actors::events::{DataPrepared, SettingDoubtful, Speaker};
+use ftap_dataset::kaggle::{self, KaggleCredentials};
+use ftap_dataset::prepare::{PrepareReport, prepare};
+
+use crate::cli::PrepareArgs;
+use crate::config::Config;
+use crate::exit;
+use crate::output::{count, print};
+use crate::progress::{self, Unit};
+use crate::telemetry::Telemetry;
+
+/// Downloads if asked to, splits, and says what came out.
+pub fn execute(config: &Config, args: &PrepareArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    let out_dir = match &args.out {
+        Some(dir) => dir.clone(),
+        None => config.data_dir.join("prepared"),
+    };
+    let input = match &args.file {
+        Some(file) => file.clone(),
+        None => download(config, telemetry)?,
+    };
+    let report = with_progress(&input, &out_dir, telemetry)?;
+    print(&summary(&report))?;
+    Ok(exit::DONE)
+}
+
+fn summary(report: &PrepareReport) -> String {
+    let mut out = format!(
+        "{}: {} events, {} of them fraud\n{}: {} users\n{}: {} merchants\n",
+        report.events_path.display(),
+        count(report.events),
+        count(report.fraud_events),
+        report.users_path.display(),
+        count(report.users),
+        report.merchants_path.display(),
+        count(report.merchants),
+    );
+    if let Some(path) = &report.rejected_path {
+        out.push_str(&format!(
+            "{}: {} rows could not be used",
+            path.display(),
+            count(report.rejected)
+        ));
+        if let Some((line, reason)) = &report.first_rejected {
+            out.push_str(&format!("; the first is line {line}: {reason}"));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Splits with a bar on a terminal and an event in the log.
+pub fn with_progress(
+    input: &Path,
+    out_dir: &Path,
+    telemetry: &Telemetry,
+) -> anyhow::Result<PrepareReport> {
+    let started = Instant::now();
+    let bar = progress::bar(telemetry, "prepare", 0, Unit::Bytes);
+    let report = prepare(input, out_dir, &mut |bytes, total| {
+        bar.set_length(total);
+        bar.set_position(bytes);
+    });
+    bar.finish_and_clear();
+    let report = report.map_err(super::dataset_error)?;
+    DataPrepared {
+        step: "prepare".to_owned(),
+        rows: report.events,
+        rejected: report.rejected,
+        path: report.events_path.display().to_string(),
+        duration_ms: started.elapsed().as_millis() as u64,
+    }
+    .emit(Speaker::PROCESS);
+    Ok(report)
+}
+
+fn download(config: &Config, telemetry: &Telemetry) -> anyhow::Result<PathBuf> {
+    let started = Instant::now();
+    let credentials = KaggleCredentials::find_by(|name| match name {
+        // Our own settings know `.env`, too.
+        "KAGGLE_USERNAME" => config.kaggle_username.clone(),
+        "KAGGLE_KEY" => config
+            .kaggle_key
+            .as_ref()
+            .map(|key| key.expose().to_owned()),
+        name => std::env::var(name).ok(),
+    })
+    .map_err(super::dataset_error)?;
+    if let Some(warning) = credentials.warning() {
+        SettingDoubtful {
+            setting: "kaggle.json".to_owned(),
+            detail: warning.to_owned(),
+        }
+        .emit(Speaker::PROCESS);
+    }
+    let bar = progress::bar(telemetry, "download", 0, Unit::Bytes);
+    let out_dir = config.data_dir.join("downloaded");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("the download can't be started")?;
+    let path = runtime.block_on(kaggle::download(
+        &credentials,
+        &config.kaggle_api_url,
+        &out_dir,
+        &mut |bytes, total| {
+            bar.set_length(total.unwrap_or(bytes));
+            bar.set_position(bytes);
+        },
+    ));
+    bar.finish_and_clear();
+    let path = path.map_err(super::dataset_error)?;
+    DataPrepared {
+        step: "download".to_owned(),
+        // Rows are counted when the file is split.
+        rows: 0,
+        rejected: 0,
+        path: path.display().to_string(),
+        duration_ms: started.elapsed().as_millis() as u64,
+    }
+    .emit(Speaker::PROCESS);
+    Ok(path)
+}

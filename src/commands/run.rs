@@ -1,0 +1,158 @@
+//! `ftap run`, `ftap produce`, `ftap consume`: the stages, what they stand on, and how they end.
+//!
+//! Promises that whatever happens the process ends with the exit code that fits: 0 drained or
+//! stopped on request, 1 a stage gave up, 2 the user has to change something.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ftap_actors::health::Health;
+use ftap_actors::meters::Meters;
+use ftap_dataset::generate::GenerateOptions;
+
+use crate::config::{Config, Role};
+use crate::data_dir::{PublishLock, make_writable};
+use crate::exit::{self, BadUsage};
+use crate::http::{self, Shown};
+use crate::kafka_access::KafkaAccess;
+use crate::output;
+use crate::signals;
+use crate::status::{LiveStatus, Stopwatch};
+use crate::telemetry::Telemetry;
+use crate::topology::{self, TopologyOptions};
+
+/// Rows made up when there is no data: seconds of work, files to look at.
+const DEMO_ROWS: u64 = 200_000;
+const DEMO_SEED: u64 = 1;
+
+/// What the command line adds to the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Which half.
+    pub role: Role,
+    /// End when everything published is in the lake.
+    pub until_drained: bool,
+    /// Publish at most these rows.
+    pub rows: Option<u64>,
+    /// Summary as JSON.
+    pub json: bool,
+}
+
+/// Runs the stages until they are done, stopped, or have given up.
+pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    let started = Instant::now();
+    let publishes = options.role != Role::Consume;
+    let ingests = options.role != Role::Produce;
+
+    if publishes || config.kafka_broker.is_none() {
+        make_writable(&config.data_dir, "DATA_DIR")?;
+    }
+    if ingests && config.gcs_bucket.is_none() {
+        make_writable(&config.lake_dir, "LAKE_DIR")?;
+    }
+    // Held until the process ends.
+    let _lock = match publishes {
+        true => Some(PublishLock::take(&config.data_dir)?),
+        false => None,
+    };
+    if publishes {
+        ensure_events(config, options, telemetry)?;
+    }
+
+    let kafka = KafkaAccess::open(config)?;
+    let meters = Arc::new(Meters::default());
+    let health = Arc::new(Health::default());
+    let http = http::start(
+        config,
+        Shown {
+            command: command_name(options.role),
+            meters: meters.clone(),
+            health: health.clone(),
+            prometheus: telemetry.prometheus.clone(),
+            started,
+        },
+    )?;
+    let shutdown = signals::listen()?;
+    let stopwatch = Stopwatch::start();
+    let status = LiveStatus::start(
+        telemetry,
+        meters.clone(),
+        health.clone(),
+        http.as_ref().map(|http| http.url().to_owned()),
+    );
+    let topology = TopologyOptions {
+        publish: publishes.then(|| config.publish_settings(options.rows)),
+        ingest: ingests.then(|| config.ingest_settings()),
+        kafka: config.kafka_settings(kafka.bootstrap(), options.role),
+        supervision: config.supervision_settings(),
+        until_drained: options.until_drained,
+        meters: meters.clone(),
+        health,
+        shutdown,
+    };
+    let outcome = actix::System::new().block_on(topology::run(topology));
+    let summary = stopwatch.summary(&meters);
+    drop(status);
+    drop(http);
+
+    let printed = output::print(&match options.json {
+        true => format!("{}\n", summary.json()),
+        false => summary.table(),
+    });
+    drop(kafka);
+    // What the run came to matters more than whether its summary could be printed.
+    outcome?;
+    printed?;
+    Ok(exit::DONE)
+}
+
+fn command_name(role: Role) -> &'static str {
+    match role {
+        Role::Run => "run",
+        Role::Produce => "produce",
+        Role::Consume => "consume",
+    }
+}
+
+/// Sees to it that there is an events file. `run` makes one up when none was asked for.
+fn ensure_events(config: &Config, options: Options, telemetry: &Telemetry) -> anyhow::Result<()> {
+    let events = &config.events_file;
+    match std::fs::metadata(events) {
+        Ok(metadata) if metadata.is_file() => {
+            return match std::fs::File::open(events) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(unusable_events(config, &error.to_string())),
+            };
+        }
+        Ok(_) => return Err(unusable_events(config, "it is not a file")),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(unusable_events(config, &error.to_string()));
+        }
+        Err(_) if config.is_set("EVENTS_FILE") || options.role != Role::Run => {
+            return Err(unusable_events(config, "there is no such file"));
+        }
+        Err(_) => {}
+    }
+    let demo = GenerateOptions {
+        rows: options.rows.unwrap_or(DEMO_ROWS),
+        seed: DEMO_SEED,
+        bad_rows: 0,
+    };
+    let generated_dir = config.data_dir.join("generated");
+    let generated = super::generate::with_progress(&demo, &generated_dir, telemetry)?;
+    let prepared_dir = events
+        .parent()
+        .map_or_else(|| PathBuf::from("."), PathBuf::from);
+    super::prepare::with_progress(&generated.path, &prepared_dir, telemetry)?;
+    Ok(())
+}
+
+fn unusable_events(config: &Config, problem: &str) -> anyhow::Error {
+    BadUsage(format!(
+        "EVENTS_FILE is {}, from {}: {problem}\n  make one with `ftap prepare FILE` (or `ftap generate` first), or name another with --events",
+        config.events_file.display(),
+        config.source("EVENTS_FILE"),
+    ))
+    .into()
+}

@@ -1,0 +1,121 @@
+//! The data directory: can it be used, and who is using it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::exit::BadUsage;
+use crate::process;
+
+/// Makes a directory and shows that files can be written in it; the error names path, user and
+/// remedy. `setting` is the setting that leads there.
+pub fn make_writable(dir: &Path, setting: &str) -> Result<(), BadUsage> {
+    let probe = dir.join(format!(".writable-{}.tmp", std::process::id()));
+    std::fs::create_dir_all(dir)
+        .and_then(|()| File::create(&probe))
+        .and_then(|mut file| file.write_all(b"ftap"))
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map_err(|error| {
+            // A probe that was made and could not be filled must not stay; it may not exist at all.
+            let _ = std::fs::remove_file(&probe);
+            BadUsage(unusable(dir, setting, &error))
+        })
+}
+
+fn unusable(dir: &Path, setting: &str, error: &io::Error) -> String {
+    let user = process::user_id();
+    let shown = dir.display();
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space on that disk".to_owned()
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "a file is in the way: move it".to_owned()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is read-only: mount it for writing".to_owned()
+        }
+        _ => format!("as a user who may: chown -R {user} {shown}"),
+    };
+    format!(
+        "{shown} can't be written by user {user} (from {setting}): {error}\n  {remedy}, or set {setting} to another directory"
+    )
+}
+
+/// Held while a process publishes from this data directory: two would fence each other off for ever
+/// and write over each other's checkpoint.
+#[derive(Debug)]
+pub struct PublishLock {
+    // Locked as long as it is open, also when the process is killed.
+    _file: File,
+}
+
+impl PublishLock {
+    /// Takes the lock, or says who has it.
+    pub fn take(data_dir: &Path) -> anyhow::Result<Self> {
+        let path = data_dir.join("publish.lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| BadUsage(unusable(data_dir, "DATA_DIR", &error)))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                let holder = match holder.trim() {
+                    "" => "another process".to_owned(),
+                    pid => format!("process {pid}"),
+                };
+                return Err(BadUsage(format!(
+                    "{holder} publishes from the data directory {} already: stop it first, or set DATA_DIR to another directory",
+                    data_dir.display()
+                ))
+                .into());
+            }
+            // A file system without locks: the brokers' own fencing still holds.
+            Err(TryLockError::Error(_)) => {}
+        }
+        // Only for the message above, so failing to write it is no failure.
+        let _ = file.set_len(0);
+        let _ = write!(file, "{}", std::process::id());
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_second_publisher_of_a_data_directory_is_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = PublishLock::take(dir.path()).unwrap();
+        let error = PublishLock::take(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        drop(held);
+        assert!(PublishLock::take(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named_with_the_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("data");
+        std::fs::write(&file, "").unwrap();
+        let error = make_writable(&file, "DATA_DIR").unwrap_err().0;
+        assert!(
+            error.contains("in the way") && error.contains("DATA_DIR"),
+            "{error}"
+        );
+        assert!(make_writable(&dir.path().join("new/deep"), "DATA_DIR").is_ok());
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("new/deep"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+}

@@ -1,0 +1,324 @@
+//! The status page, `/metrics`, `/healthz` and `/readyz`, for this machine only.
+//!
+//! Promises to answer while the stages are busy, hang or restart: it has a thread and a runtime of
+//! its own. Every answer carries strict security headers, and a request whose `Host` is not this
+//! machine is refused, so that a web page elsewhere can't read the figures by DNS rebinding.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, Data};
+use actix_web::{App, HttpResponse, HttpServer};
+use anyhow::Context as _;
+use ftap_actors::events::{HttpListening, SettingDoubtful, Speaker};
+use ftap_actors::health::Health;
+use ftap_actors::meters::Meters;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+
+use crate::config::{Config, DashboardAddr};
+use crate::exit::BadUsage;
+use crate::process;
+
+const HEADERS: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cache-control", "no-store"),
+];
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Shown {
+    /// `run`, `produce` or `consume`.
+    pub command: &'static str,
+    /// What is counted.
+    pub meters: Arc<Meters>,
+    /// What the groups are doing.
+    pub health: Arc<Health>,
+    /// Renders `/metrics`.
+    pub prometheus: PrometheusHandle,
+    /// When the process started.
+    pub started: Instant,
+}
+
+/// A server that listens.
+pub struct Http {
+    handle: ServerHandle,
+    url: String,
+}
+
+impl Http {
+    /// Its address for a browser.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        // Whatever is still being answered is of no use any more; nobody waits for the future.
+        drop(self.handle.stop(false));
+    }
+}
+
+/// Serves on DASHBOARD_ADDR; `None` if that is off. A default port in use is replaced by a free
+/// one, one that somebody set is an error.
+pub fn start(config: &Config, shown: Shown) -> anyhow::Result<Option<Http>> {
+    let DashboardAddr::On(addr) = config.dashboard_addr else {
+        return Ok(None);
+    };
+    let listener = match TcpListener::bind(addr) {
+        Ok(listener) => listener,
+        Err(error) => on_bind_error(config, addr, &error)?,
+    };
+    let addr = listener
+        .local_addr()
+        .context("the status page's address is unknown")?;
+    let handle = serve(listener, shown)?;
+    let url = format!("http://{addr}");
+    HttpListening { url: url.clone() }.emit(Speaker::PROCESS);
+    Ok(Some(Http { handle, url }))
+}
+
+fn on_bind_error(
+    config: &Config,
+    addr: SocketAddr,
+    error: &std::io::Error,
+) -> anyhow::Result<TcpListener> {
+    let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+    if config.is_set("DASHBOARD_ADDR") || !in_use {
+        return Err(BadUsage(format!(
+            "DASHBOARD_ADDR is {addr} and can't be listened on: {error}\n  stop what uses it, or set DASHBOARD_ADDR to another port (port 0 takes a free one) or to `off`"
+        ))
+        .into());
+    }
+    let listener = TcpListener::bind((addr.ip(), 0))
+        .with_context(|| format!("no free port on {} for the status page", addr.ip()))?;
+    SettingDoubtful {
+        setting: "DASHBOARD_ADDR".to_owned(),
+        detail: format!(
+            "{addr} is in use, so a free port is taken; set DASHBOARD_ADDR to choose one"
+        ),
+    }
+    .emit(Speaker::PROCESS);
+    Ok(listener)
+}
+
+fn serve(listener: TcpListener, shown: Shown) -> anyhow::Result<ServerHandle> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let shown = Data::new(shown);
+                let server = HttpServer::new(move || {
+                    App::new()
+                        .app_data(shown.clone())
+                        .wrap(from_fn(guard))
+                        .configure(routes)
+                })
+                .workers(1)
+                // Signals are the program's own business.
+                .disable_signals()
+                .client_request_timeout(Duration::from_secs(5))
+                .listen(listener)
+                .map(|server| server.run());
+                match server {
+                    Ok(server) => {
+                        let _ = send.send(Ok(server.handle()));
+                        let _ = server.await;
+                    }
+                    Err(error) => {
+                        let _ = send.send(Err(error));
+                    }
+                }
+            });
+        })
+        .context("the status page's thread can't be started")?;
+    receive
+        .recv()
+        .context("the status page's thread ended")?
+        .context("the status page can't be served")
+}
+
+/// Refuses other machines' names and puts the security headers on every answer.
+async fn guard(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let mut response = if is_this_machine(request.headers()) {
+        next.call(request).await?
+    } else {
+        request.into_response(
+            HttpResponse::Forbidden()
+                .body("this page is for this machine only: open it by 127.0.0.1 or localhost\n"),
+        )
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    Ok(response)
+}
+
+fn routes(app: &mut web::ServiceConfig) {
+    app.service(page(
+        "/",
+        "text/html; charset=utf-8",
+        include_str!("http/status.html"),
+    ))
+    .service(page(
+        "/status.css",
+        "text/css; charset=utf-8",
+        include_str!("http/status.css"),
+    ))
+    .service(page(
+        "/status.js",
+        "text/javascript; charset=utf-8",
+        include_str!("http/status.js"),
+    ))
+    .service(read_only("/metrics", |shown| {
+        HttpResponse::Ok()
+            .content_type("text/plain; version=0.0.4; charset=utf-8")
+            .body(metrics(shown))
+    }))
+    .service(read_only("/healthz", |_| {
+        HttpResponse::Ok().json(json!({ "status": "alive" }))
+    }))
+    .service(read_only("/readyz", |shown| {
+        let ready = shown.health.ready();
+        let mut answer = match ready {
+            true => HttpResponse::Ok(),
+            false => HttpResponse::ServiceUnavailable(),
+        };
+        answer.json(json!({ "ready": ready, "groups": groups(&shown.health) }))
+    }))
+    .service(read_only("/api/status", |shown| {
+        HttpResponse::Ok().json(status(shown))
+    }))
+    .default_service(web::to(|| async {
+        HttpResponse::NotFound()
+            .body("there are only /, /metrics, /healthz, /readyz and /api/status here\n")
+    }));
+}
+
+/// A resource for GET and HEAD; other methods are answered 405.
+fn read_only(path: &str, answer: fn(&Shown) -> HttpResponse) -> actix_web::Resource {
+    let respond = move |shown: Data<Shown>| async move { answer(&shown) };
+    web::resource(path)
+        .route(web::get().to(respond))
+        .route(web::head().to(respond))
+}
+
+fn page(path: &str, content_type: &'static str, body: &'static str) -> actix_web::Resource {
+    let respond = move || async move { HttpResponse::Ok().content_type(content_type).body(body) };
+    web::resource(path)
+        .route(web::get().to(respond))
+        .route(web::head().to(respond))
+}
+
+/// Whether the `Host` header names this machine. A page of another site whose name was made to
+/// resolve to 127.0.0.1 still sends its own name.
+fn is_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
+}
+
+fn metrics(shown: &Shown) -> String {
+    // Histograms keep their raw samples until they are worked off.
+    shown.prometheus.run_upkeep();
+    let mut text = shown.prometheus.render();
+    let mut add = |name: &str, kind: &str, help: &str, labels: &str, value: f64| {
+        text.push_str(&format!(
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n"
+        ));
+    };
+    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    add("ftap_build_info", "gauge", "Version of ftap", &version, 1.0);
+    add(
+        "process_cpu_seconds_total",
+        "counter",
+        "Processor time, user and system",
+        "",
+        process::cpu_time().as_secs_f64(),
+    );
+    if let Some(bytes) = process::memory_bytes() {
+        add(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory",
+            "",
+            bytes as f64,
+        );
+    }
+    text
+}
+
+fn groups(health: &Health) -> Value {
+    health
+        .snapshot()
+        .into_iter()
+        .map(|(name, group)| {
+            let group = json!({
+                "state": group.state.as_str(),
+                "generation": group.generation,
+                "last_failure": group.last_failure,
+            });
+            (name.to_owned(), group)
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn status(shown: &Shown) -> Value {
+    let now = shown.meters.snapshot();
+    json!({
+        "command": shown.command,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": shown.started.elapsed().as_secs_f64(),
+        "process_memory_bytes": process::memory_bytes(),
+        "ready": shown.health.ready(),
+        "groups": groups(&shown.health),
+        "meters": {
+            "rows_read": now.rows_read,
+            "rows_published": now.rows_published,
+            "source_rows_rejected": now.source_rows_rejected,
+            "records_consumed": now.records_consumed,
+            "rows_committed": now.rows_committed,
+            "records_rejected": now.records_rejected,
+            "files": now.files,
+            "bytes": now.bytes,
+            "offsets_skipped": now.offsets_skipped,
+            "restarts": now.restarts,
+            "memory_bytes": now.memory_bytes,
+            "publish_total": now.publish_total,
+            "lag_records": now.lag_records,
+            "last_commit_timestamp_ms": shown.meters.last_commit_timestamp_ms(),
+        },
+    })
+}

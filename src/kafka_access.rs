@@ -1,0 +1,186 @@
+//! Which Kafka a command talks to, so that every command works without one having been set up.
+//!
+//! KAFKA_BROKER if it is set. Else the embedded broker of this data directory: one that another
+//! process serves, else one that this process serves as long as the value lives. The broker's own
+//! lock decides between the two; the file `kafka/bootstrap` only carries the address, so that a
+//! file left behind by a killed process can't mislead.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use broker::{Broker, BrokerError, BrokerHandle, BrokerOptions};
+use ftap_actors::events::{EmbeddedKafkaStarted, Speaker};
+
+use crate::config::Config;
+use crate::exit::BadUsage;
+
+/// How long the process that has the lock may take to write its address.
+const ADDRESS_WAIT: Duration = Duration::from_secs(5);
+
+/// Kafka's address, and the embedded broker if this process serves it.
+pub struct KafkaAccess {
+    bootstrap: String,
+    served: Option<Served>,
+}
+
+struct Served {
+    broker: BrokerHandle,
+    address_file: PathBuf,
+}
+
+impl KafkaAccess {
+    /// Kafka as the settings have it, the embedded broker on any free port if need be.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        match &config.kafka_broker {
+            Some(bootstrap) => Ok(Self {
+                bootstrap: bootstrap.clone(),
+                served: None,
+            }),
+            None => Self::embedded(config),
+        }
+    }
+
+    fn embedded(config: &Config) -> anyhow::Result<Self> {
+        let data_dir = broker_dir(config);
+        let deadline = Instant::now() + ADDRESS_WAIT;
+        loop {
+            match start(config, 0) {
+                Ok(access) => return Ok(access),
+                Err(BrokerError::InUse { .. }) => {}
+                Err(error) => {
+                    return Err(error).context("the embedded Kafka broker can't be started");
+                }
+            }
+            // Whoever has the lock wrote its address, is about to, or is just going away.
+            if let Some(bootstrap) = running(&data_dir) {
+                return Ok(Self {
+                    bootstrap,
+                    served: None,
+                });
+            }
+            if Instant::now() > deadline {
+                return Err(BadUsage(format!(
+                    "another process holds the embedded Kafka broker in {} and does not answer: stop it, or set DATA_DIR to another directory or KAFKA_BROKER to a broker",
+                    data_dir.display()
+                ))
+                .into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The embedded broker on a port of 127.0.0.1, 0 for a free one, served by this process.
+    pub fn serve(config: &Config, port: u16) -> anyhow::Result<Self> {
+        start(config, port).map_err(|error| match error {
+            BrokerError::InUse { .. } => BadUsage(match running(&broker_dir(config)) {
+                Some(bootstrap) => format!(
+                    "the embedded Kafka broker of this data directory is served already, on {bootstrap}: use that one, or set DATA_DIR to another directory"
+                ),
+                None => error.to_string(),
+            })
+            .into(),
+            error => anyhow::Error::new(error).context("the embedded Kafka broker can't be started"),
+        })
+    }
+
+    /// `host:port`, several separated by commas.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Whether this process serves the broker.
+    #[cfg(test)]
+    pub fn is_served_here(&self) -> bool {
+        self.served.is_some()
+    }
+}
+
+impl Drop for KafkaAccess {
+    fn drop(&mut self) {
+        if let Some(served) = self.served.take() {
+            // Left behind it would do no harm: the lock decides.
+            let _ = std::fs::remove_file(&served.address_file);
+            // Its data is on the disk with every answer; a thread left behind loses nothing.
+            let _ = served.broker.shutdown();
+        }
+    }
+}
+
+fn broker_dir(config: &Config) -> PathBuf {
+    config.data_dir.join("kafka")
+}
+
+fn start(config: &Config, port: u16) -> Result<KafkaAccess, BrokerError> {
+    let data_dir = broker_dir(config);
+    let broker = Broker::start(BrokerOptions {
+        data_dir: data_dir.clone(),
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(),
+        default_partitions: config.kafka_partitions,
+        // The process has ten seconds in all, and the stages come first.
+        shutdown_timeout: Duration::from_secs(1),
+        ..BrokerOptions::default()
+    })?;
+    let bootstrap = broker.bootstrap();
+    let address_file = data_dir.join("bootstrap");
+    let pending = data_dir.join("bootstrap.tmp");
+    // By rename: a reader sees the whole address or none. A reader that finds none asks again.
+    let _ = std::fs::write(&pending, &bootstrap)
+        .and_then(|()| std::fs::rename(&pending, &address_file));
+    EmbeddedKafkaStarted {
+        bootstrap: bootstrap.clone(),
+        data_dir: data_dir.display().to_string(),
+    }
+    .emit(Speaker::PROCESS);
+    Ok(KafkaAccess {
+        bootstrap,
+        served: Some(Served {
+            broker,
+            address_file,
+        }),
+    })
+}
+
+/// The address that a running process wrote, if something listens there.
+fn running(data_dir: &Path) -> Option<String> {
+    let bootstrap = std::fs::read_to_string(data_dir.join("bootstrap")).ok()?;
+    let addr: SocketAddr = bootstrap.trim().parse().ok()?;
+    std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok()?;
+    Some(addr.to_string())
+}
+
+/// Stands in until the embedded broker is there.
+mod broker {
+    #![allow(missing_docs, dead_code)]
+    pub struct Broker;
+    pub struct BrokerHandle;
+    #[derive(Debug, thiserror::Error)]
+    pub enum BrokerError {
+        #[error("in use")]
+        InUse {},
+        #[error("the embedded broker is not built yet: set KAFKA_BROKER")]
+        Absent,
+    }
+    #[derive(Default)]
+    pub struct BrokerOptions {
+        pub data_dir: std::path::PathBuf,
+        pub addr: Option<std::net::SocketAddr>,
+        pub default_partitions: i32,
+        pub shutdown_timeout: std::time::Duration,
+        pub rest: (),
+    }
+    impl Broker {
+        pub fn start(_: BrokerOptions) -> Result<BrokerHandle, BrokerError> {
+            Err(BrokerError::Absent)
+        }
+    }
+    impl BrokerHandle {
+        pub fn bootstrap(&self) -> String {
+            String::new()
+        }
+        pub fn shutdown(self) -> Result<(), BrokerError> {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What the operating system knows about this process: processor time, memory, user.
+
+use std::time::Duration;
+
+/// Processor time of this process so far, user and system.
+pub fn cpu_time() -> Duration {
+    let usage = usage();
+    let time = |value: libc::timeval| {
+        let seconds = u64::try_from(value.tv_sec).unwrap_or(0);
+        let micros = u64::try_from(value.tv_usec).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(micros)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Largest resident memory so far, in bytes.
+pub fn peak_memory_bytes() -> u64 {
+    status_bytes("VmHWM:").unwrap_or_else(|| {
+        let peak = u64::try_from(usage().ru_maxrss).unwrap_or(0);
+        // macOS counts in bytes, the others in KiB.
+        if cfg!(target_os = "macos") {
+            peak
+        } else {
+            peak * 1024
+        }
+    })
+}
+
+/// Resident memory now, in bytes; `None` where the system has no `/proc`.
+pub fn memory_bytes() -> Option<u64> {
+    status_bytes("VmRSS:")
+}
+
+/// The user this process runs as.
+pub fn user_id() -> u32 {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn usage() -> libc::rusage {
+    // SAFETY: rusage is plain numbers, for which all zeros is a value; getrusage only writes to it.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    }
+}
+
+fn status_bytes(key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_knows_our_time_and_memory() {
+        assert!(peak_memory_bytes() > 100_000);
+        assert!(memory_bytes().is_none_or(|now| now <= peak_memory_bytes()));
+        let before = cpu_time();
+        while cpu_time() == before {
+            std::hint::spin_loop();
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Progress of steps that take a while: a bar on a terminal, nothing elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::telemetry::Telemetry;
+
+/// What a bar counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Rows.
+    Rows,
+    /// Bytes.
+    Bytes,
+}
+
+/// A bar for one step; hidden unless people watch. A total of 0 is not known yet.
+pub fn bar(telemetry: &Telemetry, step: &'static str, total: u64, unit: Unit) -> ProgressBar {
+    if !telemetry.interactive {
+        return ProgressBar::hidden();
+    }
+    let figures = match unit {
+        Unit::Rows => "{human_pos} of {human_len} rows",
+        Unit::Bytes => "{bytes} of {total_bytes}",
+    };
+    let template = format!("{{msg:>10}} {{bar:30.cyan/dim}} {figures}  {{elapsed}}");
+    let bar = telemetry.screen.bars().add(ProgressBar::new(total));
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    bar.set_message(step);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

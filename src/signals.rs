@@ -1,0 +1,59 @@
+//! SIGINT and SIGTERM: the first asks to flush and stop, the second ends the process at once.
+//!
+//! Promises that the process is gone within ten seconds of the first signal, whatever hangs. A
+//! thread of its own listens, so that a busy or blocked runtime does not delay it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ftap_actors::events::{ShutdownRequested, Speaker};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::exit;
+
+/// Below the ten seconds that `docker stop` waits before it kills.
+const HARD_STOP: Duration = Duration::from_millis(9_500);
+
+/// Starts listening; the receiver turns true when the process is to stop.
+pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
+    let (stop, receiver) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the signal listener can't be started")?;
+    let (mut interrupts, mut terminations) = {
+        let _inside = runtime.enter();
+        (
+            signal(SignalKind::interrupt()).context("SIGINT can't be listened for")?,
+            signal(SignalKind::terminate()).context("SIGTERM can't be listened for")?,
+        )
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let reason = tokio::select! {
+                    _ = interrupts.recv() => "SIGINT",
+                    _ = terminations.recv() => "SIGTERM",
+                };
+                let reason = reason.to_owned();
+                ShutdownRequested { reason }.emit(Speaker::PROCESS);
+                // Nobody listening means that the process is ending anyway.
+                let _ = stop.send(true);
+                tokio::select! {
+                    _ = interrupts.recv() => {}
+                    _ = terminations.recv() => {}
+                    () = tokio::time::sleep(HARD_STOP) => {
+                        eprintln!(
+                            "error: stopping took too long, the rest is left behind; nothing is lost, the next run goes on from the last file in the lake"
+                        );
+                        std::process::exit(exit::GAVE_UP.into());
+                    }
+                }
+                std::process::exit(exit::INTERRUPTED.into());
+            });
+        })
+        .context("the signal listener can't be started")?;
+    Ok(receiver)
+}

@@ -1,0 +1,220 @@
+//! Logs and metrics of the process.
+//!
+//! Promises one line per event on stderr: a flat JSON object when stderr is no terminal or
+//! `LOG_FORMAT=json`, else text. Every line has `timestamp`, `level`, `event`, `actor` and
+//! `generation`; what libraries log appears as `library_message` from WARN up, and what librdkafka
+//! reports as `kafka_client_message` at DEBUG, since it mends those things itself. While the live
+//! status is shown, lines go above it and only from WARN up, unless LOG_LEVEL was set.
+
+mod line;
+
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use ftap_actors::events::{KafkaClientMessage, Speaker};
+use ftap_actors::meters::{Meters, names};
+use indicatif::MultiProgress;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::config::{Config, LogFormat};
+use line::{Fields, Shape};
+
+/// Target of the program's own events.
+const OWN_TARGET: &str = "ftap";
+
+/// Upper bounds in seconds: a local file takes milliseconds, an upload with retries up to minutes.
+const FLUSH_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+/// The terminal, shared by log lines and the live status.
+#[derive(Debug, Default)]
+pub struct Screen {
+    bars: OnceLock<MultiProgress>,
+    live: AtomicBool,
+}
+
+static SCREEN: Screen = Screen {
+    bars: OnceLock::new(),
+    live: AtomicBool::new(false),
+};
+
+impl Screen {
+    /// Where progress bars are drawn; log lines keep clear of them.
+    pub fn bars(&self) -> &MultiProgress {
+        self.bars.get_or_init(MultiProgress::new)
+    }
+
+    /// While it is live, lines below WARN are held back unless LOG_LEVEL was set.
+    pub fn set_live(&self, live: bool) {
+        self.live.store(live, Relaxed);
+    }
+
+    fn write_line(&self, line: &str) {
+        // A closed stderr must not end the program: there is nobody to tell.
+        let write = || {
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        };
+        match self.bars.get() {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+/// The process' logs and metrics, once installed.
+#[derive(Clone)]
+pub struct Telemetry {
+    /// Renders `/metrics`.
+    pub prometheus: PrometheusHandle,
+    /// Where progress bars are drawn.
+    pub screen: &'static Screen,
+    /// People watch: stderr is a terminal and logs are text.
+    pub interactive: bool,
+}
+
+/// Installs logs, metrics and the panic hook. Call once.
+pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
+    let terminal = std::io::stderr().is_terminal();
+    let shape = match config.log_format {
+        LogFormat::Json => Shape::Json,
+        LogFormat::Auto if !terminal => Shape::Json,
+        LogFormat::Auto | LogFormat::Text => Shape::Text {
+            color: terminal && std::env::var_os("NO_COLOR").is_none(),
+        },
+    };
+    let layer = LogLayer {
+        threshold: config.log_level.0,
+        chosen: config.is_set("LOG_LEVEL"),
+        shape,
+    };
+    let threshold = LevelFilter::from_level(config.log_level.0);
+    tracing::subscriber::set_global_default(Registry::default().with(layer))?;
+    log::set_boxed_logger(Box::new(LogBridge))?;
+    // librdkafka takes its own verbosity from this when a client is made.
+    log::set_max_level(if threshold >= LevelFilter::DEBUG {
+        log::LevelFilter::Debug
+    } else {
+        log::LevelFilter::Warn
+    });
+    log_panics(shape);
+
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets_for_metric(
+            Matcher::Full(names::FLUSH_SECONDS.to_owned()),
+            FLUSH_BUCKETS,
+        )?
+        .install_recorder()?;
+    Meters::describe();
+    Ok(Telemetry {
+        prometheus,
+        screen: &SCREEN,
+        interactive: terminal && matches!(shape, Shape::Text { .. }),
+    })
+}
+
+struct LogLayer {
+    threshold: Level,
+    /// Somebody set LOG_LEVEL, so the live status holds nothing back.
+    chosen: bool,
+    shape: Shape,
+}
+
+impl LogLayer {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let threshold = if metadata.target() == OWN_TARGET {
+            self.threshold
+        } else {
+            self.threshold.min(Level::WARN)
+        };
+        metadata.is_event() && *metadata.level() <= threshold
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.wants(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(self.threshold))
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = *event.metadata().level();
+        let held_back = SCREEN.live.load(Relaxed) && !self.chosen && level > Level::WARN;
+        if held_back || !self.wants(event.metadata()) {
+            return;
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if event.metadata().target() != OWN_TARGET {
+            fields.adopt_foreign(event.metadata().target());
+        }
+        SCREEN.write_line(&self.shape.render(level, &fields));
+    }
+}
+
+/// What libraries write through the `log` crate.
+struct LogBridge;
+
+impl log::Log for LogBridge {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let target = record.target();
+        if target.starts_with("librdkafka") || target.starts_with("rdkafka") {
+            if tracing::enabled!(target: "ftap", Level::DEBUG) {
+                let detail = record.args().to_string();
+                KafkaClientMessage { detail }.emit(Speaker::PROCESS);
+            }
+            return;
+        }
+        let library = record.target();
+        match record.level() {
+            log::Level::Error => tracing::error!(target: "library", library, "{}", record.args()),
+            log::Level::Warn => tracing::warn!(target: "library", library, "{}", record.args()),
+            _ => {}
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// A panic is a line as every other; supervision tells separately what it does about it.
+fn log_panics(shape: Shape) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let mut fields = Fields::default();
+        fields.text("event", "panicked");
+        fields.text("actor", "ftap");
+        fields.number("generation", 0);
+        fields.text(
+            "error",
+            panic
+                .payload_as_str()
+                .unwrap_or("a panic without a message"),
+        );
+        fields.text("thread", thread.name().unwrap_or("unnamed"));
+        if let Some(location) = panic.location() {
+            fields.text("location", &location.to_string());
+        }
+        SCREEN.write_line(&shape.render(Level::ERROR, &fields));
+    }));
+}
