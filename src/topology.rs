@@ -205,6 +205,10 @@ impl Group for ReportGroup {
         "report"
     }
 
+    fn finishes_before_stop(&self) -> bool {
+        false
+    }
+
     fn start(&mut self, stages: &mut Stages) {
         let (reporter, reporter_mailbox, reporter_stage) =
             stages.mailbox::<Reporter>("reporter", MAILBOX);

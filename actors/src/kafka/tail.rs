@@ -4,6 +4,7 @@
 //! partition's end, so reading starts a little before the end and steps back
 //! further until a record is found or the log's start is reached.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -56,62 +57,95 @@ pub fn read_tails(
             ("auto.offset.reset", "earliest"),
             ("queued.max.messages.kbytes", "8192"),
             ("fetch.queue.backoff.ms", "5"),
+            // A long poll at one partition's end would hold up the next assignment.
+            ("fetch.wait.max.ms", "10"),
         ],
     )
     .create()
     .map_err(|error| stage_error("reading the topic's tail", &error))?;
-    (0..partitions)
-        .map(|partition| read_tail(&consumer, topic, partition, progress))
-        .collect()
-}
-
-fn read_tail(
-    consumer: &BaseConsumer,
-    topic: &str,
-    partition: i32,
-    progress: &Progress,
-) -> Result<Tail, StageError> {
-    let what = format!("reading the tail of {topic}-{partition}");
+    let what = format!("reading the tail of {topic}");
     let failed = |error: KafkaError| stage_error(&what, &error);
-    let (low, high) = consumer
-        .fetch_watermarks(topic, partition, Duration::from_secs(10))
+    let mut searches = (0..partitions)
+        .map(|partition| {
+            let (low, high) =
+                consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
+            Ok(Search {
+                partition,
+                low,
+                high,
+                tail: Tail::default(),
+                is_done: low >= high,
+            })
+        })
+        .collect::<Result<Vec<_>, KafkaError>>()
         .map_err(failed)?;
     let mut step = FIRST_STEP;
-    loop {
-        let start = high.saturating_sub(step).max(low);
+    while searches.iter().any(|search| !search.is_done) {
         let mut assignment = TopicPartitionList::new();
-        assignment
-            .add_partition_offset(topic, partition, Offset::Offset(start))
-            .map_err(failed)?;
+        for search in searches.iter().filter(|search| !search.is_done) {
+            assignment
+                .add_partition_offset(topic, search.partition, Offset::Offset(search.start(step)))
+                .map_err(failed)?;
+        }
         consumer.assign(&assignment).map_err(failed)?;
-        let tail = read_to_end(consumer, partition, progress, &what)?;
-        if tail.marked.is_some() || start <= low {
-            return Ok(tail);
+        read_to_ends(&consumer, &mut searches, progress, &what)?;
+        for search in &mut searches {
+            search.is_done |= search.tail.marked.is_some() || search.start(step) <= search.low;
         }
         step = step.saturating_mul(STEP_FACTOR);
     }
+    Ok(searches.into_iter().map(|search| search.tail).collect())
 }
 
-fn read_to_end(
-    consumer: &BaseConsumer,
+/// One partition whose tail is looked for.
+struct Search {
     partition: i32,
+    low: i64,
+    high: i64,
+    tail: Tail,
+    is_done: bool,
+}
+
+impl Search {
+    fn start(&self, step: i64) -> i64 {
+        self.high.saturating_sub(step).max(self.low)
+    }
+}
+
+/// Reads every partition that is not done to its end.
+fn read_to_ends(
+    consumer: &BaseConsumer,
+    searches: &mut [Search],
     progress: &Progress,
     what: &str,
-) -> Result<Tail, StageError> {
-    let mut tail = Tail::default();
+) -> Result<(), StageError> {
+    let mut open: BTreeSet<i32> = searches
+        .iter()
+        .filter(|search| !search.is_done)
+        .map(|search| search.partition)
+        .collect();
     let mut heard = Instant::now();
-    loop {
+    while !open.is_empty() {
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 heard = Instant::now();
                 progress.step();
-                tail.last_offset = Some(message.offset());
+                let partition = message.partition();
+                let Some(search) = searches
+                    .iter_mut()
+                    .find(|search| search.partition == partition)
+                else {
+                    continue;
+                };
+                search.tail.last_offset = Some(message.offset());
                 if let Some(mark) = mark_of(&message) {
-                    tail.marked = Some(mark);
+                    search.tail.marked = Some(mark);
                 }
             }
-            Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition => return Ok(tail),
-            Some(Err(KafkaError::PartitionEOF(_))) => {}
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                heard = Instant::now();
+                open.remove(&partition);
+            }
             Some(Err(error)) => {
                 let error = stage_error(what, &error);
                 if error.kind() != ErrorKind::KafkaUnavailable || heard.elapsed() > SILENCE_LIMIT {
@@ -127,6 +161,7 @@ fn read_to_end(
             None => progress.step(),
         }
     }
+    Ok(())
 }
 
 fn mark_of(message: &BorrowedMessage<'_>) -> Option<Mark> {

@@ -23,6 +23,12 @@ pub trait Group {
     /// Its name in logs and on the dashboard.
     fn name(&self) -> &'static str;
 
+    /// Whether its stages have something to finish when a stop is asked for; they
+    /// then end by `Generation::finish`.
+    fn finishes_before_stop(&self) -> bool {
+        true
+    }
+
     /// Makes mailboxes, wires and spawns the stages of one generation.
     fn start(&mut self, stages: &mut Stages);
 }
@@ -85,7 +91,11 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         .emit(speaker);
         context.health.set(name, GroupState::Running, number);
 
-        let verdict = watch_generation(&generation, &mut context).await;
+        let shutdown = context.shutdown.clone();
+        let verdict = tokio::select! {
+            verdict = watch_generation(&generation, &mut context) => verdict,
+            () = stop_at_once(&group, shutdown) => Verdict::Stopped,
+        };
         generation.fence();
         let deadline = context.settings.stop_deadline;
         tear_down(name, stages, &generation, deadline, speaker).await;
@@ -138,6 +148,14 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
             }
         }
     }
+}
+
+async fn stop_at_once<G: Group>(group: &G, mut shutdown: watch::Receiver<bool>) {
+    if group.finishes_before_stop() {
+        return std::future::pending().await;
+    }
+    // A dropped sender means that the process ends: as good as a request.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 fn stopped(name: &'static str, context: &SupervisionContext, number: u64) -> GroupEnd {

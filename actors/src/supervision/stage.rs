@@ -91,6 +91,8 @@ pub struct Mailbox<A: Actor> {
 /// Builds the stages of one generation.
 pub struct Stages {
     generation: Generation,
+    /// An actor without addresses stops; these keep each one until its generation ends.
+    addresses: Vec<Box<dyn Any + Send>>,
     running: Vec<(&'static str, Arbiter)>,
 }
 
@@ -99,6 +101,7 @@ impl Stages {
     pub fn new(generation: Generation) -> Self {
         Self {
             generation,
+            addresses: Vec::new(),
             running: Vec::new(),
         }
     }
@@ -111,7 +114,7 @@ impl Stages {
     /// Makes the address of a stage. Senders wait for replies, so `capacity`
     /// only bounds what `try_send` may queue.
     pub fn mailbox<A: Actor>(
-        &self,
+        &mut self,
         name: &'static str,
         capacity: usize,
     ) -> (Addr<A>, Mailbox<A>, Stage) {
@@ -126,7 +129,9 @@ impl Stages {
             receiver,
             stage: stage.clone(),
         };
-        (Addr::new(sender), mailbox, stage)
+        let address = Addr::new(sender);
+        self.addresses.push(Box::new(address.clone()));
+        (address, mailbox, stage)
     }
 
     /// Runs a stage on an arbiter of its own.

@@ -37,7 +37,7 @@ pub(super) fn decode(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(
 
 /// Any JSON: other orders, blanks, escapes, unknown fields.
 pub(super) fn general(text: &str, take: impl FnOnce(Decoded<'_>)) -> Result<(), RejectReason> {
-    let Document::Object(values) = serde_json::from_str(text).map_err(|_| RejectReason::NotJson)?
+    let Document(Some(values)) = serde_json::from_str(text).map_err(|_| RejectReason::NotJson)?
     else {
         return Err(RejectReason::NotAnObject);
     };
@@ -162,11 +162,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
 }
 
 /// A whole payload.
-enum Document<'a> {
-    /// Values of the contract's fields, in its order.
-    Object([Option<Value<'a>>; 9]),
-    NotAnObject,
-}
+///
+/// An object's values of the contract's fields, in its order; `None` for no object.
+struct Document<'a>(Option<[Option<Value<'a>>; 9]>);
 
 impl<'de> Deserialize<'de> for Document<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -184,32 +182,32 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Document::NotAnObject)
+        Ok(Document(None))
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Document::NotAnObject)
+        Ok(Document(None))
     }
 
     fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Document::NotAnObject)
+        Ok(Document(None))
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Document::NotAnObject)
+        Ok(Document(None))
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Document::NotAnObject)
+        Ok(Document(None))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Document::NotAnObject)
+        Ok(Document(None))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Document::NotAnObject)
+        Ok(Document(None))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
@@ -222,7 +220,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
                 }
             }
         }
-        Ok(Document::Object(values))
+        Ok(Document(Some(values)))
     }
 }
 
