@@ -36,6 +36,8 @@ impl Speaker {
 pub struct EventDoc {
     /// Value of the `event` field.
     pub name: &'static str,
+    /// The struct that logs it.
+    pub type_name: &'static str,
     /// Upper-case level.
     pub level: &'static str,
     /// What happened.
@@ -77,6 +79,7 @@ macro_rules! events {
         pub const CATALOGUE: &[EventDoc] = &[
             $( EventDoc {
                 name: $name,
+                type_name: stringify!($ty),
                 level: stringify!($level),
                 doc: $doc,
                 fields: &[ $( (stringify!($field), $fdoc) ),* ],

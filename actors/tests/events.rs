@@ -1,0 +1,79 @@
+//! The event catalogue: the document says what the code logs, and nothing else is logged.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use ftap_actors::events::{CATALOGUE, catalogue_markdown};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Rust files of the program, tests and the event module itself left out.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut folders = vec![root().join("src"), root().join("actors/src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("actors/src/events") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn the_document_is_the_catalogue() {
+    let path = root().join("docs/EVENTS.md");
+    let wanted = catalogue_markdown();
+    if std::env::var_os("FTAP_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        written == wanted,
+        "docs/EVENTS.md is not what the code says; write it anew: FTAP_WRITE_DOCS=1 cargo test -p ftap-actors --test events"
+    );
+}
+
+#[test]
+fn every_event_of_the_catalogue_is_logged_somewhere() {
+    let sources = sources();
+    let unused: Vec<_> = CATALOGUE
+        .iter()
+        .filter(|event| {
+            let made = format!("{} {{", event.type_name);
+            !sources.iter().any(|(_, text)| text.contains(&made))
+        })
+        .map(|event| event.name)
+        .collect();
+    assert!(unused.is_empty(), "never logged: {unused:?}");
+}
+
+#[test]
+fn nothing_is_logged_past_the_catalogue() {
+    for (path, text) in sources() {
+        // Other libraries' lines pass through here, under their own target.
+        if path.ends_with("src/telemetry.rs") {
+            continue;
+        }
+        for level in ["trace", "debug", "info", "warn", "error", "event"] {
+            let call = format!("tracing::{level}!");
+            assert!(!text.contains(&call), "{} calls {call}: use a struct of ftap_actors::events", path.display());
+        }
+    }
+}
+
+#[test]
+fn names_are_unique_and_snake_case() {
+    let mut names: Vec<_> = CATALOGUE.iter().map(|event| event.name).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    for name in names {
+        assert!(name.chars().all(|character| character.is_ascii_lowercase() || character == '_'), "{name}");
+    }
+}
