@@ -318,10 +318,11 @@ impl Handler<Records> for ParquetBuffer {
             .partitions
             .get(&records.partition)
             .map(|partition| partition.epoch);
-        if !self.stage.is_fenced() && current == Some(records.epoch) {
-            if let Err(error) = self.append(&records) {
-                self.stage.fail(error);
-            }
+        if !self.stage.is_fenced()
+            && current == Some(records.epoch)
+            && let Err(error) = self.append(&records)
+        {
+            self.stage.fail(error);
         }
         self.stage.progress().finish_work(1);
     }

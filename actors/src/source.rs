@@ -139,7 +139,7 @@ pub fn resume(topic: &str, source: &str, tails: &[Tail]) -> Result<Resume, Stage
             crate::kafka::ROW_HEADER,
         ));
     }
-    for mark in marked().filter(|mark| mark.source != source) {
+    if let Some(mark) = marked().find(|mark| mark.source != source) {
         let (theirs, their_partitions) = mark.source.split_once('/').unwrap_or((&mark.source, "?"));
         let (ours, our_partitions) = source.split_once('/').unwrap_or((source, "?"));
         return conflict(if theirs == ours {

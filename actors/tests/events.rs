@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use ftap_actors::events::{CATALOGUE, catalogue_markdown};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// Rust files of the program, tests and the event module itself left out.
@@ -30,13 +33,13 @@ fn sources() -> Vec<(PathBuf, String)> {
 fn the_document_is_the_catalogue() {
     let path = root().join("docs/EVENTS.md");
     let wanted = catalogue_markdown();
-    if std::env::var_os("FTAP_WRITE_DOCS").is_some() {
+    if std::env::var_os("FTAP_UPDATE_DOCS").is_some() {
         std::fs::write(&path, &wanted).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap();
     assert!(
         written == wanted,
-        "docs/EVENTS.md is not what the code says; write it anew: FTAP_WRITE_DOCS=1 cargo test -p ftap-actors --test events"
+        "docs/EVENTS.md is not what the code says; write it anew: FTAP_UPDATE_DOCS=1 cargo test -p ftap-actors --test events"
     );
 }
 
@@ -63,7 +66,11 @@ fn nothing_is_logged_past_the_catalogue() {
         }
         for level in ["trace", "debug", "info", "warn", "error", "event"] {
             let call = format!("tracing::{level}!");
-            assert!(!text.contains(&call), "{} calls {call}: use a struct of ftap_actors::events", path.display());
+            assert!(
+                !text.contains(&call),
+                "{} calls {call}: use a struct of ftap_actors::events",
+                path.display()
+            );
         }
     }
 }
@@ -74,6 +81,10 @@ fn names_are_unique_and_snake_case() {
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
     for name in names {
-        assert!(name.chars().all(|character| character.is_ascii_lowercase() || character == '_'), "{name}");
+        assert!(
+            name.chars()
+                .all(|character| character.is_ascii_lowercase() || character == '_'),
+            "{name}"
+        );
     }
 }

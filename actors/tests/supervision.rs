@@ -46,12 +46,16 @@ impl Handler<Work> for Worker {
         match self.misdeed {
             Misdeed::Panic => panic!("worker broke"),
             Misdeed::PanicInThread => {
-                self.stage.spawn_thread("worker-thread", || panic!("thread broke"));
+                self.stage
+                    .spawn_thread("worker-thread", || panic!("thread broke"));
                 return;
             }
-            Misdeed::Error => self.stage.fail(StageError::new(ErrorKind::KafkaUnavailable, "no broker")),
+            Misdeed::Error => self
+                .stage
+                .fail(StageError::new(ErrorKind::KafkaUnavailable, "no broker")),
             Misdeed::HopelessError => {
-                self.stage.fail(StageError::new(ErrorKind::PublishConflict, "another file"));
+                self.stage
+                    .fail(StageError::new(ErrorKind::PublishConflict, "another file"));
             }
             Misdeed::Hang => {
                 while !self.release.load(SeqCst) {
@@ -63,7 +67,10 @@ impl Handler<Work> for Worker {
         }
         // The effect outside the process, behind the fence as everywhere.
         if !self.stage.is_fenced() && self.misdeed == Misdeed::None {
-            self.effects.lock().unwrap().push(self.stage.generation().number());
+            self.effects
+                .lock()
+                .unwrap()
+                .push(self.stage.generation().number());
             self.stage.generation().finish();
         } else if self.misdeed == Misdeed::Hang && !self.stage.is_fenced() {
             self.effects.lock().unwrap().push(u64::MAX);
@@ -104,7 +111,8 @@ impl Group for TestGroup {
             true => self.misdeed,
             false => Misdeed::None,
         };
-        let (bystander, bystander_mailbox, bystander_stage) = stages.mailbox::<Worker>("bystander", 4);
+        let (bystander, bystander_mailbox, bystander_stage) =
+            stages.mailbox::<Worker>("bystander", 4);
         let (worker, mailbox, stage) = stages.mailbox::<Worker>("worker", 4);
         let (effects, release) = (self.effects.clone(), self.release.clone());
         stages.spawn(bystander_mailbox, move |_| Worker {
@@ -116,7 +124,12 @@ impl Group for TestGroup {
         drop(bystander);
         let (effects, release) = (self.effects.clone(), self.release.clone());
         stage.progress().add_work(1);
-        stages.spawn(mailbox, move |_| Worker { stage, misdeed, effects, release });
+        stages.spawn(mailbox, move |_| Worker {
+            stage,
+            misdeed,
+            effects,
+            release,
+        });
         worker.do_send(Work);
     }
 }
@@ -149,7 +162,11 @@ fn run(group: TestGroup) -> Run {
         shutdown,
     };
     let end = System::new().block_on(supervise(group, context));
-    Run { end, meters, health }
+    Run {
+        end,
+        meters,
+        health,
+    }
 }
 
 #[test]
@@ -164,12 +181,24 @@ fn a_panic_an_error_a_stop_and_a_panicking_thread_each_lead_to_one_restart_of_th
         let group = TestGroup::new(misdeed, 1);
         let effects = group.effects.clone();
         let run = run(group);
-        assert!(matches!(run.end, GroupEnd::Finished), "{misdeed:?}: {:?}", run.end);
-        assert_eq!(*effects.lock().unwrap(), [2], "{misdeed:?}: only generation 2 worked");
+        assert!(
+            matches!(run.end, GroupEnd::Finished),
+            "{misdeed:?}: {:?}",
+            run.end
+        );
+        assert_eq!(
+            *effects.lock().unwrap(),
+            [2],
+            "{misdeed:?}: only generation 2 worked"
+        );
         assert_eq!(run.meters.snapshot().restarts, 1, "{misdeed:?}");
         let health = &run.health.snapshot()["test"];
         assert_eq!((health.state, health.generation), (GroupState::Finished, 2));
-        assert_eq!(health.last_failure.as_deref(), Some(root_cause), "{misdeed:?}");
+        assert_eq!(
+            health.last_failure.as_deref(),
+            Some(root_cause),
+            "{misdeed:?}"
+        );
     }
 }
 
@@ -226,11 +255,19 @@ fn a_failing_group_takes_no_other_group_down() {
         shutdown,
     };
     let (bad, good) = System::new().block_on(async {
-        futures::future::join(supervise(failing, context.clone()), supervise(healthy, context.clone())).await
+        futures::future::join(
+            supervise(failing, context.clone()),
+            supervise(healthy, context.clone()),
+        )
+        .await
     });
     assert!(matches!(bad, GroupEnd::GaveUp { .. }));
     assert!(matches!(good, GroupEnd::Finished));
-    assert_eq!(*effects.lock().unwrap(), [1], "the healthy group ran once, undisturbed");
+    assert_eq!(
+        *effects.lock().unwrap(),
+        [1],
+        "the healthy group ran once, undisturbed"
+    );
 }
 
 #[test]
@@ -250,12 +287,16 @@ fn a_stop_during_the_pause_before_a_restart_is_obeyed() {
     let health = context.health.clone();
     let end = System::new().block_on(async {
         let watcher = async {
-            while health.snapshot().get("test").map(|group| group.state) != Some(GroupState::BackingOff) {
+            while health.snapshot().get("test").map(|group| group.state)
+                != Some(GroupState::BackingOff)
+            {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             stop.send_replace(true);
         };
-        futures::future::join(supervise(group, context), watcher).await.0
+        futures::future::join(supervise(group, context), watcher)
+            .await
+            .0
     });
     assert!(matches!(end, GroupEnd::Stopped), "{end:?}");
 }
