@@ -1,0 +1,114 @@
+//! A Kafka client of the tests' own, beside the program's.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+fn config(broker: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker);
+    config
+}
+
+fn admin(broker: &str) -> (AdminClient<DefaultClientContext>, AdminOptions) {
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    (config(broker).create().unwrap(), options)
+}
+
+/// Makes a topic.
+pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
+    let (admin, options) = admin(broker);
+    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let made = block_on(admin.create_topics([&topic], &options)).unwrap();
+    made.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Gives a topic more partitions.
+pub fn add_partitions(broker: &str, topic: &str, partitions: usize) {
+    let (admin, options) = admin(broker);
+    let more = NewPartitions::new(topic, partitions);
+    let made = block_on(admin.create_partitions([&more], &options)).unwrap();
+    made.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Deletes a topic.
+pub fn delete_topic(broker: &str, topic: &str) {
+    let (admin, options) = admin(broker);
+    let gone = block_on(admin.delete_topics(&[topic], &options)).unwrap();
+    gone.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Writes messages without key or headers to a partition.
+pub fn produce(broker: &str, topic: &str, partition: i32, payloads: &[Option<Vec<u8>>]) {
+    let producer: BaseProducer = config(broker)
+        .set("message.max.bytes", "10000000")
+        .create()
+        .unwrap();
+    for payload in payloads {
+        let mut record = BaseRecord::<(), [u8]>::to(topic).partition(partition);
+        record.payload = payload.as_deref();
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(TIMEOUT).unwrap();
+}
+
+/// A message as a test looks at it.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub partition: i32,
+    pub offset: i64,
+    pub payload: Option<Vec<u8>>,
+    pub headers: HashMap<String, String>,
+}
+
+/// Everything a `read_committed` reader sees of a topic.
+pub fn read_all(broker: &str, topic: &str) -> Vec<Received> {
+    let consumer: BaseConsumer = config(broker)
+        .set("group.id", "tests")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let partitions = metadata.topics()[0].partitions().len();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions as i32 {
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let (mut ended, mut received) = (0, Vec::new());
+    while ended < partitions {
+        match consumer.poll(TIMEOUT).expect("a message or the end") {
+            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("{error}"),
+            Ok(message) => received.push(Received {
+                partition: message.partition(),
+                offset: message.offset(),
+                payload: message.payload().map(<[u8]>::to_vec),
+                headers: message
+                    .headers()
+                    .into_iter()
+                    .flat_map(|headers| headers.iter())
+                    .map(|header| {
+                        let value = String::from_utf8_lossy(header.value.unwrap_or_default());
+                        (header.key.to_owned(), value.into_owned())
+                    })
+                    .collect(),
+            }),
+        }
+    }
+    received
+}

@@ -1,0 +1,234 @@
+//! An `ftap` process, its log events as they come, and its end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<Value>>,
+    grew: Condvar,
+}
+
+/// A running `ftap`; killed when dropped.
+pub struct Ftap {
+    child: Mutex<Child>,
+    log: Arc<Log>,
+    stderr: Option<JoinHandle<()>>,
+    stdout: Option<JoinHandle<String>>,
+    printed: Mutex<Option<String>>,
+}
+
+impl Ftap {
+    /// Starts the command and collects what it says.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Log::default());
+        let (stderr, mut stdout) = (child.stderr.take().unwrap(), child.stdout.take().unwrap());
+        let into = log.clone();
+        let stderr = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n') {
+                let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
+                // What is no JSON is an error for the user, or a panic's text.
+                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                into.lines.lock().unwrap().push(value);
+                into.grew.notify_all();
+            }
+        });
+        let stdout = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self {
+            child: Mutex::new(child),
+            log,
+            stderr: Some(stderr),
+            stdout: Some(stdout),
+            printed: Mutex::new(None),
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
+    /// Waits until `pick` finds what it looks for among the lines so far.
+    pub fn wait_for<T>(&self, what: &str, pick: impl FnMut(&[Value]) -> Option<T>) -> T {
+        self.try_wait_for(what, PATIENCE, pick)
+            .unwrap_or_else(|| panic!("{what} did not come: {}", self.tail()))
+    }
+
+    /// The same for at most `patience`; `None` also if the process ended without it.
+    pub fn try_wait_for<T>(
+        &self,
+        _what: &str,
+        patience: Duration,
+        mut pick: impl FnMut(&[Value]) -> Option<T>,
+    ) -> Option<T> {
+        let end = Instant::now() + patience;
+        let mut lines = self.log.lines.lock().unwrap();
+        loop {
+            if let Some(found) = pick(&lines) {
+                return Some(found);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let ended = self.stderr.as_ref().is_none_or(JoinHandle::is_finished);
+            if ended {
+                return pick(&lines);
+            }
+            let step = left.min(Duration::from_millis(100));
+            lines = self.log.grew.wait_timeout(lines, step).unwrap().0;
+        }
+    }
+
+    /// Waits for the first event of that name.
+    pub fn wait_for_event(&self, name: &str) -> Value {
+        self.wait_for_events(name, 1).remove(0)
+    }
+
+    /// Waits for as many events of that name.
+    pub fn wait_for_events(&self, name: &str, count: usize) -> Vec<Value> {
+        self.wait_for(name, |lines| {
+            let found: Vec<_> = named(lines, name).collect();
+            (found.len() >= count).then_some(found)
+        })
+    }
+
+    /// The events of that name so far.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        named(&self.log.lines.lock().unwrap(), name).collect()
+    }
+
+    /// Lines that are no events: what the program says to its user.
+    pub fn messages(&self) -> String {
+        let lines = self.log.lines.lock().unwrap();
+        let texts: Vec<_> = lines.iter().filter_map(Value::as_str).collect();
+        texts.join("\n")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        let pid = self.pid() as libc::pid_t;
+        // SAFETY: kill has no memory effects; the child has not been waited for, so the id is its.
+        unsafe { libc::kill(pid, signal) };
+    }
+
+    /// Ends it as `kill -9` does and waits for that.
+    pub fn kill(&self) {
+        self.signal(libc::SIGKILL);
+        self.wait();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) -> ExitStatus {
+        self.wait_at_most(PATIENCE)
+    }
+
+    /// Waits for its end, which has to come soon enough.
+    pub fn wait_at_most(&self, patience: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                start.elapsed() < patience,
+                "still running after {patience:?}: {}",
+                self.tail()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for its end, which has to be a good one.
+    pub fn wait_for_success(&self) {
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.tail());
+    }
+
+    /// Its exit code, and what it said to its user.
+    pub fn wait_for_failure(&self) -> (i32, String) {
+        let status = self.wait();
+        assert!(!status.success(), "it did not fail: {}", self.tail());
+        // The last lines may still be on their way.
+        let end = Instant::now() + Duration::from_secs(5);
+        while !self.stderr.as_ref().is_none_or(JoinHandle::is_finished) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        (status.code().unwrap_or(-1), self.messages())
+    }
+
+    /// What it printed as its result, once it has ended.
+    pub fn printed(&mut self) -> String {
+        self.wait();
+        let reader = self.stdout.take();
+        let mut printed = self.printed.lock().unwrap();
+        if let Some(reader) = reader {
+            *printed = Some(reader.join().unwrap());
+        }
+        printed.clone().unwrap()
+    }
+
+    /// Its summary, printed with `--json`.
+    pub fn summary(&mut self) -> Value {
+        let printed = self.printed();
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed:?}"))
+    }
+
+    /// Its memory now, in bytes; `None` if it has ended or the system does not say.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    }
+
+    /// The last lines of its log, for messages of failed tests.
+    pub fn tail(&self) -> String {
+        let lines = self.log.lines.lock().unwrap();
+        let from = lines.len().saturating_sub(25);
+        let shown: Vec<_> = lines[from..].iter().map(Value::to_string).collect();
+        format!("its log ends\n{}", shown.join("\n"))
+    }
+}
+
+impl Drop for Ftap {
+    fn drop(&mut self) {
+        let mut child = self
+            .child
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Both fail only if it has ended already.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+fn named<'a>(lines: &'a [Value], name: &'a str) -> impl Iterator<Item = Value> + 'a {
+    lines
+        .iter()
+        .filter(move |line| line["event"] == name)
+        .cloned()
+}
