@@ -1,7 +1,7 @@
 //! Speed of `generate` and `prepare` beside the plain writing and reading of the same bytes in the
 //! same run, so that the ratios hold on a busy machine, too.
 //!
-//! `cargo bench -p ftap-dataset [-- ROWS]`
+//! `cargo bench -p ftap-dataset --bench dataset [-- ROWS]`
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -29,6 +29,11 @@ fn main() {
     let generating = best(|| {
         generate(&options, dir.path(), &mut |_| {}).unwrap();
     });
+    let preparing = best(|| {
+        prepare(&source, dir.path(), &mut |_, _| {}).unwrap();
+    });
+    // Before the file is held in memory for the plain ones.
+    let peak_megabytes = peak_megabytes();
     let bytes = fs::read(&source).unwrap();
     let copy = dir.path().join("copy");
     let writing = best(|| {
@@ -43,14 +48,8 @@ fn main() {
         let mut buffer = vec![0; 256 * 1024];
         while file.read(&mut buffer).unwrap() > 0 {}
     });
-    let preparing = best(|| {
-        prepare(&source, dir.path(), &mut |_, _| {}).unwrap();
-    });
     let megabytes = bytes.len() as f64 / 1e6;
-    println!(
-        "{rows} rows, {megabytes:.0} MB, best of {ROUNDS}, peak memory {} MB",
-        peak_megabytes()
-    );
+    println!("{rows} rows, {megabytes:.0} MB, best of {ROUNDS}, peak memory {peak_megabytes} MB");
     let line = |name: &str, took: Duration, base: Duration| {
         let seconds = took.as_secs_f64();
         println!(
@@ -77,7 +76,6 @@ fn best(mut work: impl FnMut()) -> Duration {
         .unwrap()
 }
 
-/// The process's, which here includes the whole file as the bench holds it.
 fn peak_megabytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
