@@ -49,6 +49,8 @@ mod shape;
 mod sync;
 mod topics;
 mod transactions;
+#[cfg(test)]
+mod transactions_tests;
 
 pub use broker::{Broker, BrokerHandle};
 pub use error::BrokerError;

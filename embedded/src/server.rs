@@ -81,7 +81,13 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> Result<(), Dropped> {
     while let Some(frame) =
         read_frame(&mut stream, &mut received, shared.options.max_request_bytes).await?
     {
-        answer(shared, frame, &mut out).await?;
+        // Answers that need no waiting are ready at the first poll, even for a client that has
+        // closed its side already.
+        tokio::select! {
+            biased;
+            answered = answer(shared, frame, &mut out) => answered?,
+            () = hung_up(&stream) => return Ok(()),
+        }
         if out.len() > 0 {
             stream.write_all(out.as_slice()).await?;
         }
@@ -91,6 +97,14 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> Result<(), Dropped> {
         }
     }
     Ok(())
+}
+
+/// Waits until the client is gone. Its next request, sent ahead, is no sign of that.
+async fn hung_up(stream: &TcpStream) {
+    match stream.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
+    }
 }
 
 /// Reads one frame; `None` when the client closed the connection between frames.

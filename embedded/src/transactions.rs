@@ -52,6 +52,7 @@ impl Coordinator {
             turns: Mutex::default(),
             max_timeout,
         };
+        coordinator.skip_ids_in_use()?;
         coordinator.finish_decided();
         coordinator.abort_orphans();
         Ok(coordinator)
@@ -246,7 +247,6 @@ impl Coordinator {
             epoch,
             commit: decision == Decision::Commit,
         })?;
-        crash_point("decided");
         self.write_markers(id, decision)
     }
 
@@ -265,7 +265,6 @@ impl Coordinator {
             // The decision stands; the client asks again and the clock's tick goes on with it.
             written.map_err(|_| ResponseError::ConcurrentTransactions)?;
             partition.wake();
-            crash_point("marker");
         }
         self.record(Entry::Finished {
             transactional_id: id.to_string(),
@@ -368,6 +367,19 @@ impl Coordinator {
         }
     }
 
+    /// Without its journal, the coordinator must not give out ids that the logs know.
+    fn skip_ids_in_use(&self) -> io::Result<()> {
+        let topics = self.topics.all();
+        let partitions = topics.iter().flat_map(|(_, partitions)| partitions.iter());
+        let largest = partitions
+            .filter_map(|p| p.log().largest_producer_id())
+            .max();
+        match largest {
+            Some(id) => locked(&self.ledger).skip_producer_ids(id),
+            None => Ok(()),
+        }
+    }
+
     /// Ends transactions that a log has and the ledger does not know, which would hold back the
     /// readers of committed data for ever. Only a lost journal leaves such.
     fn abort_orphans(&self) {
@@ -412,6 +424,3 @@ fn decision(commit: bool) -> Decision {
 fn next_epoch(epoch: i16) -> i16 {
     epoch.saturating_add(1)
 }
-
-/// Lets a test end the process between two steps of a decision.
-fn crash_point(_name: &str) {}

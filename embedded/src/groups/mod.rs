@@ -2,6 +2,7 @@
 //! requests that wait for them. Membership lives in memory only: after a restart members find that
 //! they are unknown and join anew. Committed positions are durable (see the ledger).
 
+mod session;
 pub(crate) mod state;
 #[cfg(test)]
 mod state_tests;

@@ -289,6 +289,17 @@ impl Ledger {
         Ok(id)
     }
 
+    /// Gives out only ids above this one from now on.
+    pub fn skip_producer_ids(&mut self, up_to: i64) -> io::Result<()> {
+        if up_to < self.facts.next_producer_id {
+            return Ok(());
+        }
+        let below = up_to.saturating_add(1);
+        self.record(Entry::ProducerIds { below })?;
+        self.producer_ids = below..below;
+        Ok(())
+    }
+
     pub fn flush(&self) -> io::Result<()> {
         self.journal.flush()
     }

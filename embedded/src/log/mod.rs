@@ -7,6 +7,8 @@ mod producers;
 pub(crate) mod read;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -261,6 +263,11 @@ impl PartitionLog {
 
     pub fn open_producers(&self) -> Vec<(i64, i16)> {
         self.producers.open_producers()
+    }
+
+    /// The largest producer id that wrote here and is remembered.
+    pub fn largest_producer_id(&self) -> Option<i64> {
+        self.producers.largest_id()
     }
 
     /// Moves the start of the log forward, to the end at most.

@@ -141,6 +141,10 @@ impl ProducerTable {
             .collect()
     }
 
+    pub fn largest_id(&self) -> Option<i64> {
+        self.producers.keys().max().copied()
+    }
+
     pub fn has_open(&self, producer_id: i64) -> bool {
         self.producers
             .get(&producer_id)

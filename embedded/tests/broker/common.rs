@@ -1,8 +1,7 @@
 //! Brokers in this process and in one of their own, and librdkafka clients for them.
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,46 +30,57 @@ pub fn start_with(dir: &Path, edit: impl FnOnce(&mut BrokerOptions)) -> BrokerHa
     Broker::start(options).unwrap()
 }
 
-/// A broker in a process of its own, to be killed.
+/// A broker in a process of its own, to be killed: this test binary, run again for the one test that
+/// serves.
 pub struct BrokerProcess {
     child: Child,
     pub bootstrap: String,
 }
 
-fn example() -> PathBuf {
-    // Tests live in target/PROFILE/deps, examples beside it; `cargo test` builds both.
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let path = profile.join("examples").join("broker");
-    assert!(
-        path.exists(),
-        "{} is missing: build it with `cargo build -p ftap-embedded --example broker`",
-        path.display()
-    );
-    path
+const DIR_VARIABLE: &str = "FTAP_TEST_BROKER_DIR";
+const PORT_VARIABLE: &str = "FTAP_TEST_BROKER_PORT";
+const READY: &str = "serving at ";
+
+/// Serves when this process was started to; does nothing in a normal test run.
+#[test]
+fn serve_in_a_process_of_its_own() {
+    let Some(dir) = std::env::var_os(DIR_VARIABLE) else {
+        return;
+    };
+    let port: u16 = std::env::var(PORT_VARIABLE).unwrap().parse().unwrap();
+    let broker = start_with(Path::new(&dir), |options| {
+        options.addr.set_port(port);
+        options.segment_bytes = 8 << 20;
+    });
+    println!("{READY}{}", broker.bootstrap());
+    loop {
+        std::thread::park();
+    }
 }
 
 impl BrokerProcess {
-    pub fn start(dir: &Path, port: u16, settings: &[&str]) -> Self {
-        let mut command = Command::new(example());
-        command.arg(dir).arg(port.to_string()).args(settings);
-        Self::spawn(command)
+    pub fn start(dir: &Path, port: u16) -> Self {
+        Self::start_prepared(dir, port, |_| {})
     }
 
-    pub fn command(dir: &Path, port: u16) -> Command {
-        let mut command = Command::new(example());
-        command.arg(dir).arg(port.to_string());
+    pub fn start_prepared(dir: &Path, port: u16, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
         command
-    }
-
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let bootstrap = line.trim().to_string();
-        assert!(!bootstrap.is_empty(), "the broker process did not start");
+            .args([
+                "--exact",
+                "common::serve_in_a_process_of_its_own",
+                "--nocapture",
+            ])
+            .env(DIR_VARIABLE, dir)
+            .env(PORT_VARIABLE, port.to_string())
+            .stdout(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.split_once(READY).map(|(_, at)| at.trim().to_string()));
+        let bootstrap = ready.expect("the broker process did not start");
         Self { child, bootstrap }
     }
 

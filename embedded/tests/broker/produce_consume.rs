@@ -1,9 +1,6 @@
 //! Records go in and come out: once, in order, and after a kill.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::Producer;
@@ -14,7 +11,11 @@ use std::time::Duration;
 fn every_record_comes_back_once_and_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), |o| o.segment_bytes = 32 << 10);
-    let (producer, acks) = producer(client(&broker.bootstrap()).set("enable.idempotence", "true"));
+    let mut config = client(&broker.bootstrap());
+    config
+        .set("enable.idempotence", "true")
+        .set("batch.num.messages", "500");
+    let (producer, acks) = producer(&config);
     let count = 30_000;
     for number in 0..count {
         send(&producer, "t", number % 3, &format!("{number:06}"));

@@ -1,0 +1,14 @@
+//! The broker under clients it did not write: librdkafka throughout, kcat and Python where they are
+//! installed. One binary, because every one of them links librdkafka.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod foreign_clients;
+mod groups;
+mod kills;
+mod logs;
+mod malformed;
+mod produce_consume;
+mod startup;
+mod storage_full;
+mod transactions;
