@@ -114,9 +114,12 @@ fn amount(batch: &RecordBatch) -> f64 {
     column.as_primitive::<Float64Type>().value(0)
 }
 
+/// Text, integers and amount.
+type Model = (Vec<String>, [i64; 2], f64);
+
 /// What a payload should become, by way of `serde_json`'s own tree; `None` where that
 /// refuses it.
-fn model(payload: &[u8]) -> Option<Result<(Vec<String>, [i64; 2], f64), RejectReason>> {
+fn model(payload: &[u8]) -> Option<Result<Model, RejectReason>> {
     if payload.is_empty() {
         return Some(Err(RejectReason::EmptyPayload));
     }
