@@ -280,7 +280,7 @@ fn encoding_error(name: &ObjectName, source: ParquetError) -> LakeError {
 /// How the lake's columns are encoded; measured by `benches/transaction.rs`.
 pub fn properties(zstd_level: i32) -> Result<WriterProperties, LakeError> {
     let level = ZstdLevel::try_new(zstd_level).map_err(|_| LakeError::Setting {
-        setting: "PARQUET_ZSTD_LEVEL",
+        setting: "ZSTD_LEVEL",
         value: zstd_level.to_string(),
         problem: "wanted a zstd level from 1 to 22".to_owned(),
     })?;

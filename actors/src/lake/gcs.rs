@@ -52,7 +52,7 @@ pub(super) fn open(
     if let Some(endpoint) = endpoint {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             return Err(LakeError::Setting {
-                setting: "the GCS test endpoint",
+                setting: "GCS_ENDPOINT",
                 value: endpoint.to_owned(),
                 problem: "wanted a URL such as http://127.0.0.1:4443".to_owned(),
             });
