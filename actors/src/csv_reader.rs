@@ -155,12 +155,17 @@ async fn answer(
     request: Request<KafkaPublisher, RowBatch>,
 ) -> Result<(), StageError> {
     let _waiting = stage.progress().waiting();
-    request.await.unwrap_or_else(|error| {
+    let answer = request.await.unwrap_or_else(|error| {
         Err(StageError::new(
             ErrorKind::NeighbourGone,
             format!("kafka_publisher does not answer: {error}"),
         ))
-    })
+    });
+    // A publisher that was asked to stop leaves batches unanswered.
+    if stage.generation().stop_requested() {
+        return Ok(());
+    }
+    answer
 }
 
 /// When the next row is due, by the gaps between the rows' `unix_time`.
