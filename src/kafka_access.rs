@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use broker::{Broker, BrokerError, BrokerHandle, BrokerOptions};
 use ftap_actors::events::{EmbeddedKafkaStarted, Speaker};
+use ftap_embedded::{Broker, BrokerError, BrokerHandle, BrokerOptions};
 
 use crate::config::Config;
 use crate::exit::BadUsage;
@@ -116,10 +116,10 @@ fn start(config: &Config, port: u16) -> Result<KafkaAccess, BrokerError> {
     let data_dir = broker_dir(config);
     let broker = Broker::start(BrokerOptions {
         data_dir: data_dir.clone(),
-        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(),
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         default_partitions: config.kafka_partitions,
         // The process has ten seconds in all, and the stages come first.
-        shutdown_timeout: Duration::from_secs(1),
+        shutdown_timeout: Duration::from_millis(500),
         ..BrokerOptions::default()
     })?;
     let bootstrap = broker.bootstrap();
@@ -148,39 +148,4 @@ fn running(data_dir: &Path) -> Option<String> {
     let addr: SocketAddr = bootstrap.trim().parse().ok()?;
     std::net::TcpStream::connect_timeout(&addr, Duration::from_secs(1)).ok()?;
     Some(addr.to_string())
-}
-
-/// Stands in until the embedded broker is there.
-mod broker {
-    #![allow(missing_docs, dead_code)]
-    pub struct Broker;
-    pub struct BrokerHandle;
-    #[derive(Debug, thiserror::Error)]
-    pub enum BrokerError {
-        #[error("in use")]
-        InUse {},
-        #[error("the embedded broker is not built yet: set KAFKA_BROKER")]
-        Absent,
-    }
-    #[derive(Default)]
-    pub struct BrokerOptions {
-        pub data_dir: std::path::PathBuf,
-        pub addr: Option<std::net::SocketAddr>,
-        pub default_partitions: i32,
-        pub shutdown_timeout: std::time::Duration,
-        pub rest: (),
-    }
-    impl Broker {
-        pub fn start(_: BrokerOptions) -> Result<BrokerHandle, BrokerError> {
-            Err(BrokerError::Absent)
-        }
-    }
-    impl BrokerHandle {
-        pub fn bootstrap(&self) -> String {
-            String::new()
-        }
-        pub fn shutdown(self) -> Result<(), BrokerError> {
-            Ok(())
-        }
-    }
 }

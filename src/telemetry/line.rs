@@ -52,7 +52,11 @@ impl Fields {
             ("actor", Value::from("ftap")),
             ("generation", Value::from(0)),
         ];
-        self.0.splice(0..0, head);
+        let missing: Vec<_> = head
+            .into_iter()
+            .filter(|(name, _)| self.get(name).is_none())
+            .collect();
+        self.0.splice(0..0, missing);
     }
 }
 
