@@ -135,13 +135,15 @@ fn columns_may_stand_in_any_order_with_others_among_them() {
         .unwrap();
     let row = source.records().next().unwrap().unwrap();
     writer.write_record(turned(&row, "a, \"b\"\nc")).unwrap();
-    let prepared = Prepared::of(writer.into_inner().unwrap());
-    assert!(
-        prepared
-            .text(EVENTS_FILE)
-            .ends_with(&format!("\n{EVENT}\n"))
-    );
-    assert!(prepared.text(USERS_FILE).ends_with(&format!("\n{USER}\n")));
+    let source = writer.into_inner().unwrap();
+    // With the mark before a column that is needed: it must not become part of the name.
+    let with_mark = ["\u{feff}".as_bytes(), &source].concat();
+    for source in [source, with_mark] {
+        let prepared = Prepared::of(source);
+        let events = prepared.text(EVENTS_FILE);
+        assert!(events.ends_with(&format!("\n{EVENT}\n")), "{events}");
+        assert!(prepared.text(USERS_FILE).ends_with(&format!("\n{USER}\n")));
+    }
 }
 
 #[test]
