@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use ftap_actors::lake::file::{BATCH_ROWS, FileBuilder, FileSettings};
 use ftap_actors::lake::{checksum_of, file};
 use ftap_actors::transaction::{RowBuilders, SourceRow, encode_json, schema};

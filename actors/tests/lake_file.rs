@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::Int64Type;
+use arrow_array::types::Int64Type;
+use arrow_array::{RecordBatch, cast::AsArray};
+use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use ftap_actors::lake::checksum::{Checksum, record_fingerprint};
 use ftap_actors::lake::file::BATCH_ROWS;

@@ -2,8 +2,8 @@
 //! a row.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::{RecordBatch, cast::AsArray};
 use ftap_actors::transaction::{
     COLUMNS, Currency, RejectReason, RowBuilders, SourceRow, currency_of, encode_json, field,
     schema,

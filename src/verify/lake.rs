@@ -5,8 +5,9 @@
 //! read at all is an error that names it.
 
 use anyhow::Context;
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use ftap_actors::lake::checksum::Checksum;
 use ftap_actors::lake::{Footer, LakeStore, ObjectName, naming};

@@ -10,11 +10,12 @@
 //! 3. The checksum is the hash of: the number of rows (8 bytes), then for each of
 //!    [`COLUMNS`](crate::transaction::COLUMNS) in order its hash or its two hashes (8 bytes each).
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Float64Type, Int32Type, Int64Type, TimeUnit,
-    TimestampMillisecondType,
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampMillisecondType,
 };
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, TimeUnit};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::transaction::COLUMNS;
