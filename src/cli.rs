@@ -247,7 +247,7 @@ pub fn command() -> clap::Command {
             "" => String::new(),
             default => format!(" [default: {default}]"),
         };
-        let help = format!("{}: {}{default}", spec.meaning, spec.may_be);
+        let help = format!("{}. It may be {}{default}", spec.meaning, spec.may_be);
         let mut arg = Arg::new(spec.name)
             .long(flag)
             .value_name("VALUE")

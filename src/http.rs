@@ -322,3 +322,83 @@ fn status(shown: &Shown) -> Value {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
+    use ftap_actors::health::GroupState;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn ready_means_that_every_group_runs_and_else_their_states_are_told() {
+        let health = Arc::new(Health::default());
+        let shown = Shown {
+            command: "run",
+            meters: Arc::default(),
+            health: health.clone(),
+            prometheus: PrometheusBuilder::new().build_recorder().handle(),
+            started: Instant::now(),
+        };
+        let app = init_service(
+            App::new()
+                .app_data(Data::new(shown))
+                .wrap(from_fn(guard))
+                .configure(routes),
+        )
+        .await;
+        let ask = || {
+            let host = (header::HOST, "127.0.0.1:8080");
+            let request = TestRequest::get().uri("/readyz").insert_header(host);
+            call_service(&app, request.to_request())
+        };
+
+        assert_eq!(ask().await.status(), 503, "no group has started");
+        health.set("publish", GroupState::Running, 1);
+        health.set("ingest", GroupState::Starting, 1);
+        assert_eq!(ask().await.status(), 503);
+        health.set("ingest", GroupState::Running, 1);
+        assert_eq!(ask().await.status(), 200);
+        health.failed("ingest", 1, "gcs_uploader: error: no".to_owned());
+        let answer = ask().await;
+        assert_eq!(answer.status(), 503);
+        let body: Value = read_body_json(answer).await;
+        assert_eq!(body["groups"]["ingest"]["state"], "backing_off");
+        assert_eq!(
+            body["groups"]["ingest"]["last_failure"],
+            "gcs_uploader: error: no"
+        );
+    }
+
+    #[test]
+    fn only_names_of_this_machine_pass() {
+        let passes = |host: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static(host));
+            is_this_machine(&headers)
+        };
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:8080",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::1]",
+        ] {
+            assert!(passes(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "192.168.0.1",
+            "127.0.0.1.evil.example:80",
+            "0.0.0.0:80",
+        ] {
+            assert!(!passes(host), "{host}");
+        }
+        assert!(!is_this_machine(&HeaderMap::new()));
+    }
+}

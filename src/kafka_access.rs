@@ -9,7 +9,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use ftap_actors::events::{EmbeddedKafkaStarted, Speaker};
 use ftap_embedded::{Broker, BrokerError, BrokerHandle, BrokerOptions};
 
@@ -49,9 +48,7 @@ impl KafkaAccess {
             match start(config, 0) {
                 Ok(access) => return Ok(access),
                 Err(BrokerError::InUse { .. }) => {}
-                Err(error) => {
-                    return Err(error).context("the embedded Kafka broker can't be started");
-                }
+                Err(error) => return Err(broker_error(error)),
             }
             // Whoever has the lock wrote its address, is about to, or is just going away.
             if let Some(bootstrap) = running(&data_dir) {
@@ -81,19 +78,13 @@ impl KafkaAccess {
                 None => error.to_string(),
             })
             .into(),
-            error => anyhow::Error::new(error).context("the embedded Kafka broker can't be started"),
+            error => broker_error(error),
         })
     }
 
     /// `host:port`, several separated by commas.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
-    }
-
-    /// Whether this process serves the broker.
-    #[cfg(test)]
-    pub fn is_served_here(&self) -> bool {
-        self.served.is_some()
     }
 }
 
@@ -105,6 +96,20 @@ impl Drop for KafkaAccess {
             // Its data is on the disk with every answer; a thread left behind loses nothing.
             let _ = served.broker.shutdown();
         }
+    }
+}
+
+/// A port, a directory or a value is the user's to mend; the rest is a failure.
+fn broker_error(error: BrokerError) -> anyhow::Error {
+    let told = format!("the embedded Kafka broker can't be started: {error}");
+    match error {
+        BrokerError::Bind { addr, .. } => BadUsage(format!(
+            "{told}\n  `ftap kafka --port` takes another port than {}",
+            addr.port()
+        ))
+        .into(),
+        BrokerError::DataDir { .. } | BrokerError::Option { .. } => BadUsage(told).into(),
+        _ => anyhow::anyhow!(told),
     }
 }
 

@@ -173,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_file_names_every_setting() {
+        let example = include_str!("../../.env.example");
+        for spec in SETTINGS {
+            let line = format!("#{}=", spec.name);
+            assert!(example.contains(&line), "{line} is not in .env.example");
+        }
+    }
+
+    #[test]
     fn docs_settings_md_is_what_the_table_says() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/SETTINGS.md");
         if std::env::var_os("FTAP_UPDATE_DOCS").is_some() {

@@ -316,11 +316,18 @@ pub fn kafka_extra(text: &str) -> Result<Vec<(String, String)>, Reason> {
         let mut client = rdkafka::ClientConfig::new();
         client.set(name, value);
         if let Err(error) = client.create_native_config() {
-            let known = !error.to_string().contains("No such configuration property");
-            return Err(match (known, is_secret_property(name)) {
-                (false, _) => format!("librdkafka has no property `{name}`"),
-                (true, true) => format!("librdkafka refuses the value of `{name}`"),
-                (true, false) => format!("librdkafka refuses `{name}={value}`"),
+            // Its text quotes the value, so only what it says about the name is passed on.
+            let said = error.to_string();
+            return Err(if said.contains("No such configuration property") {
+                format!("librdkafka has no property `{name}`")
+            } else if said.contains("not supported in this build") {
+                format!(
+                    "`{name}` needs a part of librdkafka that this build of ftap leaves out, such as TLS"
+                )
+            } else if is_secret_property(name) {
+                format!("librdkafka refuses the value of `{name}`")
+            } else {
+                format!("librdkafka refuses `{name}={value}`")
             });
         }
         properties.push((name.to_owned(), value.to_owned()));
@@ -430,6 +437,11 @@ mod tests {
             kafka_extra("fetch.wait.max.ms=soon")
                 .unwrap_err()
                 .contains("refuses")
+        );
+        assert!(
+            kafka_extra("ssl.key.password=x")
+                .unwrap_err()
+                .contains("this build")
         );
         assert!(
             kafka_extra("isolation.level=read_uncommitted")

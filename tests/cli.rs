@@ -1,0 +1,290 @@
+//! What a user meets on the command line: help, exit codes, errors with remedies, quiet ends.
+
+#![allow(clippy::unwrap_used)]
+
+mod shell;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use shell::{Done, Place};
+
+/// A place with a small prepared events file where `ftap run` looks for one.
+fn place_with_data(rows: u64) -> Place {
+    let place = Place::new();
+    place
+        .run(&["generate", "--rows", &rows.to_string()])
+        .ends_with(0);
+    place
+        .run(&["prepare", "data/generated/credit_card_transactions.csv"])
+        .ends_with(0);
+    place
+}
+
+#[test]
+fn help_lists_the_commands_and_long_help_every_setting() {
+    let place = Place::new();
+    let help = place.run(&["--help"]).ends_with(0).stdout;
+    for command in [
+        "run", "produce", "consume", "generate", "prepare", "verify", "tap", "config", "kafka",
+    ] {
+        assert!(help.contains(command), "{command}");
+    }
+    assert!(help.contains("--gcs-flush-seconds") && help.contains("Exit codes"));
+    let short = place.run(&["run", "-h"]).ends_with(0).stdout;
+    assert!(!short.contains("--gcs-flush-seconds"), "{short}");
+}
+
+#[test]
+fn bad_usage_ends_with_2() {
+    let place = Place::new();
+    for args in [
+        &["frobnicate"][..],
+        &["run", "--rows", "0"],
+        &["prepare"],
+        &["prepare", "--kaggle", "file.csv"],
+        &["tap", "--rate", "-1"],
+        &["run", "--kaggle-key", "hunter2"],
+    ] {
+        place.run(args).ends_with(2);
+    }
+}
+
+#[test]
+fn generate_and_prepare_say_where_the_files_are_and_log_json_lines() {
+    let place = Place::new();
+    let made = place
+        .run(&[
+            "generate",
+            "--rows",
+            "1000",
+            "--bad-rows",
+            "7",
+            "--out",
+            "g",
+        ])
+        .ends_with(0);
+    assert!(
+        made.stdout.contains("next: ftap prepare g/"),
+        "{}",
+        made.stdout
+    );
+    let prepared = place
+        .run(&["prepare", "g/credit_card_transactions.csv", "--out", "p"])
+        .ends_with(0);
+    assert!(
+        prepared.stdout.contains("1,000 events"),
+        "{}",
+        prepared.stdout
+    );
+    assert!(
+        prepared.stdout.contains("7 rows could not be used"),
+        "{}",
+        prepared.stdout
+    );
+    assert!(
+        place
+            .path("p/credit_card_transactions_events.csv")
+            .is_file()
+    );
+    for line in made.stderr.lines().chain(prepared.stderr.lines()) {
+        let event: Value = serde_json::from_str(line).unwrap();
+        for field in ["timestamp", "level", "event", "actor", "generation"] {
+            assert!(!event[field].is_null(), "no {field} in {line}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_one_error_with_its_remedy() {
+    let place = Place::new();
+    place
+        .run(&["prepare", "nowhere.csv"])
+        .ends_with(2)
+        .says(&["nowhere.csv", "ftap generate"]);
+    place
+        .run(&["run", "--events", "nowhere.csv"])
+        .ends_with(2)
+        .says(&["EVENTS_FILE", "nowhere.csv", "ftap prepare"]);
+    place
+        .run(&["produce"])
+        .ends_with(2)
+        .says(&["EVENTS_FILE", "ftap prepare"]);
+    place.write("directory/file", "");
+    place
+        .run(&["run", "--events", "directory"])
+        .ends_with(2)
+        .says(&["it is not a file"]);
+}
+
+#[test]
+fn kaggle_without_credentials_says_where_they_go() {
+    Place::new()
+        .run(&["prepare", "--kaggle"])
+        .ends_with(2)
+        .says(&["KAGGLE_USERNAME", "kaggle.json"]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_is_named_with_user_and_remedy() {
+    let place = Place::new();
+    place.write("in-the-way", "");
+    place
+        .run(&["run", "--data-dir", "in-the-way"])
+        .ends_with(2)
+        .says(&["in-the-way", "DATA_DIR"]);
+
+    std::fs::create_dir(place.path("closed")).unwrap();
+    let mut command = place.ftap(&["run", "--data-dir", "closed"]);
+    let nobody = 65_534;
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| {
+        use std::os::unix::fs::MetadataExt;
+        own.uid() == 0
+    });
+    let open = |mode| std::fs::Permissions::from_mode(mode);
+    if is_root {
+        std::fs::set_permissions(place.path("."), open(0o755)).unwrap();
+        std::fs::set_permissions(place.path("closed"), open(0o755)).unwrap();
+        command.uid(nobody);
+    } else {
+        std::fs::set_permissions(place.path("closed"), open(0o555)).unwrap();
+    }
+    match command.output() {
+        Ok(output) => {
+            let done = Done::from(output).ends_with(2);
+            done.says(&["closed", "can't be written by user", "DATA_DIR", "chown"]);
+        }
+        // The binary may lie where `nobody` has no way in.
+        Err(error) => println!("not run: no permission on the data directory ({error})"),
+    }
+}
+
+#[test]
+fn run_makes_its_own_data_drains_and_sums_up() {
+    let place = Place::new();
+    let first = place
+        .run(&["run", "--until-drained", "--rows", "3000", "--json"])
+        .ends_with(0);
+    let summary: Value = serde_json::from_str(&first.stdout).unwrap();
+    assert_eq!(summary["rows_published"], 3000);
+    assert_eq!(summary["rows_committed"], 3000);
+    assert_eq!(summary["restarts"], 0);
+    assert!(summary["peak_memory_bytes"].as_u64().unwrap() > 1_000_000);
+
+    // The second run finds everything done, and prints for people.
+    let second = place.run(&["run", "--until-drained"]).ends_with(0);
+    let published = second
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("rows published"))
+        .unwrap();
+    assert!(published.ends_with(" 0"), "{published}");
+}
+
+#[test]
+fn sigterm_stops_a_run_within_ten_seconds_and_a_second_publisher_is_refused() {
+    let place = place_with_data(2000);
+    let running = place.start(&["run"]);
+    running.event("group_started");
+    place
+        .run(&["run"])
+        .ends_with(2)
+        .says(&[&running.child.id().to_string(), "DATA_DIR"]);
+    let asked = Instant::now();
+    running.signal("-TERM");
+    let reason = running.event("shutdown_requested");
+    assert_eq!(reason["reason"], "SIGTERM");
+    let (code, summary) = running.end();
+    assert_eq!(code, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    assert!(summary.contains("rows in the lake"), "{summary}");
+}
+
+#[test]
+fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_nobody_reads() {
+    let place = place_with_data(2000);
+    place
+        .run(&["tap"])
+        .ends_with(2)
+        .says(&["no topic transactions", "KAFKA_TOPIC"]);
+    place.run(&["run", "--until-drained"]).ends_with(0);
+
+    let tapped = place
+        .run(&["tap", "--from", "beginning", "--rate", "0", "--count", "50"])
+        .ends_with(0);
+    let lines: Vec<Value> = tapped
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 50);
+    for line in &lines {
+        assert!(
+            line["partition"].is_u64() && line["offset"].is_u64(),
+            "{line}"
+        );
+        assert!(line["message"]["trans_num"].is_string(), "{line}");
+    }
+
+    let mut tap = place.ftap(&["tap", "--from", "beginning", "--rate", "0"]);
+    let mut child = tap
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    drop(reader);
+    let done = Done::from(child.wait_with_output().unwrap()).ends_with(0);
+    assert!(!done.stderr.contains("error"), "{}", done.stderr);
+}
+
+#[test]
+fn the_broker_of_a_data_directory_is_served_once_and_found_by_other_commands() {
+    let place = place_with_data(500);
+    let broker = place.start(&["kafka", "--port", "0"]);
+    let bootstrap = broker.event("embedded_kafka_started")["bootstrap"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place
+        .run(&["kafka", "--port", "0"])
+        .ends_with(2)
+        .says(&[&bootstrap]);
+    // No KAFKA_BROKER: the running broker is found by the data directory.
+    let produced = place
+        .run(&["produce", "--produce-speed", "max", "--json"])
+        .ends_with(0);
+    let summary: Value = serde_json::from_str(&produced.stdout).unwrap();
+    assert_eq!(summary["rows_published"], 500);
+    assert!(!produced.stderr.contains("embedded_kafka_started"));
+    let tapped = place
+        .run(&["tap", "--from", "beginning", "--rate", "0", "--count", "1"])
+        .ends_with(0);
+    assert_eq!(tapped.stdout.lines().count(), 1);
+    broker.signal("-INT");
+    let (code, printed) = broker.end();
+    assert_eq!(code, Some(0));
+    assert_eq!(printed.trim(), bootstrap);
+    assert!(!place.path("data/kafka/bootstrap").exists());
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_remedy() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let place = place_with_data(100);
+    place
+        .run(&["kafka", "--port", &port])
+        .ends_with(2)
+        .says(&[&port, "--port"]);
+    place
+        .run(&["run", "--dashboard-addr", &format!("127.0.0.1:{port}")])
+        .ends_with(2)
+        .says(&["DASHBOARD_ADDR", &port, "off"]);
+}
