@@ -34,6 +34,14 @@ pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
     made.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
+/// Whether there is such a topic.
+pub fn has_topic(broker: &str, topic: &str) -> bool {
+    let consumer: BaseConsumer = config(broker).create().unwrap();
+    // Of all topics: asking for one by name may create it.
+    let metadata = consumer.fetch_metadata(None, TIMEOUT).unwrap();
+    metadata.topics().iter().any(|found| found.name() == topic)
+}
+
 /// Gives a topic more partitions.
 pub fn add_partitions(broker: &str, topic: &str, partitions: usize) {
     let (admin, options) = admin(broker);

@@ -6,6 +6,7 @@
 // Each test program uses its own part of this.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod gate;
 pub mod kafka;
 pub mod process;
 pub mod verdict;
@@ -177,6 +178,16 @@ impl Lab {
         walk(&self.path("lake"), &mut found);
         found.sort();
         found
+    }
+}
+
+impl Drop for Lab {
+    /// A failed test leaves its directory, logs included, for whoever looks into it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("what is left: {}", self.dir.path().display());
+        }
     }
 }
 

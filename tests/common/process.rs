@@ -1,7 +1,9 @@
 //! An `ftap` process, its log events as they come, and its end.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,8 +28,12 @@ pub struct Ftap {
 }
 
 impl Ftap {
-    /// Starts the command and collects what it says.
+    /// Starts the command and collects what it says, in its directory's `ftap-N.log` as well.
     pub fn start(mut command: Command) -> Self {
+        static LOGS: AtomicU32 = AtomicU32::new(0);
+        let number = LOGS.fetch_add(1, Ordering::Relaxed);
+        let dir = command.get_current_dir().unwrap();
+        let mut file = File::create(dir.join(format!("ftap-{number}.log"))).unwrap();
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -39,6 +45,7 @@ impl Ftap {
         let stderr = std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n') {
                 let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
+                writeln!(file, "{line}").unwrap();
                 // What is no JSON is an error for the user, or a panic's text.
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 into.lines.lock().unwrap().push(value);

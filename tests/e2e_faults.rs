@@ -1,0 +1,156 @@
+//! An actor that panics, fails or hangs is seen, named and restarted, and the result is exact.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "../actors/tests/gcs_fake/mod.rs"]
+#[allow(dead_code)]
+mod gcs_fake;
+
+use std::time::Duration;
+
+use common::gate::Gate;
+use common::process::Ftap;
+use common::{Lab, PATIENCE, ROWS, kafka};
+
+/// Each actor of both groups, and at which of its steps it is struck.
+const STRIKES: [(&str, u32); 5] = [
+    ("csv_reader", 2),
+    ("kafka_publisher", 2),
+    ("kafka_subscriber", 2),
+    ("parquet_buffer", 2),
+    ("gcs_uploader", 3),
+];
+
+fn restless(lab: &mut Lab) {
+    lab.set("STALL_TIMEOUT_SECONDS", "2");
+    lab.set("STOP_DEADLINE_SECONDS", "1");
+    lab.set("RESTART_INITIAL_BACKOFF_MS", "20");
+    lab.set("TRANSACTION_ROWS", "3000");
+    lab.set("FILE_MAX_ROWS", "1500");
+}
+
+fn assert_struck_once(run: &Ftap, actor: &str, cause: &str) {
+    let failed = run.events("stage_failed");
+    assert_eq!(
+        failed.len(),
+        1,
+        "{actor} {cause}: {failed:?} {}",
+        run.tail()
+    );
+    let stage = failed[0]["stage"].as_str().unwrap();
+    assert!(stage.starts_with(actor), "{actor} {cause}: {failed:?}");
+    assert_eq!(failed[0]["cause"], cause, "{failed:?}");
+    let restarts = run.events("group_restarting");
+    assert_eq!(restarts.len(), 1, "{actor} {cause}: {restarts:?}");
+    let root_cause = restarts[0]["root_cause"].as_str().unwrap();
+    assert!(
+        root_cause.contains(stage) && root_cause.contains(cause),
+        "{root_cause}"
+    );
+}
+
+/// Strikes each actor once in a run of its own.
+fn strike_all(action: &str, cause: &str) {
+    for (actor, step) in STRIKES {
+        let mut lab = Lab::new(&format!("{action}-{}", actor.replace('_', "-")));
+        restless(&mut lab);
+        lab.set("FTAP_FAILPOINTS", format!("{actor}={action}@{step}"));
+        let run = lab.run_until_drained();
+        assert_struck_once(&run, actor, cause);
+        lab.assert_exact(ROWS);
+    }
+    strike_dead_letters(action, cause);
+}
+
+/// It works only when there is something to reject.
+fn strike_dead_letters(action: &str, cause: &str) {
+    let mut lab = Lab::shared(&format!("{action}-dead-letters"));
+    restless(&mut lab);
+    lab.start(["produce"]).wait_for_success();
+    let poison = vec![Some(b"poison".to_vec()); 100];
+    kafka::produce(lab.broker(), lab.topic(), 2, &poison);
+    lab.set("FTAP_FAILPOINTS", format!("dead_letters={action}@1"));
+    let run = lab.start(["consume", "--until-drained"]);
+    run.wait_for_success();
+    assert_struck_once(&run, "dead_letters", cause);
+    let verdict = lab.assert_exact(ROWS);
+    assert_eq!(verdict.total("rejected"), 100, "{verdict}");
+}
+
+#[test]
+fn an_actor_that_panics_is_restarted_and_the_result_is_exact() {
+    strike_all("panic", "panic");
+}
+
+#[test]
+fn an_actor_that_fails_is_restarted_and_the_result_is_exact() {
+    strike_all("error", "error");
+}
+
+#[test]
+fn an_actor_that_hangs_is_restarted_and_the_result_is_exact() {
+    strike_all("hang", "stuck");
+}
+
+#[test]
+fn too_many_restarts_end_the_process_with_the_root_cause_and_the_next_run_completes() {
+    let mut lab = Lab::new("gives-up");
+    restless(&mut lab);
+    let strikes: Vec<_> = (1..=5)
+        .map(|hit| format!("gcs_uploader=error@{hit}"))
+        .collect();
+    lab.set("FTAP_FAILPOINTS", strikes.join(","));
+    lab.set("RESTART_LIMIT", "2");
+    let run = lab.start(["run", "--until-drained"]);
+    let (code, said) = run.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("gcs_uploader"), "{said}");
+    assert_eq!(run.events("group_gave_up").len(), 1, "{}", run.tail());
+    lab.set("FTAP_FAILPOINTS", "");
+    lab.run_until_drained();
+    lab.assert_exact(ROWS);
+}
+
+/// Memory of the program itself and of librdkafka's queues, beyond the budget; debug builds
+/// are larger than others.
+const OVERHEAD_BYTES: u64 = 250 << 20;
+const BUDGET_BYTES: u64 = 16_000_000;
+
+#[test]
+fn while_the_lake_is_down_memory_stays_within_the_budget_and_then_everything_arrives() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let fake = runtime.block_on(gcs_fake::Fake::start());
+    let gate = Gate::closed(&fake.endpoint);
+    let mut lab = Lab::new("lake-down");
+    let rows = 100_000;
+    lab.set("EVENTS_FILE", common::make_events(rows, 3));
+    lab.set("GCS_BUCKET_NAME", "bucket");
+    lab.set("GCS_ENDPOINT", gate.endpoint());
+    lab.set("INGEST_MEMORY_BYTES", BUDGET_BYTES.to_string());
+    lab.set("FILE_MAX_ROWS", "5000");
+    let run = lab.start(["run", "--until-drained", "--json"]);
+    run.wait_for_event("publish_finished");
+    run.wait_for_event("partitions_paused");
+    let mut peak = 0;
+    let end = std::time::Instant::now() + Duration::from_secs(5);
+    while std::time::Instant::now() < end {
+        peak = peak.max(run.memory_bytes().unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(peak < BUDGET_BYTES + OVERHEAD_BYTES, "{peak} bytes");
+    assert!(
+        run.events("file_committed").is_empty(),
+        "the lake was to be down"
+    );
+    assert!(gate.refused() > 0);
+    assert!(!run.has_ended(), "{}", run.tail());
+
+    gate.open();
+    run.wait_for_event("partitions_resumed");
+    assert!(run.wait_at_most(PATIENCE).success(), "{}", run.tail());
+    lab.assert_exact(rows);
+}

@@ -1,0 +1,182 @@
+//! `ftap verify` finds what was taken from the lake, put into it or altered in it, and names it.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Lab, ROWS};
+use serde_json::{Value, json};
+
+/// A lake of many objects that is exact.
+fn filled(name: &str) -> (Lab, Vec<Value>) {
+    let mut lab = Lab::new(name);
+    lab.set("FILE_MAX_ROWS", "1000");
+    lab.set("GCS_FLUSH_SECONDS", "60");
+    let run = lab.run_until_drained();
+    let committed = run.events("file_committed");
+    assert!(committed.len() > 10, "{committed:?}");
+    lab.assert_exact(ROWS);
+    (lab, committed)
+}
+
+fn path_of(lab: &Lab, file: &Value) -> PathBuf {
+    lab.path("lake").join(file["key"].as_str().unwrap())
+}
+
+/// Name of an object of the same partition and day that starts elsewhere.
+fn key_from(file: &Value, first_offset: i64) -> String {
+    let key = file["key"].as_str().unwrap();
+    let (start, _) = key.rsplit_once('-').unwrap();
+    format!("{start}-{first_offset:020}.parquet")
+}
+
+#[test]
+fn a_deleted_object_is_missing_with_its_exact_offsets() {
+    let (lab, committed) = filled("deleted");
+    let file = &committed[committed.len() / 2];
+    std::fs::remove_file(path_of(&lab, file)).unwrap();
+
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 3, "{verdict}");
+    assert_eq!(verdict.kinds(), ["missing_from_lake"], "{verdict}");
+    let problem = verdict.problems("missing_from_lake")[0];
+    assert_eq!(problem["partition"], file["partition"]);
+    assert_eq!(problem["count"], file["rows"]);
+    let ranges = problem["ranges"].as_array().unwrap();
+    // Control records may lie between; they are no loss.
+    assert_eq!(ranges[0][0], file["first_offset"]);
+    assert_eq!(ranges[ranges.len() - 1][1], file["last_offset"]);
+
+    let table = lab.command(["verify"]).output().unwrap();
+    assert_eq!(table.status.code(), Some(3));
+    let table = String::from_utf8(table.stdout).unwrap();
+    let said = format!(
+        "records missing from the lake, partition {}",
+        file["partition"]
+    );
+    assert!(
+        table.contains(&said) && table.contains("NOT exact"),
+        "{table}"
+    );
+}
+
+#[test]
+fn an_object_copied_under_the_next_name_is_named_with_the_doubled_offsets() {
+    let (lab, committed) = filled("copied");
+    let partition = &committed[0]["partition"];
+    let file = committed
+        .iter()
+        .filter(|file| &file["partition"] == partition)
+        .max_by_key(|file| file["last_offset"].as_i64())
+        .unwrap();
+    let copy = key_from(file, file["last_offset"].as_i64().unwrap() + 1);
+    std::fs::copy(path_of(&lab, file), lab.path("lake").join(&copy)).unwrap();
+
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 3, "{verdict}");
+    let doubled = verdict.problems("doubled_in_lake");
+    assert_eq!(doubled.len(), 1, "{verdict}");
+    assert_eq!(doubled[0]["object"], json!(copy));
+    assert_eq!(doubled[0]["ranges"][0][0], file["first_offset"]);
+    assert_eq!(
+        verdict.total("doubled"),
+        file["rows"].as_u64().unwrap(),
+        "{verdict}"
+    );
+    let contradicts = verdict.problems("object_contradicts_itself");
+    assert_eq!(contradicts.len(), 1, "{verdict}");
+    assert_eq!(contradicts[0]["object"], json!(copy));
+}
+
+#[test]
+fn a_copy_under_any_other_name_is_named_as_well() {
+    let (lab, committed) = filled("stray");
+    let stray = "transactions/backup/old.parquet";
+    std::fs::create_dir(lab.path("lake/transactions/backup")).unwrap();
+    std::fs::copy(path_of(&lab, &committed[3]), lab.path("lake").join(stray)).unwrap();
+
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 3, "{verdict}");
+    assert_eq!(verdict.problems("stray_object")[0]["object"], stray);
+    assert_eq!(verdict.problems("doubled_in_lake")[0]["object"], stray);
+}
+
+#[test]
+fn one_object_in_place_of_another_is_missing_and_doubled() {
+    let (lab, committed) = filled("swapped");
+    let (kept, lost) = (&committed[2], &committed[5]);
+    std::fs::copy(path_of(&lab, kept), path_of(&lab, lost)).unwrap();
+
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 3, "{verdict}");
+    assert_eq!(
+        verdict.total("doubled"),
+        kept["rows"].as_u64().unwrap(),
+        "{verdict}"
+    );
+    assert_eq!(
+        verdict.total("missing"),
+        lost["rows"].as_u64().unwrap(),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn rows_that_were_not_published_are_missing_by_number() {
+    let lab = Lab::new("unpublished");
+    lab.start(["run", "--until-drained", "--rows", "15000"])
+        .wait_for_success();
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 3, "{verdict}");
+    assert_eq!(verdict.kinds(), ["row_missing_from_topic"], "{verdict}");
+    assert_eq!(verdict.total("missing"), ROWS - 15_000, "{verdict}");
+    let verdict =
+        common::verdict::Verdict::of(lab.command(["verify", "--json", "--rows", "15000"]));
+    verdict.assert_exact();
+}
+
+#[test]
+fn what_can_not_be_read_is_an_error_that_names_it() {
+    let (mut lab, committed) = filled("unreadable");
+    let path = path_of(&lab, &committed[4]);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 1, "{verdict}");
+    assert!(
+        verdict
+            .stderr
+            .contains(committed[4]["key"].as_str().unwrap()),
+        "{verdict}"
+    );
+    std::fs::write(&path, whole).unwrap();
+    lab.assert_exact(ROWS);
+
+    let events = lab.get("EVENTS_FILE").to_owned();
+    lab.set("EVENTS_FILE", "/nonexistent/events.csv");
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 1, "{verdict}");
+    assert!(
+        verdict.stderr.contains("/nonexistent/events.csv"),
+        "{verdict}"
+    );
+    lab.set("EVENTS_FILE", events);
+
+    lab.set("KAFKA_TOPIC", "no-such-topic");
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 1, "{verdict}");
+    assert!(verdict.stderr.contains("no-such-topic"), "{verdict}");
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut command = lab.command(["verify", "--json"]);
+    command.env("KAFKA_BROKER", closed.to_string());
+    let verdict = common::verdict::Verdict::of(command);
+    assert_eq!(verdict.code, 1, "{verdict}");
+    assert!(verdict.stderr.contains(&closed.to_string()), "{verdict}");
+    assert!(Path::new(&path).exists());
+}
