@@ -15,7 +15,8 @@
 //! No replication, no authentication (so it listens on loopback only), no log compaction, no quotas,
 //! no fetch sessions, no group membership across restarts (members join anew; their committed
 //! positions are kept until the group or the topic is deleted). A timestamp search in a compressed
-//! batch finds the batch's first record. Beyond one machine use Apache Kafka.
+//! batch finds the batch's first record. Transactional ids are never forgotten, so they should be
+//! few and fixed. Beyond one machine use Apache Kafka.
 //!
 //! # Files
 //! `meta` (format and cluster id), `.lock`, `coordinator.journal` (committed positions, producer

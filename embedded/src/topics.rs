@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;
 
-use crate::log::{LogOptions, PartitionLog, storage_error};
+use crate::log::{LogOptions, PartitionLog, storage_error, sync_dir};
 use crate::sync::{locked, read, write};
 
 /// Marks directories of unfinished work; not a legal character in a topic's name.
@@ -160,6 +160,9 @@ impl Topics {
         }
         let dir = self.dir.join(name);
         fs::rename(&unfinished, &dir)?;
+        if self.options.fsync {
+            sync_dir(&self.dir)?;
+        }
         open_partitions(&dir, &self.options)
     }
 

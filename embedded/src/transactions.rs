@@ -3,7 +3,7 @@
 //! can neither write nor decide. It relies on the ledger for what is durable, and holds an id's own
 //! lock while a batch is checked and appended, so that no batch slips in behind a marker.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -53,6 +53,7 @@ impl Coordinator {
             max_timeout,
         };
         coordinator.skip_ids_in_use()?;
+        coordinator.forget_missing_topics()?;
         coordinator.finish_decided();
         coordinator.abort_orphans();
         Ok(coordinator)
@@ -68,6 +69,7 @@ impl Coordinator {
         recorded.map_err(|error| storage_error(Path::new("coordinator journal"), &error))
     }
 
+    /// The lock of a transactional id. Only ids in the ledger, or about to be, get one.
     fn turn(&self, id: &str) -> Arc<Mutex<()>> {
         Arc::clone(locked(&self.turns).entry(id.to_string()).or_default())
     }
@@ -187,6 +189,7 @@ impl Coordinator {
         key: ProducerKey,
         partitions: Vec<(String, i32)>,
     ) -> Result<(), ResponseError> {
+        self.check(id, key)?;
         let turn = self.turn(id);
         let _turn = locked(&turn);
         let txn = self.check_addable(id, key)?;
@@ -209,6 +212,7 @@ impl Coordinator {
         group: &str,
         positions: Positions,
     ) -> Result<(), ResponseError> {
+        self.check(id, key)?;
         let turn = self.turn(id);
         let _turn = locked(&turn);
         let txn = self.check_addable(id, key)?;
@@ -225,6 +229,7 @@ impl Coordinator {
 
     /// Commits or aborts. Repeating the same decision is answered alike.
     pub fn end(&self, id: &str, key: ProducerKey, wanted: Decision) -> Result<(), ResponseError> {
+        self.check(id, key)?;
         let turn = self.turn(id);
         let _turn = locked(&turn);
         let txn = self.check(id, key)?;
@@ -378,6 +383,21 @@ impl Coordinator {
             Some(id) => locked(&self.ledger).skip_producer_ids(id),
             None => Ok(()),
         }
+    }
+
+    /// A kill between the deletion of a topic and its entry leaves positions behind.
+    fn forget_missing_topics(&self) -> io::Result<()> {
+        let mut ledger = locked(&self.ledger);
+        let groups = ledger.facts().positions.values();
+        let named: BTreeSet<String> = groups
+            .flat_map(|p| p.keys().map(|(t, _)| t.clone()))
+            .collect();
+        for topic in named {
+            if self.topics.get(&topic).is_none() {
+                ledger.record(Entry::TopicDeleted { topic })?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends transactions that a log has and the ledger does not know, which would hold back the

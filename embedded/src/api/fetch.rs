@@ -75,7 +75,10 @@ pub(crate) async fn fetch(
     } else {
         Vec::new()
     };
-    write_topics(request, &wanted, isolation, version, budget, out);
+    // What is not in the page cache is waited for, without keeping other connections from this thread.
+    tokio::task::block_in_place(|| {
+        write_topics(request, &wanted, isolation, version, budget, out);
+    });
 }
 
 fn find<'a>(shared: &Shared, request: &'a FetchRequest) -> Vec<Wanted<'a>> {

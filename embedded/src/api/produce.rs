@@ -51,13 +51,17 @@ fn append(
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     let records = records.unwrap_or_default();
     let header = batch::check_produced(&records, shared.options.max_batch_bytes)?;
-    let base_offset = if header.is_transactional() {
-        shared
-            .coordinator
-            .append(&partition, (topic, index), &records, &header)?
-    } else {
-        partition.log().append(&records, &header)?
-    };
+    // The page cache takes a write at once; a full one makes it wait, which other connections must
+    // not notice.
+    let base_offset = tokio::task::block_in_place(|| {
+        if header.is_transactional() {
+            shared
+                .coordinator
+                .append(&partition, (topic, index), &records, &header)
+        } else {
+            partition.log().append(&records, &header)
+        }
+    })?;
     partition.wake();
     Ok((base_offset, partition.log().start()))
 }

@@ -302,8 +302,11 @@ impl PartitionLog {
             .options
             .retention_age
             .map(|age| now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
-        let expired =
-            |segment: &Segment| oldest_kept.is_some_and(|oldest| segment.max_timestamp_ms < oldest);
+        // Records without timestamps have no age.
+        let expired = |segment: &Segment| {
+            let newest = segment.max_timestamp_ms;
+            newest >= 0 && oldest_kept.is_some_and(|oldest| newest < oldest)
+        };
         if self.last().bytes > 0 && !self.tail_dirty && expired(self.last()) {
             self.roll()?;
         }

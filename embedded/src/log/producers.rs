@@ -10,6 +10,8 @@ use crate::batch::{BatchHeader, Decision, sequence_after};
 
 /// Kafka keeps five, which is the most a client may have in flight.
 const REMEMBERED_BATCHES: usize = 5;
+/// Beyond this many producers those silent for longest are forgotten, which bounds the memory.
+const REMEMBERED_PRODUCERS: usize = 10_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Sent {
@@ -94,6 +96,9 @@ impl ProducerTable {
         if header.producer_id < 0 {
             return;
         }
+        if self.producers.len() >= REMEMBERED_PRODUCERS {
+            self.forget_silent_half();
+        }
         let producer = self.producers.entry(header.producer_id).or_default();
         if producer.epoch != header.producer_epoch {
             producer.epoch = header.producer_epoch;
@@ -158,6 +163,15 @@ impl ProducerTable {
             .filter(move |a| a.last_offset >= from && a.first_offset < to)
     }
 
+    fn forget_silent_half(&mut self) {
+        let mut last_offsets: Vec<i64> = self.producers.values().map(|p| p.last_offset).collect();
+        let middle = last_offsets.len() / 2;
+        let (_, median, _) = last_offsets.select_nth_unstable(middle);
+        let median = *median;
+        self.producers
+            .retain(|_, p| p.last_offset >= median || p.transaction_start.is_some());
+    }
+
     /// Forgets what only concerned records before `start`.
     pub fn forget_before(&mut self, start: i64) {
         self.aborted.retain(|a| a.last_offset >= start);
@@ -211,6 +225,19 @@ mod tests {
         assert_eq!(gap, Err(ResponseError::OutOfOrderSequenceNumber));
         let too_old = table.check(&header(0, 10, (1, 0, 10), false));
         assert_eq!(too_old, Err(ResponseError::OutOfOrderSequenceNumber));
+    }
+
+    #[test]
+    fn many_producers_do_not_grow_the_table_for_ever() {
+        let mut table = ProducerTable::default();
+        table.note(&header(0, 1, (0, 0, 0), true), None);
+        for id in 1..50_000 {
+            table.note(&header(id, 1, (id, 0, 0), false), None);
+        }
+        assert!(table.producers.len() <= REMEMBERED_PRODUCERS);
+        assert!(table.has_open(0), "an open transaction was forgotten");
+        let repeated = table.check(&header(0, 1, (49_000, 0, 0), false));
+        assert_eq!(repeated, Ok(Verdict::Duplicate(49_000)));
     }
 
     #[test]

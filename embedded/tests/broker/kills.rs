@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
@@ -75,43 +75,42 @@ fn transactions_are_whole_after_kills() {
     // Polled by a thread of its own, which ending a transaction needs.
     let producer: ThreadedProducer<Acks> = config.create_with_context(Acks::default()).unwrap();
     producer.init_transactions(PATIENCE).unwrap();
-    let mut committed = Vec::new();
-    let mut aborted = Vec::new();
-    let mut next_kill = Instant::now() + Duration::from_millis(700);
-    let mut kills = 0;
-    for number in 0.. {
-        if kills == 4 {
-            break;
+    let end = |commit: bool| {
+        if commit {
+            producer.commit_transaction(PATIENCE)
+        } else {
+            producer.abort_transaction(PATIENCE)
         }
+    };
+    let mut committed = Vec::new();
+    for number in 0..48u64 {
+        let text = format!("{number:05}");
         producer.begin_transaction().unwrap();
         for partition in 0..3 {
-            let text = format!("{number:05}");
             let record = BaseRecord::<(), str>::to("t")
                 .partition(partition)
                 .payload(&text);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
-        if Instant::now() >= next_kill {
-            // In the middle of a transaction, and of whatever the client's thread is at.
-            process.kill();
-            process = BrokerProcess::start(dir.path(), port);
-            kills += 1;
-            next_kill = Instant::now() + Duration::from_millis(431);
-        }
-        let outcome = if number % 5 == 0 {
-            producer.abort_transaction(PATIENCE).map(|()| false)
+        let commit = number % 5 != 0;
+        let outcome = if number % 8 == 7 {
+            std::thread::scope(|scope| {
+                let ending = scope.spawn(|| end(commit));
+                // At another moment each time: while records are sent, at the decision, at markers.
+                std::thread::sleep(Duration::from_millis(number * 7 % 60));
+                process.kill();
+                process = BrokerProcess::start(dir.path(), port);
+                ending.join().unwrap()
+            })
         } else {
-            producer.commit_transaction(PATIENCE).map(|()| true)
+            end(commit)
         };
-        match outcome {
-            Ok(true) => committed.push(format!("{number:05}")),
-            Ok(false) => aborted.push(format!("{number:05}")),
-            Err(error) => {
-                producer
-                    .abort_transaction(PATIENCE)
-                    .unwrap_or_else(|_| panic!("{error}"));
-                aborted.push(format!("{number:05}"));
-            }
+        if let Err(error) = outcome {
+            producer
+                .abort_transaction(PATIENCE)
+                .unwrap_or_else(|_| panic!("{error}"));
+        } else if commit {
+            committed.push(text);
         }
     }
     assert!(committed.len() > 20, "{} transactions", committed.len());

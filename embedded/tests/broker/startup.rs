@@ -20,7 +20,7 @@ fn refused(dir: &Path, edit: impl FnOnce(&mut BrokerOptions)) -> BrokerError {
 #[test]
 fn a_directory_serves_one_broker_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let process = BrokerProcess::start(dir.path(), 0);
+    let mut process = BrokerProcess::start(dir.path(), 0);
     let error = refused(dir.path(), |_| {});
     assert!(matches!(error, BrokerError::InUse { .. }), "{error}");
     assert!(
