@@ -12,6 +12,7 @@ use ftap_actors::health::{GroupState, Health};
 use ftap_actors::meters::{Meters, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::output::{count, size};
 use crate::process;
@@ -35,6 +36,7 @@ impl LiveStatus {
         meters: Arc<Meters>,
         health: Arc<Health>,
         address: Option<String>,
+        shutdown: watch::Receiver<bool>,
     ) -> Self {
         let mut status = Self {
             stop: None,
@@ -55,6 +57,7 @@ impl LiveStatus {
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
                     let now = meters.snapshot();
                     lines.show(&now, speeds.update(&now), &health, started.elapsed());
+                    lines.say_stopping(*shutdown.borrow());
                 }
                 lines.clear();
             });
@@ -81,7 +84,7 @@ impl Drop for LiveStatus {
 struct Lines {
     published: ProgressBar,
     lake: ProgressBar,
-    address: Option<ProgressBar>,
+    hint: ProgressBar,
 }
 
 impl Lines {
@@ -96,11 +99,22 @@ impl Lines {
         Self {
             published: line("published {bar:24.cyan/dim} {msg}"),
             lake: line("lake      {bar:24.green/dim} {msg}"),
-            address: address.map(|address| {
-                let bar = line("          {msg}");
-                bar.set_message(format!("{address} · Ctrl-C flushes and stops"));
-                bar
-            }),
+            hint: {
+                let hint = line("          {msg}");
+                let page = address.map(|address| format!("{address} · "));
+                hint.set_message(format!(
+                    "{}Ctrl-C flushes and stops",
+                    page.unwrap_or_default()
+                ));
+                hint
+            },
+        }
+    }
+
+    fn say_stopping(&self, stopping: bool) {
+        if stopping {
+            self.hint
+                .set_message("flushing and stopping · Ctrl-C again ends at once");
         }
     }
 
@@ -130,9 +144,7 @@ impl Lines {
     fn clear(&self) {
         self.published.finish_and_clear();
         self.lake.finish_and_clear();
-        if let Some(address) = &self.address {
-            address.finish_and_clear();
-        }
+        self.hint.finish_and_clear();
     }
 }
 

@@ -205,12 +205,10 @@ fn log_panics(shape: Shape) {
         fields.text("event", "panicked");
         fields.text("actor", "ftap");
         fields.number("generation", 0);
-        fields.text(
-            "error",
-            panic
-                .payload_as_str()
-                .unwrap_or("a panic without a message"),
-        );
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        fields.text("error", text.unwrap_or("a panic without a message"));
         fields.text("thread", thread.name().unwrap_or("unnamed"));
         if let Some(location) = panic.location() {
             fields.text("location", &location.to_string());

@@ -80,6 +80,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         meters.clone(),
         health.clone(),
         http.as_ref().map(|http| http.url().to_owned()),
+        shutdown.clone(),
     );
     let topology = TopologyOptions {
         publish: publishes.then(|| config.publish_settings(options.rows)),

@@ -93,13 +93,11 @@ fn follow(
     let mut printed = 0;
     while !*shutdown.borrow() && args.count.is_none_or(|count| printed < count) {
         match consumer.poll(POLL) {
-            None => {}
-            Some(Ok(message)) => {
-                if sampler.takes(Instant::now()) {
-                    output::print(&line(&message))?;
-                    printed += 1;
-                }
+            Some(Ok(message)) if sampler.takes(Instant::now()) => {
+                output::print(&line(&message))?;
+                printed += 1;
             }
+            None | Some(Ok(_)) => {}
             Some(Err(error)) if is_fatal(&error) => {
                 return Err(error).context("the topic can't be read any more");
             }
