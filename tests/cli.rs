@@ -204,6 +204,44 @@ fn sigterm_stops_a_run_within_ten_seconds_and_a_second_publisher_is_refused() {
     assert!(summary.contains("rows in the lake"), "{summary}");
 }
 
+/// A run whose first upload hangs for ever.
+fn hanging_run(place: &Place) -> shell::Running {
+    let mut command = place.ftap(&["run", "--gcs-flush-seconds", "0.1"]);
+    command.env("FTAP_FAILPOINTS", "gcs_uploader=hang");
+    command.env("LOG_LEVEL", "DEBUG");
+    let running = shell::Running::start(command);
+    running.event("file_closed");
+    running
+}
+
+#[test]
+fn a_second_signal_ends_a_hanging_stop_at_once() {
+    let place = place_with_data(500);
+    let running = hanging_run(&place);
+    running.signal("-INT");
+    running.event("shutdown_requested");
+    let again = Instant::now();
+    running.signal("-INT");
+    assert_eq!(running.end().0, Some(130));
+    assert!(again.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_hanging_stop_is_over_within_ten_seconds() {
+    let place = place_with_data(500);
+    let running = hanging_run(&place);
+    let asked = Instant::now();
+    running.signal("-TERM");
+    let (code, summary) = running.end();
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(code, Some(1));
+    assert!(summary.contains("rows in the lake"), "{summary}");
+}
+
 #[test]
 fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_nobody_reads() {
     let place = place_with_data(2000);

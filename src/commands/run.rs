@@ -5,11 +5,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ftap_actors::health::Health;
 use ftap_actors::meters::Meters;
 use ftap_dataset::generate::GenerateOptions;
+use tokio::sync::watch;
 
 use crate::config::{Config, Role};
 use crate::data_dir::{PublishLock, make_writable};
@@ -25,6 +26,10 @@ use crate::topology::{self, TopologyOptions};
 /// Rows made up when there is no data: seconds of work, files to look at.
 const DEMO_ROWS: u64 = 200_000;
 const DEMO_SEED: u64 = 1;
+/// What supervision gets after STOP_DEADLINE_SECONDS to tell what it left behind.
+const GRACE: Duration = Duration::from_secs(1);
+/// The process is to be gone ten seconds after the signal, summary and all.
+const LONGEST_STOP: Duration = Duration::from_secs(9);
 
 /// What the command line adds to the settings.
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +95,15 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         until_drained: options.until_drained,
         meters: meters.clone(),
         health,
-        shutdown,
+        shutdown: shutdown.clone(),
     };
-    let outcome = actix::System::new().block_on(topology::run(topology));
+    let overtime = overtime(shutdown, config.stop_deadline);
+    let outcome = actix::System::new().block_on(async move {
+        tokio::select! {
+            outcome = topology::run(topology) => outcome.map_err(anyhow::Error::new),
+            error = overtime => Err(error),
+        }
+    });
     let summary = stopwatch.summary(&meters);
     drop(status);
     drop(http);
@@ -106,6 +117,18 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     outcome?;
     printed?;
     Ok(exit::DONE)
+}
+
+/// Ends a stop that hangs in time for the summary; the signal listener would end it without.
+async fn overtime(mut shutdown: watch::Receiver<bool>, stop_deadline: Duration) -> anyhow::Error {
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        // No signal can come any more, so there is no stop to cut short.
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(stop_deadline.saturating_add(GRACE).min(LONGEST_STOP)).await;
+    anyhow::anyhow!(
+        "some stages did not stop in time and are left behind\n  nothing is lost: the next run goes on from the last file in the lake"
+    )
 }
 
 fn command_name(role: Role) -> &'static str {
