@@ -101,9 +101,15 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     let mut notes = retention_notes(&watermarks);
     let mut ledger = Ledger::new(&bounds(&watermarks, &objects));
     let partitions = i32::try_from(watermarks.len())?;
+    // The publisher put each row where its key belonged then; partitions added since are empty.
+    let partitions_then = topics
+        .first_source(topic, &watermarks)?
+        .and_then(|source| partitions_of(&source))
+        .map_or(partitions, |then| then.min(partitions));
 
     source::read(&inputs.source, inputs.rows, |row| {
-        ledger.file_row(row.map(|(hash, key)| (hash, partition_of(key, partitions) as usize)));
+        let place = |(hash, key)| (hash, partition_of(key, partitions_then) as usize);
+        ledger.file_row(row.map(place));
     })?;
     let source_rows = ledger.file_rows();
 
@@ -171,6 +177,12 @@ fn retention_notes(watermarks: &[Watermarks]) -> Vec<String> {
         .collect()
 }
 
+/// Of a header `source`: the partitions that the topic had.
+fn partitions_of(source: &str) -> Option<i32> {
+    let (_, count) = source.rsplit_once('/')?;
+    count.parse().ok().filter(|count| *count > 0)
+}
+
 fn source_notes(sources: BTreeSet<String>, partitions: i32) -> Vec<String> {
     let mut notes = Vec::new();
     if sources.len() > 1 {
@@ -180,8 +192,8 @@ fn source_notes(sources: BTreeSet<String>, partitions: i32) -> Vec<String> {
             sources.iter().cloned().collect::<Vec<_>>().join(", ")
         ));
     }
-    let count = |source: &String| source.rsplit('/').next()?.parse::<i32>().ok();
-    if let Some(before) = sources.iter().filter_map(count).find(|n| *n != partitions) {
+    let mut counts = sources.iter().filter_map(|source| partitions_of(source));
+    if let Some(before) = counts.find(|count| *count != partitions) {
         notes.push(format!(
             "the topic has {partitions} partitions now and had {before} when it was published to"
         ));

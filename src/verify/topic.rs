@@ -20,7 +20,8 @@ use super::content::{self, Hasher};
 use super::ledger::{DeadLetter, TopicRecord};
 
 /// How long a broker may be silent.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(200);
 const BATCH: usize = 4096;
 
 /// Where a partition begins and ends: its oldest offset and the one its next record gets.
@@ -118,6 +119,39 @@ impl<'a> Topics<'a> {
         })
     }
 
+    /// The header `source` of the oldest record that has one, looking at the oldest of each
+    /// partition only.
+    pub fn first_source(
+        &self,
+        topic: &str,
+        bounds: &[Watermarks],
+    ) -> anyhow::Result<Option<String>> {
+        for (partition, (low, high)) in (0..).zip(bounds) {
+            if low == high {
+                continue;
+            }
+            let consumer = consumer(self.settings)?;
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(topic, partition, Offset::Offset(*low))?;
+            consumer.assign(&list)?;
+            let start = Instant::now();
+            while start.elapsed() < SILENCE {
+                match consumer.poll(POLL) {
+                    Some(Ok(message)) => match header(&message, "source") {
+                        Some(source) => {
+                            return Ok(Some(String::from_utf8_lossy(source).into_owned()));
+                        }
+                        None => break,
+                    },
+                    Some(Err(KafkaError::PartitionEOF(_))) => break,
+                    // Reading it all says what is wrong.
+                    _ => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn read_share<T>(
         &self,
         topic: &str,
@@ -136,7 +170,7 @@ impl<'a> Topics<'a> {
         let mut parser = Parser::default();
         let mut heard = Instant::now();
         while !open.is_empty() {
-            let message = match consumer.poll(Duration::from_millis(200)) {
+            let message = match consumer.poll(POLL) {
                 Some(Ok(message)) => message,
                 // Open transactions end the readable part early, control records lengthen it.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
