@@ -1,9 +1,9 @@
-//! A door in front of an HTTP server: closed, it answers every request with 503.
+//! A gate in front of an HTTP server: closed, it answers every request with 503.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 /// See the module; lives as long as the test program.
 pub struct Gate {
@@ -15,24 +15,26 @@ struct State {
     behind: String,
     is_open: AtomicBool,
     refused: AtomicU64,
+    passing: Mutex<Vec<TcpStream>>,
 }
 
 impl Gate {
-    /// A closed gate before `http://host:port`.
-    pub fn closed(behind: &str) -> Self {
+    /// An open gate before `http://host:port`.
+    pub fn open_before(behind: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             behind: behind.trim_start_matches("http://").to_owned(),
-            is_open: AtomicBool::new(false),
+            is_open: AtomicBool::new(true),
             refused: AtomicU64::new(0),
+            passing: Mutex::default(),
         });
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = shared.clone();
                 std::thread::spawn(move || match state.is_open.load(SeqCst) {
-                    true => pass(stream, &state.behind),
+                    true => pass(stream, &state),
                     false => refuse(stream, &state),
                 });
             }
@@ -48,6 +50,15 @@ impl Gate {
     /// Lets everything through from now on.
     pub fn open(&self) {
         self.state.is_open.store(true, SeqCst);
+    }
+
+    /// Turns everything away from now on, and cuts what is on its way.
+    pub fn close(&self) {
+        self.state.is_open.store(false, SeqCst);
+        for stream in self.state.passing.lock().unwrap().drain(..) {
+            // One that is closed already needs no closing.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// Requests turned away.
@@ -77,8 +88,13 @@ fn refuse(stream: TcpStream, state: &State) {
     let _ = reader.into_inner().write_all(answer.as_bytes());
 }
 
-fn pass(stream: TcpStream, behind: &str) {
-    let server = TcpStream::connect(behind).unwrap();
+fn pass(stream: TcpStream, state: &State) {
+    let server = TcpStream::connect(&state.behind).unwrap();
+    state
+        .passing
+        .lock()
+        .unwrap()
+        .push(stream.try_clone().unwrap());
     let pump = |mut from: TcpStream, mut to: TcpStream| {
         std::thread::spawn(move || {
             let _ = std::io::copy(&mut from, &mut to);
