@@ -2,8 +2,9 @@
 //! copied once from the page cache and once to the socket. Its memory is kept between responses and
 //! is initialised only once.
 
-/// A connection gives memory above this back after each response.
-const KEPT_BYTES: usize = 4 << 20;
+/// A connection gives memory above this back after each response; a consumer's answers of the default
+/// `max_fetch_bytes` fit.
+const KEPT_BYTES: usize = 17 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct ResponseBuffer {
