@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +18,7 @@ use crate::groups::Groups;
 use crate::log::replace_file;
 use crate::options::BrokerOptions;
 use crate::server;
+use crate::sync::locked;
 use crate::topics::Topics;
 use crate::transactions::{Coordinator, now_ms};
 
@@ -64,7 +65,8 @@ pub struct Broker;
 pub struct BrokerHandle {
     addr: SocketAddr,
     stop: watch::Sender<bool>,
-    done: mpsc::Receiver<Result<(), BrokerError>>,
+    /// Behind a lock only so that the handle can be shared between threads.
+    done: Mutex<mpsc::Receiver<Result<(), BrokerError>>>,
     shutdown_timeout: Duration,
     stopped: bool,
 }
@@ -132,7 +134,7 @@ impl Broker {
         Ok(BrokerHandle {
             addr,
             stop,
-            done,
+            done: Mutex::new(done),
             shutdown_timeout,
             stopped: false,
         })
@@ -166,7 +168,7 @@ impl BrokerHandle {
         // The receiver is gone only if the broker's thread is.
         let _ = self.stop.send(true);
         let limit = self.shutdown_timeout * 2;
-        self.done
+        locked(&self.done)
             .recv_timeout(limit)
             .unwrap_or(Err(BrokerError::ShutdownTimedOut {
                 seconds: limit.as_secs(),
@@ -226,7 +228,7 @@ fn flush(shared: &Shared) -> Result<(), BrokerError> {
         .topics
         .flush()
         .map_err(|error| BrokerError::io(dir, error))?;
-    let ledger = crate::sync::locked(shared.coordinator.ledger());
+    let ledger = locked(shared.coordinator.ledger());
     ledger.flush().map_err(|error| BrokerError::io(dir, error))
 }
 

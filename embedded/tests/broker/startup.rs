@@ -96,6 +96,12 @@ fn impossible_options_are_named_with_their_values() {
 }
 
 #[test]
+fn a_handle_can_be_shared_between_threads() {
+    fn shareable<T: Send + Sync>() {}
+    shareable::<ftap_embedded::BrokerHandle>();
+}
+
+#[test]
 fn it_can_be_started_and_stopped_inside_an_async_runtime() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
