@@ -27,6 +27,8 @@ use line::{Fields, Shape};
 
 /// Target of the program's own events.
 const OWN_TARGET: &str = "ftap";
+/// Target of the embedded broker, a library that knows no actors.
+const BROKER_TARGET: &str = "ftap_embedded";
 
 /// Upper bounds in seconds: a local file takes milliseconds, an upload with retries up to minutes.
 const FLUSH_BUCKETS: &[f64] = &[
@@ -126,9 +128,14 @@ struct LogLayer {
     shape: Shape,
 }
 
+/// Whether a target is this program's: its actors', or its embedded broker's.
+fn is_own(target: &str) -> bool {
+    target == OWN_TARGET || target.starts_with(BROKER_TARGET)
+}
+
 impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let threshold = if metadata.target() == OWN_TARGET {
+        let threshold = if is_own(metadata.target()) {
             self.threshold
         } else {
             self.threshold.min(Level::WARN)
@@ -162,8 +169,10 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        if event.metadata().target() != OWN_TARGET {
-            fields.adopt_foreign(event.metadata().target());
+        match event.metadata().target() {
+            OWN_TARGET => {}
+            target if is_own(target) => fields.adopt_broker(),
+            target => fields.adopt_foreign(target),
         }
         SCREEN.write_line(&self.shape.render(level, &fields));
     }

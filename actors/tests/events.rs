@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ftap_actors::events::{CATALOGUE, catalogue_markdown};
+use ftap_actors::events::{CATALOGUE, OTHERS, catalogue_markdown};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -58,6 +58,32 @@ fn every_event_of_the_catalogue_is_logged_somewhere() {
 }
 
 #[test]
+fn what_the_embedded_broker_logs_is_in_the_catalogue_and_no_more() {
+    let mut folders = vec![root().join("embedded/src")];
+    let mut logged = std::collections::BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("event = \"").skip(1);
+            logged.extend(names.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    let own = ["panicked", "library_message"];
+    let mut documented: std::collections::BTreeSet<_> = OTHERS
+        .iter()
+        .map(|event| event.name.to_owned())
+        .filter(|name| !own.contains(&name.as_str()))
+        .collect();
+    documented.insert("topic_created".to_owned());
+    assert_eq!(logged, documented);
+}
+
+#[test]
 fn nothing_is_logged_past_the_catalogue() {
     for (path, text) in sources() {
         // Other libraries' lines pass through here, under their own target.
@@ -77,7 +103,11 @@ fn nothing_is_logged_past_the_catalogue() {
 
 #[test]
 fn names_are_unique_and_snake_case() {
-    let mut names: Vec<_> = CATALOGUE.iter().map(|event| event.name).collect();
+    let mut names: Vec<_> = CATALOGUE
+        .iter()
+        .chain(OTHERS)
+        .map(|event| event.name)
+        .collect();
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
     for name in names {

@@ -42,6 +42,12 @@ impl Fields {
             .map(|(_, value)| value)
     }
 
+    /// Adds what the embedded broker's events lack.
+    pub fn adopt_broker(&mut self) {
+        self.number("generation", 0);
+        self.text("actor", "embedded_kafka");
+    }
+
     /// Makes a library's event one of ours, so that every line has the same head.
     pub fn adopt_foreign(&mut self, target: &str) {
         if self.get("library").is_none() {

@@ -89,7 +89,9 @@ macro_rules! events {
 }
 
 mod list;
+mod others;
 pub use list::*;
+pub use others::OTHERS;
 
 /// The catalogue as Markdown, the text of `docs/EVENTS.md`.
 pub fn catalogue_markdown() -> String {
@@ -97,10 +99,10 @@ pub fn catalogue_markdown() -> String {
         "# Log events\n\n\
          One JSON object a line when the output is not a terminal or `LOG_FORMAT=json`.\n\
          Every line has `timestamp`, `level`, `event`, `actor` and `generation`; the table\n\
-         lists what each event adds. Made from `actors/src/events/list.rs`; a test compares.\n\n\
+         lists what each event adds. Made from `actors/src/events/`; a test compares.\n\n\
          | event | level | meaning | fields |\n|---|---|---|---|\n",
     );
-    for event in CATALOGUE {
+    for event in CATALOGUE.iter().chain(OTHERS) {
         let fields = event
             .fields
             .iter()
