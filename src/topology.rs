@@ -54,6 +54,8 @@ const BUFFER_NAMES: [&str; 16] = [
     "parquet_buffer_14",
     "parquet_buffer_15",
 ];
+/// More records than this waiting for a decoder add latency, not speed.
+const MAX_BACKLOG_BYTES: u64 = 24_000_000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What to run.
@@ -149,7 +151,10 @@ impl Group for IngestGroup {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let budget = MemoryBudget::new(self.settings.memory_budget_bytes);
+        // A quarter for records on their way to the decoders, the rest for files.
+        let backlog_limit = (self.settings.memory_budget_bytes / 4).min(MAX_BACKLOG_BYTES);
+        let backlog = MemoryBudget::new(backlog_limit);
+        let budget = MemoryBudget::new(self.settings.memory_budget_bytes - backlog_limit);
         let (subscriber, subscriber_mailbox, subscriber_stage) =
             stages.mailbox::<KafkaSubscriber>("kafka_subscriber", MAILBOX);
         let (uploader, uploader_mailbox, uploader_stage) =
@@ -187,6 +192,7 @@ impl Group for IngestGroup {
             buffers,
             uploader,
             budget,
+            backlog,
             meters: self.meters.clone(),
             drain: self.drain.clone(),
         };
@@ -210,6 +216,7 @@ impl Group for ReportGroup {
     }
 
     fn start(&mut self, stages: &mut Stages) {
+        stages.generation().ready();
         let (reporter, reporter_mailbox, reporter_stage) =
             stages.mailbox::<Reporter>("reporter", MAILBOX);
         let (_, clock_mailbox, _) = stages.mailbox::<Clock>("clock", MAILBOX);

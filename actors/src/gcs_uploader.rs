@@ -154,12 +154,15 @@ async fn put(
             return Ok(Outcome::Fenced);
         }
         failpoint::hit("gcs_uploader")?;
-        let result = match lake.put_create(&key, upload.file.bytes.clone()).await {
-            Ok(PutOutcome::Created) => Ok(None),
-            Ok(PutOutcome::AlreadyExists) => lake.read_footer(&key).await.map(Some),
-            Err(error) => Err(error),
+        let result = {
+            // A slow store is no stall: its client has limits of its own.
+            let _waiting = stage.progress().waiting();
+            match lake.put_create(&key, upload.file.bytes.clone()).await {
+                Ok(PutOutcome::Created) => Ok(None),
+                Ok(PutOutcome::AlreadyExists) => lake.read_footer(&key).await.map(Some),
+                Err(error) => Err(error),
+            }
         };
-        stage.progress().step();
         let theirs = match result {
             Ok(theirs) => theirs,
             Err(error) => {
@@ -216,7 +219,11 @@ async fn find_chain_ends(
     let what = format!("the chain ends of {topic}");
     let mut retries = Retries::new(stage, meters, &what);
     loop {
-        match lake.chain_ends(topic, partitions).await {
+        let answer = {
+            let _waiting = stage.progress().waiting();
+            lake.chain_ends(topic, partitions).await
+        };
+        match answer {
             Ok(ends) => {
                 let last = |partition: &i32| ends.get(partition).map(|end| end.footer.last_offset);
                 return Ok(partitions

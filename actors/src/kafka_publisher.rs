@@ -123,6 +123,7 @@ impl Publisher {
             return Ok(());
         };
         self.stage.progress().finish_work(1);
+        self.stage.generation().ready();
         loop {
             if self.stage.is_fenced() {
                 return Ok(());

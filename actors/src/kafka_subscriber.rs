@@ -38,8 +38,11 @@ pub struct SubscriberParts {
     pub buffers: Vec<(Addr<ParquetBuffer>, Stage)>,
     /// Knows the lake.
     pub uploader: Addr<GcsUploader>,
-    /// Shared by everything behind the consumer.
+    /// Files, open or waiting for the lake, and what was rejected. Beyond it the
+    /// partitions are paused.
     pub budget: MemoryBudget,
+    /// Records that wait for a decoder. Beyond it the consumer does not poll.
+    pub backlog: MemoryBudget,
     /// What is counted.
     pub meters: Arc<Meters>,
     /// Turns true when the topic's present end is to be reached and flushed.

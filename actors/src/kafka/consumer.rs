@@ -220,7 +220,7 @@ const BATCH_MESSAGES: usize = 4096;
 /// `RD_KAFKA_PARTITION_UA`: a subscription names no partition.
 const UNASSIGNED_PARTITION: i32 = -1;
 /// What librdkafka keeps beside a message's bytes, roughly.
-const MESSAGE_OVERHEAD_BYTES: u64 = 160;
+const MESSAGE_OVERHEAD_BYTES: u64 = 320;
 
 impl GroupConsumer {
     /// Joins the group.

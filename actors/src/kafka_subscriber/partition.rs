@@ -29,6 +29,11 @@ impl Progress {
         }
     }
 
+    /// The next offset to be handed on.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
     /// Records up to `last_offset` were handed on, the first of them from `timestamp_ms`.
     pub fn handed_on(&mut self, last_offset: i64, timestamp_ms: i64) {
         self.position = last_offset + 1;

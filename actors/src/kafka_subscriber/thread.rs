@@ -25,6 +25,7 @@ use crate::messages::{
 use crate::supervision::{ErrorKind, Stage, StageError};
 
 const POLL: Duration = Duration::from_millis(50);
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const FLUSH_REPEAT: Duration = Duration::from_millis(200);
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,6 +52,7 @@ pub(super) fn run(
     let consumer = GroupConsumer::subscribe(&parts.kafka)?;
     let closer = consumer.closer();
     stage.generation().on_abandon(move || closer.close());
+    stage.generation().ready();
     let mut subscriber = Subscriber {
         stage,
         parts,
@@ -102,6 +104,12 @@ impl Subscriber {
             } else {
                 self.balance_memory()?;
             }
+            if self.parts.backlog.is_exhausted() {
+                // The decoders are behind by what they do in a fraction of a second.
+                // Nothing is lost by not polling: librdkafka's own queue is bounded.
+                std::thread::sleep(BACKLOG_PAUSE);
+                continue;
+            }
             let signals = self.consumer.poll(POLL, &mut batches);
             for (partition, batch) in batches.drain(..) {
                 self.hand_on(partition, batch)?;
@@ -123,9 +131,9 @@ impl Subscriber {
 
     fn hand_on(&mut self, partition: i32, batch: Batch) -> Result<(), StageError> {
         failpoint::hit("kafka_subscriber")?;
-        // Records that were on their way when the partition was taken away, or fetched
-        // after a stop was asked for: whoever reads the partition next gets them.
-        if self.stage.generation().stop_requested() {
+        // Records that were on their way when the partitions were paused are read again
+        // after the pause, those that come when a stop was asked for by the next reader.
+        if self.paused || self.stage.generation().stop_requested() {
             return Ok(());
         }
         let Some(progress) = self.assigned.get_mut(&partition) else {
@@ -140,7 +148,7 @@ impl Subscriber {
             .map_or(0, |record| record.timestamp_ms);
         progress.handed_on(last_offset, first_timestamp);
         self.parts.meters.records_consumed(batch.len() as u64);
-        let permit = self.parts.budget.take(batch.bytes());
+        let permit = self.parts.backlog.take(batch.bytes());
         let epoch = progress.epoch;
         let (buffer, buffer_stage) = self.buffer_of(partition);
         buffer_stage.progress().add_work(1);
@@ -330,10 +338,16 @@ impl Subscriber {
             .do_send(OpenPartition { partition, epoch });
     }
 
-    /// Retention overtook the reader: everything between is gone from the topic.
+    /// The log does not have the next offset: retention overtook the reader, or the
+    /// topic was made anew. librdkafka also says so of a partition that was paused and
+    /// whose own position it lost; then ours is still in the log, and it is told again.
     fn recover_range(&mut self, partition: i32) -> Result<(), StageError> {
-        if !self.assigned.contains_key(&partition) {
+        let Some(position) = self.assigned.get(&partition).map(Progress::position) else {
             return Ok(());
+        };
+        let (low, high) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+        if (low..=high).contains(&position) {
+            return self.consumer.seek(partition, position);
         }
         // What was read before is flushed and found again in the lake by the next
         // generation, which logs the exact range that is missing.
@@ -362,7 +376,9 @@ impl Subscriber {
 
     fn balance_memory(&mut self) -> Result<(), StageError> {
         let budget = &self.parts.budget;
-        self.parts.meters.set_memory(budget.used());
+        self.parts
+            .meters
+            .set_memory(budget.used() + self.parts.backlog.used());
         let partitions: Vec<i32> = self.assigned.keys().copied().collect();
         if !self.paused && budget.is_exhausted() {
             PartitionsPaused {
@@ -381,6 +397,11 @@ impl Subscriber {
             .emit(self.stage.speaker());
             self.paused = false;
             self.consumer.resume(&partitions)?;
+            // librdkafka resumes after the last record it took from its own queue, and it
+            // may have purged that one as outdated by the pause: say exactly where.
+            for (partition, progress) in &self.assigned {
+                self.consumer.seek(*partition, progress.position())?;
+            }
         }
         Ok(())
     }

@@ -73,6 +73,7 @@ struct Inner {
     fenced: AtomicBool,
     finished: AtomicBool,
     stop: watch::Sender<bool>,
+    ready: watch::Sender<bool>,
     fault: Mutex<Option<Fault>>,
     changed: Notify,
     threads: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
@@ -98,6 +99,7 @@ impl Generation {
             fenced: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             stop: watch::Sender::new(false),
+            ready: watch::Sender::new(false),
             fault: Mutex::new(None),
             changed: Notify::new(),
             threads: Mutex::new(Vec::new()),
@@ -136,6 +138,18 @@ impl Generation {
         let mut stop = self.0.stop.subscribe();
         // The sender lives in `self`, so waiting can't fail.
         let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Says that the group has reached what it needs and does its work.
+    pub fn ready(&self) {
+        self.0.ready.send_replace(true);
+    }
+
+    /// Resolves when the group is ready.
+    pub async fn readiness(&self) {
+        let mut ready = self.0.ready.subscribe();
+        // The sender lives in `self`, so waiting can't fail.
+        let _ = ready.wait_for(|ready| *ready).await;
     }
 
     /// Says that the group has done all it had to do.

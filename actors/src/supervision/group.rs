@@ -62,6 +62,9 @@ pub struct SupervisionContext {
     pub shutdown: watch::Receiver<bool>,
 }
 
+/// Longest wait for stages to notice their fence after a stop.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
 enum Verdict {
     Finished,
     Stopped,
@@ -89,16 +92,19 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
             stages: stages.names().join(","),
         }
         .emit(speaker);
-        context.health.set(name, GroupState::Running, number);
-
         let shutdown = context.shutdown.clone();
         let verdict = tokio::select! {
-            verdict = watch_generation(&generation, &mut context) => verdict,
+            verdict = watch_generation(name, &generation, &mut context) => verdict,
             () = stop_at_once(&group, shutdown) => Verdict::Stopped,
         };
         generation.fence();
-        let deadline = context.settings.stop_deadline;
-        tear_down(name, stages, &generation, deadline, speaker).await;
+        // What did not finish within the deadline of a stop gets a moment to notice its
+        // fence, not a second deadline: the process is to end.
+        let limit = match verdict {
+            Verdict::Stopped => context.settings.stop_deadline.min(STOP_GRACE),
+            Verdict::Finished | Verdict::Failed(_) => context.settings.stop_deadline,
+        };
+        tear_down(name, stages, &generation, limit, speaker).await;
 
         let fault = match verdict {
             Verdict::Finished => {
@@ -165,7 +171,11 @@ fn stopped(name: &'static str, context: &SupervisionContext, number: u64) -> Gro
 
 /// Waits for the end of a generation: its finish, its first fault (a stall is
 /// one), or a stop that was asked for and either completed or ran out of time.
-async fn watch_generation(generation: &Generation, context: &mut SupervisionContext) -> Verdict {
+async fn watch_generation(
+    name: &'static str,
+    generation: &Generation,
+    context: &mut SupervisionContext,
+) -> Verdict {
     let settings = context.settings;
     let mut watches: Vec<_> = generation
         .progress()
@@ -181,9 +191,14 @@ async fn watch_generation(generation: &Generation, context: &mut SupervisionCont
     let mut ticks =
         tokio::time::interval((settings.stall_timeout / 10).max(Duration::from_millis(20)));
     let mut stop_before: Option<tokio::time::Instant> = None;
+    let mut is_ready = false;
     loop {
         let deadline = stop_before;
         tokio::select! {
+            () = generation.readiness(), if !is_ready => {
+                is_ready = true;
+                context.health.set(name, GroupState::Running, generation.number());
+            }
             fault = generation.ended() => {
                 return match (fault, deadline.is_some()) {
                     (Some(fault), false) => Verdict::Failed(fault),
