@@ -46,6 +46,8 @@ mod ledger;
 mod log;
 mod options;
 mod server;
+#[cfg(test)]
+mod server_tests;
 mod shape;
 mod sync;
 mod topics;

@@ -45,7 +45,7 @@ pub(crate) async fn handle(
         Q::FindCoordinator(_) => A::FindCoordinator(metadata::find_coordinator(shared)),
         Q::DescribeConfigs(r) => A::DescribeConfigs(metadata::describe_configs(shared, r)),
         Q::Produce(r) => return produce::produce(shared, r).map(A::Produce),
-        Q::ListOffsets(r) => A::ListOffsets(offsets::list_offsets(shared, r)),
+        Q::ListOffsets(r) => A::ListOffsets(offsets::list_offsets(shared, r, version)),
         Q::OffsetForLeaderEpoch(r) => {
             A::OffsetForLeaderEpoch(offsets::offset_for_leader_epoch(shared, r))
         }

@@ -36,7 +36,13 @@ const MAX_METADATA_BYTES: usize = 4096;
 /// A partition, and whether a position in it may be committed.
 type Accepted = (i32, Result<(), ResponseError>);
 
-pub(crate) fn list_offsets(shared: &Shared, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(crate) fn list_offsets(
+    shared: &Shared,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
+    // Earlier versions have no place for it.
+    let leader_epoch = if version >= 4 { LEADER_EPOCH } else { -1 };
     let isolation = Isolation::from_wire(request.isolation_level);
     let find = |topic: &str, index: i32, timestamp: i64| {
         let partition = shared.topics.partition(topic, index);
@@ -62,7 +68,7 @@ pub(crate) fn list_offsets(shared: &Shared, request: ListOffsetsRequest) -> List
                 .with_error_code(code(&found))
                 .with_offset(offset)
                 .with_timestamp(timestamp)
-                .with_leader_epoch(LEADER_EPOCH)
+                .with_leader_epoch(leader_epoch)
         });
         let partitions = partitions.collect();
         ListOffsetsTopicResponse::default()

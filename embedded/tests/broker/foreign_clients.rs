@@ -22,7 +22,9 @@ fn available(name: &str, probe: &mut Command) -> bool {
 }
 
 fn run(command: &mut Command, input: &str) -> String {
+    // Cargo's library path would slip our librdkafka under programs that have one of their own.
     let child = command
+        .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
