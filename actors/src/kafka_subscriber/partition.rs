@@ -13,8 +13,16 @@ pub struct Progress {
     durable: i64,
     /// The end of the partition when it was last reached.
     end: Option<i64>,
-    /// Batches that are not durable yet: last offset, timestamp of the first record.
-    in_flight: VecDeque<(i64, i64)>,
+    /// Batches that are not durable yet.
+    in_flight: VecDeque<InFlight>,
+    in_flight_records: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    last_offset: i64,
+    records: i64,
+    first_timestamp_ms: i64,
 }
 
 impl Progress {
@@ -26,6 +34,7 @@ impl Progress {
             durable: start,
             end: None,
             in_flight: VecDeque::new(),
+            in_flight_records: 0,
         }
     }
 
@@ -34,11 +43,16 @@ impl Progress {
         self.position
     }
 
-    /// Records up to `last_offset` were handed on, the first of them from `timestamp_ms`.
-    pub fn handed_on(&mut self, last_offset: i64, timestamp_ms: i64) {
+    /// `records` up to `last_offset` were handed on, the first of them from `first_timestamp_ms`.
+    pub fn handed_on(&mut self, last_offset: i64, records: i64, first_timestamp_ms: i64) {
         self.position = last_offset + 1;
         self.end = None;
-        self.in_flight.push_back((last_offset, timestamp_ms));
+        self.in_flight_records += records;
+        self.in_flight.push_back(InFlight {
+            last_offset,
+            records,
+            first_timestamp_ms,
+        });
     }
 
     /// Nothing visible is left below `offset`. Word that was overtaken by records is ignored.
@@ -54,9 +68,10 @@ impl Progress {
         while self
             .in_flight
             .front()
-            .is_some_and(|(last, _)| *last < self.durable)
+            .is_some_and(|batch| batch.last_offset < self.durable)
+            && let Some(batch) = self.in_flight.pop_front()
         {
-            self.in_flight.pop_front();
+            self.in_flight_records -= batch.records;
         }
     }
 
@@ -70,20 +85,19 @@ impl Progress {
         self.position >= target || self.end.is_some_and(|end| end >= target)
     }
 
-    /// Records between the lake and the log's `end`. Control records count until
-    /// the end was reached, since nobody can tell them from records before.
+    /// Records between the lake and the log's `end`. What was not read yet may be
+    /// control records in part, which nobody can tell before.
     pub fn lag(&self, end: i64) -> i64 {
-        if self.is_flushed() && self.has_read_to(end) {
-            return 0;
-        }
-        (end - self.durable).max(0)
+        let unread = match self.has_read_to(end) {
+            true => 0,
+            false => end - self.position,
+        };
+        self.in_flight_records + unread
     }
 
     /// Kafka timestamp of the oldest record that is not in the lake.
     pub fn oldest_in_flight_ms(&self) -> Option<i64> {
-        self.in_flight
-            .front()
-            .map(|(_, timestamp_ms)| *timestamp_ms)
+        self.in_flight.front().map(|batch| batch.first_timestamp_ms)
     }
 }
 
@@ -95,7 +109,7 @@ mod tests {
     fn a_partition_is_drained_when_its_end_was_read_and_is_durable() {
         let mut partition = Progress::new(1, 10);
         assert!(partition.is_flushed() && !partition.has_read_to(13));
-        partition.handed_on(11, 500);
+        partition.handed_on(11, 2, 500);
         partition.reached_end(11);
         assert!(
             !partition.has_read_to(13),
@@ -105,7 +119,7 @@ mod tests {
         assert!(partition.has_read_to(13) && !partition.is_flushed());
         assert_eq!(
             (partition.lag(13), partition.oldest_in_flight_ms()),
-            (3, Some(500))
+            (2, Some(500))
         );
         partition.committed(12);
         assert!(partition.is_flushed());
@@ -119,7 +133,7 @@ mod tests {
     #[test]
     fn a_late_commit_takes_nothing_back() {
         let mut partition = Progress::new(1, 0);
-        partition.handed_on(9, 1);
+        partition.handed_on(9, 10, 1);
         partition.committed(10);
         partition.committed(5);
         assert!(partition.is_flushed());

@@ -146,7 +146,8 @@ impl Subscriber {
             .records()
             .next()
             .map_or(0, |record| record.timestamp_ms);
-        progress.handed_on(last_offset, first_timestamp);
+        let records = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        progress.handed_on(last_offset, records, first_timestamp);
         self.parts.meters.records_consumed(batch.len() as u64);
         let permit = self.parts.backlog.take(batch.bytes());
         let epoch = progress.epoch;
