@@ -145,26 +145,24 @@ fn two_consumers_share_the_partitions_and_one_takes_over_when_the_other_is_kille
     lab.set("FILE_MAX_ROWS", "400");
     lab.set("PRODUCE_SPEED", speed_for(10));
     common::kafka::create_topic(lab.broker(), lab.topic(), 3);
-    let consumers = [lab.start(["consume"]), lab.start(["consume"])];
+    // The second comes when the first has everything: one partition has to change hands.
+    let first = lab.start(["consume"]);
+    first.wait_for_events("partition_started", 3);
+    let second = lab.start(["consume"]);
+    second.wait_for_event("partition_started");
     let producer = lab.start(["produce"]);
-    for consumer in &consumers {
-        // Both have a share at the same time, or one of them would write no file.
+    for consumer in [&first, &second] {
         consumer.wait_for_events("file_committed", 2);
     }
-    consumers[0].kill();
+    first.kill();
     producer.wait_for_success();
     // The survivor has a session timeout to wait for.
     let end = Instant::now() + PATIENCE;
     while lab.verify().code != 0 {
-        assert!(
-            Instant::now() < end,
-            "{}{}",
-            lab.verify(),
-            consumers[1].tail()
-        );
+        assert!(Instant::now() < end, "{}{}", lab.verify(), second.tail());
     }
-    consumers[1].signal(libc::SIGTERM);
-    assert!(consumers[1].wait_at_most(Duration::from_secs(10)).success());
+    second.signal(libc::SIGTERM);
+    assert!(second.wait_at_most(Duration::from_secs(10)).success());
     lab.assert_exact(ROWS);
 }
 

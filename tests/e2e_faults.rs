@@ -160,9 +160,9 @@ fn while_the_lake_is_down_memory_stays_within_the_budget_and_then_everything_arr
     let committed: u64 = rows_of(&run.events("file_committed"));
     assert!(committed < rows, "the lake was to be down");
 
+    // A put whose reply was cut off has its object adopted: only the lake itself can be counted.
     gate.open();
     assert!(run.wait_at_most(PATIENCE).success(), "{}", run.tail());
-    assert_eq!(rows_of(&run.events("file_committed")), rows);
     assert_eq!(run.events("stage_failed"), [] as [Value; 0]);
     lab.assert_exact(rows);
 }

@@ -155,7 +155,9 @@ impl Ftap {
     pub fn wait_at_most(&self, patience: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
+            let status = self.child.lock().unwrap().try_wait().unwrap();
+            if let Some(status) = status {
+                self.wait_for_last_lines();
                 return status;
             }
             assert!(
@@ -164,6 +166,14 @@ impl Ftap {
                 self.tail()
             );
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// They may still be on their way when the process has ended.
+    fn wait_for_last_lines(&self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while !self.stderr.as_ref().is_none_or(JoinHandle::is_finished) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -177,11 +187,6 @@ impl Ftap {
     pub fn wait_for_failure(&self) -> (i32, String) {
         let status = self.wait();
         assert!(!status.success(), "it did not fail: {}", self.tail());
-        // The last lines may still be on their way.
-        let end = Instant::now() + Duration::from_secs(5);
-        while !self.stderr.as_ref().is_none_or(JoinHandle::is_finished) && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
         (status.code().unwrap_or(-1), self.messages())
     }
 
