@@ -451,12 +451,22 @@ impl Ledger {
 
     fn close_offsets(&mut self) {
         for (partition, state) in self.partitions.iter().enumerate() {
-            let missing: Ranges = (state.bounds.low..state.bounds.high)
-                .filter(|offset| {
-                    let bit = (offset - state.base) as usize;
-                    state.visible.get(bit) && !state.in_lake.get(bit)
-                })
-                .collect();
+            let mut missing = Ranges::default();
+            let mut in_gap = false;
+            for offset in state.bounds.low..state.bounds.high {
+                let bit = (offset - state.base) as usize;
+                // Control and aborted records are nobody's loss and end no gap.
+                if !state.visible.get(bit) {
+                    continue;
+                }
+                let is_missing = !state.in_lake.get(bit);
+                match (is_missing, in_gap) {
+                    (true, true) => missing.push_across(offset),
+                    (true, false) => missing.push(offset),
+                    (false, _) => {}
+                }
+                in_gap = is_missing;
+            }
             if !missing.is_empty() {
                 let place = (Kind::MissingFromLake, Some(partition as i32), None);
                 self.problems.insert(place, missing);

@@ -33,6 +33,18 @@ impl Ranges {
         }
     }
 
+    /// Adds one number and counts what lies between it and the one before to its range, not to
+    /// the numbers.
+    pub fn push_across(&mut self, number: i64) {
+        match self.ranges.last_mut() {
+            Some((_, to)) if number > *to => {
+                *to = number;
+                self.count = self.count.saturating_add(1);
+            }
+            _ => self.push(number),
+        }
+    }
+
     /// How many numbers were added.
     pub fn count(&self) -> u64 {
         self.count
@@ -156,6 +168,13 @@ mod tests {
             assert_eq!(ranges.to_string(), shown);
             assert_eq!(ranges.count(), count);
         }
+    }
+
+    #[test]
+    fn a_range_may_span_numbers_that_do_not_count() {
+        let mut ranges = Ranges::from((1, 3));
+        ranges.push_across(6);
+        assert_eq!((ranges.to_string().as_str(), ranges.count()), ("1-6", 4));
     }
 
     #[test]
