@@ -20,7 +20,7 @@ use crate::csv_reader::CsvReader;
 use crate::events::{PublishFinished, RowsPublished, TransactionPublished, TransactionSampled};
 use crate::failpoint;
 use crate::kafka::admin::{TopicUse, ensure_topic, pause, wait_for_broker};
-use crate::kafka::tail::read_tails;
+use crate::kafka::tail::{LookFor, read_tails};
 use crate::kafka::{ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
 use crate::messages::{EncodedRow, RowBatch, StartReading};
 use crate::meters::Meters;
@@ -37,6 +37,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A batch and who waits for it.
 type Job = (RowBatch, oneshot::Sender<Result<(), StageError>>);
+
+/// How long a thread may take to report why it ended.
+const NEIGHBOUR_GRACE: Duration = Duration::from_secs(1);
 
 /// The actor: passes batches to the thread that owns the producer.
 pub struct KafkaPublisher {
@@ -83,10 +86,19 @@ impl Handler<RowBatch> for KafkaPublisher {
             )
         };
         self.stage.progress().add_work(1);
-        if self.jobs.try_send((batch, done)).is_err() {
-            return Box::pin(async move { Err(gone()) });
-        }
-        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(gone())) })
+        // A job that can't be sent drops `done`, and the answer is the same.
+        let _ = self.jobs.try_send((batch, done));
+        Box::pin(async move {
+            match answer.await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    // The thread reports its own fault, which is the root cause; this one is
+                    // only for the case that it does not.
+                    tokio::time::sleep(NEIGHBOUR_GRACE).await;
+                    Err(gone())
+                }
+            }
+        })
     }
 }
 
@@ -202,7 +214,13 @@ impl Publisher {
             producer.init_transactions(REQUEST_TIMEOUT)
         })?;
         let source = fingerprint.header(partitions);
-        let tails = read_tails(&self.kafka, topic, partitions, self.stage.progress())?;
+        let tails = read_tails(
+            &self.kafka,
+            topic,
+            partitions,
+            LookFor::Mark,
+            self.stage.progress(),
+        )?;
         let resume = resume(topic, &source, &tails)?;
         self.reader.do_send(StartReading {
             resume: resume.clone(),

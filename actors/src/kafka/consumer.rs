@@ -34,13 +34,6 @@ pub enum Signal {
         /// The group has given them away already.
         lost: bool,
     },
-    /// The end of a partition was reached; nothing visible is left below `offset`.
-    End {
-        /// Which.
-        partition: i32,
-        /// Next offset to be written.
-        offset: i64,
-    },
     /// The offset asked for is no longer, or not yet, in the log.
     OutOfRange {
         /// Which.
@@ -238,7 +231,9 @@ impl GroupConsumer {
             ("isolation.level", "read_committed"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            ("enable.partition.eof", "true"),
+            // The batch API takes an end event's offset for that of a record, and would go on
+            // one record too far after its next pause (rd_kafka_q_serve_rkmessages, 2.12.1).
+            ("enable.partition.eof", "false"),
             ("auto.offset.reset", "error"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("session.timeout.ms", session.as_str()),
@@ -366,10 +361,6 @@ impl GroupConsumer {
 
     fn signal_of(&self, message: &sys::rd_kafka_message_t) {
         let signal = match message.err {
-            Code::RD_KAFKA_RESP_ERR__PARTITION_EOF => Signal::End {
-                partition: message.partition,
-                offset: message.offset,
-            },
             Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Signal::OutOfRange {
                 partition: message.partition,
             },

@@ -38,11 +38,21 @@ pub struct Tail {
     pub last_offset: Option<i64>,
 }
 
+/// What the search for a tail ends at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookFor {
+    /// The newest record that bears a mark.
+    Mark,
+    /// The newest visible record.
+    AnyRecord,
+}
+
 /// Reads the tail of partitions `0..partitions`.
 pub fn read_tails(
     settings: &KafkaSettings,
     topic: &str,
     partitions: i32,
+    look_for: LookFor,
     progress: &Progress,
 ) -> Result<Vec<Tail>, StageError> {
     let consumer: BaseConsumer = client_config(
@@ -90,7 +100,7 @@ pub fn read_tails(
         consumer.assign(&assignment).map_err(failed)?;
         read_to_ends(&consumer, &mut searches, progress, &what)?;
         for search in &mut searches {
-            search.is_done |= search.tail.marked.is_some() || search.start(step) <= search.low;
+            search.is_done |= search.has_found(look_for) || search.start(step) <= search.low;
         }
         step = step.saturating_mul(STEP_FACTOR);
     }
@@ -107,6 +117,13 @@ struct Search {
 }
 
 impl Search {
+    fn has_found(&self, look_for: LookFor) -> bool {
+        match look_for {
+            LookFor::Mark => self.tail.marked.is_some(),
+            LookFor::AnyRecord => self.tail.last_offset.is_some(),
+        }
+    }
+
     fn start(&self, step: i64) -> i64 {
         self.high.saturating_sub(step).max(self.low)
     }

@@ -11,8 +11,8 @@ pub struct Progress {
     position: i64,
     /// First offset that is not in the lake.
     durable: i64,
-    /// The end of the partition when it was last reached.
-    end: Option<i64>,
+    /// Position and the log's end when the lag was last asked for.
+    seen: Option<(i64, i64)>,
     /// Batches that are not durable yet.
     in_flight: VecDeque<InFlight>,
     in_flight_records: i64,
@@ -32,7 +32,7 @@ impl Progress {
             epoch,
             position: start,
             durable: start,
-            end: None,
+            seen: None,
             in_flight: VecDeque::new(),
             in_flight_records: 0,
         }
@@ -46,20 +46,12 @@ impl Progress {
     /// `records` up to `last_offset` were handed on, the first of them from `first_timestamp_ms`.
     pub fn handed_on(&mut self, last_offset: i64, records: i64, first_timestamp_ms: i64) {
         self.position = last_offset + 1;
-        self.end = None;
         self.in_flight_records += records;
         self.in_flight.push_back(InFlight {
             last_offset,
             records,
             first_timestamp_ms,
         });
-    }
-
-    /// Nothing visible is left below `offset`. Word that was overtaken by records is ignored.
-    pub fn reached_end(&mut self, offset: i64) {
-        if offset >= self.position {
-            self.end = Some(offset);
-        }
     }
 
     /// Everything below `next_offset` is in the lake.
@@ -80,17 +72,18 @@ impl Progress {
         self.durable >= self.position
     }
 
-    /// Whether every record below `target` was handed on.
-    pub fn has_read_to(&self, target: i64) -> bool {
-        self.position >= target || self.end.is_some_and(|end| end >= target)
-    }
-
-    /// Records between the lake and the log's `end`. What was not read yet may be
-    /// control records in part, which nobody can tell before.
-    pub fn lag(&self, end: i64) -> i64 {
-        let unread = match self.has_read_to(end) {
+    /// Records between the lake and the log's `end`. Ask at intervals longer than a
+    /// fetch takes.
+    ///
+    /// Nobody can tell control records at the log's end from others before they are
+    /// read, and they never are: what `is_reading` did not get at for a whole interval
+    /// is taken for those.
+    pub fn lag(&mut self, end: i64, is_reading: bool) -> i64 {
+        let seen = (self.position, end);
+        let stands_still = self.seen.replace(seen) == Some(seen);
+        let unread = match is_reading && stands_still {
             true => 0,
-            false => end - self.position,
+            false => (end - self.position).max(0),
         };
         self.in_flight_records + unread
     }
@@ -106,28 +99,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partition_is_drained_when_its_end_was_read_and_is_durable() {
+    fn the_lag_is_what_was_not_read_and_what_is_not_durable() {
         let mut partition = Progress::new(1, 10);
-        assert!(partition.is_flushed() && !partition.has_read_to(13));
+        assert_eq!(partition.lag(13, true), 3, "nothing read yet");
         partition.handed_on(11, 2, 500);
-        partition.reached_end(11);
-        assert!(
-            !partition.has_read_to(13),
-            "word of an end before the last record is stale"
-        );
-        partition.reached_end(13);
-        assert!(partition.has_read_to(13) && !partition.is_flushed());
+        assert_eq!(partition.lag(13, true), 3, "offset 12 may be a record");
+        assert_eq!(partition.lag(13, false), 3, "paused: it may still be one");
         assert_eq!(
-            (partition.lag(13), partition.oldest_in_flight_ms()),
-            (2, Some(500))
+            partition.lag(13, true),
+            2,
+            "it was not read for an interval"
         );
+        assert_eq!(partition.oldest_in_flight_ms(), Some(500));
+        assert!(!partition.is_flushed());
         partition.committed(12);
         assert!(partition.is_flushed());
         assert_eq!(
-            (partition.lag(13), partition.oldest_in_flight_ms()),
-            (0, None),
-            "offset 12 is a control record"
+            (partition.lag(13, true), partition.oldest_in_flight_ms()),
+            (0, None)
         );
+        assert_eq!(partition.lag(20, true), 8, "the log has grown");
     }
 
     #[test]

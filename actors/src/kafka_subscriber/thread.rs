@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use crate::kafka::consumer::{Batch, GroupConsumer, Signal};
 use crate::kafka::kind_of;
-use crate::kafka::tail::read_tails;
+use crate::kafka::tail::{LookFor, read_tails};
 use crate::lake::chain::{Skipped, start_offset};
 use crate::lake::rolling::CloseReason;
 use crate::messages::{
@@ -65,6 +65,7 @@ pub(super) fn run(
         paused: false,
         drain_targets: None,
         last_flush: None,
+        last_look: None,
         last_lag: Instant::now(),
     };
     subscriber.run(inbox)
@@ -81,9 +82,11 @@ struct Subscriber {
     awaiting: Vec<i32>,
     next_epoch: u64,
     paused: bool,
-    /// Where each partition ended when draining began.
+    /// Where each partition's visible records ended when draining began.
     drain_targets: Option<BTreeMap<i32, i64>>,
     last_flush: Option<Instant>,
+    /// When the other members' offsets were last asked for.
+    last_look: Option<Instant>,
     last_lag: Instant,
 }
 
@@ -165,6 +168,12 @@ impl Subscriber {
 
     fn obey(&mut self, signal: Signal) -> Result<(), StageError> {
         match signal {
+            // Also nothing has to be taken: until it is answered librdkafka keeps everything
+            // paused and joins no further rebalance.
+            Signal::Assign(partitions) if partitions.is_empty() => {
+                self.consumer.assign(&[])?;
+                self.seek_to_positions()
+            }
             Signal::Assign(partitions) => {
                 self.awaiting.extend(&partitions);
                 PartitionsAssigned {
@@ -179,12 +188,6 @@ impl Subscriber {
                 Ok(())
             }
             Signal::Revoke { partitions, lost } => self.give_up(partitions, lost),
-            Signal::End { partition, offset } => {
-                if let Some(progress) = self.assigned.get_mut(&partition) {
-                    progress.reached_end(offset);
-                }
-                Ok(())
-            }
             Signal::OutOfRange { partition } => self.recover_range(partition),
             Signal::Error { code, text } => {
                 use rdkafka::types::{RDKafkaErrorCode as Known, RDKafkaRespErr};
@@ -239,7 +242,21 @@ impl Subscriber {
         self.parts.uploader.do_send(ClosePartitions {
             partitions: taken.clone(),
         });
-        self.consumer.unassign(&taken)
+        self.consumer.unassign(&taken)?;
+        self.seek_to_positions()
+    }
+
+    /// Says exactly where reading goes on after a pause, librdkafka's own during a rebalance
+    /// included. By itself it goes on after the last message it put into a batch, which the
+    /// pause may have purged as outdated, and which may be an error with an offset of its own.
+    fn seek_to_positions(&self) -> Result<(), StageError> {
+        if self.stage.is_fenced() {
+            return Ok(());
+        }
+        for (partition, progress) in &self.assigned {
+            self.consumer.seek(*partition, progress.position())?;
+        }
+        Ok(())
     }
 
     fn take_commands(&mut self, inbox: &Receiver<Command>) -> Result<(), StageError> {
@@ -318,6 +335,7 @@ impl Subscriber {
             starts.push((partition, start.offset));
         }
         self.consumer.assign(&starts)?;
+        self.seek_to_positions()?;
         self.awaiting
             .retain(|partition| !partitions.contains(partition));
         for (partition, offset) in &starts {
@@ -398,11 +416,7 @@ impl Subscriber {
             .emit(self.stage.speaker());
             self.paused = false;
             self.consumer.resume(&partitions)?;
-            // librdkafka resumes after the last record it took from its own queue, and it
-            // may have purged that one as outdated by the pause: say exactly where.
-            for (partition, progress) in &self.assigned {
-                self.consumer.seek(*partition, progress.position())?;
-            }
+            self.seek_to_positions()?;
         }
         Ok(())
     }
@@ -437,27 +451,22 @@ impl Subscriber {
         Ok(false)
     }
 
-    /// Whether everything that was in the topic when draining began is in the lake.
+    /// Whether everything that was visible in the topic when draining began is in the lake.
     fn is_drained(&mut self) -> Result<bool, StageError> {
         if self.assigned.is_empty() || !self.awaiting.is_empty() {
             return Ok(false);
         }
-        if self.drain_targets.is_none() {
-            let targets = (0..self.partition_count)
-                .map(|partition| {
-                    Ok((
-                        partition,
-                        self.consumer.watermarks(partition, REQUEST_TIMEOUT)?.1,
-                    ))
-                })
-                .collect::<Result<_, StageError>>()?;
-            self.drain_targets = Some(targets);
-        }
-        let targets = self.drain_targets.as_ref().expect("set above");
-        let read = self.assigned.iter().all(|(partition, progress)| {
-            progress.has_read_to(targets.get(partition).copied().unwrap_or(0))
-        });
-        if !read {
+        let targets = match &self.drain_targets {
+            Some(targets) => targets,
+            None => {
+                let ends = self.visible_ends()?;
+                self.drain_targets.insert(ends)
+            }
+        };
+        let is_behind = |(partition, progress): (&i32, &Progress)| {
+            progress.position() < targets.get(partition).copied().unwrap_or(0)
+        };
+        if self.assigned.iter().any(is_behind) {
             return Ok(false);
         }
         if !self.assigned.values().all(Progress::is_flushed) {
@@ -467,45 +476,47 @@ impl Subscriber {
         self.others_are_drained()
     }
 
-    /// Partitions of other members: their committed offset must be beyond their
-    /// last visible record.
+    /// The offset after the last visible record of each partition.
+    fn visible_ends(&self) -> Result<BTreeMap<i32, i64>, StageError> {
+        let _waiting = self.stage.progress().waiting();
+        let tails = read_tails(
+            &self.parts.kafka,
+            &self.parts.kafka.topic,
+            self.partition_count,
+            LookFor::AnyRecord,
+            self.stage.progress(),
+        )?;
+        let ends = tails
+            .iter()
+            .map(|tail| tail.last_offset.map_or(0, |last| last + 1));
+        Ok((0..).zip(ends).collect())
+    }
+
+    /// Partitions of other members: the offset they committed tells.
     fn others_are_drained(&mut self) -> Result<bool, StageError> {
-        let others: Vec<i32> = (0..self.partition_count)
-            .filter(|partition| !self.assigned.contains_key(partition))
+        let targets = self.drain_targets.iter().flatten();
+        let others: Vec<(i32, i64)> = targets
+            .filter(|(partition, _)| !self.assigned.contains_key(partition))
+            .map(|(partition, target)| (*partition, *target))
             .collect();
         if others.is_empty() {
             return Ok(true);
         }
         if self
-            .last_flush
+            .last_look
             .is_some_and(|last| last.elapsed() < LAG_INTERVAL)
         {
             return Ok(false);
         }
-        self.last_flush = Some(Instant::now());
+        self.last_look = Some(Instant::now());
+        let partitions: Vec<i32> = others.iter().map(|(partition, _)| *partition).collect();
         let committed: BTreeMap<i32, Option<i64>> = self
             .consumer
-            .committed(&others, REQUEST_TIMEOUT)?
+            .committed(&partitions, REQUEST_TIMEOUT)?
             .into_iter()
             .collect();
-        let topic = &self.parts.kafka.topic;
-        let tails = read_tails(
-            &self.parts.kafka,
-            topic,
-            self.partition_count,
-            self.stage.progress(),
-        )?;
-        Ok(others.iter().all(|partition| {
-            let last = usize::try_from(*partition)
-                .ok()
-                .and_then(|index| tails.get(index)?.last_offset);
-            last.is_none_or(|last| {
-                committed
-                    .get(partition)
-                    .copied()
-                    .flatten()
-                    .is_some_and(|next| next > last)
-            })
+        Ok(others.iter().all(|(partition, target)| {
+            committed.get(partition).copied().flatten().unwrap_or(0) >= *target
         }))
     }
 
@@ -517,7 +528,7 @@ impl Subscriber {
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-        for (partition, progress) in &self.assigned {
+        for (partition, progress) in &mut self.assigned {
             let Some(end) = self.consumer.known_end(*partition) else {
                 continue;
             };
@@ -527,7 +538,7 @@ impl Subscriber {
             let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
             self.parts
                 .meters
-                .set_lag(*partition, Some((progress.lag(end), age)));
+                .set_lag(*partition, Some((progress.lag(end, !self.paused), age)));
         }
     }
 
