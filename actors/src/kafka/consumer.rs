@@ -5,22 +5,32 @@
 //! payload. Rebalances are collected as [`Signal`]s and answered by the caller,
 //! who may look into the lake first; librdkafka waits for that answer.
 //!
-//! All unsafe code of the crate is in this file.
+//! All unsafe code of the crate is in this module.
 
-use std::collections::VecDeque;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+mod batch;
+mod callbacks;
+mod list;
+mod native;
+
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
 
+use batch::bytes_of;
+use callbacks::{Callbacks, on_error, on_log, on_rebalance};
+use list::{PartitionList, without_offsets};
+use native::{check, check_error, set_property};
+
 use super::common_properties;
-use crate::events::{KafkaClientMessage, Speaker};
 use crate::settings::KafkaSettings;
 use crate::supervision::{ErrorKind, StageError};
+
+pub use batch::{Batch, Record};
 
 /// What the group or a partition told the consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,21 +56,6 @@ pub enum Signal {
         /// Its text.
         text: String,
     },
-}
-
-#[derive(Default)]
-struct Callbacks {
-    signals: Mutex<VecDeque<Signal>>,
-    closing: AtomicBool,
-}
-
-impl Callbacks {
-    fn push(&self, signal: Signal) {
-        self.signals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(signal);
-    }
 }
 
 /// The client, destroyed when the consumer and every batch taken from it are gone.
@@ -102,101 +97,6 @@ impl Drop for Client {
             .name("kafka-destroy".into())
             .spawn(destroy);
     }
-}
-
-/// Messages of one partition, in offset order, payloads still in librdkafka's memory.
-pub struct Batch {
-    messages: Vec<*mut sys::rd_kafka_message_t>,
-    bytes: u64,
-    // Destroyed after the messages: see `Drop`.
-    _client: Arc<Client>,
-}
-
-// SAFETY: each message is owned by the batch alone; destroying it on another
-// thread is allowed.
-unsafe impl Send for Batch {}
-
-/// One message of a batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    /// Offset in its partition.
-    pub offset: i64,
-    /// Kafka timestamp in milliseconds; 0 when the message has none.
-    pub timestamp_ms: i64,
-    /// Key, if it has one.
-    pub key: Option<&'a [u8]>,
-    /// Payload, if it has one.
-    pub payload: Option<&'a [u8]>,
-}
-
-impl Batch {
-    /// Number of messages; at least one.
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Never true for a batch that was handed out.
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    /// Memory of the messages: payloads, keys and librdkafka's own overhead, estimated.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The messages in order.
-    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        self.messages.iter().map(|message| {
-            // SAFETY: the batch owns the message until it is dropped, and the
-            // record borrows the batch.
-            unsafe { record(*message) }
-        })
-    }
-
-    /// The first offset.
-    pub fn first_offset(&self) -> Option<i64> {
-        self.records().next().map(|record| record.offset)
-    }
-
-    /// The last offset.
-    pub fn last_offset(&self) -> Option<i64> {
-        // SAFETY: owned by the batch.
-        self.messages
-            .last()
-            .map(|message| unsafe { (**message).offset })
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        for message in &self.messages {
-            // SAFETY: owned, destroyed once.
-            unsafe { sys::rd_kafka_message_destroy(*message) };
-        }
-    }
-}
-
-/// SAFETY: `message` points to a live message that outlives `'a`.
-unsafe fn record<'a>(message: *const sys::rd_kafka_message_t) -> Record<'a> {
-    // SAFETY: by contract.
-    unsafe {
-        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        let timestamp_ms = sys::rd_kafka_message_timestamp(message, &mut kind).max(0);
-        let message = &*message;
-        Record {
-            offset: message.offset,
-            timestamp_ms,
-            key: bytes_of(message.key, message.key_len),
-            payload: bytes_of(message.payload, message.len),
-        }
-    }
-}
-
-/// SAFETY: `data` is null or points to `len` bytes that outlive `'a`.
-unsafe fn bytes_of<'a>(data: *const c_void, len: usize) -> Option<&'a [u8]> {
-    // SAFETY: by contract.
-    (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data.cast(), len) })
 }
 
 /// A member of a consumer group on one topic.
@@ -536,189 +436,4 @@ impl Client {
             unsafe { sys::rd_kafka_consumer_close(self.rk) };
         }
     }
-}
-
-struct PartitionList(*mut sys::rd_kafka_topic_partition_list_t);
-
-impl PartitionList {
-    fn entries(&self) -> Vec<(i32, i64)> {
-        // SAFETY: owned; `elems` holds `cnt` elements.
-        unsafe { entries(self.0) }
-    }
-}
-
-impl Drop for PartitionList {
-    fn drop(&mut self) {
-        // SAFETY: owned, destroyed once.
-        unsafe { sys::rd_kafka_topic_partition_list_destroy(self.0) }
-    }
-}
-
-/// SAFETY: `list` is null or a live list.
-unsafe fn entries(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(i32, i64)> {
-    if list.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: by contract.
-    unsafe {
-        let count = usize::try_from((*list).cnt).unwrap_or(0);
-        (0..count)
-            .map(|index| {
-                let element = &*(*list).elems.add(index);
-                (element.partition, element.offset)
-            })
-            .collect()
-    }
-}
-
-fn without_offsets(partitions: &[i32]) -> Vec<(i32, i64)> {
-    partitions
-        .iter()
-        .map(|partition| (*partition, i64::from(sys::RD_KAFKA_OFFSET_INVALID)))
-        .collect()
-}
-
-/// SAFETY: `conf` is a live configuration.
-unsafe fn set_property(
-    conf: *mut sys::rd_kafka_conf_t,
-    key: &str,
-    value: &str,
-) -> Result<(), String> {
-    let (Ok(name), Ok(content)) = (CString::new(key), CString::new(value)) else {
-        return Err(format!("Kafka property {key} contains a zero byte"));
-    };
-    let mut text = [0 as c_char; 512];
-    // SAFETY: by contract; strings and buffer live through the call.
-    let result = unsafe {
-        sys::rd_kafka_conf_set(
-            conf,
-            name.as_ptr(),
-            content.as_ptr(),
-            text.as_mut_ptr(),
-            text.len(),
-        )
-    };
-    match result {
-        sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => Ok(()),
-        // The text may repeat the value, which may be a secret.
-        sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_UNKNOWN => {
-            Err(format!("Kafka property {key} is not known to librdkafka"))
-        }
-        _ => Err(format!(
-            "Kafka property {key} has a value that librdkafka refuses"
-        )),
-    }
-}
-
-fn check(what: &str, code: Code) -> Result<(), StageError> {
-    if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-        return Ok(());
-    }
-    let code = rdkafka::types::RDKafkaErrorCode::from(code);
-    Err(StageError::new(
-        super::kind_of(code),
-        format!("{what}: {code}"),
-    ))
-}
-
-/// SAFETY: `error` is null or a live error, which this destroys.
-unsafe fn check_error(what: &str, error: *mut sys::rd_kafka_error_t) -> Result<(), StageError> {
-    if error.is_null() {
-        return Ok(());
-    }
-    // SAFETY: by contract.
-    let (code, text) = unsafe {
-        let code = sys::rd_kafka_error_code(error);
-        let text = CStr::from_ptr(sys::rd_kafka_error_string(error))
-            .to_string_lossy()
-            .into_owned();
-        sys::rd_kafka_error_destroy(error);
-        (code, text)
-    };
-    let kind = super::kind_of(rdkafka::types::RDKafkaErrorCode::from(code));
-    Err(StageError::new(kind, format!("{what}: {text}")))
-}
-
-unsafe extern "C" fn on_rebalance(
-    rk: *mut sys::rd_kafka_t,
-    code: Code,
-    list: *mut sys::rd_kafka_topic_partition_list_t,
-    opaque: *mut c_void,
-) {
-    // SAFETY: `opaque` is the client's callbacks, alive as long as the client.
-    let callbacks = unsafe { &*opaque.cast::<Callbacks>() };
-    // SAFETY: librdkafka lends the list for the call.
-    let partitions: Vec<i32> = unsafe { entries(list) }
-        .into_iter()
-        .map(|entry| entry.0)
-        .collect();
-    if callbacks.closing.load(SeqCst) {
-        // Nobody polls any more: answer here, or closing would wait for ever.
-        // SAFETY: both are alive for the call.
-        unsafe {
-            let error = match code {
-                Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => ptr::null_mut(),
-                _ => sys::rd_kafka_incremental_unassign(rk, list),
-            };
-            let _ = check_error("unassigning", error);
-        }
-        return;
-    }
-    callbacks.push(match code {
-        Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Signal::Assign(partitions),
-        Code::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Signal::Revoke {
-            partitions,
-            // SAFETY: alive for the call.
-            lost: unsafe { sys::rd_kafka_assignment_lost(rk) } != 0,
-        },
-        code => Signal::Error {
-            code,
-            text: "rebalance failed".to_owned(),
-        },
-    });
-}
-
-unsafe extern "C" fn on_error(
-    rk: *mut sys::rd_kafka_t,
-    code: c_int,
-    reason: *const c_char,
-    opaque: *mut c_void,
-) {
-    // SAFETY: librdkafka lends the text for the call; `opaque` as above.
-    let (callbacks, text) = unsafe {
-        (
-            &*opaque.cast::<Callbacks>(),
-            CStr::from_ptr(reason).to_string_lossy().into_owned(),
-        )
-    };
-    log(&text);
-    if code == Code::RD_KAFKA_RESP_ERR__FATAL as c_int {
-        let mut detail = [0 as c_char; 512];
-        // SAFETY: alive for the call; the buffer's length is told.
-        let code = unsafe { sys::rd_kafka_fatal_error(rk, detail.as_mut_ptr(), detail.len()) };
-        callbacks.push(Signal::Error { code, text });
-    }
-}
-
-unsafe extern "C" fn on_log(
-    _rk: *const sys::rd_kafka_t,
-    _level: c_int,
-    facility: *const c_char,
-    text: *const c_char,
-) {
-    // SAFETY: librdkafka lends both texts for the call.
-    let (facility, text) = unsafe {
-        (
-            CStr::from_ptr(facility).to_string_lossy(),
-            CStr::from_ptr(text).to_string_lossy(),
-        )
-    };
-    log(&format!("{facility}: {text}"));
-}
-
-fn log(detail: &str) {
-    KafkaClientMessage {
-        detail: detail.to_owned(),
-    }
-    .emit(Speaker::new("kafka_subscriber", 0));
 }

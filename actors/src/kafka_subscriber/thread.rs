@@ -1,5 +1,7 @@
 //! The loop of the thread that owns the consumer.
 
+mod drain;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,18 +18,16 @@ use crate::failpoint;
 use crate::kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use crate::kafka::consumer::{Batch, GroupConsumer, Signal};
 use crate::kafka::kind_of;
-use crate::kafka::tail::{LookFor, read_tails};
 use crate::lake::chain::{Skipped, start_offset};
 use crate::lake::rolling::CloseReason;
 use crate::messages::{
-    ChainEnds, ClosePartitions, Committed, FindChainEnds, Flush, OpenPartition, Records, Rewind,
+    ChainEnds, ClosePartitions, Committed, FindChainEnds, OpenPartition, Records, Rewind,
 };
 use crate::supervision::{ErrorKind, Stage, StageError};
 
 const POLL: Duration = Duration::from_millis(50);
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const FLUSH_REPEAT: Duration = Duration::from_millis(200);
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the consumer until its generation ends.
@@ -419,105 +419,6 @@ impl Subscriber {
             self.seek_to_positions()?;
         }
         Ok(())
-    }
-
-    fn flush(&self, reason: CloseReason) {
-        for (buffer, _) in &self.parts.buffers {
-            buffer.do_send(Flush { reason });
-        }
-    }
-
-    fn flush_repeatedly(&mut self, reason: CloseReason) {
-        if self
-            .last_flush
-            .is_none_or(|last| last.elapsed() >= FLUSH_REPEAT)
-        {
-            self.last_flush = Some(Instant::now());
-            self.flush(reason);
-        }
-    }
-
-    /// A stop was asked for: true when everything handed on is in the lake.
-    fn stop_reading(&mut self) -> Result<bool, StageError> {
-        if !self.paused {
-            self.paused = true;
-            let partitions: Vec<i32> = self.assigned.keys().copied().collect();
-            self.consumer.pause(&partitions)?;
-        }
-        if self.assigned.values().all(Progress::is_flushed) {
-            return Ok(true);
-        }
-        self.flush_repeatedly(CloseReason::Shutdown);
-        Ok(false)
-    }
-
-    /// Whether everything that was visible in the topic when draining began is in the lake.
-    fn is_drained(&mut self) -> Result<bool, StageError> {
-        if self.assigned.is_empty() || !self.awaiting.is_empty() {
-            return Ok(false);
-        }
-        let targets = match &self.drain_targets {
-            Some(targets) => targets,
-            None => {
-                let ends = self.visible_ends()?;
-                self.drain_targets.insert(ends)
-            }
-        };
-        let is_behind = |(partition, progress): (&i32, &Progress)| {
-            progress.position() < targets.get(partition).copied().unwrap_or(0)
-        };
-        if self.assigned.iter().any(is_behind) {
-            return Ok(false);
-        }
-        if !self.assigned.values().all(Progress::is_flushed) {
-            self.flush_repeatedly(CloseReason::Drain);
-            return Ok(false);
-        }
-        self.others_are_drained()
-    }
-
-    /// The offset after the last visible record of each partition.
-    fn visible_ends(&self) -> Result<BTreeMap<i32, i64>, StageError> {
-        let _waiting = self.stage.progress().waiting();
-        let tails = read_tails(
-            &self.parts.kafka,
-            &self.parts.kafka.topic,
-            self.partition_count,
-            LookFor::AnyRecord,
-            self.stage.progress(),
-        )?;
-        let ends = tails
-            .iter()
-            .map(|tail| tail.last_offset.map_or(0, |last| last + 1));
-        Ok((0..).zip(ends).collect())
-    }
-
-    /// Partitions of other members: the offset they committed tells.
-    fn others_are_drained(&mut self) -> Result<bool, StageError> {
-        let targets = self.drain_targets.iter().flatten();
-        let others: Vec<(i32, i64)> = targets
-            .filter(|(partition, _)| !self.assigned.contains_key(partition))
-            .map(|(partition, target)| (*partition, *target))
-            .collect();
-        if others.is_empty() {
-            return Ok(true);
-        }
-        if self
-            .last_look
-            .is_some_and(|last| last.elapsed() < LAG_INTERVAL)
-        {
-            return Ok(false);
-        }
-        self.last_look = Some(Instant::now());
-        let partitions: Vec<i32> = others.iter().map(|(partition, _)| *partition).collect();
-        let committed: BTreeMap<i32, Option<i64>> = self
-            .consumer
-            .committed(&partitions, REQUEST_TIMEOUT)?
-            .into_iter()
-            .collect();
-        Ok(others.iter().all(|(partition, target)| {
-            committed.get(partition).copied().flatten().unwrap_or(0) >= *target
-        }))
     }
 
     fn report_lag(&mut self) {

@@ -1,0 +1,116 @@
+//! Ends of reading: a stop, and the drain to the topic's end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::{REQUEST_TIMEOUT, Subscriber};
+use crate::kafka::tail::{LookFor, read_tails};
+use crate::kafka_subscriber::partition::Progress;
+use crate::lake::rolling::CloseReason;
+use crate::messages::Flush;
+use crate::supervision::StageError;
+
+const FLUSH_REPEAT: Duration = Duration::from_millis(200);
+/// How often other members' offsets are asked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Subscriber {
+    pub(super) fn flush(&self, reason: CloseReason) {
+        for (buffer, _) in &self.parts.buffers {
+            buffer.do_send(Flush { reason });
+        }
+    }
+
+    fn flush_repeatedly(&mut self, reason: CloseReason) {
+        if self
+            .last_flush
+            .is_none_or(|last| last.elapsed() >= FLUSH_REPEAT)
+        {
+            self.last_flush = Some(Instant::now());
+            self.flush(reason);
+        }
+    }
+
+    /// A stop was asked for: true when everything handed on is in the lake.
+    pub(super) fn stop_reading(&mut self) -> Result<bool, StageError> {
+        if !self.paused {
+            self.paused = true;
+            let partitions: Vec<i32> = self.assigned.keys().copied().collect();
+            self.consumer.pause(&partitions)?;
+        }
+        if self.assigned.values().all(Progress::is_flushed) {
+            return Ok(true);
+        }
+        self.flush_repeatedly(CloseReason::Shutdown);
+        Ok(false)
+    }
+
+    /// Whether everything that was visible in the topic when draining began is in the lake.
+    pub(super) fn is_drained(&mut self) -> Result<bool, StageError> {
+        if self.assigned.is_empty() || !self.awaiting.is_empty() {
+            return Ok(false);
+        }
+        let targets = match &self.drain_targets {
+            Some(targets) => targets,
+            None => {
+                let ends = self.visible_ends()?;
+                self.drain_targets.insert(ends)
+            }
+        };
+        let is_behind = |(partition, progress): (&i32, &Progress)| {
+            progress.position() < targets.get(partition).copied().unwrap_or(0)
+        };
+        if self.assigned.iter().any(is_behind) {
+            return Ok(false);
+        }
+        if !self.assigned.values().all(Progress::is_flushed) {
+            self.flush_repeatedly(CloseReason::Drain);
+            return Ok(false);
+        }
+        self.others_are_drained()
+    }
+
+    /// The offset after the last visible record of each partition.
+    fn visible_ends(&self) -> Result<BTreeMap<i32, i64>, StageError> {
+        let _waiting = self.stage.progress().waiting();
+        let tails = read_tails(
+            &self.parts.kafka,
+            &self.parts.kafka.topic,
+            self.partition_count,
+            LookFor::AnyRecord,
+            self.stage.progress(),
+        )?;
+        let ends = tails
+            .iter()
+            .map(|tail| tail.last_offset.map_or(0, |last| last + 1));
+        Ok((0..).zip(ends).collect())
+    }
+
+    /// Partitions of other members: the offset they committed tells.
+    fn others_are_drained(&mut self) -> Result<bool, StageError> {
+        let targets = self.drain_targets.iter().flatten();
+        let others: Vec<(i32, i64)> = targets
+            .filter(|(partition, _)| !self.assigned.contains_key(partition))
+            .map(|(partition, target)| (*partition, *target))
+            .collect();
+        if others.is_empty() {
+            return Ok(true);
+        }
+        if self
+            .last_look
+            .is_some_and(|last| last.elapsed() < LOOK_INTERVAL)
+        {
+            return Ok(false);
+        }
+        self.last_look = Some(Instant::now());
+        let partitions: Vec<i32> = others.iter().map(|(partition, _)| *partition).collect();
+        let committed: BTreeMap<i32, Option<i64>> = self
+            .consumer
+            .committed(&partitions, REQUEST_TIMEOUT)?
+            .into_iter()
+            .collect();
+        Ok(others.iter().all(|(partition, target)| {
+            committed.get(partition).copied().flatten().unwrap_or(0) >= *target
+        }))
+    }
+}
