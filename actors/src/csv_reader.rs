@@ -303,10 +303,12 @@ impl EventsFile {
                     break;
                 }
                 Ok(partition) => batch.finish_row(row, partition),
-                Err(reason) => {
+                // Rows before that were told of when they were first passed over.
+                Err(reason) if row >= start.resume.first_row() => {
                     meters.source_row_rejected();
                     SourceRowRejected { row, reason }.emit(stage.speaker());
                 }
+                Err(_) => {}
             }
             self.next_row += 1;
             read += 1;

@@ -33,6 +33,8 @@ const BATCHES_AHEAD: usize = 2;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long librdkafka tries to deliver before the transaction is given up.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
+/// The same when a stop was asked for.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A batch and who waits for it.
@@ -132,6 +134,7 @@ struct Session {
 impl Publisher {
     fn run(self, queue: &Receiver<Job>) -> Result<(), StageError> {
         let Some(mut session) = self.prepare()? else {
+            self.stage.generation().finish();
             return Ok(());
         };
         self.stage.progress().finish_work(1);
@@ -401,7 +404,14 @@ impl Publisher {
         mut call: impl FnMut() -> Result<(), KafkaError>,
     ) -> Result<(), StageError> {
         let _waiting = self.stage.progress().waiting();
-        let give_up = Instant::now() + 2 * DELIVERY_TIMEOUT;
+        let began = Instant::now();
+        let is_in_time = || {
+            let limit = match self.stage.generation().stop_requested() {
+                true => STOP_PATIENCE,
+                false => 2 * DELIVERY_TIMEOUT,
+            };
+            began.elapsed() < limit
+        };
         loop {
             match call() {
                 Ok(()) => return Ok(()),
@@ -409,7 +419,7 @@ impl Publisher {
                     if error.is_retriable()
                         && !error.txn_requires_abort()
                         && !self.stage.is_fenced()
-                        && Instant::now() < give_up =>
+                        && is_in_time() =>
                 {
                     pause(&self.stage, Duration::from_millis(20));
                 }
