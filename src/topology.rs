@@ -100,6 +100,14 @@ pub enum RunError {
         /// What to do.
         remedy: String,
     },
+    /// A group was asked to stop and did not finish in time.
+    #[error(
+        "{group} did not finish within STOP_DEADLINE_SECONDS: nothing is lost, the next start goes on where the lake ends"
+    )]
+    StopUnfinished {
+        /// The group.
+        group: &'static str,
+    },
     /// The lake can't be opened at all.
     #[error("the lake can't be opened: {0}")]
     Lake(#[from] LakeError),
@@ -312,14 +320,17 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
             }
             end = &mut report => ("report", end),
         };
-        if let GroupEnd::GaveUp { root_cause, remedy } = end {
-            stop.send_replace(true);
-            failure.get_or_insert(RunError::GaveUp {
+        let error = match end {
+            GroupEnd::Finished | GroupEnd::Stopped => continue,
+            GroupEnd::StopUnfinished => RunError::StopUnfinished { group: name },
+            GroupEnd::GaveUp { root_cause, remedy } => RunError::GaveUp {
                 group: name,
                 root_cause,
                 remedy: remedy.to_owned(),
-            });
-        }
+            },
+        };
+        stop.send_replace(true);
+        failure.get_or_insert(error);
     }
     stop.send_replace(true);
     if !report.is_terminated() {

@@ -38,8 +38,11 @@ pub trait Group {
 pub enum GroupEnd {
     /// It did all it had to do.
     Finished,
-    /// It was asked to stop, and did.
+    /// It was asked to stop, and finished what it had.
     Stopped,
+    /// It was asked to stop and did not finish in time, or failed over it. What was
+    /// not finished is done again by the next start.
+    StopUnfinished,
     /// No restart can help, or too many did not.
     GaveUp {
         /// Stage, cause and message of the first fault.
@@ -67,7 +70,7 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 
 enum Verdict {
     Finished,
-    Stopped,
+    Stopped(GroupEnd),
     Failed(Fault),
 }
 
@@ -78,7 +81,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
     let mut number = 0;
     loop {
         if *context.shutdown.borrow() {
-            return stopped(name, &context, number);
+            return stopped(name, &context, number, GroupEnd::Stopped);
         }
         number += 1;
         context.health.set(name, GroupState::Starting, number);
@@ -95,13 +98,13 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         let shutdown = context.shutdown.clone();
         let verdict = tokio::select! {
             verdict = watch_generation(name, &generation, &mut context) => verdict,
-            () = stop_at_once(&group, shutdown) => Verdict::Stopped,
+            () = stop_at_once(&group, shutdown) => Verdict::Stopped(GroupEnd::Stopped),
         };
         generation.fence();
         // What did not finish within the deadline of a stop gets a moment to notice its
         // fence, not a second deadline: the process is to end.
         let limit = match verdict {
-            Verdict::Stopped => context.settings.stop_deadline.min(STOP_GRACE),
+            Verdict::Stopped(_) => context.settings.stop_deadline.min(STOP_GRACE),
             Verdict::Finished | Verdict::Failed(_) => context.settings.stop_deadline,
         };
         tear_down(name, stages, &generation, limit, speaker).await;
@@ -115,7 +118,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
                 context.health.set(name, GroupState::Finished, number);
                 return GroupEnd::Finished;
             }
-            Verdict::Stopped => return stopped(name, &context, number),
+            Verdict::Stopped(end) => return stopped(name, &context, number, end),
             Verdict::Failed(fault) => fault,
         };
         report(name, &fault, speaker);
@@ -164,9 +167,14 @@ async fn stop_at_once<G: Group>(group: &G, mut shutdown: watch::Receiver<bool>) 
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn stopped(name: &'static str, context: &SupervisionContext, number: u64) -> GroupEnd {
+fn stopped(
+    name: &'static str,
+    context: &SupervisionContext,
+    number: u64,
+    end: GroupEnd,
+) -> GroupEnd {
     context.health.set(name, GroupState::Finished, number);
-    GroupEnd::Stopped
+    end
 }
 
 /// Waits for the end of a generation: its finish, its first fault (a stall is
@@ -203,12 +211,11 @@ async fn watch_generation(
                 return match (fault, deadline.is_some()) {
                     (Some(fault), false) => Verdict::Failed(fault),
                     (None, false) => Verdict::Finished,
-                    (fault, true) => {
-                        if let Some(fault) = fault {
-                            report("stopping", &fault, Speaker::new("supervisor", generation.number()));
-                        }
-                        Verdict::Stopped
+                    (Some(fault), true) => {
+                        report(name, &fault, Speaker::new("supervisor", generation.number()));
+                        Verdict::Stopped(GroupEnd::StopUnfinished)
                     }
+                    (None, true) => Verdict::Stopped(GroupEnd::Stopped),
                 };
             }
             _ = context.shutdown.wait_for(|stop| *stop), if deadline.is_none() => {
@@ -216,7 +223,7 @@ async fn watch_generation(
                 stop_before = Some(tokio::time::Instant::now() + settings.stop_deadline);
             }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
-                return Verdict::Stopped;
+                return Verdict::Stopped(GroupEnd::StopUnfinished);
             }
             _ = ticks.tick() => {
                 for (stage, progress, watch) in &mut watches {
