@@ -175,17 +175,70 @@ fn a_topic_with_foreign_messages_is_refused_and_keeps_them() {
     assert_eq!(kafka::read_all(lab.broker(), lab.topic()).len(), 3);
 }
 
+/// Deletes the topic and makes it anew, empty.
+fn remake_topic(lab: &Lab) {
+    kafka::delete_topic(lab.broker(), lab.topic());
+    common::wait_until("the topic to be gone", || {
+        (!kafka::has_topic(lab.broker(), lab.topic())).then_some(())
+    });
+    kafka::create_topic(lab.broker(), lab.topic(), 3);
+}
+
+#[test]
+fn a_topic_made_anew_that_has_outgrown_the_lake_is_refused_by_its_records() {
+    let mut lab = Lab::shared("outgrown");
+    let file = lab.get("EVENTS_FILE").to_owned();
+    lab.set("EVENTS_FILE", make_events(1000, 2));
+    lab.start(["produce"]).wait_for_success();
+    lab.start(["consume", "--until-drained"]).wait_for_success();
+    let objects = lab.objects();
+    remake_topic(&lab);
+    lab.set("EVENTS_FILE", file);
+    lab.start(["produce"]).wait_for_success();
+    let (code, said) = lab.start(["consume", "--until-drained"]).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("deleted and made anew") && said.contains("fingerprint"),
+        "{said}"
+    );
+    assert_eq!(lab.objects(), objects);
+}
+
+#[test]
+fn a_lake_that_lost_its_newest_object_is_told_of_and_another_group_refills_it() {
+    let mut lab = Lab::shared("lost-object");
+    lab.set("FILE_MAX_ROWS", "2000");
+    lab.start(["produce"]).wait_for_success();
+    let run = lab.start(["consume", "--until-drained"]);
+    run.wait_for_success();
+    let newest = run
+        .events("file_committed")
+        .into_iter()
+        .filter(|file| file["partition"] == 0)
+        .max_by_key(|file| file["first_offset"].as_i64())
+        .unwrap();
+    std::fs::remove_file(lab.path("lake").join(newest["key"].as_str().unwrap())).unwrap();
+
+    let run = lab.start(["consume", "--until-drained"]);
+    let (code, said) = run.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("KAFKA_CONSUMER_GROUP"), "{said}");
+    let skipped = run.events("offsets_skipped");
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert_eq!(skipped[0]["first_offset"], newest["first_offset"]);
+
+    lab.set("KAFKA_CONSUMER_GROUP", format!("{}-anew", lab.topic()));
+    lab.start(["consume", "--until-drained"]).wait_for_success();
+    lab.assert_exact(ROWS);
+}
+
 #[test]
 fn a_topic_that_was_deleted_and_made_anew_is_refused_and_the_lake_stays() {
     let mut lab = Lab::shared("remade");
     lab.start(["produce"]).wait_for_success();
     lab.start(["consume", "--until-drained"]).wait_for_success();
     let objects = lab.objects();
-    kafka::delete_topic(lab.broker(), lab.topic());
-    common::wait_until("the topic to be gone", || {
-        (!kafka::has_topic(lab.broker(), lab.topic())).then_some(())
-    });
-    kafka::create_topic(lab.broker(), lab.topic(), 3);
+    remake_topic(&lab);
     lab.set("EVENTS_FILE", make_events(1000, 2));
     lab.start(["produce"]).wait_for_success();
     let (code, said) = lab.start(["consume", "--until-drained"]).wait_for_failure();

@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::kafka_subscriber::KafkaSubscriber;
 use crate::lake::chain::{Adoption, on_already_exists};
 use crate::lake::store::{LakeStore, PutOutcome};
-use crate::lake::{LakeError, RetryHint};
+use crate::lake::{Footer, LakeError, RetryHint};
 use crate::messages::{ChainEnds, ClosePartitions, Committed, FindChainEnds, Rewind, Upload};
 use crate::meters::Meters;
 use crate::parquet_buffer::stage_error;
@@ -215,7 +215,7 @@ async fn find_chain_ends(
     meters: &Meters,
     topic: &str,
     partitions: &[i32],
-) -> Result<BTreeMap<i32, Option<i64>>, StageError> {
+) -> Result<BTreeMap<i32, Option<Footer>>, StageError> {
     let what = format!("the chain ends of {topic}");
     let mut retries = Retries::new(stage, meters, &what);
     loop {
@@ -224,11 +224,11 @@ async fn find_chain_ends(
             lake.chain_ends(topic, partitions).await
         };
         match answer {
-            Ok(ends) => {
-                let last = |partition: &i32| ends.get(partition).map(|end| end.footer.last_offset);
+            Ok(mut ends) => {
+                let mut footer = |partition| Some(ends.remove(partition)?.footer);
                 return Ok(partitions
                     .iter()
-                    .map(|partition| (*partition, last(partition)))
+                    .map(|partition| (*partition, footer(partition)))
                     .collect());
             }
             Err(error) => retries.wait(error).await?,
@@ -328,7 +328,7 @@ impl Handler<FindChainEnds> for GcsUploader {
                 reply_to,
             } = message;
             match find_chain_ends(&stage, &lake, &meters, &topic, &partitions).await {
-                Ok(last_offsets) => reply_to.do_send(ChainEnds { last_offsets }),
+                Ok(footers) => reply_to.do_send(ChainEnds { footers }),
                 Err(error) => stage.fail(error),
             }
             stage.progress().finish_work(1);

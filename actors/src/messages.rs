@@ -204,6 +204,6 @@ pub struct FindChainEnds {
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
 pub struct ChainEnds {
-    /// Last offset in the lake by partition; `None` where there is no file.
-    pub last_offsets: std::collections::BTreeMap<i32, Option<i64>>,
+    /// Footer of the newest file by partition; `None` where there is no file.
+    pub footers: std::collections::BTreeMap<i32, Option<crate::lake::Footer>>,
 }

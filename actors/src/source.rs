@@ -144,12 +144,14 @@ pub fn resume(topic: &str, source: &str, tails: &[Tail]) -> Result<Resume, Stage
         let (ours, our_partitions) = source.split_once('/').unwrap_or((source, "?"));
         return conflict(if theirs == ours {
             format!(
-                "topic {topic} has {our_partitions} partitions now but had {their_partitions} when this \
-                 file was first published: its rows would go to other partitions and be doubled"
+                "topic {topic} has {our_partitions} partitions now but had {} when this \
+                 file was first published: its rows would go to other partitions and be doubled",
+                their_partitions.escape_debug()
             )
         } else {
             format!(
-                "topic {topic} holds another events file (fingerprint {theirs}, row {}); this one is {ours}",
+                "topic {topic} holds another events file (fingerprint {}, row {}); this one is {ours}",
+                theirs.escape_debug(),
                 mark.row
             )
         });

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use ftap_actors::lake::chain::{SkipCause, Skipped, StartFrom};
+use ftap_actors::lake::chain::{SkipCause, Skipped, StartFrom, check_continuation};
 use ftap_actors::lake::footer::{FORMAT_VERSION, FooterError};
 use ftap_actors::lake::rolling::{MAX_REJECTED_RANGES, should_close};
 use ftap_actors::lake::{
@@ -337,6 +337,28 @@ fn an_object_that_is_there_already_is_adopted_or_a_conflict() {
 }
 
 /// Footers that do not contradict themselves.
+#[test]
+fn a_chain_goes_on_only_in_the_topic_it_was_written_from() {
+    let end = Footer {
+        first_offset: 100,
+        last_offset: 199,
+        first_record: 7,
+        ..footer()
+    };
+    let cases = [
+        (0, Some((100, 7)), true, "the very record"),
+        (0, Some((100, 8)), false, "another record in its place"),
+        (0, Some((101, 7)), false, "no visible record in its place"),
+        (0, None, false, "nothing there at all"),
+        (101, None, true, "retention removed it: nothing to compare"),
+        (100, Some((100, 8)), false, "just not removed"),
+    ];
+    for (log_start, found, goes_on, why) in cases {
+        let answer = check_continuation(&end, log_start, found);
+        assert_eq!(answer.is_ok(), goes_on, "{why}: {answer:?}");
+    }
+}
+
 fn footers() -> impl Strategy<Value = Footer> {
     let gaps = prop::collection::vec((0..5i64, 0..5i64, "[a-z_]{1,12}(:[a-z_]{1,12})?"), 0..20);
     (

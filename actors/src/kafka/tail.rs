@@ -4,7 +4,7 @@
 //! partition's end, so reading starts a little before the end and steps back
 //! further until a record is found or the log's start is reached.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,6 +13,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
+use crate::lake::checksum::record_fingerprint;
 use crate::settings::KafkaSettings;
 use crate::supervision::{ErrorKind, Progress, StageError};
 
@@ -55,24 +56,7 @@ pub fn read_tails(
     look_for: LookFor,
     progress: &Progress,
 ) -> Result<Vec<Tail>, StageError> {
-    let consumer: BaseConsumer = client_config(
-        settings,
-        &[
-            // librdkafka wants a group id for `assign`; nothing is committed to it.
-            ("group.id", "ftap-tail"),
-            ("isolation.level", "read_committed"),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("enable.partition.eof", "true"),
-            ("auto.offset.reset", "earliest"),
-            ("queued.max.messages.kbytes", "8192"),
-            ("fetch.queue.backoff.ms", "5"),
-            // A long poll at one partition's end would hold up the next assignment.
-            ("fetch.wait.max.ms", "10"),
-        ],
-    )
-    .create()
-    .map_err(|error| stage_error("reading the topic's tail", &error))?;
+    let consumer = reader(settings)?;
     let what = format!("reading the tail of {topic}");
     let failed = |error: KafkaError| stage_error(&what, &error);
     let mut searches = (0..partitions)
@@ -105,6 +89,87 @@ pub fn read_tails(
         step = step.saturating_mul(STEP_FACTOR);
     }
     Ok(searches.into_iter().map(|search| search.tail).collect())
+}
+
+/// A `read_committed` reader outside of any group's doings.
+fn reader(settings: &KafkaSettings) -> Result<BaseConsumer, StageError> {
+    client_config(
+        settings,
+        &[
+            // librdkafka wants a group id for `assign`; nothing is committed to it.
+            ("group.id", "ftap-tail"),
+            ("isolation.level", "read_committed"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "earliest"),
+            ("queued.max.messages.kbytes", "8192"),
+            ("fetch.queue.backoff.ms", "5"),
+            // A long poll at one partition's end would hold up the next assignment.
+            ("fetch.wait.max.ms", "10"),
+        ],
+    )
+    .create::<BaseConsumer>()
+    .map_err(|error| stage_error("reading the topic's tail", &error))
+}
+
+/// The first visible record at or after an offset, for each partition: its offset and
+/// [`record_fingerprint`].
+pub fn read_records_at(
+    settings: &KafkaSettings,
+    topic: &str,
+    offsets: &[(i32, i64)],
+    progress: &Progress,
+) -> Result<BTreeMap<i32, (i64, u64)>, StageError> {
+    let what = format!("reading records of {topic}");
+    let failed = |error: KafkaError| stage_error(&what, &error);
+    let consumer = reader(settings)?;
+    let mut assignment = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        assignment
+            .add_partition_offset(topic, *partition, Offset::Offset(*offset))
+            .map_err(failed)?;
+    }
+    consumer.assign(&assignment).map_err(failed)?;
+    let mut open: BTreeSet<i32> = offsets.iter().map(|(partition, _)| *partition).collect();
+    let mut found = BTreeMap::new();
+    let mut heard = Instant::now();
+    while !open.is_empty() {
+        progress.step();
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                if open.remove(&message.partition()) {
+                    let timestamp_ms = message.timestamp().to_millis().unwrap_or(0).max(0);
+                    let fingerprint = record_fingerprint(message.payload(), timestamp_ms);
+                    found.insert(message.partition(), (message.offset(), fingerprint));
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                heard = Instant::now();
+                open.remove(&partition);
+            }
+            Some(Err(error)) => still_hopeful(stage_error(&what, &error), heard)?,
+            None => still_hopeful(silence(&what), heard)?,
+        }
+    }
+    Ok(found)
+}
+
+fn silence(what: &str) -> StageError {
+    let seconds = SILENCE_LIMIT.as_secs();
+    StageError::new(
+        ErrorKind::KafkaUnavailable,
+        format!("{what}: no answer for {seconds} s"),
+    )
+}
+
+/// Passing errors are waited out for a while.
+fn still_hopeful(error: StageError, heard: Instant) -> Result<(), StageError> {
+    if error.kind() == ErrorKind::KafkaUnavailable && heard.elapsed() <= SILENCE_LIMIT {
+        return Ok(());
+    }
+    Err(error)
 }
 
 /// One partition whose tail is looked for.
@@ -163,19 +228,11 @@ fn read_to_ends(
                 heard = Instant::now();
                 open.remove(&partition);
             }
-            Some(Err(error)) => {
-                let error = stage_error(what, &error);
-                if error.kind() != ErrorKind::KafkaUnavailable || heard.elapsed() > SILENCE_LIMIT {
-                    return Err(error);
-                }
+            Some(Err(error)) => still_hopeful(stage_error(what, &error), heard)?,
+            None => {
+                still_hopeful(silence(what), heard)?;
+                progress.step();
             }
-            None if heard.elapsed() > SILENCE_LIMIT => {
-                return Err(StageError::new(
-                    ErrorKind::KafkaUnavailable,
-                    format!("{what}: no answer for {} s", SILENCE_LIMIT.as_secs()),
-                ));
-            }
-            None => progress.step(),
         }
     }
     Ok(())

@@ -18,7 +18,9 @@ use crate::failpoint;
 use crate::kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use crate::kafka::consumer::{Batch, GroupConsumer, Signal};
 use crate::kafka::kind_of;
-use crate::lake::chain::{Skipped, start_offset};
+use crate::kafka::tail::read_records_at;
+use crate::lake::Footer;
+use crate::lake::chain::{ChainError, Skipped, check_continuation, start_offset};
 use crate::lake::rolling::CloseReason;
 use crate::messages::{
     ChainEnds, ClosePartitions, Committed, FindChainEnds, OpenPartition, Records, Rewind,
@@ -306,34 +308,40 @@ impl Subscriber {
             .awaiting
             .iter()
             .copied()
-            .filter(|partition| ends.last_offsets.contains_key(partition))
+            .filter(|partition| ends.footers.contains_key(partition))
             .collect();
         if partitions.is_empty() {
             return Ok(());
         }
         let committed = self.consumer.committed(&partitions, REQUEST_TIMEOUT)?;
+        let newest = |partition| ends.footers.get(&partition).and_then(Option::as_ref);
         let mut starts = Vec::new();
+        let mut chains = Vec::new();
         for (partition, committed) in committed {
             let (log_start, log_end) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
-            let chain_end = ends.last_offsets.get(&partition).copied().flatten();
-            let start =
-                start_offset(committed, chain_end, log_start, log_end).map_err(|error| {
-                    StageError::new(
-                        ErrorKind::LakeConflict,
-                        format!("{}-{partition}: {error}", self.parts.kafka.topic),
-                    )
-                })?;
+            let footer = newest(partition);
+            let chain_end = footer.map(|footer| footer.last_offset);
+            let start = start_offset(committed, chain_end, log_start, log_end)
+                .map_err(|error| self.conflict(partition, &error))?;
+            chains.extend(footer.map(|footer| (footer, log_start)));
+            starts.push((partition, start));
+        }
+        self.check_continuation(&chains)?;
+        for (partition, start) in &starts {
             if let Some(skipped) = &start.skipped {
-                self.report_skipped(partition, skipped);
+                self.report_skipped(*partition, skipped);
             }
             PartitionStarted {
-                partition,
+                partition: *partition,
                 offset: start.offset,
                 from: start.from.as_str().to_owned(),
             }
             .emit(self.stage.speaker());
-            starts.push((partition, start.offset));
         }
+        let starts: Vec<(i32, i64)> = starts
+            .iter()
+            .map(|(partition, start)| (*partition, start.offset))
+            .collect();
         self.consumer.assign(&starts)?;
         self.seek_to_positions()?;
         self.awaiting
@@ -345,6 +353,33 @@ impl Subscriber {
             self.consumer.pause(&partitions)?;
         }
         Ok(())
+    }
+
+    /// Whether each chain was written from the topic that is there now.
+    fn check_continuation(&self, chains: &[(&Footer, i64)]) -> Result<(), StageError> {
+        let firsts: Vec<(i32, i64)> = chains
+            .iter()
+            .filter(|(footer, log_start)| footer.first_offset >= *log_start)
+            .map(|(footer, _)| (footer.partition, footer.first_offset))
+            .collect();
+        if firsts.is_empty() {
+            return Ok(());
+        }
+        let _waiting = self.stage.progress().waiting();
+        let topic = &self.parts.kafka.topic;
+        let found = read_records_at(&self.parts.kafka, topic, &firsts, self.stage.progress())?;
+        chains.iter().try_for_each(|(footer, log_start)| {
+            let found = found.get(&footer.partition).copied();
+            check_continuation(footer, *log_start, found)
+                .map_err(|error| self.conflict(footer.partition, &error))
+        })
+    }
+
+    fn conflict(&self, partition: i32, error: &ChainError) -> StageError {
+        StageError::new(
+            ErrorKind::LakeConflict,
+            format!("{}-{partition}: {error}", self.parts.kafka.topic),
+        )
     }
 
     fn open(&mut self, partition: i32, offset: i64) {

@@ -193,6 +193,36 @@ pub fn start_offset(
     })
 }
 
+/// Whether the topic still is the one that the chain was written from.
+///
+/// `end` is the footer of the chain's newest object, `found` offset and fingerprint of the
+/// first visible record at or after its first offset. Offsets alone can't tell a topic that
+/// was deleted, made anew and has outgrown the lake. Once retention has removed the record
+/// nothing can be compared.
+pub fn check_continuation(
+    end: &Footer,
+    log_start: i64,
+    found: Option<(i64, u64)>,
+) -> Result<(), ChainError> {
+    let ours = match found {
+        _ if end.first_offset < log_start => return Ok(()),
+        Some((offset, record)) if offset == end.first_offset => match record == end.first_record {
+            true => return Ok(()),
+            false => format!("{record:016x}"),
+        },
+        Some((offset, _)) => format!("that of offset {offset}"),
+        None => "missing".to_owned(),
+    };
+    Err(ChainError::Conflict {
+        topic: end.topic.clone(),
+        partition: end.partition,
+        offset: end.first_offset,
+        differs: "first record's fingerprint",
+        theirs: format!("{:016x}", end.first_record),
+        ours,
+    })
+}
+
 /// What to do about an object that was there first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adoption {

@@ -122,7 +122,6 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
             Verdict::Failed(fault) => fault,
         };
         report(name, &fault, speaker);
-        context.meters.restarted(fault.stage, fault.cause.as_str());
         context.health.failed(name, number, fault.to_string());
         let decision = if retry(&fault) == Retry::Hopeless {
             Decision::GiveUp
@@ -143,6 +142,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
                 return GroupEnd::GaveUp { root_cause, remedy };
             }
             Decision::RestartAfter(pause) => {
+                context.meters.restarted(fault.stage, fault.cause.as_str());
                 GroupRestarting {
                     group: name.to_owned(),
                     restarts: history.recent() as u64,
