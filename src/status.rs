@@ -290,6 +290,10 @@ impl Summary {
                 count(rows)
             ),
         };
+        let skipped = match figures.offsets_skipped {
+            0 => None,
+            offsets => Some(("offsets skipped", count(offsets))),
+        };
         let lines = [
             ("rows published", count(figures.rows_published)),
             ("rows in the lake", count(figures.rows_committed)),
@@ -307,7 +311,8 @@ impl Summary {
             ("restarts", count(figures.restarts)),
         ];
         lines
-            .iter()
+            .into_iter()
+            .chain(skipped)
             .map(|(name, value)| format!("{name:<24}{value:>16}\n"))
             .collect()
     }

@@ -100,6 +100,14 @@ pub enum RunError {
         /// What to do.
         remedy: String,
     },
+    /// Everything that was read is in the lake, but records were left out.
+    #[error(
+        "{offsets} offsets are not in the lake and were skipped, see the `offsets_skipped` events: the group's committed offset or the topic's retention is beyond the lake's end\n  to read what the topic still has into an empty lake, use another KAFKA_CONSUMER_GROUP or delete the group's offsets"
+    )]
+    Skipped {
+        /// How many.
+        offsets: u64,
+    },
     /// A group was asked to stop and did not finish in time.
     #[error(
         "{group} did not finish within STOP_DEADLINE_SECONDS: nothing is lost, the next start goes on where the lake ends"
@@ -247,6 +255,7 @@ impl Group for ReportGroup {
 /// asked to finish what they have.
 pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     let kafka = Arc::new(options.kafka);
+    let meters = options.meters.clone();
     let (stop, stopping) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
     let context = SupervisionContext {
@@ -339,7 +348,10 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     match failure {
         Some(failure) => Err(failure),
         None if stopped => Ok(Outcome::Stopped),
-        None => Ok(Outcome::Drained),
+        None => match meters.snapshot().offsets_skipped {
+            0 => Ok(Outcome::Drained),
+            offsets => Err(RunError::Skipped { offsets }),
+        },
     }
 }
 
