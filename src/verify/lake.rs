@@ -95,12 +95,21 @@ impl<'a> Auditor<'a> {
     }
 
     /// Accounts for one object, given in the order of [`list`].
-    pub fn object(&mut self, found: &Found, bytes: Bytes) -> anyhow::Result<()> {
+    pub fn object(&mut self, found: &Found, bytes: Bytes) {
+        if let Err(error) = self.readable_object(found, bytes) {
+            let partition = found.name.as_ref().map(ObjectName::partition);
+            self.ledger.object_problem(
+                Kind::UnreadableObject,
+                partition,
+                &found.key,
+                format!("{error:#}"),
+            );
+        }
+    }
+
+    fn readable_object(&mut self, found: &Found, bytes: Bytes) -> anyhow::Result<()> {
         let key = found.key.as_str();
-        let unreadable = || {
-            format!("{key} can't be read as a Parquet file: restore it, or move it out of the lake")
-        };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).with_context(unreadable)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
         let pairs = builder.metadata().file_metadata().key_value_metadata();
         let pairs = pairs.into_iter().flatten();
         let footer =
@@ -120,8 +129,8 @@ impl<'a> Auditor<'a> {
         let mut rows = Rows::default();
         let mut checksum = Checksum::new();
         let reader = builder.with_batch_size(BATCH_ROWS).build();
-        for batch in reader.with_context(unreadable)? {
-            let batch = batch.with_context(unreadable)?;
+        for batch in reader? {
+            let batch = batch?;
             let partition = found.name.as_ref().map_or(0, ObjectName::partition);
             if let Err(fault) = self.rows(key, partition, &batch, &mut rows) {
                 rows.faults.push(fault);

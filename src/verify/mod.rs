@@ -132,7 +132,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     let mut auditor = Auditor::new(topic, &mut ledger);
     for found in &objects {
         let bytes = runtime.block_on(store.get(&found.key))?;
-        auditor.object(found, bytes)?;
+        auditor.object(found, bytes);
     }
 
     Ok(Report {
@@ -189,7 +189,11 @@ fn source_notes(sources: BTreeSet<String>, partitions: i32) -> Vec<String> {
         notes.push(format!(
             "the topic has records of {} publications: {}",
             sources.len(),
-            sources.iter().cloned().collect::<Vec<_>>().join(", ")
+            sources
+                .iter()
+                .map(|source| source.escape_debug().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
         ));
     }
     let mut counts = sources.iter().filter_map(|source| partitions_of(source));

@@ -43,6 +43,8 @@ pub enum Kind {
     ObjectsOverlap,
     /// A Parquet file among the objects that is none of them.
     StrayObject,
+    /// An object that is no readable Parquet file; what it held counts as missing.
+    UnreadableObject,
 }
 
 /// What the numbers of a problem count.
@@ -80,6 +82,9 @@ impl Kind {
             Self::ObjectContradictsItself => "an object contradicts itself",
             Self::ObjectsOverlap => "an object starts before the one in front of it ends",
             Self::StrayObject => "a Parquet file that is no object of the lake",
+            Self::UnreadableObject => {
+                "an object can't be read as a Parquet file: restore it, or move it out of the lake"
+            }
         }
     }
 
