@@ -140,7 +140,8 @@ impl LogLayer {
         } else {
             self.threshold.min(Level::WARN)
         };
-        metadata.is_event() && *metadata.level() <= threshold
+        // Also the question whether an event would be written, which is neither event nor span.
+        !metadata.is_span() && *metadata.level() <= threshold
     }
 }
 

@@ -122,6 +122,21 @@ fn a_missing_file_is_one_error_with_its_remedy() {
 }
 
 #[test]
+fn at_debug_each_transaction_is_a_log_line() {
+    let place = place_with_data(500);
+    let mut command = place.ftap(&["run", "--until-drained"]);
+    command.env("LOG_LEVEL", "DEBUG");
+    command.env("LOG_FORMAT", "json");
+    let output = command.output().unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains(r#""event":"transaction_published""#))
+        .count();
+    assert_eq!(lines, 500);
+}
+
+#[test]
 fn kaggle_without_credentials_says_where_they_go() {
     Place::new()
         .run(&["prepare", "--kaggle"])
