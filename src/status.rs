@@ -296,7 +296,7 @@ impl Summary {
         };
         let lines = [
             ("rows published", count(figures.rows_published)),
-            ("rows in the lake", count(figures.rows_committed)),
+            ("rows put in the lake", count(figures.rows_committed)),
             ("rejected", rejected),
             ("files", count(figures.files)),
             ("bytes", size(figures.bytes)),

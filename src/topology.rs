@@ -117,7 +117,7 @@ pub enum RunError {
         group: &'static str,
     },
     /// The lake can't be opened at all.
-    #[error("the lake can't be opened: {0}")]
+    #[error("the lake can't be opened")]
     Lake(#[from] LakeError),
 }
 

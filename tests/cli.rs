@@ -216,7 +216,7 @@ fn sigterm_stops_a_run_within_ten_seconds_and_a_second_publisher_is_refused() {
     let (code, summary) = running.end();
     assert_eq!(code, Some(0));
     assert!(asked.elapsed() < Duration::from_secs(10));
-    assert!(summary.contains("rows in the lake"), "{summary}");
+    assert!(summary.contains("rows put in the lake"), "{summary}");
 }
 
 /// A run whose first upload hangs for ever.
@@ -254,7 +254,7 @@ fn a_hanging_stop_is_over_within_ten_seconds() {
         asked.elapsed()
     );
     assert_eq!(code, Some(1));
-    assert!(summary.contains("rows in the lake"), "{summary}");
+    assert!(summary.contains("rows put in the lake"), "{summary}");
 }
 
 #[test]

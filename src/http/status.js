@@ -1,6 +1,6 @@
 "use strict";
 const FIGURES = [
-  ["rows_published", "rows published"], ["rows_committed", "rows in the lake"],
+  ["rows_published", "rows published"], ["rows_committed", "rows put in the lake"],
   ["lag_records", "lag"], ["records_rejected", "rejected"], ["files", "files"],
   ["bytes", "bytes"], ["restarts", "restarts"], ["process_memory_bytes", "process memory, bytes"],
 ];
