@@ -133,9 +133,9 @@ impl Lines {
             trouble(health),
         ));
 
-        let lag = u64::try_from(now.lag_records).unwrap_or(0);
+        let lag = now.lag_records.and_then(|lag| u64::try_from(lag).ok());
         let done = now.rows_committed + now.records_rejected;
-        self.lake.set_length((done + lag).max(1));
+        self.lake.set_length((done + lag.unwrap_or(0)).max(1));
         self.lake.set_position(done);
         self.lake
             .set_message(lake_message(now, speed, lag, elapsed));
@@ -148,12 +148,12 @@ impl Lines {
     }
 }
 
-fn lake_message(now: &Snapshot, speed: Speed, lag: u64, elapsed: Duration) -> String {
+fn lake_message(now: &Snapshot, speed: Speed, lag: Option<u64>, elapsed: Duration) -> String {
     let mut message = format!(
         "{} rows · {}/s · lag {} · {} files, {} · restarts {}",
         count(now.rows_committed),
         count(speed.committed),
-        count(lag),
+        lag.map_or("–".to_owned(), count),
         count(now.files),
         size(now.bytes),
         now.restarts,

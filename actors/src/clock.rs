@@ -81,7 +81,10 @@ impl Handler<Tick> for Reporter {
         let rate = |now: u64, before: u64| (now - before) as f64 / seconds.max(f64::EPSILON);
         let published_per_second = rate(figures.rows_published, before.rows_published);
         let committed_per_second = rate(figures.rows_committed, before.rows_committed);
-        if published_per_second > 0.0 || committed_per_second > 0.0 || figures.lag_records > 0 {
+        if published_per_second > 0.0
+            || committed_per_second > 0.0
+            || figures.lag_records.is_some_and(|lag| lag > 0)
+        {
             Throughput {
                 published_per_second,
                 committed_per_second,

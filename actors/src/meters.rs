@@ -79,8 +79,9 @@ pub struct Snapshot {
     pub memory_bytes: u64,
     /// Rows of the source that are to be published in all; 0 while unknown.
     pub publish_total: u64,
-    /// Records in the topic that are not durable in the lake, all partitions of this process.
-    pub lag_records: i64,
+    /// Records in the topic that are not durable in the lake, all partitions of this
+    /// process; `None` while it has none, which is not the same as no lag.
+    pub lag_records: Option<i64>,
 }
 
 impl Meters {
@@ -241,12 +242,10 @@ impl Meters {
             restarts: self.restarts.load(Relaxed),
             memory_bytes: self.memory_bytes.load(Relaxed),
             publish_total: self.publish_total.load(Relaxed),
-            lag_records: self
-                .lag
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .values()
-                .sum(),
+            lag_records: {
+                let lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+                (!lag.is_empty()).then(|| lag.values().sum())
+            },
         }
     }
 }

@@ -266,8 +266,8 @@ events! {
         published_per_second: f64,
         /// Rows made durable in the lake, per second.
         committed_per_second: f64,
-        /// Records in the topic that are not in the lake.
-        lag_records: i64,
+        /// Records in the topic that are not in the lake; absent while no partition is assigned.
+        lag_records: Option<i64>,
     }
     /// A group of stages runs.
     INFO GroupStarted "group_started" {
