@@ -57,6 +57,21 @@ pub fn delete_topic(broker: &str, topic: &str) {
     gone.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
+/// Removes all records of a partition but the newest `kept`; gives the first that is left.
+pub fn keep_newest(broker: &str, topic: &str, partition: i32, kept: i64) -> i64 {
+    let (admin, options) = admin(broker);
+    let consumer: BaseConsumer = config(broker).create().unwrap();
+    let (_, end) = consumer
+        .fetch_watermarks(topic, partition, TIMEOUT)
+        .unwrap();
+    let mut offsets = TopicPartitionList::new();
+    offsets
+        .add_partition_offset(topic, partition, Offset::Offset(end - kept))
+        .unwrap();
+    block_on(admin.delete_records(&offsets, &options)).unwrap();
+    end - kept
+}
+
 /// Writes messages without key or headers to a partition.
 pub fn produce(broker: &str, topic: &str, partition: i32, payloads: &[Option<Vec<u8>>]) {
     let producer: BaseProducer = config(broker)

@@ -65,6 +65,7 @@ pub(super) fn run(
         awaiting: Vec::new(),
         next_epoch: 1,
         paused: false,
+        overtaken: None,
         drain_targets: None,
         last_flush: None,
         last_look: None,
@@ -84,6 +85,8 @@ struct Subscriber {
     awaiting: Vec<i32>,
     next_epoch: u64,
     paused: bool,
+    /// The log no longer has what is to be read next; ends the generation when all is flushed.
+    overtaken: Option<StageError>,
     /// Where each partition's visible records ended when draining began.
     drain_targets: Option<BTreeMap<i32, i64>>,
     last_flush: Option<Instant>,
@@ -101,7 +104,11 @@ impl Subscriber {
             }
             self.stage.progress().step();
             self.take_commands(inbox)?;
-            if self.stage.generation().stop_requested() {
+            if let Some(error) = self.overtaken.clone() {
+                if self.stop_reading()? {
+                    return Err(error);
+                }
+            } else if self.stage.generation().stop_requested() {
                 if self.stop_reading()? {
                     self.stage.generation().finish();
                     return Ok(());
@@ -403,15 +410,16 @@ impl Subscriber {
         if (low..=high).contains(&position) {
             return self.consumer.seek(partition, position);
         }
-        // What was read before is flushed and found again in the lake by the next
-        // generation, which logs the exact range that is missing.
-        Err(StageError::new(
+        // What was read before may be gone from the topic as well: it goes into the lake
+        // first. The next generation starts behind it and logs the exact range that is lost.
+        self.overtaken.get_or_insert(StageError::new(
             ErrorKind::KafkaUnavailable,
             format!(
-                "{}-{partition}: the next offset to read is no longer in the topic",
+                "{}-{partition}: offset {position}, the next to read, is no longer in the topic, which holds {low} to {high}",
                 self.parts.kafka.topic
             ),
-        ))
+        ));
+        Ok(())
     }
 
     fn report_skipped(&self, partition: i32, skipped: &Skipped) {
