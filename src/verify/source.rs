@@ -7,19 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use csv::ByteRecord;
+use ftap_dataset::schema::EVENT_COLUMNS;
 
 use super::content::{self, Hasher};
-
-const COLUMNS: [&str; 8] = [
-    "trans_date_trans_time",
-    "user_id",
-    "merchant",
-    "category",
-    "amt",
-    "trans_num",
-    "unix_time",
-    "is_fraud",
-];
 
 const READ_BUFFER_BYTES: usize = 1 << 20;
 
@@ -43,12 +33,15 @@ pub fn read(
         .buffer_capacity(READ_BUFFER_BYTES)
         .from_reader(file);
     let header = reader.byte_headers().with_context(named)?;
-    if !header.iter().eq(COLUMNS.iter().map(|name| name.as_bytes())) {
+    if !header
+        .iter()
+        .eq(EVENT_COLUMNS.iter().map(|name| name.as_bytes()))
+    {
         bail!(
             "{} has the columns {:?}, wanted {:?} separated by semicolons: make it with `ftap prepare`",
             named(),
             String::from_utf8_lossy(&header.iter().collect::<Vec<_>>().join(&b';')),
-            COLUMNS.join(";"),
+            EVENT_COLUMNS.join(";"),
         );
     }
     let mut hasher = Hasher::default();
@@ -87,7 +80,7 @@ mod tests {
 
     #[test]
     fn broken_rows_keep_their_place_and_blank_lines_have_none() {
-        let header = COLUMNS.join(";");
+        let header = EVENT_COLUMNS.join(";");
         let good = "2019-01-01 00:00:18;u1;\"a;b\";c;1.5;n;7;0";
         let text = format!("{header}\n{good}\n\nbroken\n{};9\n{good}\n", good);
         let expected = [Some("u1".to_owned()), None, None, Some("u1".to_owned())];
