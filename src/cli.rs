@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::catalogue::SETTINGS;
+use crate::dlq::args::DlqArgs;
 use crate::verify::VerifyArgs;
 
 /// What the user asked for.
@@ -76,6 +77,13 @@ pub enum Command {
         after_help = "Examples:\n  ftap tap\n  ftap tap --rate 100 --from beginning --count 1000 | jq .message.currency"
     )]
     Tap(TapArgs),
+    /// Look at what was rejected, and send it back repaired
+    ///
+    /// A message that can't become a row is kept in the topic {KAFKA_TOPIC}.dlq, its quarantine.
+    #[command(
+        after_help = "Examples:\n  ftap dlq list --by-reason\n  ftap dlq show 2-1234\n  ftap dlq list --export repair.jsonl && ftap dlq redrive --from repair.jsonl"
+    )]
+    Dlq(DlqArgs),
     /// Show the settings in effect and where each came from, secrets masked
     Config(ConfigArgs),
     /// Serve the embedded Kafka broker on a port, until stopped
@@ -209,6 +217,7 @@ impl Command {
             Self::Prepare(_) => "prepare",
             Self::Verify(_) => "verify",
             Self::Tap(_) => "tap",
+            Self::Dlq(_) => "dlq",
             Self::Config(_) => "config",
             Self::Kafka(_) => "kafka",
         }

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod config;
 mod data_dir;
+mod dlq;
 mod exit;
 mod http;
 mod kafka_access;
@@ -104,6 +105,7 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Generate(args) => commands::generate::execute(config, args, telemetry),
         Command::Prepare(args) => commands::prepare::execute(config, args, telemetry),
         Command::Tap(args) => commands::tap::execute(config, args),
+        Command::Dlq(args) => commands::dlq::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),
         Command::Kafka(args) => commands::kafka::execute(config, args),
         Command::Verify(args) => tokio::runtime::Builder::new_multi_thread()

@@ -1,6 +1,8 @@
 //! One file per subcommand; each gives the process' exit code.
 
 pub mod config;
+pub mod dlq;
+pub mod dlq_redrive;
 pub mod generate;
 pub mod kafka;
 pub mod prepare;

@@ -17,7 +17,8 @@ use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::content::Hasher;
-use super::ledger::{LakeRow, Ledger};
+use super::items::LakeRow;
+use super::ledger::Ledger;
 use super::problem::Kind;
 
 const BATCH_ROWS: usize = 8192;

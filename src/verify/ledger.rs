@@ -7,95 +7,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::items::{Account, Bounds, DeadLetter, LakeRow, TOO_LARGE, TopicRecord};
 use super::problem::{Kind, Problem};
 use super::ranges::{Bits, Ranges};
-
-/// What one partition's figures add up to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Account {
-    /// Rows of the file whose key belongs to the partition.
-    pub file: u64,
-    /// Records of the topic, as a `read_committed` reader sees them.
-    pub topic: u64,
-    /// Those of them that are no row of a file: without the header `row`.
-    pub foreign: u64,
-    /// Rows in the lake.
-    pub lake: u64,
-    /// Offsets that the lake lists as rejected.
-    pub rejected: u64,
-    /// Rows that are not in the topic, and records that are neither in the lake nor rejected.
-    pub missing: u64,
-    /// Rows and records that are there more than once: copies beyond the first.
-    pub doubled: u64,
-    /// Rows and records that are not what they should be.
-    pub differing: u64,
-}
-
-impl Account {
-    /// Adds another partition's figures.
-    pub fn add(&mut self, other: &Self) {
-        self.file += other.file;
-        self.topic += other.topic;
-        self.foreign += other.foreign;
-        self.lake += other.lake;
-        self.rejected += other.rejected;
-        self.missing += other.missing;
-        self.doubled += other.doubled;
-        self.differing += other.differing;
-    }
-}
-
-/// Where a partition's offsets begin and end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// The oldest offset the topic still has.
-    pub low: i64,
-    /// The offset its next record gets.
-    pub high: i64,
-    /// The oldest offset the lake has, if that is older than `low`.
-    pub lake_first: Option<i64>,
-}
-
-/// A record of the topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicRecord {
-    /// Its offset.
-    pub offset: i64,
-    /// Its timestamp in Unix milliseconds.
-    pub timestamp_ms: i64,
-    /// The header `row`.
-    pub row: Option<u64>,
-    /// Hash of its content, `None` if the payload is no transaction.
-    pub content: Option<u64>,
-    /// Hash of its payload as it is; needed where `content` is `None` or `too_large` is set.
-    pub raw: u64,
-    /// Beyond the configured size: the lake may have rejected it unparsed.
-    pub too_large: bool,
-}
-
-/// A record of the dead-letter topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Partition it came from.
-    pub partition: i32,
-    /// Offset it came from.
-    pub offset: i64,
-    /// Code of the reason.
-    pub reason: String,
-    /// Hash of its payload, `None` if that was cut to fit.
-    pub raw: Option<u64>,
-}
-
-/// A row of the lake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LakeRow {
-    /// Offset it came from.
-    pub offset: i64,
-    /// The record's timestamp in Unix milliseconds.
-    pub timestamp_ms: i64,
-    /// Hash of its content.
-    pub content: u64,
-}
+use super::redrives::{Kept, Marker, Redrives};
+use crate::dlq::EntryId;
 
 #[derive(Default)]
 struct File {
@@ -113,6 +29,9 @@ struct Partition {
     visible: Bits,
     readable: Bits,
     in_lake: Bits,
+    rejected: Bits,
+    /// Timestamp of the oldest record that is visible.
+    oldest_ms: Option<i64>,
     /// From `bounds.low`: content and timestamp of a transaction, else its payload's hash.
     hashes: Vec<u64>,
     /// Payload hashes of records beyond the configured size.
@@ -126,7 +45,9 @@ pub struct Ledger {
     file: File,
     broken: Ranges,
     partitions: Vec<Partition>,
-    dead_letters: HashMap<(i32, i64), (String, Option<u64>)>,
+    dead_letters: HashMap<(i32, i64), DeadLetter>,
+    redrives: Redrives,
+    once_too_large: u64,
     problems: BTreeMap<(Kind, Option<i32>, Option<String>), Ranges>,
     details: Vec<Problem>,
 }
@@ -139,6 +60,8 @@ pub struct Balance {
     pub broken: Ranges,
     /// Lake rows compared with the file alone, because the topic no longer has their records.
     pub expired: u64,
+    /// Good transactions listed as too large, which they are not by the present setting.
+    pub once_too_large: u64,
     /// What is wrong; empty if all is there exactly once.
     pub problems: Vec<Problem>,
 }
@@ -155,6 +78,8 @@ impl Ledger {
             visible: Bits::default(),
             readable: Bits::default(),
             in_lake: Bits::default(),
+            rejected: Bits::default(),
+            oldest_ms: None,
             hashes: vec![0; usize::try_from(bounds.high - bounds.low).unwrap_or(0)],
             too_large: HashMap::new(),
             expired: Vec::new(),
@@ -164,6 +89,8 @@ impl Ledger {
             broken: Ranges::default(),
             partitions: partitions.collect(),
             dead_letters: HashMap::new(),
+            redrives: Redrives::default(),
+            once_too_large: 0,
             problems: BTreeMap::new(),
             details: Vec::new(),
         }
@@ -200,6 +127,7 @@ impl Ledger {
             return;
         }
         state.account.topic += 1;
+        state.oldest_ms.get_or_insert(record.timestamp_ms);
         let bit = (record.offset - state.base) as usize;
         state.visible.set(bit);
         state.hashes[(record.offset - low) as usize] = match record.content {
@@ -212,8 +140,15 @@ impl Ledger {
         if record.too_large {
             state.too_large.insert(record.offset, record.raw);
         }
-        let Some(row) = record.row else {
+        if let Some(id) = record.redrive {
+            state.account.redriven += 1;
+            if self.redrives.message(id, partition, record.offset) {
+                self.note(Kind::RedrivenTwice, Some(partition), None, record.offset);
+            }
+        } else if record.row.is_none() {
             state.account.foreign += 1;
+        }
+        let Some(row) = record.row else {
             return;
         };
         let index = usize::try_from(row).unwrap_or(usize::MAX);
@@ -236,7 +171,17 @@ impl Ledger {
     /// A record of the dead-letter topic; there may be several for one offset.
     pub fn dead_letter(&mut self, letter: DeadLetter) {
         let key = (letter.partition, letter.offset);
-        self.dead_letters.insert(key, (letter.reason, letter.raw));
+        self.dead_letters.insert(key, letter);
+    }
+
+    /// A mark of the dead-letter topic.
+    pub fn redriven(&mut self, marker: Marker) {
+        self.redrives.marker(marker);
+    }
+
+    /// The dead-letter topic has lost its oldest records: marks may be among them.
+    pub fn marks_may_have_expired(&mut self) {
+        self.redrives.marks_may_have_expired();
     }
 
     /// A row of the lake, in the object `key`.
@@ -290,29 +235,33 @@ impl Ledger {
         let Some(bit) = self.place(key, partition, offset) else {
             return;
         };
-        let state = &self.partitions[partition as usize];
+        let state = &mut self.partitions[partition as usize];
+        state.rejected.set(bit);
         let expired = offset < state.bounds.low;
         let too_large = state.too_large.get(&offset);
-        let wrongly = !expired && state.readable.get(bit) && too_large.is_none();
-        // The payload is not known any more when the record has expired.
-        let payload = (!expired).then(|| {
-            let stored = || state.hashes[(offset - state.bounds.low) as usize];
-            too_large.copied().unwrap_or_else(stored)
-        });
-        if wrongly {
+        let is_good = !expired && state.readable.get(bit) && too_large.is_none();
+        if is_good && reason != TOO_LARGE {
             self.note(Kind::WronglyRejected, Some(partition), Some(key), offset);
             return;
         }
-        match self.dead_letters.get(&(partition, offset)) {
-            None => self.note(Kind::NoDeadLetter, Some(partition), Some(key), offset),
-            Some((letter_reason, raw)) => {
-                let altered = payload
-                    .zip(*raw)
-                    .is_some_and(|(ours, theirs)| ours != theirs);
-                if letter_reason != reason || altered {
-                    self.note(Kind::DeadLetterDiffers, Some(partition), Some(key), offset);
-                }
-            }
+        // What it says is not known any more when the record has expired.
+        let ours = (!expired).then(|| {
+            let stored = || state.hashes[(offset - state.bounds.low) as usize];
+            too_large.copied().unwrap_or_else(stored)
+        });
+        let Some(letter) = self.dead_letters.get(&(partition, offset)) else {
+            return self.note(Kind::NoDeadLetter, Some(partition), Some(key), offset);
+        };
+        let theirs = match is_good {
+            true => letter.content,
+            false => letter.raw,
+        };
+        let altered = ours
+            .zip(theirs)
+            .is_some_and(|(ours, theirs)| ours != theirs);
+        self.once_too_large += u64::from(is_good);
+        if letter.reason != reason || altered {
+            self.note(Kind::DeadLetterDiffers, Some(partition), Some(key), offset);
         }
     }
 
@@ -377,7 +326,8 @@ impl Ledger {
     /// Closes the accounts.
     pub fn close(mut self) -> Balance {
         let expired = self.partitions.iter().map(|p| p.expired.len() as u64).sum();
-        self.close_rows();
+        let expired_redrives = self.close_redrives();
+        self.close_rows(&expired_redrives);
         self.close_offsets();
         for ((kind, partition, object), ranges) in std::mem::take(&mut self.problems) {
             self.details.push(Problem {
@@ -405,13 +355,44 @@ impl Ledger {
             accounts: self.partitions.iter().map(|p| p.account).collect(),
             broken: self.broken,
             expired,
+            once_too_large: self.once_too_large,
             problems: self.details,
         }
     }
 
+    /// What was sent again; gives the messages of it that retention took, by partition.
+    fn close_redrives(&mut self) -> BTreeMap<i32, u64> {
+        let redrives = std::mem::take(&mut self.redrives);
+        let kept = |partition: i32| {
+            let state = self.partitions.get(usize::try_from(partition).ok()?)?;
+            Some(Kept {
+                is_trimmed: state.bounds.low > 0,
+                oldest_ms: state.oldest_ms,
+            })
+        };
+        let (findings, expired) = redrives.close(kept);
+        for (kind, partition, offset) in findings {
+            self.note(kind, Some(partition), None, offset);
+        }
+        for EntryId { partition, offset } in redrives.ids() {
+            let is_row = usize::try_from(partition)
+                .ok()
+                .and_then(|index| self.partitions.get(index))
+                .is_some_and(|state| {
+                    usize::try_from(offset - state.base)
+                        .is_ok_and(|bit| state.in_lake.get(bit) && !state.rejected.get(bit))
+                });
+            if is_row {
+                self.note(Kind::RedrivenRow, Some(partition), None, offset);
+            }
+        }
+        expired
+    }
+
     /// Rows of the file that the topic does not have. Where the topic has lost its oldest
-    /// records to retention, a lake row of the same content stands for the row.
-    fn close_rows(&mut self) {
+    /// records to retention, a lake row of the same content stands for the row; one of no such
+    /// content may be of a message that was redriven and has expired.
+    fn close_rows(&mut self, expired_redrives: &BTreeMap<i32, u64>) {
         let mut expired: Vec<HashMap<u64, u64>> = Vec::with_capacity(self.partitions.len());
         for state in &self.partitions {
             let mut contents = HashMap::new();
@@ -436,7 +417,9 @@ impl Ledger {
             }
         }
         for (partition, contents) in expired.iter().enumerate() {
+            let redriven = expired_redrives.get(&(partition as i32)).copied();
             let unknown: u64 = contents.values().sum();
+            let unknown = unknown.saturating_sub(redriven.unwrap_or(0));
             if unknown > 0 {
                 self.details.push(Problem {
                     kind: Kind::ExpiredNotInFile,
@@ -476,6 +459,6 @@ impl Ledger {
 }
 
 /// One hash of what a record says and when it was written.
-fn with_timestamp(content: u64, timestamp_ms: i64) -> u64 {
+pub fn with_timestamp(content: u64, timestamp_ms: i64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(&content.to_le_bytes(), timestamp_ms as u64)
 }

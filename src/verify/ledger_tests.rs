@@ -1,6 +1,7 @@
 //! Every kind of loss, doubling and alteration, told to a ledger that was exact before.
 
-use super::ledger::{Account, Balance, Bounds, DeadLetter, LakeRow, Ledger, TopicRecord};
+use super::items::{Account, Bounds, DeadLetter, LakeRow, TopicRecord};
+use super::ledger::{Balance, Ledger};
 use super::problem::Kind;
 
 const KEY: &str = "transactions/2026-01-01/t-0-00000000000000000000.parquet";
@@ -22,6 +23,7 @@ fn record(offset: i64, row: Option<u64>, content: Option<u64>) -> TopicRecord {
         offset,
         timestamp_ms: TIME + offset,
         row,
+        redrive: None,
         content,
         raw: 900 + offset as u64,
         too_large: false,
@@ -42,6 +44,7 @@ fn letter(offset: i64) -> DeadLetter {
         offset,
         reason: "not_json".to_owned(),
         raw: Some(900 + offset as u64),
+        content: None,
     }
 }
 

@@ -5,13 +5,15 @@
 //! no counter, no footer and no decoder of the pipeline. What can't be read is an error.
 
 mod content;
+mod items;
 mod lake;
 mod ledger;
 mod problem;
 mod ranges;
+mod redrives;
 mod report;
 mod source;
-mod topic;
+pub mod topic;
 
 #[cfg(test)]
 mod ledger_tests;
@@ -28,10 +30,11 @@ use tokio::runtime::Handle;
 
 use crate::config::{Config, Role};
 use crate::output;
+use items::Bounds;
 use lake::{Auditor, Found};
-use ledger::{Bounds, Ledger};
+use ledger::Ledger;
 use report::Report;
-use topic::{Topics, Watermarks};
+use topic::{Letter, Topics, Watermarks};
 
 /// Exit code for loss or duplication.
 const NOT_EXACT: u8 = 3;
@@ -92,6 +95,9 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     // The lake first: while something still runs it must not seem to be ahead of the topic.
     let objects = runtime.block_on(lake::list(&store, topic))?;
     let topics = Topics::new(&inputs.kafka)?;
+    let dead_letter_topic = inputs.kafka.dead_letter_topic();
+    // The marks that are there now have their messages in the topic when that is looked at.
+    let marks = topics.watermarks(&dead_letter_topic)?.unwrap_or_default();
     let watermarks = topics.watermarks(topic)?.with_context(|| {
         format!(
             "there is no topic {topic} at {}: run `ftap run` or `ftap produce` first, or check KAFKA_TOPIC",
@@ -127,7 +133,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     drop(sources);
     notes.extend(source_notes(seen.into_iter().collect(), partitions));
 
-    read_dead_letters(&topics, &inputs.kafka.dead_letter_topic(), &mut ledger)?;
+    read_dead_letters(&topics, &dead_letter_topic, &marks, &mut ledger)?;
 
     let mut auditor = Auditor::new(topic, &mut ledger);
     for found in &objects {
@@ -205,19 +211,29 @@ fn source_notes(sources: BTreeSet<String>, partitions: i32) -> Vec<String> {
     notes
 }
 
-fn read_dead_letters(topics: &Topics<'_>, topic: &str, ledger: &mut Ledger) -> anyhow::Result<()> {
+fn read_dead_letters(
+    topics: &Topics<'_>,
+    topic: &str,
+    before: &[Watermarks],
+    ledger: &mut Ledger,
+) -> anyhow::Result<()> {
     let Some(watermarks) = topics.watermarks(topic)? else {
         return Ok(());
     };
+    if watermarks.iter().any(|(low, _)| *low > 0) {
+        ledger.marks_may_have_expired();
+    }
     topics.read(
         topic,
         &watermarks,
-        |_, message| topic::dead_letter(message),
+        |_, message| topic::letter(message, before),
         |_, letters| {
-            letters
-                .into_iter()
-                .flatten()
-                .for_each(|letter| ledger.dead_letter(letter))
+            for letter in letters.into_iter().flatten() {
+                match letter {
+                    Letter::Rejected(letter) => ledger.dead_letter(letter),
+                    Letter::Redriven(marker) => ledger.redriven(marker),
+                }
+            }
         },
     )
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ledger::Account;
+use super::items::Account;
 use super::ranges::Ranges;
 
 /// One kind of disagreement.
@@ -15,6 +15,14 @@ pub enum Kind {
     MissingFromLake,
     /// A listed rejection without its bytes in the dead-letter topic.
     NoDeadLetter,
+    /// An entry is marked as redriven and its message is not in the topic.
+    RedriveMissing,
+    /// A redriven message without its mark: it would be sent again.
+    RedriveUnmarked,
+    /// An entry was redriven more than once.
+    RedrivenTwice,
+    /// A record was redriven that is a row of the lake itself.
+    RedrivenRow,
     /// A row of the file is in the topic again.
     RowDoubledInTopic,
     /// An offset is in the lake again.
@@ -64,6 +72,12 @@ impl Kind {
             Self::RowMissingFromTopic => "rows of the file missing from the topic",
             Self::MissingFromLake => "records missing from the lake",
             Self::NoDeadLetter => "rejected records missing from the dead-letter topic",
+            Self::RedriveMissing => "entries marked as redriven without their message in the topic",
+            Self::RedriveUnmarked => {
+                "redriven messages without their mark in the dead-letter topic"
+            }
+            Self::RedrivenTwice => "entries redriven again",
+            Self::RedrivenRow => "redriven records that are rows of the lake themselves",
             Self::RowDoubledInTopic => "rows of the file doubled in the topic",
             Self::DoubledInLake => "offsets doubled in the lake",
             Self::RowDiffersInTopic => "records that differ from their row of the file",
@@ -103,10 +117,16 @@ impl Kind {
     /// Adds to the figure it belongs to.
     pub fn book(self, account: &mut Account, count: u64) {
         match self {
-            Self::RowMissingFromTopic | Self::MissingFromLake | Self::NoDeadLetter => {
+            Self::RowMissingFromTopic
+            | Self::MissingFromLake
+            | Self::NoDeadLetter
+            | Self::RedriveMissing => {
                 account.missing += count;
             }
-            Self::RowDoubledInTopic | Self::DoubledInLake => account.doubled += count,
+            Self::RowDoubledInTopic
+            | Self::DoubledInLake
+            | Self::RedrivenTwice
+            | Self::RedrivenRow => account.doubled += count,
             _ => account.differing += count,
         }
     }

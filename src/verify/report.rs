@@ -5,7 +5,8 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 use serde_json::json;
 
-use super::ledger::{Account, Balance};
+use super::items::Account;
+use super::ledger::Balance;
 use super::problem::Problem;
 use crate::output::{count, size};
 
@@ -166,8 +167,22 @@ impl fmt::Display for Report {
         if total.foreign > 0 {
             writeln!(
                 f,
-                "note: {} records of the topic are of other origin (no header `row`): compared by offset only",
+                "note: {} records of the topic are of other origin (no header `row` or `redrive`): compared by offset only",
                 count(total.foreign)
+            )?;
+        }
+        if total.redriven > 0 {
+            writeln!(
+                f,
+                "note: {} rejected records were repaired and redriven (`ftap dlq list --state redriven`)",
+                count(total.redriven)
+            )?;
+        }
+        if self.balance.once_too_large > 0 {
+            writeln!(
+                f,
+                "note: {} records were rejected under a smaller MAX_MESSAGE_BYTES: `ftap dlq redrive --reason too_large` sends them again",
+                count(self.balance.once_too_large)
             )?;
         }
         for note in &self.notes {

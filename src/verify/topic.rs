@@ -9,6 +9,7 @@ use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use ftap_actors::kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
 use ftap_actors::settings::KafkaSettings;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -17,7 +18,10 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::content::{self, Hasher};
-use super::ledger::{DeadLetter, TopicRecord};
+use super::items::{DeadLetter, TOO_LARGE, TopicRecord};
+use super::ledger::with_timestamp;
+use super::redrives::Marker;
+use crate::dlq::EntryId;
 
 /// How long a broker may be silent.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -137,7 +141,7 @@ impl<'a> Topics<'a> {
             let start = Instant::now();
             while start.elapsed() < SILENCE {
                 match consumer.poll(POLL) {
-                    Some(Ok(message)) => match header(&message, "source") {
+                    Some(Ok(message)) => match header(&message, SOURCE_HEADER) {
                         Some(source) => {
                             return Ok(Some(String::from_utf8_lossy(source).into_owned()));
                         }
@@ -152,6 +156,21 @@ impl<'a> Topics<'a> {
         Ok(None)
     }
 
+    /// Reads `topic` between `bounds` and shows `take` one record after the other, each in the
+    /// order of its partition; for payloads that must not pile up in memory.
+    pub fn each(
+        &self,
+        topic: &str,
+        bounds: &[Watermarks],
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let share: BTreeMap<i32, Watermarks> = (0..)
+            .zip(bounds.iter().copied())
+            .filter(|(_, (low, high))| low < high)
+            .collect();
+        self.walk(topic, &share, |message| take(message).map(|()| true))
+    }
+
     fn read_share<T>(
         &self,
         topic: &str,
@@ -159,15 +178,43 @@ impl<'a> Topics<'a> {
         make: &impl Fn(&mut Parser, &BorrowedMessage<'_>) -> T,
         sender: &SyncSender<(i32, Vec<T>)>,
     ) -> anyhow::Result<()> {
+        let mut batches: BTreeMap<i32, Vec<T>> = BTreeMap::new();
+        let mut parser = Parser::default();
+        self.walk(topic, share, |message| {
+            let batch = batches.entry(message.partition()).or_default();
+            batch.push(make(&mut parser, message));
+            if batch.len() < BATCH {
+                return Ok(true);
+            }
+            let full = std::mem::replace(batch, Vec::with_capacity(BATCH));
+            // Nobody listens any more only when the whole reading has failed.
+            Ok(sender.send((message.partition(), full)).is_ok())
+        })?;
+        for rest in batches {
+            if sender.send(rest).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the records of `share` to `take` until that says `false` or there are no more.
+    fn walk(
+        &self,
+        topic: &str,
+        share: &BTreeMap<i32, Watermarks>,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let mut open: BTreeSet<i32> = share.keys().copied().collect();
+        if open.is_empty() {
+            return Ok(());
+        }
         let consumer = consumer(self.settings)?;
         let mut list = TopicPartitionList::new();
         for (partition, (low, _)) in share {
             list.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
         }
         consumer.assign(&list)?;
-        let mut open: BTreeSet<i32> = share.keys().copied().collect();
-        let mut batches: BTreeMap<i32, Vec<T>> = BTreeMap::new();
-        let mut parser = Parser::default();
         let mut heard = Instant::now();
         while !open.is_empty() {
             let message = match consumer.poll(POLL) {
@@ -189,22 +236,8 @@ impl<'a> Topics<'a> {
             if message.offset() >= end - 1 {
                 open.remove(&partition);
             }
-            if message.offset() >= end {
-                continue;
-            }
-            let batch = batches.entry(partition).or_default();
-            batch.push(make(&mut parser, &message));
-            if batch.len() >= BATCH {
-                let full = std::mem::replace(batch, Vec::with_capacity(BATCH));
-                // Nobody listens any more only when the whole reading has failed.
-                if sender.send((partition, full)).is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        for rest in batches {
-            if sender.send(rest).is_err() {
-                break;
+            if message.offset() < end && !take(&message)? {
+                return Ok(());
             }
         }
         Ok(())
@@ -245,7 +278,8 @@ fn is_passing(error: &KafkaError) -> bool {
     )
 }
 
-fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
+/// The value of a header.
+pub fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
     message
         .headers()?
         .iter()
@@ -275,7 +309,7 @@ impl Parser {
         max_message_bytes: usize,
         sources: &Sender<String>,
     ) -> TopicRecord {
-        if let Some(source) = header(message, "source")
+        if let Some(source) = header(message, SOURCE_HEADER)
             && self.last_source != source
         {
             self.last_source = source.to_vec();
@@ -292,7 +326,8 @@ impl Parser {
         TopicRecord {
             offset: message.offset(),
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-            row: number(message, "row"),
+            row: number(message, ROW_HEADER),
+            redrive: number(message, REDRIVE_HEADER),
             content: content.map(|content| self.hasher.content(&content)),
             raw,
             too_large,
@@ -300,15 +335,38 @@ impl Parser {
     }
 }
 
-/// What the accounts need of a dead letter, `None` for a message that is none.
-pub fn dead_letter(message: &BorrowedMessage<'_>) -> Option<DeadLetter> {
-    Some(DeadLetter {
+/// A record of the dead-letter topic.
+pub enum Letter {
+    /// A rejected record.
+    Rejected(DeadLetter),
+    /// The mark that an entry was redriven.
+    Redriven(Marker),
+}
+
+/// What the accounts need of a dead letter, `None` for a message that is none. `bounds` are
+/// those of the dead-letter topic before the source topic was looked at.
+pub fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Option<Letter> {
+    if header(message, REDRIVEN_HEADER).is_some() {
+        let high = bounds.get(usize::try_from(message.partition()).ok()?);
+        return Some(Letter::Redriven(Marker {
+            id: EntryId::of(message)?,
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            was_there: high.is_some_and(|(_, high)| message.offset() < *high),
+        }));
+    }
+    let reason = String::from_utf8_lossy(header(message, "reason")?).into_owned();
+    let whole = header(message, "truncated").is_none();
+    let content = match whole && reason == TOO_LARGE {
+        true => content::of_message(message.payload().unwrap_or_default()),
+        false => None,
+    };
+    Some(Letter::Rejected(DeadLetter {
         partition: number(message, "partition")?,
         offset: number(message, "offset")?,
-        reason: String::from_utf8_lossy(header(message, "reason")?).into_owned(),
-        raw: match header(message, "truncated") {
-            Some(_) => None,
-            None => Some(content::raw_hash(message.payload())),
-        },
-    })
+        reason,
+        raw: whole.then(|| content::raw_hash(message.payload())),
+        content: content
+            .zip(number(message, "timestamp_ms"))
+            .map(|(content, written)| with_timestamp(Hasher::default().content(&content), written)),
+    }))
 }

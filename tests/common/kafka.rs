@@ -9,7 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -83,6 +83,34 @@ pub fn produce(broker: &str, topic: &str, partition: i32, payloads: &[Option<Vec
         record.payload = payload.as_deref();
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
+    producer.flush(TIMEOUT).unwrap();
+}
+
+/// Writes one message to a partition.
+pub fn produce_one(
+    broker: &str,
+    topic: &str,
+    partition: i32,
+    key: Option<&str>,
+    payload: &[u8],
+    headers: &[(&str, &str)],
+) {
+    let producer: BaseProducer = config(broker).create().unwrap();
+    let mut record = BaseRecord::<str, [u8]>::to(topic)
+        .partition(partition)
+        .payload(payload)
+        .headers(
+            headers
+                .iter()
+                .fold(OwnedHeaders::new(), |all, (key, value)| {
+                    all.insert(Header {
+                        key,
+                        value: Some(*value),
+                    })
+                }),
+        );
+    record.key = key;
+    producer.send(record).map_err(|(error, _)| error).unwrap();
     producer.flush(TIMEOUT).unwrap();
 }
 

@@ -140,6 +140,28 @@ events! {
         /// Rows passed over as broken.
         rejected: u64,
     }
+    /// Rejected records were sent again: one Kafka transaction of them.
+    DEBUG EntriesRedriven "entries_redriven" {
+        /// How many.
+        messages: u64,
+        /// From begin to commit.
+        duration_ms: u64,
+    }
+    /// `ftap dlq redrive` has sent everything it was asked to.
+    INFO RedriveFinished "redrive_finished" {
+        /// The topic.
+        topic: String,
+        /// Messages sent.
+        redriven: u64,
+        /// Entries skipped, because they were redriven before.
+        already_redriven: u64,
+        /// Entries left in quarantine, because they would be rejected again or are not in the lake yet.
+        left: u64,
+        /// Kafka transactions.
+        transactions: u64,
+        /// How long it took.
+        duration_ms: u64,
+    }
     /// Partitions were assigned to this consumer.
     INFO PartitionsAssigned "partitions_assigned" {
         /// Which.

@@ -15,6 +15,12 @@ use crate::supervision::{ErrorKind, StageError};
 pub const ROW_HEADER: &str = "row";
 /// Header with `{fingerprint}/{partition count}` of the events file, ASCII.
 pub const SOURCE_HEADER: &str = "source";
+/// Header of a message that was rejected, repaired and sent again: the id of its entry in the
+/// dead-letter topic, `{partition}-{offset}` of the rejected record.
+pub const REDRIVE_HEADER: &str = "redrive";
+/// Header of the mark in the dead-letter topic, under an entry's key, that its message was
+/// sent again: written in one transaction with that message.
+pub const REDRIVEN_HEADER: &str = "redriven";
 
 /// Properties that every client of this program has.
 pub fn common_properties(settings: &KafkaSettings) -> Vec<(String, String)> {

@@ -20,6 +20,15 @@ pub use partition::partition_of;
 pub use reject::RejectReason;
 pub use rows::{COLUMNS, RowBuilders, schema};
 
+/// Whether the lake would take a payload as a row: the reader's own decoder and its limit.
+pub fn check(payload: Option<&[u8]>, max_message_bytes: usize) -> Result<(), RejectReason> {
+    let payload = payload.unwrap_or_default();
+    if payload.len() > max_message_bytes {
+        return Err(RejectReason::TooLarge);
+    }
+    decode::decode(payload, |_| ())
+}
+
 /// Names of the message's fields, in the message's order, which is the lake's, too.
 pub mod field {
     /// `YYYY-MM-DD HH:MM:SS`.

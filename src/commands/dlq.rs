@@ -1,0 +1,333 @@
+//! `ftap dlq list` and `show`: what is in quarantine, for people and programs.
+//!
+//! Promises: nothing that a message holds reaches a terminal unescaped, except by `--raw`;
+//! memory does not grow with the payloads. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+use rdkafka::message::Message;
+use serde_json::json;
+
+use crate::config::{Config, Role};
+use crate::dlq::args::{DlqAction, DlqArgs, ListArgs, ShowArgs, State};
+use crate::dlq::index::{self, Entry, Index};
+use crate::dlq::{EntryId, line, shown};
+use crate::exit::{self, BadUsage};
+use crate::kafka_access::KafkaAccess;
+use crate::output::{count, print, size};
+use crate::verify::topic::Topics;
+
+/// Text collected before it is printed.
+const CHUNK: usize = 64 * 1024;
+
+/// Does what was asked for.
+pub fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
+    if let DlqAction::Redrive(args) = &args.action {
+        super::dlq_redrive::execute(config, args)?;
+        return Ok(exit::DONE);
+    }
+    let kafka = KafkaAccess::open(config)?;
+    let settings = config.kafka_settings(kafka.bootstrap(), Role::Run);
+    let topics = Topics::new(&settings)?;
+    let topic = settings.dead_letter_topic();
+    let index = Index::read(&topics, &topic)?;
+    match (&args.action, index) {
+        (DlqAction::Show(args), index) => show(&topics, &topic, index, args)?,
+        (DlqAction::List(args), Some(index)) => list(&topics, &topic, &index, args)?,
+        (DlqAction::List(args), None) => nothing(&topic, args)?,
+        (DlqAction::Redrive(_), _) => {}
+    }
+    Ok(exit::DONE)
+}
+
+fn nothing(topic: &str, args: &ListArgs) -> anyhow::Result<()> {
+    let is_for_people = !args.json && args.export.is_none();
+    if is_for_people {
+        print(&format!(
+            "nothing was quarantined: there is no topic {topic}\n"
+        ))?;
+    }
+    Ok(())
+}
+
+fn list(topics: &Topics<'_>, topic: &str, index: &Index, args: &ListArgs) -> anyhow::Result<()> {
+    let fits = |entry: &Entry| {
+        args.reason
+            .as_ref()
+            .is_none_or(|reason| entry.has_reason(reason))
+            && args
+                .partition
+                .is_none_or(|partition| entry.id.partition == partition)
+    };
+    let is_wanted = |entry: &Entry| {
+        fits(entry)
+            && match args.state {
+                State::Open => !entry.is_redriven,
+                State::Redriven => entry.is_redriven,
+                State::All => true,
+            }
+    };
+    if let Some(path) = &args.export {
+        return export(topics, index, path, is_wanted);
+    }
+    if !args.by_reason {
+        let mut entries: Vec<&Entry> = index.entries.values().filter(|e| is_wanted(e)).collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse((entry.rejected_ms, entry.id)));
+        entries.truncate(args.limit.unwrap_or(usize::MAX));
+        match args.json {
+            true => return print_all(entries.iter().map(|entry| json_of(entry))),
+            false => table(&entries)?,
+        }
+    }
+    let mut reasons: BTreeMap<&str, Reason> = BTreeMap::new();
+    for entry in index.entries.values().filter(|entry| fits(entry)) {
+        reasons.entry(&entry.reason).or_default().add(entry);
+    }
+    match args.json {
+        true => print_all(reasons.iter().map(|(reason, all)| {
+            let line = json!({
+                "reason": reason,
+                "open": all.open,
+                "redriven": all.redriven,
+                "bytes": all.bytes,
+            });
+            shown::json(&format!("{line}\n"))
+        })),
+        false => by_reason(topic, &reasons, index.foreign),
+    }
+}
+
+/// How many entries have a reason.
+#[derive(Default)]
+struct Reason {
+    open: u64,
+    redriven: u64,
+    bytes: u64,
+}
+
+impl Reason {
+    fn add(&mut self, entry: &Entry) {
+        match entry.is_redriven {
+            true => self.redriven += 1,
+            false => self.open += 1,
+        }
+        self.bytes += entry.bytes;
+    }
+}
+
+fn print_all(lines: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    let mut chunk = String::new();
+    for line in lines {
+        chunk.push_str(&line);
+        if chunk.len() >= CHUNK {
+            print(&chunk)?;
+            chunk.clear();
+        }
+    }
+    print(&chunk)
+}
+
+fn json_of(entry: &Entry) -> String {
+    let line = json!({
+        "id": entry.id.to_string(),
+        "partition": entry.id.partition,
+        "offset": entry.id.offset,
+        "rejected_at": shown::time(entry.rejected_ms),
+        "written_at": shown::time(entry.written_ms),
+        "reason": &*entry.reason,
+        "bytes": entry.bytes,
+        "truncated": entry.is_truncated,
+        "state": entry.state(),
+    });
+    shown::json(&format!("{line}\n"))
+}
+
+fn table(entries: &[&Entry]) -> anyhow::Result<()> {
+    let lengths = entries.iter().map(|entry| entry.id.to_string().len());
+    let width = lengths.max().unwrap_or(0).max(2);
+    let head = format!(
+        "{:width$}  {:24}  {:8}  {:>9}  reason\n",
+        "id", "rejected", "state", "size"
+    );
+    let line = |entry: &&Entry| {
+        let size = match entry.is_truncated {
+            true => format!(">{}", size(entry.bytes)),
+            false => size(entry.bytes),
+        };
+        format!(
+            "{:width$}  {:24}  {:8}  {size:>9}  {}\n",
+            entry.id.to_string(),
+            shown::time(entry.rejected_ms),
+            entry.state(),
+            shown::text(&entry.reason),
+        )
+    };
+    if entries.is_empty() {
+        return Ok(());
+    }
+    print_all(std::iter::once(head).chain(entries.iter().map(line)))?;
+    print("\n")
+}
+
+fn by_reason(topic: &str, reasons: &BTreeMap<&str, Reason>, foreign: u64) -> anyhow::Result<()> {
+    let (mut open, mut redriven, mut bytes) = (0, 0, 0);
+    let mut out = format!("{:>9}  {:>9}  {:>9}  reason\n", "open", "redriven", "size");
+    for (reason, all) in reasons {
+        out.push_str(&format!(
+            "{:>9}  {:>9}  {:>9}  {}\n",
+            count(all.open),
+            count(all.redriven),
+            size(all.bytes),
+            shown::text(reason)
+        ));
+        open += all.open;
+        redriven += all.redriven;
+        bytes += all.bytes;
+    }
+    out.push_str(&format!(
+        "{:>9}  {:>9}  {:>9}  all of {topic}\n",
+        count(open),
+        count(redriven),
+        size(bytes)
+    ));
+    if foreign > 0 {
+        out.push_str(&format!(
+            "{} other records of {topic} are no entries\n",
+            count(foreign)
+        ));
+    }
+    print(&out)
+}
+
+fn export(
+    topics: &Topics<'_>,
+    index: &Index,
+    path: &Path,
+    is_wanted: impl Fn(&Entry) -> bool,
+) -> anyhow::Result<()> {
+    let is_stdout = path == Path::new("-");
+    let (mut entries, mut truncated) = (0, 0);
+    let mut each = |write: &mut dyn FnMut(&str) -> anyhow::Result<()>| {
+        index.payloads(topics, &is_wanted, |entry, message| {
+            entries += 1;
+            truncated += u64::from(entry.is_truncated);
+            let key = index::record_key(message);
+            write(&line::write(entry, key, message.payload()))
+        })
+    };
+    if is_stdout {
+        return each(&mut |line| print(line));
+    }
+    // Never over a file: it may be the one that somebody is repairing.
+    let file = File::create_new(path).map_err(|error| {
+        BadUsage(format!(
+            "--export {}: {error}: name a new file",
+            path.display()
+        ))
+    })?;
+    let mut out = BufWriter::new(file);
+    let written = each(&mut |line| Ok(out.write_all(line.as_bytes())?))
+        .and_then(|()| Ok(out.flush()?))
+        .with_context(|| format!("writing {}", path.display()));
+    if written.is_err() {
+        // Half a file would pass for all of it. The error is told whether this succeeds or not.
+        let _ = std::fs::remove_file(path);
+    }
+    written?;
+    let path = path.display();
+    print(&format!(
+        "{} entries in {path}: edit `payload` where it is wrong, then `ftap dlq redrive --from {path}`\n",
+        count(entries),
+    ))?;
+    if truncated > 0 {
+        print(&format!(
+            "{} of them hold only the beginning of their payload (`truncated`): complete them or leave them out\n",
+            count(truncated)
+        ))?;
+    }
+    Ok(())
+}
+
+fn show(
+    topics: &Topics<'_>,
+    topic: &str,
+    index: Option<Index>,
+    args: &ShowArgs,
+) -> anyhow::Result<()> {
+    if args.raw && args.ids.len() != 1 {
+        return Err(BadUsage("--raw writes one entry: name one id".to_owned()).into());
+    }
+    let Some(index) = index else {
+        return Err(BadUsage(format!(
+            "nothing was quarantined: there is no topic {topic}"
+        ))
+        .into());
+    };
+    let wanted: BTreeSet<EntryId> = args.ids.iter().copied().collect();
+    if let Some(unknown) = wanted.iter().find(|id| !index.entries.contains_key(id)) {
+        return Err(BadUsage(format!(
+            "there is no entry {unknown} in {topic}: `ftap dlq list --state all` lists them"
+        ))
+        .into());
+    }
+    let mut is_first = true;
+    index.payloads(
+        topics,
+        |entry| wanted.contains(&entry.id),
+        |entry, message| {
+            if args.raw {
+                return raw(message.payload().unwrap_or_default());
+            }
+            if args.json {
+                let key = index::record_key(message);
+                return print(&line::write(entry, key, message.payload()));
+            }
+            let gap = if is_first { "" } else { "\n" };
+            is_first = false;
+            print(&format!("{gap}{}", whole(entry, message)))
+        },
+    )
+}
+
+fn raw(payload: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(payload).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Err(exit::OutputClosed.into())
+        }
+        Err(error) => Err(anyhow::Error::new(error).context("stdout can't be written")),
+    }
+}
+
+fn whole(entry: &Entry, message: &rdkafka::message::BorrowedMessage<'_>) -> String {
+    let cut = match entry.is_truncated {
+        true => ", only the beginning of it: the topic has the rest as long as it keeps the record",
+        false => "",
+    };
+    let mut out = format!(
+        "id        {}\nstate     {}\nreason    {}\nrejected  {}\nwritten   {}\nsize      {} bytes{cut}\n",
+        entry.id,
+        entry.state(),
+        shown::text(&entry.reason),
+        shown::time(entry.rejected_ms),
+        shown::time(entry.written_ms),
+        count(entry.bytes),
+    );
+    for (name, value) in index::headers(message) {
+        out.push_str(&format!(
+            "header    {}: {}\n",
+            shown::text(name),
+            shown::bytes(value)
+        ));
+    }
+    match message.payload() {
+        Some(payload) => out.push_str(&format!("payload   {}\n", shown::bytes(payload))),
+        None => out.push_str("payload   none (null)\n"),
+    }
+    out
+}

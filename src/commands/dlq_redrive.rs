@@ -1,0 +1,224 @@
+//! `ftap dlq redrive`: rejected records go back, each exactly once.
+//!
+//! Promises: whatever is checked is checked before anything is sent. The dead-letter topic is
+//! read only after every other redrive of the topic is fenced off, so nothing that is sent
+//! here was sent by another, killed or alive, before.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use ftap_actors::events::{RedriveFinished, Speaker};
+use ftap_actors::lake::LakeStore;
+use ftap_actors::settings::KafkaSettings;
+use rdkafka::message::Message;
+use serde_json::json;
+
+use crate::config::{Config, Role};
+use crate::dlq::EntryId;
+use crate::dlq::args::RedriveArgs;
+use crate::dlq::index::{self, Index};
+use crate::dlq::plan::{self, Counts, Refusals, Wanted};
+use crate::dlq::sender::Sender;
+use crate::dlq::settled;
+use crate::exit::BadUsage;
+use crate::kafka_access::KafkaAccess;
+use crate::output::{count, print};
+use crate::verify::topic::Topics;
+
+/// Redrives, and says what became of each entry asked for.
+pub fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut counts = Counts::default();
+    let wanted = wanted(config, args, &mut counts)?;
+    let kafka = KafkaAccess::open(config)?;
+    let settings = config.kafka_settings(kafka.bootstrap(), Role::Run);
+    let topics = Topics::new(&settings)?;
+    let partitions = topics.watermarks(&settings.topic)?.with_context(|| {
+        format!(
+            "there is no topic {} at {}: check KAFKA_TOPIC",
+            settings.topic, settings.bootstrap_servers
+        )
+    })?;
+    // A dry run must not end a redrive that is under way.
+    let mut sender = match args.dry_run {
+        true => None,
+        false => Some(Sender::open(&settings, config.transaction_rows)?),
+    };
+    let redrive = Redrive {
+        config,
+        settings: &settings,
+        topics: &topics,
+        wanted: &wanted,
+        force: args.force,
+    };
+    let index = Index::read(&topics, &settings.dead_letter_topic())?;
+    let mut transactions = 0;
+    if let Some(index) = index {
+        let chosen = redrive.choose(&index, partitions.len(), &mut counts)?;
+        match &mut sender {
+            Some(sender) => {
+                redrive.send(&index, &chosen, sender)?;
+                counts.redriven = sender.sent;
+                transactions = sender.transactions;
+            }
+            None => counts.redriven = chosen.len() as u64,
+        }
+    } else if !matches!(wanted, Wanted::Open(_)) {
+        return Err(BadUsage(format!(
+            "nothing was quarantined: there is no topic {}",
+            settings.dead_letter_topic()
+        ))
+        .into());
+    }
+    if !args.dry_run {
+        RedriveFinished {
+            topic: settings.topic.clone(),
+            redriven: counts.redriven,
+            already_redriven: counts.already_redriven,
+            left: counts.left_invalid + counts.left_truncated + counts.left_unsettled,
+            transactions,
+            duration_ms: began.elapsed().as_millis() as u64,
+        }
+        .emit(Speaker::PROCESS);
+    }
+    match args.json {
+        true => print(&format!(
+            "{}\n",
+            json!({
+                "dry_run": args.dry_run,
+                "entries": counts,
+                "transactions": transactions,
+                "duration_ms": began.elapsed().as_millis() as u64,
+            })
+        )),
+        false => print(&summary(&counts, args.dry_run)),
+    }
+}
+
+/// What was asked for; of a file, every line is read and checked.
+fn wanted(config: &Config, args: &RedriveArgs, counts: &mut Counts) -> anyhow::Result<Wanted> {
+    if let Some(path) = &args.from {
+        let mut refusals = Refusals::default();
+        let limit = config.max_message_bytes;
+        let repairs =
+            plan::read_repairs(plan::open(path)?, limit, args.force, counts, &mut refusals)
+                .with_context(|| format!("reading {}", path.display()))?;
+        refuse(refusals)?;
+        return Ok(Wanted::Repaired(repairs));
+    }
+    Ok(match &args.ids {
+        Some(ids) => Wanted::Ids(ids.iter().copied().collect()),
+        None => Wanted::Open(args.reason.clone()),
+    })
+}
+
+fn refuse(refusals: Refusals) -> anyhow::Result<()> {
+    match refusals.is_empty() {
+        true => Ok(()),
+        false => Err(BadUsage(refusals.to_string()).into()),
+    }
+}
+
+struct Redrive<'a> {
+    config: &'a Config,
+    settings: &'a KafkaSettings,
+    topics: &'a Topics<'a>,
+    wanted: &'a Wanted,
+    force: bool,
+}
+
+impl Redrive<'_> {
+    /// The entries to send; an error if one that was named can't be.
+    fn choose(
+        &self,
+        index: &Index,
+        partitions: usize,
+        counts: &mut Counts,
+    ) -> anyhow::Result<BTreeSet<EntryId>> {
+        let mut refusals = Refusals::default();
+        let mut chosen = self.wanted.choose(index, partitions, counts, &mut refusals);
+        let store = LakeStore::open(&self.config.lake())?;
+        let settled = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the runtime can't be started")?
+            .block_on(settled::look_up(&store, &self.settings.topic, &chosen))?;
+        self.wanted
+            .settle(&mut chosen, &settled, counts, &mut refusals);
+        if !self.force && !matches!(self.wanted, Wanted::Repaired(_)) {
+            let limit = self.config.max_message_bytes;
+            let mut good = BTreeSet::new();
+            index.payloads(
+                self.topics,
+                |entry| chosen.contains(&entry.id),
+                |entry, message| {
+                    let payload = message.payload();
+                    let own =
+                        self.wanted
+                            .check_own(entry.id, payload, limit, counts, &mut refusals);
+                    if own {
+                        good.insert(entry.id);
+                    }
+                    Ok(())
+                },
+            )?;
+            chosen = good;
+        }
+        refuse(refusals)?;
+        Ok(chosen)
+    }
+
+    fn send(
+        &self,
+        index: &Index,
+        chosen: &BTreeSet<EntryId>,
+        sender: &mut Sender,
+    ) -> anyhow::Result<()> {
+        index.payloads(
+            self.topics,
+            |entry| chosen.contains(&entry.id),
+            |entry, message| {
+                let payload = match self.wanted.repaired(entry.id) {
+                    Some(repaired) => repaired.payload.as_deref(),
+                    None => message.payload(),
+                };
+                sender.send(entry, index::record_key(message), payload)
+            },
+        )?;
+        sender.close()
+    }
+}
+
+fn summary(counts: &Counts, dry_run: bool) -> String {
+    let sent = match dry_run {
+        true => "would be redriven; nothing was sent",
+        false => "redriven",
+    };
+    let mut out = format!("{} {sent}\n", count(counts.redriven));
+    for (number, what) in [
+        (counts.already_redriven, "were redriven before: skipped"),
+        (
+            counts.rows_of_the_lake,
+            "are rows of the lake already: skipped",
+        ),
+        (counts.repeated_lines, "lines repeat another one: skipped"),
+        (
+            counts.left_invalid,
+            "would be rejected again: left (`ftap dlq list --export` writes them for repair)",
+        ),
+        (
+            counts.left_truncated,
+            "hold only the beginning of their payload: left",
+        ),
+        (
+            counts.left_unsettled,
+            "are in no file of the lake yet: left; `ftap consume --until-drained` writes them",
+        ),
+    ] {
+        if number > 0 {
+            out.push_str(&format!("{} {what}\n", count(number)));
+        }
+    }
+    out
+}

@@ -1,0 +1,174 @@
+//! What is in the dead-letter topic.
+//!
+//! Promises: each entry once, however often the topic holds it; its state as a
+//! `read_committed` reader sees it. Takes about 150 bytes for an entry: payloads are never kept,
+//! [`Index::payloads`] reads them again, one at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ftap_actors::kafka::REDRIVEN_HEADER;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::EntryId;
+use crate::verify::topic::{Topics, Watermarks, header};
+
+/// A rejected record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: EntryId,
+    /// Partition and offset in the dead-letter topic, where it is newest.
+    pub place: (i32, i64),
+    /// When it was rejected, in Unix milliseconds.
+    pub rejected_ms: i64,
+    /// The record's own timestamp, in Unix milliseconds; -1 if that is not known.
+    pub written_ms: i64,
+    /// Code of the reason; written by anybody, so not to be shown as it is.
+    pub reason: Arc<str>,
+    /// Size of the payload that is kept.
+    pub bytes: u64,
+    /// Hash of it.
+    pub hash: u64,
+    /// Whether that is only the beginning of the payload.
+    pub is_truncated: bool,
+    /// Whether it was sent again.
+    pub is_redriven: bool,
+}
+
+impl Entry {
+    /// Whether its reason is `wanted`, or of the kind `wanted`.
+    pub fn has_reason(&self, wanted: &str) -> bool {
+        match self.reason.strip_prefix(wanted) {
+            Some(rest) => rest.is_empty() || rest.starts_with(':'),
+            None => false,
+        }
+    }
+
+    /// `open` or `redriven`.
+    pub fn state(&self) -> &'static str {
+        match self.is_redriven {
+            true => "redriven",
+            false => "open",
+        }
+    }
+}
+
+/// The dead-letter topic at one moment.
+pub struct Index {
+    topic: String,
+    bounds: Vec<Watermarks>,
+    /// By id.
+    pub entries: BTreeMap<EntryId, Entry>,
+    /// Ids that are marked; their entries may have expired.
+    pub redriven: BTreeSet<EntryId>,
+    /// Records that are neither entries nor marks.
+    pub foreign: u64,
+}
+
+impl Index {
+    /// Reads the dead-letter topic, `None` if there is none: nothing was ever rejected.
+    pub fn read(topics: &Topics<'_>, topic: &str) -> anyhow::Result<Option<Self>> {
+        let Some(bounds) = topics.watermarks(topic)? else {
+            return Ok(None);
+        };
+        let mut index = Self {
+            topic: topic.to_owned(),
+            bounds,
+            entries: BTreeMap::new(),
+            redriven: BTreeSet::new(),
+            foreign: 0,
+        };
+        let mut reasons: BTreeSet<Arc<str>> = BTreeSet::new();
+        let bounds = index.bounds.clone();
+        topics.each(topic, &bounds, |message| {
+            index.add(message, &mut reasons);
+            Ok(())
+        })?;
+        for id in &index.redriven {
+            if let Some(entry) = index.entries.get_mut(id) {
+                entry.is_redriven = true;
+            }
+        }
+        Ok(Some(index))
+    }
+
+    fn add(&mut self, message: &BorrowedMessage<'_>, reasons: &mut BTreeSet<Arc<str>>) {
+        let Some(id) = EntryId::of(message) else {
+            self.foreign += 1;
+            return;
+        };
+        if header(message, REDRIVEN_HEADER).is_some() {
+            self.redriven.insert(id);
+            return;
+        }
+        let Some(reason) = header(message, "reason") else {
+            self.foreign += 1;
+            return;
+        };
+        let reason = String::from_utf8_lossy(reason);
+        let reason = match reasons.get(reason.as_ref()) {
+            Some(known) => known.clone(),
+            None => {
+                let new: Arc<str> = Arc::from(reason.as_ref());
+                reasons.insert(new.clone());
+                new
+            }
+        };
+        let written = header(message, "timestamp_ms")
+            .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        let entry = Entry {
+            id,
+            place: (message.partition(), message.offset()),
+            rejected_ms: message.timestamp().to_millis().unwrap_or(-1),
+            written_ms: written.unwrap_or(-1),
+            reason,
+            bytes: message.payload_len() as u64,
+            hash: xxh3_64(message.payload().unwrap_or_default()),
+            is_truncated: header(message, "truncated").is_some(),
+            is_redriven: false,
+        };
+        // The same record rejected again after a crash: one entry.
+        self.entries.insert(id, entry);
+    }
+
+    /// Reads the topic again and hands over the wanted entries in its order.
+    pub fn payloads(
+        &self,
+        topics: &Topics<'_>,
+        wanted: impl Fn(&Entry) -> bool,
+        mut take: impl FnMut(&Entry, &BorrowedMessage<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut bounds: Vec<Watermarks> = vec![(0, 0); self.bounds.len()];
+        for entry in self.entries.values().filter(|entry| wanted(entry)) {
+            let (partition, offset) = entry.place;
+            let index = usize::try_from(partition).unwrap_or(usize::MAX);
+            if let Some((low, high)) = bounds.get_mut(index) {
+                let is_first = low == high;
+                *low = if is_first { offset } else { offset.min(*low) };
+                *high = (offset + 1).max(*high);
+            }
+        }
+        topics.each(&self.topic, &bounds, |message| {
+            let place = (message.partition(), message.offset());
+            match EntryId::of(message).and_then(|id| self.entries.get(&id)) {
+                Some(entry) if entry.place == place && wanted(entry) => take(entry, message),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// The headers of a message, as bytes.
+pub fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])> {
+    let headers = message.headers().into_iter().flat_map(|all| all.iter());
+    headers
+        .map(|header| (header.key, header.value.unwrap_or_default()))
+        .collect()
+}
+
+/// The key of the record that was rejected.
+pub fn record_key<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
+    header(message, "key")
+}

@@ -1,0 +1,223 @@
+//! What was rejected is shown to people and programs, and what can't go back is refused.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::process::Stdio;
+
+use common::dlq::{
+    dlq, drain, good, lines, poisoned, redrive, redriven_ids, refused, repaired, said, write,
+};
+use common::{Lab, kafka};
+use serde_json::{Value, json};
+
+const ESCAPES: &[u8] = b"{\"a\":\"\x1b[2J\x1b]0;pwned\x07\xe2\x80\xae\xc2\x9b31m\xff\r\n\"}";
+
+#[test]
+fn entries_are_listed_counted_and_shown_and_can_not_reach_the_terminal() {
+    let lab = poisoned("dlq-list", 12);
+    kafka::produce_one(lab.broker(), lab.topic(), 2, Some("k\x1b[1m"), ESCAPES, &[]);
+    drain(&lab);
+
+    let open = lines(&lab, &["list", "--json"]);
+    assert_eq!(open.len(), 13);
+    let times: Vec<_> = open
+        .iter()
+        .map(|entry| entry["rejected_at"].as_str().unwrap())
+        .collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "newest first: {times:?}");
+    assert_eq!(open[0]["reason"], "invalid_utf8");
+    let newest = open[0]["id"].as_str().unwrap();
+    assert_eq!(
+        lines(&lab, &["list", "--json", "--limit", "1"])[0]["id"],
+        newest
+    );
+    let filtered = lines(
+        &lab,
+        &[
+            "list",
+            "--json",
+            "--reason",
+            "missing_field",
+            "--partition",
+            "1",
+        ],
+    );
+    assert!(!filtered.is_empty() && filtered.len() < 4, "{filtered:?}");
+    for entry in &filtered {
+        assert_eq!(entry["reason"], "missing_field:user_id");
+        assert_eq!(entry["partition"], 1);
+    }
+    let reasons = lines(&lab, &["list", "--by-reason", "--json"]);
+    let count = |name: &str| {
+        let reason = reasons.iter().find(|reason| reason["reason"] == name);
+        reason.map_or(0, |reason| reason["open"].as_u64().unwrap())
+    };
+    assert_eq!(
+        (count("not_json"), count("invalid_utf8")),
+        (6, 1),
+        "{reasons:?}"
+    );
+    let table = said(&lab, &["list"]);
+    assert!(
+        table.contains(newest) && table.contains("missing_field:user_id"),
+        "{table}"
+    );
+    let total = format!("       13          0  {:>9}  all of", "");
+    let total = total.split_whitespace().collect::<Vec<_>>();
+    assert!(
+        table
+            .lines()
+            .any(|line| line.trim_start().starts_with(total[0])),
+        "{table}"
+    );
+
+    let shown = said(&lab, &["show", newest]);
+    assert!(
+        shown.contains(r#"{"a":"\u{1b}[2J\u{1b}]0;pwned\u{7}\u{202e}\u{9b}31m\xff\r\n"}"#),
+        "{shown}"
+    );
+    assert!(shown.contains(r"key: k\u{1b}[1m"), "{shown}");
+    for text in [
+        shown,
+        table,
+        said(&lab, &["show", "--json", newest]),
+        said(&lab, &["list", "--export", "-"]),
+    ] {
+        assert!(
+            text.chars()
+                .all(|char| char == '\n' || !char.is_control() && char != '\u{202e}'),
+            "{text:?}"
+        );
+    }
+    assert_eq!(dlq(&lab, &["show", "--raw", newest]).stdout, ESCAPES);
+
+    // What is exported and not touched holds the same bytes.
+    let file = lab.path("all.jsonl");
+    let file = file.to_str().unwrap();
+    said(&lab, &["list", "--export", file]);
+    assert!(refused(&lab, &["list", "--export", file]).contains("name a new file"));
+    let again = redrive(&lab, &["--from", file, "--force", "--dry-run"]);
+    assert_eq!(again["redriven"], 13);
+}
+
+#[test]
+fn without_a_quarantine_the_list_is_empty_and_an_id_is_unknown() {
+    let lab = Lab::shared("no-dlq");
+    assert!(said(&lab, &["list"]).contains("nothing was quarantined"));
+    assert_eq!(said(&lab, &["list", "--json"]), "");
+    assert!(refused(&lab, &["show", "0-1"]).contains("nothing was quarantined"));
+    lab.start(["produce"]).wait_for_success();
+    assert_eq!(redrive(&lab, &["--all"])["redriven"], 0);
+    assert!(refused(&lab, &["redrive", "--ids", "0-1"]).contains("nothing was quarantined"));
+}
+
+#[test]
+fn a_file_with_anything_wrong_is_refused_whole_with_line_and_reason() {
+    let lab = poisoned("dlq-refused", 9);
+    let (_, entries) = repaired(&lab);
+    let file = lab.path("wrong.jsonl");
+    let from = ["redrive", "--from", file.to_str().unwrap()];
+    let with = |change: &dyn Fn(&mut Vec<Value>)| {
+        let mut lines = entries.clone();
+        change(&mut lines);
+        write(&file, &lines);
+        refused(&lab, &from)
+    };
+    let said = with(&|lines| {
+        lines[1]["payload"] = json!("{}");
+        lines[3]["payload"] = json!(good(1).replace("0,\"orig", "\"0\",\"orig"));
+    });
+    assert!(
+        said.contains("line 2: ") && said.contains("missing_field:trans_date_trans_time"),
+        "{said}"
+    );
+    assert!(
+        said.contains("line 4: ") && said.contains("wrong_type:is_fraud"),
+        "{said}"
+    );
+    let said = with(&|lines| lines[2]["id"] = json!("2-999999"));
+    assert!(
+        said.contains("line 3: 2-999999: there is no such entry"),
+        "{said}"
+    );
+    let said = with(&|lines| {
+        let mut other = lines[0].clone();
+        other["payload"] = json!(good(4711));
+        lines.push(other);
+    });
+    assert!(
+        said.contains("line 10: ") && said.contains("with another payload"),
+        "{said}"
+    );
+    let said = with(&|lines| lines[8] = json!({"id": "0"}));
+    assert!(said.contains("line 9: "), "{said}");
+    assert!(redriven_ids(&lab).is_empty(), "nothing of them is sent");
+
+    assert!(refused(&lab, &["redrive", "--ids", "0-0"]).contains("0-0: there is no such entry"));
+    let own = entries[0]["id"].as_str().unwrap();
+    assert!(refused(&lab, &["redrive", "--ids", own]).contains("would be rejected again"));
+    refused(&lab, &["redrive"]);
+    refused(&lab, &["redrive", "--all", "--ids", own]);
+    refused(&lab, &["show", "x"]);
+
+    // By stdin, with a line that repeats another one.
+    let mut command = lab.command(["dlq", "redrive", "--from", "-", "--json"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{}\n\n{}", entries[0], entries[0]).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["entries"]["redriven"], 1);
+    assert_eq!(report["entries"]["repeated_lines"], 1);
+}
+
+#[test]
+fn what_the_lake_does_not_list_as_rejected_is_not_sent() {
+    let lab = poisoned("dlq-unsettled", 3);
+    let letters = format!("{}.dlq", lab.topic());
+    kafka::produce(lab.broker(), lab.topic(), 0, &[Some(good(1).into_bytes())]);
+    drain(&lab);
+    let newest = kafka::read_all(lab.broker(), lab.topic())
+        .iter()
+        .filter(|message| message.partition == 0)
+        .map(|message| message.offset)
+        .max()
+        .unwrap();
+    // An entry of a reader that was killed before its file was written: the next one made a row
+    // of the record. And one whose record nobody has written to the lake yet.
+    for offset in [newest, newest + 1] {
+        let id = format!("0-{offset}");
+        let text = offset.to_string();
+        let headers = [
+            ("partition", "0"),
+            ("offset", &text),
+            ("reason", "not_json"),
+        ];
+        kafka::produce_one(
+            lab.broker(),
+            &letters,
+            0,
+            Some(&id),
+            good(1).as_bytes(),
+            &headers,
+        );
+    }
+    let (row, open) = (format!("0-{newest}"), format!("0-{}", newest + 1));
+    let all = redrive(&lab, &["--all"]);
+    assert_eq!(all["redriven"], 0, "{all}");
+    assert_eq!(all["rows_of_the_lake"], 1, "{all}");
+    assert_eq!(all["left_unsettled"], 1, "{all}");
+    assert_eq!(all["left_invalid"], 3, "{all}");
+    assert_eq!(redrive(&lab, &["--ids", &row])["rows_of_the_lake"], 1);
+    let said = refused(&lab, &["redrive", "--ids", &open]);
+    assert!(said.contains("no file of the lake covers it yet"), "{said}");
+    assert!(redriven_ids(&lab).is_empty());
+}
