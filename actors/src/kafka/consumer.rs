@@ -22,7 +22,7 @@ use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
 
 use batch::bytes_of;
-use callbacks::{Callbacks, on_error, on_log, on_rebalance};
+use callbacks::{Callbacks, on_commit, on_error, on_log, on_rebalance};
 use list::{PartitionList, without_offsets};
 use native::{check, check_error, set_property};
 
@@ -44,6 +44,9 @@ pub enum Signal {
         /// The group has given them away already.
         lost: bool,
     },
+    /// The group has taken these offsets. One that it refuses, as it does during a rebalance,
+    /// is not heard of again.
+    Committed(Vec<(i32, i64)>),
     /// The offset asked for is no longer, or not yet, in the log.
     OutOfRange {
         /// Which.
@@ -166,6 +169,7 @@ impl GroupConsumer {
             }
             sys::rd_kafka_conf_set_opaque(conf, Arc::as_ptr(&callbacks).cast_mut().cast());
             sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance));
+            sys::rd_kafka_conf_set_offset_commit_cb(conf, Some(on_commit));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
             let mut text = [0 as c_char; 512];

@@ -11,6 +11,8 @@ pub struct Progress {
     position: i64,
     /// First offset that is not in the lake.
     durable: i64,
+    /// What the group has taken of it: a commit may be refused, as all are during a rebalance.
+    acknowledged: i64,
     /// Position and the log's end when the lag was last asked for.
     seen: Option<(i64, i64)>,
     /// Batches that are not durable yet.
@@ -26,12 +28,13 @@ struct InFlight {
 }
 
 impl Progress {
-    /// Reads from `start` on.
-    pub fn new(epoch: u64, start: i64) -> Self {
+    /// Reads from `start` on, of which the group has committed the offsets up to `acknowledged`.
+    pub fn new(epoch: u64, start: i64, acknowledged: i64) -> Self {
         Self {
             epoch,
             position: start,
             durable: start,
+            acknowledged,
             seen: None,
             in_flight: VecDeque::new(),
             in_flight_records: 0,
@@ -67,6 +70,16 @@ impl Progress {
         }
     }
 
+    /// The group has taken `offset`.
+    pub fn acknowledged(&mut self, offset: i64) {
+        self.acknowledged = self.acknowledged.max(offset);
+    }
+
+    /// What the group is still to be told.
+    pub fn owed(&self) -> Option<i64> {
+        (self.durable > self.acknowledged).then_some(self.durable)
+    }
+
     /// Whether every record handed on is in the lake.
     pub fn is_flushed(&self) -> bool {
         self.durable >= self.position
@@ -100,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_lag_is_what_was_not_read_and_what_is_not_durable() {
-        let mut partition = Progress::new(1, 10);
+        let mut partition = Progress::new(1, 10, 10);
         assert_eq!(partition.lag(13, true), 3, "nothing read yet");
         partition.handed_on(11, 2, 500);
         assert_eq!(partition.lag(13, true), 3, "offset 12 may be a record");
@@ -123,10 +136,26 @@ mod tests {
 
     #[test]
     fn a_late_commit_takes_nothing_back() {
-        let mut partition = Progress::new(1, 0);
+        let mut partition = Progress::new(1, 0, 0);
         partition.handed_on(9, 10, 1);
         partition.committed(10);
         partition.committed(5);
         assert!(partition.is_flushed());
+    }
+
+    #[test]
+    fn the_group_is_owed_what_it_did_not_take() {
+        let mut partition = Progress::new(1, 10, 4);
+        assert_eq!(partition.owed(), Some(10), "the lake was ahead");
+        partition.acknowledged(10);
+        assert_eq!(partition.owed(), None);
+        partition.handed_on(11, 2, 500);
+        assert_eq!(partition.owed(), None, "not durable yet");
+        partition.committed(12);
+        assert_eq!(partition.owed(), Some(12));
+        partition.acknowledged(10);
+        assert_eq!(partition.owed(), Some(12), "that was the one before");
+        partition.acknowledged(12);
+        assert_eq!(partition.owed(), None);
     }
 }

@@ -1,10 +1,11 @@
 //! The loop of the thread that owns the consumer.
 
 mod drain;
+mod lag;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 
@@ -20,7 +21,7 @@ use crate::kafka::consumer::{Batch, GroupConsumer, Signal};
 use crate::kafka::kind_of;
 use crate::kafka::tail::read_records_at;
 use crate::lake::Footer;
-use crate::lake::chain::{ChainError, Skipped, check_continuation, start_offset};
+use crate::lake::chain::{ChainError, Skipped, StartFrom, check_continuation, start_offset};
 use crate::lake::rolling::CloseReason;
 use crate::messages::{
     ChainEnds, ClosePartitions, Committed, FindChainEnds, OpenPartition, Records, Rewind,
@@ -30,7 +31,6 @@ use crate::supervision::{ErrorKind, Stage, StageError};
 const POLL: Duration = Duration::from_millis(50);
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the consumer until its generation ends.
 pub(super) fn run(
@@ -129,7 +129,7 @@ impl Subscriber {
             for signal in signals {
                 self.obey(signal)?;
             }
-            self.report_lag();
+            self.once_a_second()?;
             if *self.parts.drain.borrow() && self.is_drained()? {
                 Drained {
                     partitions: self.assigned.len() as u64,
@@ -197,6 +197,14 @@ impl Subscriber {
                 Ok(())
             }
             Signal::Revoke { partitions, lost } => self.give_up(partitions, lost),
+            Signal::Committed(offsets) => {
+                for (partition, offset) in offsets {
+                    if let Some(progress) = self.assigned.get_mut(&partition) {
+                        progress.acknowledged(offset);
+                    }
+                }
+                Ok(())
+            }
             Signal::OutOfRange { partition } => self.recover_range(partition),
             Signal::Error { code, text } => {
                 use rdkafka::types::{RDKafkaErrorCode as Known, RDKafkaRespErr};
@@ -289,7 +297,7 @@ impl Subscriber {
                 }) => {
                     if self.current(partition, epoch).is_some() {
                         self.consumer.seek(partition, offset)?;
-                        self.open(partition, offset);
+                        self.open(partition, offset, 0);
                         commits.push((partition, offset));
                     }
                 }
@@ -331,10 +339,15 @@ impl Subscriber {
             let start = start_offset(committed, chain_end, log_start, log_end)
                 .map_err(|error| self.conflict(partition, &error))?;
             chains.extend(footer.map(|footer| (footer, log_start)));
-            starts.push((partition, start));
+            // The next reader's hint, if the last one did not live to give it.
+            let acknowledged = match start.from {
+                StartFrom::LakeEnd => committed.unwrap_or(0),
+                StartFrom::Committed | StartFrom::LogStart => start.offset,
+            };
+            starts.push((partition, start, acknowledged));
         }
         self.check_continuation(&chains)?;
-        for (partition, start) in &starts {
+        for (partition, start, _) in &starts {
             if let Some(skipped) = &start.skipped {
                 self.report_skipped(*partition, skipped);
             }
@@ -345,16 +358,16 @@ impl Subscriber {
             }
             .emit(self.stage.speaker());
         }
-        let starts: Vec<(i32, i64)> = starts
+        let offsets: Vec<(i32, i64)> = starts
             .iter()
-            .map(|(partition, start)| (*partition, start.offset))
+            .map(|(partition, start, _)| (*partition, start.offset))
             .collect();
-        self.consumer.assign(&starts)?;
+        self.consumer.assign(&offsets)?;
         self.seek_to_positions()?;
         self.awaiting
             .retain(|partition| !partitions.contains(partition));
-        for (partition, offset) in &starts {
-            self.open(*partition, *offset);
+        for (partition, start, acknowledged) in &starts {
+            self.open(*partition, start.offset, *acknowledged);
         }
         if self.paused {
             self.consumer.pause(&partitions)?;
@@ -389,11 +402,11 @@ impl Subscriber {
         )
     }
 
-    fn open(&mut self, partition: i32, offset: i64) {
+    fn open(&mut self, partition: i32, offset: i64, acknowledged: i64) {
         let epoch = self.next_epoch;
         self.next_epoch += 1;
         self.assigned
-            .insert(partition, Progress::new(epoch, offset));
+            .insert(partition, Progress::new(epoch, offset, acknowledged));
         self.buffer_of(partition)
             .0
             .do_send(OpenPartition { partition, epoch });
@@ -462,28 +475,6 @@ impl Subscriber {
             self.seek_to_positions()?;
         }
         Ok(())
-    }
-
-    fn report_lag(&mut self) {
-        if self.last_lag.elapsed() < LAG_INTERVAL {
-            return;
-        }
-        self.last_lag = Instant::now();
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-        for (partition, progress) in &mut self.assigned {
-            let Some(end) = self.consumer.known_end(*partition) else {
-                continue;
-            };
-            let age_ms = progress
-                .oldest_in_flight_ms()
-                .map_or(0, |oldest| (now_ms - oldest).max(0));
-            let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
-            self.parts
-                .meters
-                .set_lag(*partition, Some((progress.lag(end, !self.paused), age)));
-        }
     }
 
     fn buffer_of(&self, partition: i32) -> &(Addr<crate::parquet_buffer::ParquetBuffer>, Stage) {

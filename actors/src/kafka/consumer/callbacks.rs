@@ -10,7 +10,7 @@ use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
 
 use super::Signal;
-use super::list::entries;
+use super::list::{entries, taken};
 use super::native::check_error;
 use crate::events::{KafkaClientMessage, Speaker};
 
@@ -67,6 +67,21 @@ pub(super) unsafe extern "C" fn on_rebalance(
             text: "rebalance failed".to_owned(),
         },
     });
+}
+
+pub(super) unsafe extern "C" fn on_commit(
+    _rk: *mut sys::rd_kafka_t,
+    code: Code,
+    list: *mut sys::rd_kafka_topic_partition_list_t,
+    opaque: *mut c_void,
+) {
+    if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return;
+    }
+    // SAFETY: `opaque` is the client's callbacks, alive as long as the client; librdkafka lends
+    // the list for the call.
+    let (callbacks, taken) = unsafe { (&*opaque.cast::<Callbacks>(), taken(list)) };
+    callbacks.push(Signal::Committed(taken));
 }
 
 pub(super) unsafe extern "C" fn on_error(

@@ -1,0 +1,51 @@
+//! How far behind the lake is, told once a second: to the meters, and to the group.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Subscriber;
+use crate::supervision::StageError;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+impl Subscriber {
+    pub(super) fn once_a_second(&mut self) -> Result<(), StageError> {
+        if self.last_lag.elapsed() < INTERVAL {
+            return Ok(());
+        }
+        self.last_lag = Instant::now();
+        self.report_lag();
+        self.repeat_commits()
+    }
+
+    /// Commits again what the group has not taken: during a rebalance it refuses all commits,
+    /// and on a quiet topic no other would follow. Whoever drains or watches the lag would wait
+    /// for ever.
+    fn repeat_commits(&mut self) -> Result<(), StageError> {
+        let owed = self.assigned.iter();
+        let owed: Vec<(i32, i64)> = owed
+            .filter_map(|(partition, progress)| Some((*partition, progress.owed()?)))
+            .collect();
+        if owed.is_empty() || self.stage.is_fenced() {
+            return Ok(());
+        }
+        self.consumer.commit(&owed, false)
+    }
+
+    fn report_lag(&mut self) {
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        for (partition, progress) in &mut self.assigned {
+            let Some(end) = self.consumer.known_end(*partition) else {
+                continue;
+            };
+            let age_ms = progress
+                .oldest_in_flight_ms()
+                .map_or(0, |oldest| (now_ms - oldest).max(0));
+            let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+            self.parts
+                .meters
+                .set_lag(*partition, Some((progress.lag(end, !self.paused), age)));
+        }
+    }
+}
