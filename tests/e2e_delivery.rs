@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Lab, PATIENCE, ROWS, Random};
+use common::{Lab, PATIENCE, ROWS, Random, kafka, wait_until};
 
 /// Seconds of data in one second such that the file takes about `seconds`.
 fn speed_for(seconds: u64) -> String {
@@ -184,5 +184,28 @@ fn a_run_waits_for_a_broker_that_is_not_up_yet() {
         .env_remove("KAFKA_BROKER");
     let _broker = common::process::Ftap::start(broker);
     run.wait_for_success();
+    lab.assert_exact(ROWS);
+}
+
+#[test]
+fn a_group_that_was_never_told_what_is_in_the_lake_is_told_on_a_quiet_topic() {
+    let lab = Lab::shared("quiet-topic");
+    lab.start(["produce"]).wait_for_success();
+    lab.start(["consume", "--until-drained"]).wait_for_success();
+    let group = lab.get("KAFKA_CONSUMER_GROUP");
+    let committed = || kafka::committed(lab.broker(), lab.topic(), group, 3);
+    let drained = committed();
+    assert!(
+        drained.iter().all(|offset| offset > &Some(0)),
+        "{drained:?}"
+    );
+
+    // As if every commit had been refused, as they are during a rebalance.
+    kafka::commit(lab.broker(), lab.topic(), group, 3, 0);
+    let next = lab.start(["consume"]);
+    next.wait_for_events("partition_started", 3);
+    wait_until("the offsets to be committed again", || {
+        (committed() == drained).then_some(())
+    });
     lab.assert_exact(ROWS);
 }

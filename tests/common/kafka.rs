@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -162,4 +162,35 @@ pub fn read_all(broker: &str, topic: &str) -> Vec<Received> {
         }
     }
     received
+}
+
+/// What a consumer group has committed of each partition.
+pub fn committed(broker: &str, topic: &str, group: &str, partitions: i32) -> Vec<Option<i64>> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_range(topic, 0, partitions - 1);
+    let found = member(broker, group)
+        .committed_offsets(list, TIMEOUT)
+        .unwrap();
+    let offsets = found.elements().into_iter().map(|element| element.offset());
+    offsets
+        .map(|offset| match offset {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Commits for a consumer group without members.
+pub fn commit(broker: &str, topic: &str, group: &str, partitions: i32, offset: i64) {
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .unwrap();
+    }
+    let consumer = member(broker, group);
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+}
+
+fn member(broker: &str, group: &str) -> BaseConsumer {
+    config(broker).set("group.id", group).create().unwrap()
 }
