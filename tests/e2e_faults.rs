@@ -3,15 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-#[path = "../actors/tests/gcs_fake/mod.rs"]
-#[allow(dead_code)]
-mod gcs_fake;
 
 use std::time::{Duration, Instant};
 
-use common::gate::Gate;
 use common::process::Ftap;
 use common::{Lab, PATIENCE, ROWS, kafka};
+use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
 use serde_json::Value;
 
 /// Each actor of both groups, and at which of its steps it is struck.
@@ -122,19 +119,19 @@ fn while_the_lake_is_down_memory_stays_within_the_budget_and_then_everything_arr
         .enable_all()
         .build()
         .unwrap();
-    let fake = runtime.block_on(gcs_fake::Fake::start());
-    let gate = Gate::open_before(&fake.endpoint);
+    let server = runtime.block_on(Server::start(Options::default())).unwrap();
     let mut lab = Lab::new("lake-down");
     // Their files alone, closed and compressed, take more than half of the budget.
     let rows = 350_000;
     lab.set("EVENTS_FILE", common::make_events(rows, 3));
-    lab.set("GCS_BUCKET_NAME", "bucket");
-    lab.set("GCS_ENDPOINT", gate.endpoint());
+    lab.set("GCS_BUCKET_NAME", server.bucket());
+    lab.set("GCS_ENDPOINT", server.endpoint());
     lab.set("INGEST_MEMORY_BYTES", BUDGET_BYTES.to_string());
     lab.set("GCS_FLUSH_SECONDS", "600");
     let run = lab.start(["run", "--until-drained"]);
     run.wait_for_events("partition_started", 3);
-    gate.close();
+    let down = Rule::new(Operation::Any, Times::Always, Fault::Status(503));
+    server.set_rules(vec![down]);
 
     // Paused for good: what has been read waits for the lake, the rest in the topic.
     let mut peak = 0;
@@ -155,13 +152,12 @@ fn while_the_lake_is_down_memory_stays_within_the_budget_and_then_everything_arr
         }
     });
     assert!(peak < BUDGET_BYTES + OVERHEAD_BYTES, "{peak} bytes");
-    assert!(gate.refused() > 0);
+    assert!(server.counts().all_faults() > 0);
     assert!(!run.has_ended(), "{}", run.tail());
     let committed: u64 = rows_of(&run.events("file_committed"));
     assert!(committed < rows, "the lake was to be down");
 
-    // A put whose reply was cut off has its object adopted: only the lake itself can be counted.
-    gate.open();
+    server.clear_rules();
     assert!(run.wait_at_most(PATIENCE).success(), "{}", run.tail());
     assert_eq!(run.events("stage_failed"), [] as [Value; 0]);
     lab.assert_exact(rows);

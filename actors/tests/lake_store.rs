@@ -2,8 +2,6 @@
 //! wrong: on a folder of this machine and on Google Cloud Storage's protocol.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod gcs_fake;
-
 use std::path::Path;
 
 use bytes::Bytes;
@@ -12,7 +10,7 @@ use ftap_actors::lake::{
     RetryHint, on_already_exists,
 };
 use ftap_actors::settings::LakeLocation;
-use gcs_fake::{Fake, Fault};
+use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
 use tempfile::TempDir;
 
 const DAY: i64 = 86_400_000;
@@ -43,11 +41,24 @@ fn local(folder: &Path) -> LakeStore {
     LakeStore::open(&LakeLocation::Local(folder.to_owned())).unwrap()
 }
 
-fn gcs(fake: &Fake, bucket: &str) -> LakeStore {
+/// With pages of two, so that paging is seen to work.
+async fn server() -> Server {
+    let options = Options {
+        page_items: 2,
+        ..Options::default()
+    };
+    Server::start(options).await.unwrap()
+}
+
+fn on_put(times: Times, fault: Fault) -> Vec<Rule> {
+    vec![Rule::new(Operation::Put, times, fault)]
+}
+
+fn gcs(server: &Server, bucket: &str) -> LakeStore {
     LakeStore::open(&LakeLocation::Gcs {
         bucket: bucket.to_owned(),
         credentials_file: None,
-        endpoint: Some(fake.endpoint.clone()),
+        endpoint: Some(server.endpoint().to_owned()),
     })
     .unwrap()
 }
@@ -152,31 +163,35 @@ async fn a_folder_behaves_as_a_lake() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_behaves_as_a_lake() {
-    let fake = Fake::start().await;
-    behaves_as_a_lake(&gcs(&fake, "bucket")).await;
-    let requests = fake.requests();
-    let puts: Vec<_> = requests.iter().filter(|r| r.starts_with("PUT")).collect();
+    let server = server().await;
+    behaves_as_a_lake(&gcs(&server, "lake")).await;
+    let counts = server.counts();
     assert!(
-        !puts.is_empty() && puts.iter().all(|put| put.contains("Some(\"0\")")),
-        "{puts:?}"
+        counts.puts > 0 && counts.puts_not_create_only == 0,
+        "{counts:?}"
     );
+    assert_eq!(
+        (counts.overwrites, counts.multiparts, counts.others),
+        (0, 0, 0)
+    );
+    let tail = Some("bytes=-65536".to_owned());
     assert!(
-        requests.iter().any(|r| r.contains("bytes=-65536")),
+        server.asked().iter().any(|asked| asked.range == tail),
         "footers are read from the end"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_whose_reply_is_lost_meets_its_own_object() {
-    for fault in [Fault::CommitThen503, Fault::CommitThenCut] {
-        let fake = Fake::start().await;
-        let store = gcs(&fake, "bucket");
+    for fault in [Fault::CommitThenStatus(503), Fault::CommitThenCut] {
+        let server = server().await;
+        let store = gcs(&server, "lake");
         let file = file("t", 0, 0, 9, 20_000);
-        fake.fail_next([fault]);
+        server.set_rules(on_put(Times::Next(1), fault));
         assert_eq!(put(&store, &file).await, PutOutcome::AlreadyExists);
         let theirs = store.read_footer(&file.name.key()).await.unwrap();
         assert_eq!(on_already_exists(&file.footer, &theirs), Ok(Adoption::Same));
-        assert_eq!(fake.object(&file.name.key()).unwrap(), file.bytes);
+        assert_eq!(server.object(&file.name.key()).unwrap(), file.bytes);
     }
 }
 
@@ -192,9 +207,9 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
         (401, RetryHint::Fatal),
         (400, RetryHint::Fatal),
     ] {
-        let fake = Fake::start().await;
-        let store = gcs(&fake, "bucket");
-        fake.fail_next([Fault::Status(status); 20]);
+        let server = server().await;
+        let store = gcs(&server, "lake");
+        server.set_rules(on_put(Times::Always, Fault::Status(status)));
         let error = store
             .put_create(&key, file.bytes.clone())
             .await
@@ -202,12 +217,12 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
         assert_eq!(error.retry(), retry, "{status}: {error}");
         let text = error.to_string();
         assert!(
-            text.contains(&key) && text.contains("gs://bucket") && !text.contains("?"),
+            text.contains(&key) && text.contains("gs://lake") && !text.contains("?"),
             "{text}"
         );
     }
-    let fake = Fake::start().await;
-    let store = gcs(&fake, "no-such-bucket");
+    let server = server().await;
+    let store = gcs(&server, "no-such-bucket");
     for error in [
         store
             .put_create(&key, file.bytes.clone())

@@ -7,7 +7,6 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod dlq;
-pub mod gate;
 pub mod kafka;
 pub mod process;
 pub mod verdict;
