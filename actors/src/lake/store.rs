@@ -398,7 +398,22 @@ fn chain_text(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
-    clean(&text)
+    clean(&without_markup(&text))
+}
+
+/// Puts an XML or HTML body's words in place of its tags: `AccessDenied: no permission`.
+fn without_markup(text: &str) -> String {
+    let Some(start) = text.find('<') else {
+        return text.to_owned();
+    };
+    let (mut plain, body) = (text[..start].to_owned(), &text[start..]);
+    let words = body
+        .split('<')
+        .filter_map(|tag| tag.split_once('>'))
+        .map(|(_, words)| words.trim())
+        .filter(|words| !words.is_empty());
+    plain.push_str(&words.collect::<Vec<_>>().join(": "));
+    plain
 }
 
 /// Cuts what may hold secrets out of a text, that is user names, passwords and queries of
@@ -433,7 +448,15 @@ pub(super) fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{clean, without_markup};
+
+    #[test]
+    fn of_a_body_in_xml_the_words_are_kept() {
+        let text = "status code: 403: <?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>no\n</Message></Error>";
+        assert_eq!(without_markup(text), "status code: 403: AccessDenied: no");
+        assert_eq!(without_markup("a < b"), "a ");
+        assert_eq!(without_markup("none"), "none");
+    }
 
     #[test]
     fn queries_and_passwords_of_urls_are_cut() {
