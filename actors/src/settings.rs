@@ -3,12 +3,14 @@
 //! The binary fills these from flags, environment, `.env` and defaults; nothing
 //! in this crate reads the environment itself.
 
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How to reach Kafka.
-#[derive(Clone, Debug)]
+/// How to reach Kafka. `Debug` shows the names of [`extra`](Self::extra), not their values, which
+/// may be secrets.
+#[derive(Clone)]
 pub struct KafkaSettings {
     /// Comma-separated `host:port` list.
     pub bootstrap_servers: String,
@@ -26,6 +28,22 @@ pub struct KafkaSettings {
     pub session_timeout: Duration,
     /// Further librdkafka properties (`security.protocol`, …), applied last.
     pub extra: Vec<(String, String)>,
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.extra.iter().map(|(name, _)| name).collect();
+        f.debug_struct("KafkaSettings")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("topic", &self.topic)
+            .field("partitions", &self.partitions)
+            .field("consumer_group", &self.consumer_group)
+            .field("retry_delay", &self.retry_delay)
+            .field("max_retries", &self.max_retries)
+            .field("session_timeout", &self.session_timeout)
+            .field("extra", &names)
+            .finish()
+    }
 }
 
 impl KafkaSettings {

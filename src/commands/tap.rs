@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use ftap_actors::kafka::access;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,7 +16,7 @@ use serde::de::IgnoredAny;
 use tokio::sync::watch;
 
 use crate::cli::{TapArgs, TapStart};
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::exit::{self, BadUsage};
 use crate::kafka_access::KafkaAccess;
 use crate::output;
@@ -36,6 +37,7 @@ pub fn execute(config: &Config, args: &TapArgs) -> anyhow::Result<u8> {
 }
 
 fn connect(config: &Config, bootstrap: &str, from: TapStart) -> anyhow::Result<BaseConsumer> {
+    access::check(&config.kafka_settings(bootstrap, Role::Run))?;
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", bootstrap)
@@ -52,11 +54,7 @@ fn connect(config: &Config, bootstrap: &str, from: TapStart) -> anyhow::Result<B
     let topic = &config.kafka_topic;
     let metadata = consumer
         .fetch_metadata(Some(topic), METADATA_TIMEOUT)
-        .map_err(|error| {
-            anyhow::anyhow!(
-                "no Kafka broker answers at {bootstrap} ({error}): start it, or set KAFKA_BROKER"
-            )
-        })?;
+        .with_context(|| format!("{bootstrap} does not tell about topic {topic}"))?;
     let partitions = metadata
         .topics()
         .iter()

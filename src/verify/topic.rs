@@ -9,8 +9,10 @@ use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use ftap_actors::kafka::access;
 use ftap_actors::kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
 use ftap_actors::settings::KafkaSettings;
+use ftap_actors::supervision::ErrorKind;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -38,8 +40,13 @@ pub struct Topics<'a> {
 }
 
 impl<'a> Topics<'a> {
-    /// Prepares to read; connects when first needed.
+    /// Prepares to read. A broker that is away is waited for later; one that refuses us says here
+    /// which setting is why.
     pub fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
+        match access::check(settings) {
+            Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error.into()),
+            _ => {}
+        }
         let consumer = consumer(settings)?;
         Ok(Self { settings, consumer })
     }

@@ -8,6 +8,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::access::Entrance;
 use super::{client_config, stage_error};
 use crate::events::{KafkaUnreachable, TopicCreated};
 use crate::settings::KafkaSettings;
@@ -20,24 +21,19 @@ const DEAD_LETTER_MAX_MESSAGE_BYTES: &str = "104857600";
 
 /// Waits until a broker answers, `KAFKA_RETRY_DELAY` between tries.
 ///
-/// Fails when `KAFKA_MAX_RETRIES` tries failed; returns `false` when the stage
-/// was stopped meanwhile.
+/// Fails when `KAFKA_MAX_RETRIES` tries failed, and when Kafka refuses us for good, see
+/// [`access`](super::access); returns `false` when the stage was stopped meanwhile.
 pub fn wait_for_broker(settings: &KafkaSettings, stage: &Stage) -> Result<bool, StageError> {
     let _waiting = stage.progress().waiting();
-    let consumer: BaseConsumer = client_config(settings, &[("log_level", "0")])
-        .create()
-        .map_err(|error| stage_error("creating a Kafka client", &error))?;
+    let mut entrance = Entrance::default();
     let mut attempt = 0;
     while !stage.is_fenced() && !stage.generation().stop_requested() {
         attempt += 1;
-        let error = match consumer.fetch_metadata(Some(&settings.topic), Duration::from_secs(5)) {
-            Ok(_) => return Ok(true),
+        let error = match entrance.attempt(settings) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error),
             Err(error) => error,
         };
-        let failure = stage_error("asking for metadata", &error);
-        if failure.kind() == ErrorKind::KafkaRefused {
-            return Err(failure);
-        }
         if settings
             .max_retries
             .is_some_and(|max| attempt >= u64::from(max.get()))

@@ -11,6 +11,7 @@ mod batch;
 mod callbacks;
 mod list;
 mod native;
+pub mod probe;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;

@@ -1,6 +1,7 @@
-//! Kafka through librdkafka: client properties, error classes, topics, tails,
-//! and a group consumer that hands out whole batches.
+//! Kafka through librdkafka: client properties, access, error classes, topics,
+//! tails, and a group consumer that hands out whole batches.
 
+pub mod access;
 pub mod admin;
 pub mod consumer;
 pub mod tail;

@@ -214,6 +214,8 @@ impl Subscriber {
                     Known::UnknownTopicOrPartition | Known::UnknownTopic => {
                         ErrorKind::KafkaUnavailable
                     }
+                    // It let us in before: the next start finds out whether this is for good.
+                    Known::Authentication | Known::SSL => ErrorKind::KafkaUnavailable,
                     other => kind_of(other),
                 };
                 let mends_itself = kind == ErrorKind::KafkaUnavailable

@@ -111,7 +111,9 @@ impl ErrorKind {
             Self::KafkaUnavailable | Self::KafkaRetriesExhausted => {
                 "check KAFKA_BROKER and that the broker runs; KAFKA_MAX_RETRIES=0 waits for ever"
             }
-            Self::KafkaRefused => "check the topic, its permissions and the client's properties",
+            Self::KafkaRefused => {
+                "check the settings that the error names, the topic, its permissions and KAFKA_EXTRA"
+            }
             Self::PublisherFenced => {
                 "let one publisher feed the topic, or give each its own KAFKA_TRANSACTIONAL_ID and topic"
             }

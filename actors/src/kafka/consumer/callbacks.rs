@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
@@ -19,6 +19,8 @@ use crate::events::{KafkaClientMessage, Speaker};
 pub(super) struct Callbacks {
     pub(super) signals: Mutex<VecDeque<Signal>>,
     pub(super) closing: AtomicBool,
+    /// The newest refusal: authentication or TLS, no passing disconnection.
+    refusal: Mutex<Option<(Code, String)>>,
 }
 
 impl Callbacks {
@@ -27,6 +29,10 @@ impl Callbacks {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back(signal);
+    }
+
+    fn refusal(&self) -> MutexGuard<'_, Option<(Code, String)>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,8 +109,20 @@ pub(super) unsafe extern "C" fn on_error(
         // SAFETY: alive for the call; the buffer's length is told.
         let code = unsafe { sys::rd_kafka_fatal_error(rk, detail.as_mut_ptr(), detail.len()) };
         callbacks.push(Signal::Error { code, text });
+    } else if let Some(refused) = REFUSED.into_iter().find(|known| *known as c_int == code) {
+        *callbacks.refusal() = Some((refused, text));
+    } else if code == Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int
+        // One broker of several may be just restarting; when none is left this is why.
+        && let Some((code, text)) = callbacks.refusal().take()
+    {
+        callbacks.push(Signal::Error { code, text });
     }
 }
+
+const REFUSED: [Code; 2] = [
+    Code::RD_KAFKA_RESP_ERR__AUTHENTICATION,
+    Code::RD_KAFKA_RESP_ERR__SSL,
+];
 
 pub(super) unsafe extern "C" fn on_log(
     _rk: *const sys::rd_kafka_t,
