@@ -1,19 +1,20 @@
-//! The status page, `/metrics`, `/healthz` and `/readyz`, for this machine only.
+//! The status page, `/metrics`, `/healthz` and `/readyz`.
 //!
 //! Promises to answer while the stages are busy, hang or restart: it has a thread and a runtime of
-//! its own. Every answer carries strict security headers, and a request whose `Host` is not this
-//! machine is refused, so that a web page elsewhere can't read the figures by DNS rebinding.
+//! its own. [`guard`] decides who is answered. Slow clients are timed out, and connections are
+//! bounded.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+mod guard;
+
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::middleware::{Next, from_fn};
+use actix_web::dev::ServerHandle;
+use actix_web::http::header;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Resource};
 use anyhow::Context as _;
 use ftap_actors::events::{HttpListening, SettingDoubtful, Speaker};
 use ftap_actors::health::Health;
@@ -24,19 +25,12 @@ use serde_json::{Value, json};
 use crate::config::{Config, DashboardAddr};
 use crate::exit::BadUsage;
 use crate::process;
+use guard::{Access, Trusted, guard};
 
-const HEADERS: &[(&str, &str)] = &[
-    (
-        "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("cache-control", "no-store"),
-];
+/// More wait until one of these is done or has timed out.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take to send its request's head, and for the next one to begin.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the pages show.
 #[derive(Clone)]
@@ -86,7 +80,12 @@ pub fn start(config: &Config, shown: Shown) -> anyhow::Result<Option<Http>> {
     let addr = listener
         .local_addr()
         .context("the status page's address is unknown")?;
-    let handle = serve(listener, shown)?;
+    let access = Access {
+        token: config.dashboard_token.clone(),
+        // Beyond loopback the token protects: a page elsewhere does not have it.
+        only_this_machine: addr.ip().is_loopback(),
+    };
+    let handle = serve(listener, shown, access)?;
     let url = format!("http://{addr}");
     HttpListening { url: url.clone() }.emit(Speaker::PROCESS);
     Ok(Some(Http { handle, url }))
@@ -116,23 +115,27 @@ fn on_bind_error(
     Ok(listener)
 }
 
-fn serve(listener: TcpListener, shown: Shown) -> anyhow::Result<ServerHandle> {
+fn serve(listener: TcpListener, shown: Shown, access: Access) -> anyhow::Result<ServerHandle> {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::Builder::new()
         .name("http".to_owned())
         .spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let shown = Data::new(shown);
+                let (shown, access) = (Data::new(shown), Data::new(access));
                 let server = HttpServer::new(move || {
                     App::new()
                         .app_data(shown.clone())
+                        .app_data(access.clone())
                         .wrap(from_fn(guard))
                         .configure(routes)
                 })
                 .workers(1)
                 // Signals are the program's own business.
                 .disable_signals()
-                .client_request_timeout(Duration::from_secs(5))
+                .client_request_timeout(REQUEST_TIMEOUT)
+                .client_disconnect_timeout(REQUEST_TIMEOUT)
+                .keep_alive(REQUEST_TIMEOUT)
+                .max_connections(MAX_CONNECTIONS)
                 .listen(listener)
                 .map(|server| server.run());
                 match server {
@@ -151,28 +154,6 @@ fn serve(listener: TcpListener, shown: Shown) -> anyhow::Result<ServerHandle> {
         .recv()
         .context("the status page's thread ended")?
         .context("the status page can't be served")
-}
-
-/// Refuses other machines' names and puts the security headers on every answer.
-async fn guard(
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let mut response = if is_this_machine(request.headers()) {
-        next.call(request).await?
-    } else {
-        request.into_response(
-            HttpResponse::Forbidden()
-                .body("this page is for this machine only: open it by 127.0.0.1 or localhost\n"),
-        )
-    };
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
-    }
-    Ok(response)
 }
 
 fn routes(app: &mut web::ServiceConfig) {
@@ -199,13 +180,21 @@ fn routes(app: &mut web::ServiceConfig) {
     .service(read_only("/healthz", |_| {
         HttpResponse::Ok().json(json!({ "status": "alive" }))
     }))
-    .service(read_only("/readyz", |shown| {
+    .service(read_only_with("/readyz", |shown, request| {
         let ready = shown.health.ready();
         let mut answer = match ready {
             true => HttpResponse::Ok(),
             false => HttpResponse::ServiceUnavailable(),
         };
-        answer.json(json!({ "ready": ready, "groups": groups(&shown.health) }))
+        // Why not is for those who may see everything.
+        let trusted = request
+            .extensions()
+            .get::<Trusted>()
+            .is_some_and(|trusted| trusted.0);
+        match trusted {
+            true => answer.json(json!({ "ready": ready, "groups": groups(&shown.health) })),
+            false => answer.json(json!({ "ready": ready })),
+        }
     }))
     .service(read_only("/api/status", |shown| {
         HttpResponse::Ok().json(status(shown))
@@ -216,37 +205,35 @@ fn routes(app: &mut web::ServiceConfig) {
     }));
 }
 
-/// A resource for GET and HEAD; other methods are answered 405.
-fn read_only(path: &str, answer: fn(&Shown) -> HttpResponse) -> actix_web::Resource {
+fn read_only(path: &str, answer: fn(&Shown) -> HttpResponse) -> Resource {
     let respond = move |shown: Data<Shown>| async move { answer(&shown) };
-    web::resource(path)
+    for_reading(path)
         .route(web::get().to(respond))
         .route(web::head().to(respond))
 }
 
-fn page(path: &str, content_type: &'static str, body: &'static str) -> actix_web::Resource {
+fn read_only_with(path: &str, answer: fn(&Shown, &HttpRequest) -> HttpResponse) -> Resource {
+    let respond =
+        move |shown: Data<Shown>, request: HttpRequest| async move { answer(&shown, &request) };
+    for_reading(path)
+        .route(web::get().to(respond))
+        .route(web::head().to(respond))
+}
+
+fn page(path: &str, content_type: &'static str, body: &'static str) -> Resource {
     let respond = move || async move { HttpResponse::Ok().content_type(content_type).body(body) };
-    web::resource(path)
+    for_reading(path)
         .route(web::get().to(respond))
         .route(web::head().to(respond))
 }
 
-/// Whether the `Host` header names this machine. A page of another site whose name was made to
-/// resolve to 127.0.0.1 still sends its own name.
-fn is_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-    else {
-        return false;
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
+/// Answers other methods than those it is given routes for.
+fn for_reading(path: &str) -> Resource {
+    web::resource(path).default_service(web::to(|| async {
+        HttpResponse::MethodNotAllowed()
+            .insert_header((header::ALLOW, "GET, HEAD"))
+            .finish()
+    }))
 }
 
 fn metrics(shown: &Shown) -> String {
@@ -345,6 +332,10 @@ mod tests {
         let app = init_service(
             App::new()
                 .app_data(Data::new(shown))
+                .app_data(Data::new(Access {
+                    token: None,
+                    only_this_machine: true,
+                }))
                 .wrap(from_fn(guard))
                 .configure(routes),
         )
@@ -370,35 +361,5 @@ mod tests {
             body["groups"]["ingest"]["last_failure"],
             "gcs_uploader: error: no"
         );
-    }
-
-    #[test]
-    fn only_names_of_this_machine_pass() {
-        let passes = |host: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, HeaderValue::from_static(host));
-            is_this_machine(&headers)
-        };
-        for host in [
-            "localhost",
-            "LOCALHOST:1",
-            "127.0.0.1:8080",
-            "127.9.9.9",
-            "[::1]:80",
-            "[::1]",
-        ] {
-            assert!(passes(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "localhost.evil.example",
-            "192.168.0.1",
-            "127.0.0.1.evil.example:80",
-            "0.0.0.0:80",
-        ] {
-            assert!(!passes(host), "{host}");
-        }
-        assert!(!is_this_machine(&HeaderMap::new()));
     }
 }

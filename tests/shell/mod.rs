@@ -186,19 +186,49 @@ impl Answer {
 
 /// One HTTP request by hand, so that every header is the test's choice.
 pub fn request(url: &str, method: &str, path: &str, host: &str) -> Answer {
+    request_with(url, method, path, host, &[])
+}
+
+/// The same with more headers.
+pub fn request_with(
+    url: &str,
+    method: &str,
+    path: &str,
+    host: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let more: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    raw(
+        url,
+        &format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n"),
+    )
+}
+
+/// Sends these bytes and reads what comes until the server closes.
+pub fn raw(url: &str, text: &str) -> Answer {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    // A server that has refused already may not take the rest.
+    let _ = stream.write_all(text.as_bytes());
+    answer_of(stream)
+}
+
+/// What the server says until it closes.
+pub fn answer_of(mut stream: TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    // One that closes with our bytes unread may reset the connection after its answer.
+    while let Ok(read @ 1..) = stream.read(&mut part) {
+        bytes.extend_from_slice(&part[..read]);
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Answer {
-        status,
+        status: status.unwrap_or(0),
         head: head.to_ascii_lowercase(),
         body: body.to_owned(),
     }

@@ -1,0 +1,279 @@
+//! What every request has to pass, and what every answer carries.
+//!
+//! Promises that without the token, where there is one, nobody learns more than whether the process
+//! is alive and ready, which orchestrators have to ask without secrets; that a web page elsewhere
+//! can't read the figures by DNS rebinding; and that nobody can make the server hold much memory.
+//! Nothing here changes anything, so there is nothing for a forged request to do.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::HttpMessage as _;
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+use crate::config::Secret;
+
+/// Nothing here takes a body; one that small is not worth a refusal.
+const MAX_BODY_BYTES: u64 = 4096;
+const MAX_URI_BYTES: usize = 1024;
+/// The longest token, as Basic writes it, is a fifth of it.
+const MAX_HEADER_BYTES: usize = 8192;
+/// These tell no more than alive or not, ready or not.
+const OPEN: &[&str] = &["/healthz", "/readyz"];
+
+const HEADERS: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cache-control", "no-store"),
+];
+
+/// Who may ask.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// What has to be presented; `None` where other machines can't reach us.
+    pub token: Option<Secret>,
+    /// Only names of this machine are answered.
+    pub only_this_machine: bool,
+}
+
+/// Marks a request that may see everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Trusted(pub bool);
+
+/// Refuses what may not pass, and puts the security headers on every answer.
+pub async fn guard(
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let refusal = match request.app_data::<Data<Access>>() {
+        Some(access) => judge(access, &request),
+        // Without rules nobody passes.
+        None => Some(HttpResponse::Forbidden().finish()),
+    };
+    let mut response = match refusal {
+        Some(refusal) if refusal.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let held = Unread {
+                text: Some(Bytes::from_static(TOO_LARGE)),
+                _body: request.take_payload(),
+            };
+            request.into_response(refusal.set_body(BoxBody::new(held)))
+        }
+        Some(refusal) => request.into_response(refusal),
+        // An error that a handler or the router answers with is an answer, too.
+        None => match next.call(request).await {
+            Ok(response) => response,
+            Err(error) => return Err(error),
+        },
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    Ok(response)
+}
+
+const TOO_LARGE: &[u8] = b"nothing here takes a body\n";
+
+/// The answer to a body that is not read. actix-http reads a chunked body for as long as it comes
+/// once nobody holds it any more, without a timeout; while it is held the connection is closed
+/// after [`super::REQUEST_TIMEOUT`] at the latest.
+struct Unread {
+    text: Option<Bytes>,
+    _body: Payload,
+}
+
+impl MessageBody for Unread {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(TOO_LARGE.len() as u64)
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(self.get_mut().text.take().map(Ok))
+    }
+}
+
+fn judge(access: &Access, request: &ServiceRequest) -> Option<HttpResponse> {
+    let headers = request.headers();
+    if let Some(status) = too_large(request) {
+        // Whatever else the client sends is not read.
+        let mut refusal = HttpResponse::build(status);
+        return Some(refusal.force_close().finish());
+    }
+    if access.only_this_machine && !is_this_machine(headers) {
+        return Some(
+            HttpResponse::Forbidden()
+                .body("this page is for this machine only: open it by 127.0.0.1 or localhost\n"),
+        );
+    }
+    let trusted = access
+        .token
+        .as_ref()
+        .is_none_or(|token| presents(headers, token));
+    request.extensions_mut().insert(Trusted(trusted));
+    if trusted || OPEN.contains(&request.path()) {
+        return None;
+    }
+    Some(
+        HttpResponse::Unauthorized()
+            .append_header((header::WWW_AUTHENTICATE, "Bearer realm=\"ftap\""))
+            // What makes a browser ask.
+            .append_header((
+                header::WWW_AUTHENTICATE,
+                "Basic realm=\"ftap\", charset=\"UTF-8\"",
+            ))
+            .body("DASHBOARD_TOKEN is asked for: as `Authorization: Bearer TOKEN`, or as the password in a browser\n"),
+    )
+}
+
+fn too_large(request: &ServiceRequest) -> Option<StatusCode> {
+    let headers = request.headers();
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    // Of a length that nobody knows it could be any.
+    if headers.contains_key(header::TRANSFER_ENCODING)
+        || length.is_some_and(|length| length > MAX_BODY_BYTES)
+    {
+        return Some(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let uri = request.uri();
+    if uri.path().len() + uri.query().map_or(0, str::len) > MAX_URI_BYTES {
+        return Some(StatusCode::URI_TOO_LONG);
+    }
+    let size: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    (size > MAX_HEADER_BYTES).then_some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+}
+
+/// Whether the token is there, as a bearer's or as the password of any user. Never in the address,
+/// which ends up in histories and logs.
+fn presents(headers: &HeaderMap, token: &Secret) -> bool {
+    let Some((scheme, value)) = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+    else {
+        return false;
+    };
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return token.is(value.trim().as_bytes());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return false;
+    }
+    let Ok(pair) = STANDARD.decode(value.trim()) else {
+        return false;
+    };
+    // The first colon ends the name; the token may have more of them.
+    let colon = pair.iter().position(|byte| *byte == b':');
+    colon.is_some_and(|colon| token.is(&pair[colon + 1..]))
+}
+
+/// Whether the `Host` header names this machine. A page of another site whose name was made to
+/// resolve to 127.0.0.1 still sends its own name.
+fn is_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    else {
+        return false;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+        headers
+    }
+
+    #[test]
+    fn only_names_of_this_machine_pass() {
+        let passes = |host: &str| is_this_machine(&headers(header::HOST, host));
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:8080",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::1]",
+        ] {
+            assert!(passes(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "192.168.0.1",
+            "127.0.0.1.evil.example:80",
+            "0.0.0.0:80",
+        ] {
+            assert!(!passes(host), "{host}");
+        }
+        assert!(!is_this_machine(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_token_is_taken_as_a_bearers_and_as_a_password_and_nothing_like_it() {
+        let token = Secret::new("sixteen:letters-");
+        let passes = |value: &str| presents(&headers(header::AUTHORIZATION, value), &token);
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        assert!(passes("Bearer sixteen:letters-"));
+        assert!(passes("bearer sixteen:letters-"));
+        assert!(passes(&basic(":sixteen:letters-")));
+        assert!(passes(&basic("anybody:sixteen:letters-")));
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer sixteen:letters",
+            "Bearer sixteen:letters-x",
+            "sixteen:letters-",
+            "Digest sixteen:letters-",
+            "Basic sixteen:letters-",
+            "Basic ====",
+            &basic("sixteen:letters-"),
+            &basic(""),
+        ] {
+            assert!(!passes(wrong), "{wrong}");
+        }
+        assert!(!presents(&HeaderMap::new(), &token));
+    }
+}
