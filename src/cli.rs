@@ -86,6 +86,10 @@ pub enum Command {
     Dlq(DlqArgs),
     /// Show the settings in effect and where each came from, secrets masked
     Config(ConfigArgs),
+    /// Ask the process that serves DASHBOARD_ADDR whether it is alive: exit code 0 for yes, 1 for no
+    ///
+    /// For health checks of containers. Needs no DASHBOARD_TOKEN.
+    Health(HealthArgs),
     /// Serve the embedded Kafka broker on a port, until stopped
     #[command(
         after_help = "Example:\n  ftap kafka --port 9092 &\n  KAFKA_BROKER=127.0.0.1:9092 ftap produce"
@@ -198,6 +202,14 @@ pub struct ConfigArgs {
     pub json: bool,
 }
 
+/// See [`Command::Health`].
+#[derive(Clone, Debug, Args)]
+pub struct HealthArgs {
+    /// Whether it is ready: every group of stages runs
+    #[arg(long)]
+    pub ready: bool,
+}
+
 /// See [`Command::Kafka`].
 #[derive(Clone, Debug, Args)]
 pub struct KafkaArgs {
@@ -219,6 +231,7 @@ impl Command {
             Self::Tap(_) => "tap",
             Self::Dlq(_) => "dlq",
             Self::Config(_) => "config",
+            Self::Health(_) => "health",
             Self::Kafka(_) => "kafka",
         }
     }

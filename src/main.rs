@@ -107,6 +107,7 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Tap(args) => commands::tap::execute(config, args),
         Command::Dlq(args) => commands::dlq::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),
+        Command::Health(args) => commands::health::execute(config, args),
         Command::Kafka(args) => commands::kafka::execute(config, args),
         Command::Verify(args) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()

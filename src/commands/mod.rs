@@ -4,6 +4,7 @@ pub mod config;
 pub mod dlq;
 pub mod dlq_redrive;
 pub mod generate;
+pub mod health;
 pub mod kafka;
 pub mod prepare;
 pub mod run;
