@@ -62,7 +62,7 @@ fn every_wrong_setting_is_reported_at_once_with_value_source_and_remedy() {
         "FILE_MAX_BYTES is \"lots\", from the flag --file-max-bytes",
         "KAFKA_TOPIC is \"a topic\", from .env",
         "PRODUCE_SPEED is \"fast\", from the environment: it may be a number above 0, or `max`",
-        "no login yet",
+        "DASHBOARD_ADDR is \"0.0.0.0:8080\", from the environment (other machines can reach it, so DASHBOARD_TOKEN has to be set)",
         "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`",
         "`isolation.level` is set by ftap itself",
         "five fields",
@@ -189,4 +189,141 @@ fn log_format_and_level_are_obeyed() {
     )
     .ends_with(0);
     assert_eq!(quiet.stderr, "");
+}
+
+/// Sets these and gives what `ftap config` ends with.
+fn kafka(place: &Place, env: &[(&str, &str)]) -> Done {
+    let mut command = place.ftap(&["config"]);
+    command.env("KAFKA_BROKER", "kafka.example:9093");
+    command.envs(env.iter().copied());
+    Done::from(command.output().unwrap())
+}
+
+#[test]
+fn kafka_security_that_cannot_work_is_refused_by_name() {
+    let place = Place::new();
+    place.write("rubbish.pem", "no certificate");
+    let wrong = |env: &[(&str, &str)], parts: &[&str]| {
+        kafka(&place, env).ends_with(2).says(parts);
+    };
+    let sasl = ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL");
+    let tls = ("KAFKA_SECURITY_PROTOCOL", "SSL");
+    wrong(
+        &[("KAFKA_SECURITY_PROTOCOL", "TLS")],
+        &["`PLAINTEXT`, `SSL`"],
+    );
+    wrong(
+        &[sasl, ("KAFKA_SASL_MECHANISM", "GSSAPI")],
+        &["`PLAIN`, `SCRAM-SHA-256`"],
+    );
+    wrong(
+        &[sasl],
+        &[
+            "3 settings",
+            "KAFKA_SASL_MECHANISM is not set",
+            "KAFKA_SASL_USERNAME is not set",
+            "KAFKA_SASL_PASSWORD is not set",
+        ],
+    );
+    // A password that would never be sent, on a line that its owner takes for safe.
+    wrong(
+        &[("KAFKA_SASL_USERNAME", "me")],
+        &[
+            "KAFKA_SASL_USERNAME",
+            "of no use with KAFKA_SECURITY_PROTOCOL=PLAINTEXT",
+        ],
+    );
+    wrong(
+        &[("KAFKA_SSL_CA_LOCATION", "rubbish.pem")],
+        &["of no use with KAFKA_SECURITY_PROTOCOL=PLAINTEXT"],
+    );
+    wrong(
+        &[tls, ("KAFKA_SSL_CA_LOCATION", "nowhere.pem")],
+        &["KAFKA_SSL_CA_LOCATION is \"nowhere.pem\"", "can't be read"],
+    );
+    wrong(&[tls, ("KAFKA_SSL_CA_LOCATION", ".")], &["it is no file"]);
+    wrong(
+        &[tls, ("KAFKA_SSL_CA_LOCATION", "rubbish.pem")],
+        &["KAFKA_SSL_CA_LOCATION", "ssl.ca.location"],
+    );
+    wrong(
+        &[tls, ("KAFKA_SSL_CERTIFICATE_LOCATION", "rubbish.pem")],
+        &["KAFKA_SSL_KEY_LOCATION is not set"],
+    );
+    wrong(
+        &[tls, ("KAFKA_SSL_KEY_PASSWORD", "x")],
+        &["KAFKA_SSL_KEY_LOCATION is not set"],
+    );
+    wrong(
+        &[tls, ("KAFKA_EXTRA", "security.protocol=ssl")],
+        &["KAFKA_SECURITY_PROTOCOL", "`security.protocol`: keep one"],
+    );
+    wrong(
+        &[tls, ("KAFKA_BROKER", "")],
+        &["KAFKA_BROKER is not set", "embedded broker"],
+    );
+    // In librdkafka's words it is the same.
+    wrong(
+        &[("KAFKA_EXTRA", "security.protocol=sasl_ssl")],
+        &["KAFKA_SASL_PASSWORD is not set"],
+    );
+}
+
+#[test]
+fn kafka_security_that_is_weak_is_warned_of() {
+    let place = Place::new();
+    let login = [
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("KAFKA_SASL_MECHANISM", "PLAIN"),
+        ("KAFKA_SASL_USERNAME", "me"),
+        ("KAFKA_SASL_PASSWORD", "hunter2"),
+    ];
+    let remote = kafka(&place, &login)
+        .ends_with(0)
+        .says(&["setting_doubtful", "use SASL_SSL"]);
+    assert!(!remote.stderr.contains("hunter2"));
+    let here = kafka(
+        &place,
+        &[&login[..], &[("KAFKA_BROKER", "localhost:9093")]].concat(),
+    );
+    assert_eq!(here.ends_with(0).stderr, "");
+    for (extra, says) in [
+        (
+            "security.protocol=ssl,enable.ssl.certificate.verification=false",
+            "anybody can pass for the broker",
+        ),
+        (
+            "security.protocol=ssl,ssl.endpoint.identification.algorithm=none",
+            "any certificate",
+        ),
+    ] {
+        kafka(&place, &[("KAFKA_EXTRA", extra)])
+            .ends_with(0)
+            .says(&[says]);
+    }
+}
+
+#[test]
+fn the_dashboard_opens_to_others_only_with_a_token_worth_the_name() {
+    let place = Place::new();
+    let with = |token: &str| {
+        let mut command = place.ftap(&["config"]);
+        command.envs([
+            ("DASHBOARD_ADDR", "0.0.0.0:8080"),
+            ("DASHBOARD_TOKEN", token),
+        ]);
+        Done::from(command.output().unwrap())
+    };
+    with("")
+        .ends_with(2)
+        .says(&["DASHBOARD_TOKEN has to be set"]);
+    with("hunter2")
+        .ends_with(2)
+        .says(&["DASHBOARD_TOKEN is ***", "it is 7 long"]);
+    with("hunter2 hunter2 hunter2")
+        .ends_with(2)
+        .says(&["DASHBOARD_TOKEN is ***"]);
+    with("hunter2hunter2hunter2")
+        .ends_with(0)
+        .says(&["let a proxy speak TLS"]);
 }

@@ -74,7 +74,15 @@ settings! {
         open "KAFKA_TRANSACTIONAL_ID" = "<ftap-publisher-$KAFKA_TOPIC>", "Fences a second publisher of the same topic; publishers of different topics need different ones", "a name without control characters, 1 to 249 long";
         open "TRANSACTION_INTERVAL_MS" = "500", "Longest time a Kafka transaction stays open, which is the delay that readers see", "milliseconds from 10 to 60000";
         open "TRANSACTION_ROWS" = "100000", "Rows after which a Kafka transaction is committed", "a whole number from 1";
-        secret "KAFKA_EXTRA" = "", "Further librdkafka properties such as `security.protocol=SASL_PLAINTEXT,sasl.mechanism=PLAIN`; a comma inside a value is written `\\,`", "`property=value`, several separated by commas, without the properties that exactly-once delivery rests on";
+        open "KAFKA_SECURITY_PROTOCOL" = "PLAINTEXT", "How to talk to KAFKA_BROKER: TLS is `SSL`, a login over TLS `SASL_SSL`", "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`";
+        open "KAFKA_SASL_MECHANISM" = "", "How to log in", "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`";
+        open "KAFKA_SASL_USERNAME" = "", "User of the login", "a user name";
+        secret "KAFKA_SASL_PASSWORD" = "", "Its password", "a password";
+        open "KAFKA_SSL_CA_LOCATION" = "", "Certificate of the authority that issued the broker's. Unset, the system's authorities are trusted", "an existing PEM file";
+        open "KAFKA_SSL_CERTIFICATE_LOCATION" = "", "Our own certificate, for brokers that want one (mutual TLS)", "an existing PEM file";
+        open "KAFKA_SSL_KEY_LOCATION" = "", "Its private key", "an existing PEM file";
+        secret "KAFKA_SSL_KEY_PASSWORD" = "", "Password of that key, if it has one", "a password";
+        secret "KAFKA_EXTRA" = "", "Further librdkafka properties such as `client.rack=a,ssl.crl.location=revoked.pem`; a comma inside a value is written `\\,`", "`property=value`, several separated by commas, without the properties that exactly-once delivery rests on";
     }
     "Lake" {
         open "LAKE_DIR" = "<$DATA_DIR/lake>", "The lake, as long as GCS_BUCKET_NAME is unset", "a directory that can be written";
@@ -102,7 +110,8 @@ settings! {
     "Logs and status" {
         open "LOG_LEVEL" = "INFO", "Least severe level that is logged", "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`";
         open "LOG_FORMAT" = "auto", "`json`: one object a line; `text`: for people; `auto`: text on a terminal, else json", "`auto`, `text` or `json`";
-        open "DASHBOARD_ADDR" = "127.0.0.1:8080", "Where the status page, /metrics, /healthz and /readyz are served; `off` serves none", "a loopback `address:port` such as 127.0.0.1:8080, or `off`";
+        open "DASHBOARD_ADDR" = "127.0.0.1:8080", "Where the status page, /metrics, /healthz and /readyz are served; `off` serves none. Beyond this machine only with DASHBOARD_TOKEN", "an `address:port` such as 127.0.0.1:8080, or `off`";
+        secret "DASHBOARD_TOKEN" = "", "Asked for by everything there but /healthz and /readyz: as `Authorization: Bearer`, or as the password in a browser", "16 to 512 letters, digits and other ASCII signs without spaces, such as `openssl rand -hex 24` makes";
     }
     "PostgreSQL and batch jobs (not used yet)" {
         open "POSTGRES_HOST" = "", "PostgreSQL's host", "a host name or address";

@@ -130,6 +130,33 @@ mod tests {
     }
 
     #[test]
+    fn settings_print_without_their_secrets() {
+        let mut layers = Layers::default();
+        for (name, value) in [
+            ("KAFKA_BROKER", "k:9092"),
+            ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+            ("KAFKA_SASL_MECHANISM", "scram-sha-512"),
+            ("KAFKA_SASL_USERNAME", "me"),
+            ("KAFKA_SASL_PASSWORD", "hunter2"),
+            ("KAFKA_EXTRA", "ssl.keystore.password=hunter2"),
+            ("DASHBOARD_TOKEN", "hunter2hunter2hunter2"),
+            ("POSTGRES_PASSWORD", "hunter2"),
+        ] {
+            layers.environment.insert(name.into(), value.into());
+        }
+        let config = Config::from_layers(&layers).unwrap();
+        let kafka = config.kafka_settings("k:9092", Role::Run);
+        let property = |name: &str| kafka.extra.iter().find(|(found, _)| found == name);
+        assert_eq!(property("sasl.password").unwrap().1, "hunter2");
+        assert_eq!(property("sasl.mechanism").unwrap().1, "SCRAM-SHA-512");
+        let shown = format!("{config:?} {config:#?} {kafka:?} {kafka:#?}");
+        assert!(
+            shown.contains("sasl.password") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    #[test]
     fn two_writers_never_share_an_id() {
         assert_ne!(writer_id(), writer_id());
     }

@@ -1,8 +1,11 @@
 //! Settings that were understood but are probably not what was meant: misspelt names and odd
 //! combinations. None of them stops the program.
 
+use std::path::Path;
+
 use super::Config;
 use super::catalogue::{SETTINGS, spec};
+use super::kafka_security::open_to_others;
 use super::layers::Layers;
 
 /// One doubt.
@@ -86,6 +89,26 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// A `.env` with secrets that other users of the machine can read.
+pub fn open_dot_env(layers: &Layers, path: &Path) -> Option<Doubt> {
+    let names: Vec<&str> = SETTINGS
+        .iter()
+        .filter(|spec| spec.secret && layers.dot_env.contains_key(spec.name))
+        .map(|spec| spec.name)
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    let mode = open_to_others(path)?;
+    Some(Doubt::new(
+        ".env",
+        &format!(
+            "other users of this machine can read it (mode {mode:o}), and it holds {}: chmod 600 .env",
+            names.join(", ")
+        ),
+    ))
 }
 
 /// Values that are right by themselves and odd together.

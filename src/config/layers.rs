@@ -35,8 +35,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// The texts of all layers.
-#[derive(Clone, Debug, Default)]
+/// The texts of all layers, secrets included: not to be printed.
+#[derive(Clone, Default)]
 pub struct Layers {
     /// By setting name.
     pub flags: BTreeMap<String, String>,

@@ -6,6 +6,7 @@
 pub mod catalogue;
 mod convert;
 mod doubts;
+mod kafka_security;
 pub mod layers;
 mod parse;
 mod reader;
@@ -47,7 +48,7 @@ pub enum LogFormat {
 pub enum DashboardAddr {
     /// Nowhere.
     Off,
-    /// On this loopback address.
+    /// On this address.
     On(SocketAddr),
 }
 
@@ -119,7 +120,7 @@ pub struct Config {
     pub transaction_interval: Duration,
     /// Rows after which one is committed.
     pub transaction_rows: u64,
-    /// Further librdkafka properties.
+    /// librdkafka properties: TLS, SASL and KAFKA_EXTRA.
     pub kafka_extra: Vec<(String, Secret)>,
 
     /// The lake on this machine.
@@ -165,6 +166,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where the status page is served.
     pub dashboard_addr: DashboardAddr,
+    /// What it asks for; `None` only where other machines can't reach it.
+    pub dashboard_token: Option<Secret>,
 
     /// PostgreSQL.
     #[allow(dead_code, reason = "see its type")]
@@ -196,12 +199,34 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// An address that other machines reach needs a token.
+fn dashboard(r: &mut Reader<'_>) -> (DashboardAddr, Option<Secret>) {
+    let addr = r.value("DASHBOARD_ADDR", parse::dashboard_addr);
+    let token = r.optional("DASHBOARD_TOKEN", parse::token);
+    if let DashboardAddr::On(on) = addr
+        && !on.ip().is_loopback()
+    {
+        if token.is_some() {
+            r.doubt("DASHBOARD_ADDR", "other machines can reach it, and the token goes over the line as it is: let a proxy speak TLS for it, or keep the network private");
+        } else if !r.is_given("DASHBOARD_TOKEN") {
+            r.fault(
+                "DASHBOARD_ADDR",
+                "other machines can reach it, so DASHBOARD_TOKEN has to be set",
+            );
+        }
+    }
+    (addr, token)
+}
+
 impl Config {
     /// Reads the environment and `.env` under the given flags, which are keyed by setting name.
     pub fn load(flags: std::collections::BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let layers = Layers::load(flags, std::env::vars_os(), Path::new(".env"))
+        let dot_env = Path::new(".env");
+        let layers = Layers::load(flags, std::env::vars_os(), dot_env)
             .map_err(|problem| ConfigError(vec![problem]))?;
-        Self::from_layers(&layers)
+        let mut config = Self::from_layers(&layers)?;
+        config.doubts.extend(doubts::open_dot_env(&layers, dot_env));
+        Ok(config)
     }
 
     /// Types and checks the values of all layers.
@@ -215,6 +240,14 @@ impl Config {
         let kafka_topic = r.value("KAFKA_TOPIC", parse::topic);
         let gcs_bucket = r.optional("GCS_BUCKET_NAME", parse::bucket);
         let gcs_endpoint = r.optional("GCS_ENDPOINT", parse::endpoint);
+        let kafka_broker = r.optional("KAFKA_BROKER", parse::bootstrap_servers);
+        let kafka_extra = r
+            .optional("KAFKA_EXTRA", parse::kafka_extra)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, value)| (name, Secret::new(value)))
+            .collect();
+        let (dashboard_addr, dashboard_token) = dashboard(&mut r);
         let config = Self {
             events_file: r.path("EVENTS_FILE", || {
                 data_dir
@@ -224,10 +257,9 @@ impl Config {
             pace,
             checkpoint_interval: r.value("CHECKPOINT_INTERVAL", |t| parse::whole(t, 1..=u64::MAX)),
             kaggle_username: r.optional("KAGGLE_USERNAME", parse::text),
-            kaggle_key: r.optional("KAGGLE_KEY", |t| Ok(Secret::new(t))),
+            kaggle_key: r.secret("KAGGLE_KEY"),
             kaggle_api_url: r.value("KAGGLE_API_URL", parse::endpoint),
 
-            kafka_broker: r.optional("KAFKA_BROKER", parse::bootstrap_servers),
             kafka_consumer_group: r.value("KAFKA_CONSUMER_GROUP", parse::identifier),
             kafka_partitions: r.value("KAFKA_PARTITIONS", |t| parse::whole(t, 1..=1000)),
             kafka_retry_delay: r.value("KAFKA_RETRY_DELAY", |t| parse::seconds(t, 0.01..=3600.0)),
@@ -242,12 +274,8 @@ impl Config {
                 parse::milliseconds(t, 10..=60_000)
             }),
             transaction_rows: r.value("TRANSACTION_ROWS", |t| parse::whole(t, 1..=u64::MAX)),
-            kafka_extra: r
-                .optional("KAFKA_EXTRA", parse::kafka_extra)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(name, value)| (name, Secret::new(value)))
-                .collect(),
+            kafka_extra: kafka_security::read(&mut r, kafka_extra, kafka_broker.as_deref()),
+            kafka_broker,
             kafka_topic,
 
             lake_dir: r.path("LAKE_DIR", || data_dir.join("lake")),
@@ -292,18 +320,19 @@ impl Config {
 
             log_level: r.value("LOG_LEVEL", parse::log_level),
             log_format: r.value("LOG_FORMAT", parse::log_format),
-            dashboard_addr: r.value("DASHBOARD_ADDR", parse::dashboard_addr),
+            dashboard_addr,
+            dashboard_token,
 
             postgres: PostgresConfig {
                 host: r.optional("POSTGRES_HOST", parse::text),
                 port: r.value("POSTGRES_PORT", |t| parse::whole(t, 1..=65_535)),
                 database: r.optional("POSTGRES_DB", parse::text),
                 user: r.optional("POSTGRES_USER", parse::text),
-                password: r.optional("POSTGRES_PASSWORD", |t| Ok(Secret::new(t))),
+                password: r.secret("POSTGRES_PASSWORD"),
             },
             batch: BatchConfig {
                 update_percentage: r.value("UPDATE_PERCENTAGE", |t| parse::number(t, 0.0..=1.0)),
-                freecurrencyapi_key: r.optional("FREECURRENCYAPI_API_KEY", |t| Ok(Secret::new(t))),
+                freecurrencyapi_key: r.secret("FREECURRENCYAPI_API_KEY"),
                 ingest_fx_schedule: r.value("INGEST_FX_SCHEDULE", parse::cron),
                 update_users_schedule: r.value("UPDATE_USERS_SCHEDULE", parse::cron),
             },

@@ -8,7 +8,7 @@ use super::catalogue::{SETTINGS, Spec, spec};
 use super::doubts::Doubt;
 use super::layers::{Layers, Source};
 use super::parse::{self, Reason};
-use super::secret::MASK;
+use super::secret::{MASK, Secret};
 use super::show::Effective;
 
 /// Reads settings off the layers.
@@ -63,6 +63,36 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// A setting that nobody may see.
+    pub fn secret(&mut self, name: &'static str) -> Option<Secret> {
+        self.optional(name, |text| Ok(Secret::new(text)))
+    }
+
+    /// Whether somebody gave it a value, right or wrong.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.layers.get(name).is_some()
+    }
+
+    /// A value that is right by itself and wrong beside others.
+    pub fn fault(&mut self, name: &'static str, reason: &str) {
+        match self.layers.get(name) {
+            Some((text, source)) => self.problem(known(name), text, source, reason),
+            None => self.missing(name, reason),
+        }
+    }
+
+    /// A value that another setting calls for.
+    pub fn missing(&mut self, name: &'static str, reason: &str) {
+        let may_be = known(name).may_be;
+        self.problems
+            .push(format!("{name} is not set ({reason}): it may be {may_be}"));
+    }
+
+    /// How many things are wrong so far.
+    pub fn problem_count(&self) -> usize {
+        self.problems.len()
     }
 
     /// A path with a computed default.

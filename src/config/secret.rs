@@ -2,17 +2,26 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
 /// What is shown in a secret's place.
 pub const MASK: &str = "***";
 
-/// A password, key or token. `Debug` and `Display` show `***`; only [`Secret::expose`] gives it out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+/// A password, key or token. `Debug` and `Display` show `***`; only [`Secret::expose`] gives it
+/// out. Its memory is overwritten when it goes; the process' environment keeps its own copy.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+        Self(Zeroizing::new(value.into()))
+    }
+
+    /// Whether this is it. Takes equally long wherever a guess of the right length first differs.
+    pub fn is(&self, guess: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(guess).into()
     }
 
     /// The value itself, for the one call that needs it. Never print it.
@@ -43,5 +52,14 @@ mod tests {
         let shown = format!("{secret} {secret:?} {:#?} {:?}", secret, Some(&secret));
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn only_the_whole_secret_is_it() {
+        let secret = Secret::new("hunter2");
+        assert!(secret.is(b"hunter2"));
+        for guess in [&b""[..], b"hunter", b"hunter22", b"hunter3", b"Hunter2"] {
+            assert!(!secret.is(guess), "{guess:?}");
+        }
     }
 }
