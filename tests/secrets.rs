@@ -1,0 +1,241 @@
+//! No secret comes out of the program, whichever command runs, whatever goes wrong.
+//!
+//! Every secret setting there is, by docs/SETTINGS.md, holds a canary of its own, in the
+//! environment or in `.env`; everything that the program says is searched for them.
+
+#![allow(clippy::unwrap_used)]
+
+mod shell;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use shell::{PATIENCE, Place, request_with};
+
+/// Canary by secret setting.
+fn canaries() -> BTreeMap<String, String> {
+    let settings = include_str!("../docs/SETTINGS.md");
+    let found: BTreeMap<_, _> = settings
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` (secret) |"))
+        .map(|(name, _)| {
+            let canary = format!("canary-of-{}", name.to_lowercase().replace('_', "-"));
+            (name.to_owned(), canary)
+        })
+        .collect();
+    assert!(found.len() >= 7, "{found:?}");
+    found
+}
+
+/// The canaries as settings; all that the embedded broker can run with.
+fn settings() -> Vec<(String, String)> {
+    canaries()
+        .into_iter()
+        // They are of use with SASL and TLS only, and refused without.
+        .filter(|(name, _)| !name.starts_with("KAFKA_SASL") && !name.starts_with("KAFKA_SSL"))
+        .map(|(name, canary)| match name.as_str() {
+            "KAFKA_EXTRA" => (name, format!("client.rack=a,sasl.password={canary}")),
+            _ => (name, canary),
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_silent(what: &str, text: &str) {
+    for canary in canaries().values() {
+        assert!(
+            !text.contains(canary.as_str()),
+            "{what}: {canary} in\n{text}"
+        );
+    }
+}
+
+/// Runs to the end, or to the interrupt that ends what runs until it is stopped.
+#[track_caller]
+fn search(place: &Place, mut command: Command, what: &str) -> String {
+    let out = std::fs::File::create(place.path("out")).unwrap();
+    let mut child = command
+        .stderr(out.try_clone().unwrap())
+        .stdout(Stdio::from(out))
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < end, "{what} does not end");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut text = String::new();
+    std::fs::File::open(place.path("out"))
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_silent(what, &text);
+    text
+}
+
+/// `ftap` with the canaries, half of them in the environment and half in `.env`.
+fn with_canaries(place: &Place, args: &[&str]) -> Command {
+    let (file, environment): (Vec<_>, Vec<_>) = settings()
+        .into_iter()
+        .enumerate()
+        .partition(|(number, _)| number % 2 == 0);
+    let lines: String = file
+        .iter()
+        .map(|(_, (name, value))| format!("{name}='{value}'\n"))
+        .collect();
+    place.write(".env", &lines);
+    let mut command = place.ftap(args);
+    command
+        .envs(environment.into_iter().map(|(_, pair)| pair))
+        .env("PRODUCE_SPEED", "max")
+        .env("LOG_LEVEL", "DEBUG")
+        .env("KAFKA_RETRY_DELAY", "0.05")
+        .env("RUST_BACKTRACE", "full");
+    command
+}
+
+#[test]
+fn no_command_shows_a_secret_whether_it_works_or_fails() {
+    let place = Place::new();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let nowhere = format!("http://{closed}");
+    for args in [
+        &["config"][..],
+        &["config", "--json"],
+        &["generate", "--rows", "1000"],
+        &["prepare", "data/generated/credit_card_transactions.csv"],
+        &["run", "--until-drained"],
+        &["verify"],
+        &["verify", "--json"],
+        &["tap", "--from", "beginning", "--count", "5", "--rate", "0"],
+        &["dlq", "list"],
+        &["produce"],
+        &["consume", "--until-drained"],
+        &["health"],
+        &["--help"],
+        &["--version"],
+        // What fails.
+        &["config", "--file-max-bytes", "lots"],
+        &["prepare", "nowhere.csv"],
+        &[
+            "prepare",
+            "--kaggle",
+            "--kaggle-username",
+            "me",
+            "--kaggle-api-url",
+            &nowhere,
+        ],
+        &[
+            "produce",
+            "--kafka-broker",
+            &closed,
+            "--kafka-max-retries",
+            "2",
+        ],
+        &[
+            "consume",
+            "--kafka-broker",
+            &closed,
+            "--kafka-max-retries",
+            "2",
+        ],
+        &["tap", "--kafka-broker", &closed],
+        &["run", "--kafka-sasl-username", "me"],
+        &["run", "--events", "nowhere.csv"],
+        &["frobnicate"],
+    ] {
+        search(&place, with_canaries(&place, args), &format!("{args:?}"));
+    }
+}
+
+#[test]
+fn no_panic_shows_a_secret() {
+    let place = Place::new();
+    for actor in [
+        "csv_reader",
+        "kafka_publisher",
+        "kafka_subscriber",
+        "parquet_buffer",
+        "gcs_uploader",
+    ] {
+        let mut run = with_canaries(&place, &["run", "--rows", "1000", "--until-drained"]);
+        run.env("FTAP_FAILPOINTS", format!("{actor}=panic@1"))
+            .env("DATA_DIR", actor)
+            .env("RESTART_INITIAL_BACKOFF_MS", "10");
+        let said = search(&place, run, actor);
+        assert!(said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn settings_that_are_refused_are_not_quoted() {
+    let place = Place::new();
+    // None of these is right, and each is named.
+    let mut config = place.ftap(&["config"]);
+    for (name, canary) in canaries() {
+        let wrong = match name.as_str() {
+            "KAFKA_EXTRA" => format!("sasl.password={canary},{canary}"),
+            "DASHBOARD_TOKEN" => format!("{canary} with a space"),
+            _ => canary,
+        };
+        config.env(name, wrong);
+    }
+    let said = search(&place, config, "config");
+    for name in [
+        "KAFKA_EXTRA",
+        "DASHBOARD_TOKEN",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SSL_KEY_PASSWORD",
+    ] {
+        assert!(said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn no_page_shows_a_secret() {
+    let place = Place::new();
+    let running = shell::Running::start(with_canaries(&place, &["run", "--rows", "1000"]));
+    let url = running.event("http_listening")["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let bearer = format!("Bearer {}", canaries()["DASHBOARD_TOKEN"]);
+    for path in [
+        "/",
+        "/status.js",
+        "/api/status",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/nothing",
+    ] {
+        for headers in [&[("Authorization", bearer.as_str())][..], &[]] {
+            let answer = request_with(&url, "GET", path, "localhost", headers);
+            assert!(answer.status > 0, "{path}");
+            assert_silent(path, &(answer.head + &answer.body));
+        }
+    }
+}
+
+#[test]
+fn a_dot_env_that_others_can_read_is_warned_of() {
+    let place = Place::new();
+    let warned = |mode: u32, text: &str| {
+        place.write(".env", text);
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(place.path(".env"), permissions).unwrap();
+        let said = place.run(&["config"]).ends_with(0).stderr;
+        said.contains("chmod 600 .env")
+    };
+    assert!(warned(0o644, "KAGGLE_KEY=canary\n"));
+    assert!(!warned(0o600, "KAGGLE_KEY=canary\n"));
+    assert!(!warned(0o644, "KAFKA_TOPIC=cards\n"), "it holds no secret");
+}
