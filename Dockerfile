@@ -1,0 +1,47 @@
+# syntax=docker/dockerfile:1
+#
+# Two steps of building, so that a change of the source compiles this project's crates alone, and an
+# image with the binary and the libraries that it loads. It writes to /data only, and runs read-only:
+#
+#   docker build -t ftap .
+#   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges \
+#     -v ftap-data:/data -p 127.0.0.1:8080:8080 \
+#     -e DASHBOARD_ADDR=0.0.0.0:8080 -e DASHBOARD_TOKEN="$(openssl rand -hex 24)" ftap run
+#
+# `scripts/check-container` tries the steps and the finished image's conditions without Docker.
+
+FROM rust:1-bookworm AS build
+# rust:1-bookworm has the C compiler, make, pkg-config and libssl-dev.
+WORKDIR /build
+
+# The dependencies: all manifests, and crates without content in the place of ours.
+COPY Cargo.toml Cargo.lock ./
+COPY actors/Cargo.toml actors/
+COPY chaos/Cargo.toml chaos/
+COPY dataset/Cargo.toml dataset/
+COPY embedded/Cargo.toml embedded/
+COPY gcs-fake/Cargo.toml gcs-fake/
+COPY scripts/empty-crates scripts/
+RUN scripts/empty-crates
+RUN cargo build --release --locked --bin ftap
+
+# The source. Its files may be older than what was just built, and would then seem to be known.
+COPY . .
+RUN find . -name '*.rs' -exec touch {} +
+RUN cargo build --release --locked --bin ftap
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates libssl3 zlib1g \
+ && rm -rf /var/lib/apt/lists/* \
+ && mkdir /data && chown 10001:10001 /data
+COPY --from=build /build/target/release/ftap /usr/local/bin/ftap
+# A number, so that an orchestrator can see that it is not root.
+USER 10001:10001
+WORKDIR /data
+VOLUME /data
+ENV DATA_DIR=/data LOG_FORMAT=json
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/local/bin/ftap", "health"]
+ENTRYPOINT ["/usr/local/bin/ftap"]
+CMD ["run"]
