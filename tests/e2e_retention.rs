@@ -63,3 +63,21 @@ fn rows_that_were_read_reach_the_lake_when_retention_has_overtaken_their_reader(
         .sum();
     assert_eq!(rows, 3000);
 }
+
+#[test]
+fn a_topic_whose_retention_took_the_publishers_marks_is_not_published_again() {
+    let lab = Lab::shared("marks-expired");
+    lab.start(["produce"]).wait_for_success();
+    lab.start(["consume", "--until-drained"]).wait_for_success();
+    kafka::keep_newest(lab.broker(), lab.topic(), 1, 0);
+    let before = kafka::read_all(lab.broker(), lab.topic()).len();
+    let (code, said) = lab.start(["produce"]).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("partition 1") && said.contains("nobody knows how far"),
+        "{said}"
+    );
+    let after = kafka::read_all(lab.broker(), lab.topic()).len();
+    assert_eq!(before, after, "nothing is published twice");
+    assert_eq!(lab.verify().code, 0, "{}", lab.verify());
+}

@@ -88,6 +88,18 @@ pub fn read_tails(
         }
         step = step.saturating_mul(STEP_FACTOR);
     }
+    if look_for == LookFor::Mark
+        && let Some(search) = searches.iter().find(|search| search.has_lost_its_mark())
+    {
+        return Err(StageError::new(
+            ErrorKind::PublishConflict,
+            format!(
+                "partition {} of topic {topic} no longer has a record of the events file: retention \
+                 took all of them, the last offset below {}, so nobody knows how far it was published",
+                search.partition, search.low
+            ),
+        ));
+    }
     Ok(searches.into_iter().map(|search| search.tail).collect())
 }
 
@@ -187,6 +199,11 @@ impl Search {
             LookFor::Mark => self.tail.marked.is_some(),
             LookFor::AnyRecord => self.tail.last_offset.is_some(),
         }
+    }
+
+    /// An empty log that begins at 0 never had one.
+    fn has_lost_its_mark(&self) -> bool {
+        self.low > 0 && self.tail.marked.is_none()
     }
 
     fn start(&self, step: i64) -> i64 {
