@@ -221,3 +221,59 @@ fn what_the_lake_does_not_list_as_rejected_is_not_sent() {
     assert!(said.contains("no file of the lake covers it yet"), "{said}");
     assert!(redriven_ids(&lab).is_empty());
 }
+
+#[test]
+fn an_entry_counts_once_and_one_that_was_cut_does_not_go_back_unchanged() {
+    let lab = poisoned("dlq-cut", 6);
+    let (file, mut entries) = repaired(&lab);
+    let letters = format!("{}.dlq", lab.topic());
+    let again = |index: usize, extra: &[(&str, &str)]| {
+        let id = entries[index]["id"].as_str().unwrap();
+        let (partition, offset) = id.split_once('-').unwrap();
+        let reason = entries[index]["reason"].as_str().unwrap();
+        let own = [
+            ("partition", partition),
+            ("offset", offset),
+            ("reason", reason),
+        ];
+        let headers = [&own[..], extra].concat();
+        let payload = dlq(&lab, &["show", "--raw", id]).stdout;
+        // Any partition: the key tells.
+        for dlq_partition in 0..2 {
+            kafka::produce_one(
+                lab.broker(),
+                &letters,
+                dlq_partition,
+                Some(id),
+                &payload,
+                &headers,
+            );
+        }
+        id.to_owned()
+    };
+    // Rejected again after a crash, and one of which only the beginning fitted.
+    again(0, &[]);
+    let cut = again(1, &[("truncated", "true")]);
+    assert_eq!(lines(&lab, &["list", "--json"]).len(), 6);
+    lab.verify().assert_exact();
+
+    let said = refused(&lab, &["redrive", "--force", "--ids", &cut]);
+    assert!(said.contains("only the beginning"), "{said}");
+    let exported = lines(&lab, &["list", "--export", "-"]);
+    let unchanged = exported
+        .iter()
+        .find(|line| line["id"] == cut.as_str())
+        .unwrap();
+    assert_eq!(unchanged["truncated"], true);
+    let whole = std::mem::replace(&mut entries[1], unchanged.clone());
+    write(&file, &entries);
+    let from = ["redrive", "--force", "--from", file.to_str().unwrap()];
+    assert!(refused(&lab, &from).contains("only the beginning"));
+    entries[1] = whole;
+    write(&file, &entries);
+    assert_eq!(redrive(&lab, &from[2..])["redriven"], 6);
+    drain(&lab);
+    let verdict = lab.verify();
+    verdict.assert_exact();
+    assert_eq!(verdict.total("redriven"), 6, "{verdict}");
+}

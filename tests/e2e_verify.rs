@@ -4,7 +4,9 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use common::{Lab, ROWS};
 use serde_json::{Value, json};
@@ -188,4 +190,45 @@ fn what_can_not_be_read_is_an_error_that_names_it() {
     let verdict = common::verdict::Verdict::of(command);
     assert_eq!(verdict.code, 1, "{verdict}");
     assert!(verdict.stderr.contains(&closed.to_string()), "{verdict}");
+}
+
+#[test]
+fn a_data_directory_that_can_not_be_written_is_verified_all_the_same() {
+    if !common::privileges::can_drop_override() {
+        return;
+    }
+    let lab = Lab::new("read-only").without_broker();
+    lab.run_until_drained();
+    let places = [lab.path("data"), lab.path("lake")];
+    places.iter().for_each(|place| set_writable(place, false));
+    let mut command = lab.command(["verify", "--json"]);
+    common::privileges::drop_override(&mut command);
+    let verdict = common::verdict::Verdict::of(command);
+    places.iter().for_each(|place| set_writable(place, true));
+    verdict.assert_exact();
+    assert_eq!(verdict.total("file"), ROWS, "{verdict}");
+    let copied = verdict
+        .stderr
+        .lines()
+        .find(|line| line.contains("broker_data_copied"));
+    let copied: Value = serde_json::from_str(copied.expect("it says what it does")).unwrap();
+    let copy = PathBuf::from(copied["copy"].as_str().unwrap());
+    assert!(!copy.exists(), "the copy is removed: {copied}");
+}
+
+/// Takes the permission to write from all below a folder, or gives it to the owner.
+fn set_writable(path: &Path, writable: bool) {
+    let metadata = path.metadata().unwrap();
+    let mode = metadata.permissions().mode();
+    let mode = if writable {
+        mode | 0o200
+    } else {
+        mode & !0o222
+    };
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            set_writable(&entry.unwrap().path(), writable);
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
         super::dlq_redrive::execute(config, args)?;
         return Ok(exit::DONE);
     }
-    let kafka = KafkaAccess::open(config)?;
+    let kafka = KafkaAccess::open_to_read(config)?;
     let settings = config.kafka_settings(kafka.bootstrap(), Role::Run);
     let topics = Topics::new(&settings)?;
     let topic = settings.dead_letter_topic();

@@ -29,7 +29,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Prints until stopped, counted out, or nobody reads any more.
 pub fn execute(config: &Config, args: &TapArgs) -> anyhow::Result<u8> {
-    let kafka = KafkaAccess::open(config)?;
+    let kafka = KafkaAccess::open_to_read(config)?;
     let shutdown = signals::listen()?;
     let consumer = connect(config, kafka.bootstrap(), args.from)?;
     follow(&consumer, args, &shutdown)?;

@@ -55,7 +55,7 @@ pub struct VerifyArgs {
 
 /// Verifies; the value is the process' exit code.
 pub async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
-    let kafka = crate::kafka_access::KafkaAccess::open(config)?;
+    let kafka = crate::kafka_access::KafkaAccess::open_to_read(config)?;
     let inputs = Inputs {
         kafka: config.kafka_settings(kafka.bootstrap(), Role::Run),
         lake: config.lake(),

@@ -8,6 +8,7 @@
 
 pub mod dlq;
 pub mod kafka;
+pub mod privileges;
 pub mod process;
 pub mod verdict;
 

@@ -65,6 +65,19 @@ events! {
         /// Pause before the next try.
         retry_in_ms: u64,
     }
+    /// The embedded broker's directory can't be written; a copy of it is read instead and then removed.
+    INFO BrokerDataCopied "broker_data_copied" {
+        /// The directory.
+        data_dir: String,
+        /// The copy.
+        copy: String,
+        /// Why it can't be written.
+        reason: String,
+        /// Bytes copied.
+        bytes: u64,
+        /// How long that took.
+        duration_ms: u64,
+    }
     /// A topic was created.
     INFO TopicCreated "topic_created" {
         /// The topic.
