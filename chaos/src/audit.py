@@ -24,6 +24,7 @@ def quoted(text):
 
 
 db = duckdb.connect()
+db.execute("set enable_progress_bar = false")
 db.execute("set threads = 2")
 db.execute("set memory_limit = '4GB'")
 db.execute(f"set temp_directory = {quoted(topic + '.tmp')}")
@@ -70,11 +71,18 @@ def value(query):
     return int(db.execute(query).fetchone()[0] or 0)
 
 
+# Control records and aborted ones take places, too: neighbours are neighbours in the topic.
+db.execute("""create table ranks as select part, place,
+    row_number() over (partition by part order by place) as rank
+    from (select part, place from topic union select part, place from lake)""")
+
+
 def ranges(query):
     """The first twenty runs of neighbouring places of `query` (part, place)."""
     found = db.execute(f"""
-        with places as (select distinct part, place from ({query})),
-        islands as (select *, place - row_number() over (partition by part order by place) as island
+        with places as (select * from (select distinct part, place from ({query}))
+            join ranks using (part, place)),
+        islands as (select *, rank - row_number() over (partition by part order by rank) as island
             from places)
         select part, min(place), max(place) from islands group by part, island
         order by part, min(place) limit 20""").fetchall()

@@ -175,3 +175,122 @@ fn finish(
         interrupt.sleep(Duration::from_millis(50))?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Three rows in two files, then whatever `change` makes of them.
+    const LAKE: &str = r#"
+import sys, duckdb
+db = duckdb.connect()
+columns = """'2019-01-01 00:00:18' as trans_date_trans_time, 'user' as user_id, 'shop' as merchant,
+    'home' as category, 'n' || o as trans_num, 1325376018::bigint as unix_time,
+    0::bigint as is_fraud, 4.97 / 0.11 as original_amt, 'SEK' as currency,
+    0::int as _kafka_partition, o::bigint as _kafka_offset"""
+def put(name, offsets):
+    db.execute(f"copy (select {columns} from unnest({offsets}) t(o)) to '{sys.argv[1]}/{name}.parquet'")
+put("a", [0, 1])
+put("b", [3])
+"#;
+    const EVENTS: &str =
+        "trans_date_trans_time;user_id;merchant;category;amt;trans_num;unix_time;is_fraud
+2019-01-01 00:00:18;user;shop;home;4.97;n0;1325376018;0
+2019-01-01 00:00:18;user;shop;home;4.97;n1;1325376018;0
+2019-01-01 00:00:18;user;shop;home;4.97;n3;1325376018;0
+";
+    /// A control record is at 2, poison at 4.
+    const TOPIC: &str = "partition;offset;kind\n0;0;row\n0;1;row\n0;3;row\n0;4;poison\n";
+
+    fn audited(python: &Path, change: &str) -> Audit {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["lake", "logs"] {
+            std::fs::create_dir(path(folder)).unwrap();
+        }
+        std::fs::write(path("events"), EVENTS).unwrap();
+        std::fs::write(path("topic"), TOPIC).unwrap();
+        let made = Command::new(python)
+            .args(["-c", &format!("{LAKE}{change}\n")])
+            .arg(path("lake"))
+            .status();
+        assert!(made.unwrap().success());
+        let (lake, logs) = (path("lake"), path("logs"));
+        let interrupt = Interrupt::default();
+        audit(
+            python,
+            &lake,
+            &path("events"),
+            &path("topic"),
+            &logs,
+            &interrupt,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn the_independent_reader_finds_what_is_lost_doubled_foreign_or_changed() {
+        let named = std::env::var_os("FTAP_PYTHON").unwrap_or_else(|| "python3".into());
+        let python = PathBuf::from(named);
+        if !has_duckdb(&python) {
+            assert!(
+                std::env::var_os("FTAP_REQUIRE_TOOLS").is_none_or(|wanted| wanted != "1"),
+                "{} lacks duckdb: pip install -r .ci/requirements.txt",
+                python.display()
+            );
+            use std::io::Write;
+            // Past the test runner, which hides what passing tests print.
+            let said = "the_independent_reader_finds_what_is_lost_doubled_foreign_or_changed was NOT run: no Python with duckdb\n";
+            std::io::stderr().write_all(said.as_bytes()).unwrap();
+            return;
+        }
+        let exact = audited(&python, "");
+        assert!(exact.is_exact(), "{exact:?}");
+        assert_eq!(
+            (exact.files, exact.lake_rows, exact.cents_lake),
+            (2, 3, 1491)
+        );
+
+        let lost = audited(&python, "import os; os.remove(sys.argv[1] + '/a.parquet')");
+        assert!(!lost.is_exact());
+        assert_eq!(
+            (lost.lost, lost.offsets_missing, lost.doubled),
+            (2, 2, 0),
+            "{lost:?}"
+        );
+        let place = &lost.where_missing[0];
+        assert_eq!((place.first_offset, place.last_offset), (0, 1), "{lost:?}");
+
+        let doubled = audited(&python, "put('c', [1])");
+        assert!(!doubled.is_exact());
+        assert_eq!(
+            (doubled.doubled, doubled.offsets_doubled),
+            (1, 1),
+            "{doubled:?}"
+        );
+        assert_eq!(doubled.files_doubled.len(), 2, "{doubled:?}");
+
+        let foreign = audited(&python, "put('c', [4])");
+        assert!(!foreign.is_exact());
+        assert_eq!(
+            (foreign.foreign, foreign.offsets_unknown),
+            (1, 1),
+            "{foreign:?}"
+        );
+
+        let changed = audited(
+            &python,
+            "columns = columns.replace('4.97', '4.98'); put('b', [3])",
+        );
+        assert!(!changed.is_exact());
+        assert_eq!((changed.lost, changed.foreign), (1, 1), "{changed:?}");
+        assert_eq!(changed.cents_lake - changed.cents_file, 1);
+
+        let nothing = audited(
+            &python,
+            "import os; [os.remove(sys.argv[1] + '/' + name + '.parquet') for name in 'ab']",
+        );
+        assert_eq!((nothing.lost, nothing.lake_rows), (3, 0), "{nothing:?}");
+    }
+}

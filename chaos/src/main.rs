@@ -60,6 +60,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is::<Interrupted>() && !args.keep => {
+            // As above.
+            let _ = std::fs::remove_dir_all(&dir);
+            fail(&error, None)
+        }
         Err(error) => fail(&error, Some(&dir)),
     }
 }

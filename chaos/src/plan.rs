@@ -12,7 +12,7 @@ use serde::Serialize;
 /// Nothing is struck before the processes had time to start.
 const SETTLE_MS: u64 = 3_000;
 const KILLS_PER_MINUTE: u64 = 16;
-const ZOMBIES_PER_MINUTE: u64 = 2;
+const ZOMBIES_PER_MINUTE: u64 = 4;
 const BROKER_FAULTS_PER_MINUTE: u64 = 1;
 const REBALANCES_PER_MINUTE: u64 = 4;
 const STORE_FAULTS_PER_MINUTE: u64 = 5;
@@ -221,9 +221,14 @@ fn kill(random: &mut ChaCha8Rng) -> Fault {
     }
 }
 
-/// Every third zombie is a producer.
+/// Every third zombie is a producer. Half of them come back at the moment of the takeover, when
+/// they may still be first to write what their successor is reading.
 fn freeze(index: u64, random: &mut ChaCha8Rng) -> Fault {
-    let (pick, hold_ms) = (random.random(), random.random_range(0..2_500));
+    let pick = random.random();
+    let hold_ms = match random.random() {
+        true => random.random_range(0..100),
+        false => random.random_range(100..2_500),
+    };
     match index % 3 {
         1 => Fault::FreezeProducer { hold_ms },
         _ => Fault::FreezeConsumer { pick, hold_ms },

@@ -32,6 +32,7 @@ pub fn run(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Report> {
     let python = audit::python()?;
+    say(&format!("works in {}", dir.display()));
     for folder in ["logs", "data"] {
         std::fs::create_dir_all(dir.join(folder)).with_context(|| dir.display().to_string())?;
     }
