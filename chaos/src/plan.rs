@@ -46,7 +46,7 @@ pub enum StoreFault {
     Unavailable,
     /// Puts are done, the answer is 503.
     UnavailableAfterCommit,
-    /// 429 to one request in two.
+    /// 429 to every other request.
     TooManyRequests,
     /// Each request takes a while.
     Slow,
@@ -54,21 +54,24 @@ pub enum StoreFault {
     Cut,
     /// Puts are done, the connection is cut before the answer.
     CutAfterCommit,
+    /// Puts are refused with 503, and done all the same a while later.
+    LateCommit,
     /// 401, as when a token has run out.
     TokenExpired,
     /// 412 to puts though there is no such object.
     PreconditionFailed,
-    /// All of them, to one request in three.
+    /// All of them at once, to some of the requests.
     Mixed,
 }
 
-const STORE_FAULTS: [StoreFault; 9] = [
+const STORE_FAULTS: [StoreFault; 10] = [
     StoreFault::Unavailable,
     StoreFault::UnavailableAfterCommit,
     StoreFault::TooManyRequests,
     StoreFault::Slow,
     StoreFault::Cut,
     StoreFault::CutAfterCommit,
+    StoreFault::LateCommit,
     StoreFault::TokenExpired,
     StoreFault::PreconditionFailed,
     StoreFault::Mixed,
@@ -125,6 +128,8 @@ pub enum Fault {
         how: StoreFault,
         /// How long.
         for_ms: u64,
+        /// Of the dice that choose the requests.
+        seed: u64,
     },
     /// Messages that can't become rows.
     Poison {
@@ -195,6 +200,7 @@ impl Plan {
                 Fault::Store {
                     how: STORE_FAULTS[(first + index as usize) % STORE_FAULTS.len()],
                     for_ms: random.random_range(500..5_000),
+                    seed: random.random(),
                 }
             });
         }

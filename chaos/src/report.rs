@@ -15,6 +15,7 @@ use crate::plan::{Floor, Plan};
 use crate::poison::PoisonCount;
 use crate::recovery::{FaultKind, Recoveries, summary};
 use crate::run::Outcome;
+use crate::store::StoreCounts;
 use crate::storm::Done;
 use crate::tally::Tally;
 
@@ -46,8 +47,8 @@ pub struct Report {
     pub floor: Floor,
     /// What was done.
     pub done: Done,
-    /// Single faults that the store gave.
-    pub store_faults: u64,
+    /// What the store was asked, if it counts.
+    pub store: Option<StoreCounts>,
     /// Poison that arrived.
     pub poison: PoisonCount,
     /// What the logs say.
@@ -109,7 +110,7 @@ impl Report {
             ),
             floor: plan.floor,
             done: outcome.done,
-            store_faults: outcome.store_faults,
+            store: outcome.store,
             poison: outcome.poison,
             logs: tally.clone(),
             rows: events.rows,
@@ -146,6 +147,14 @@ fn judge(plan: &Plan, events: &Events, outcome: &Outcome) -> Vec<String> {
             done.zombies(),
             plan.floor.kills,
             plan.floor.zombies
+        ));
+    }
+    if let Some(store) = &outcome.store
+        && (store.overwrites > 0 || store.puts_not_create_only > 0)
+    {
+        wrong.push(format!(
+            "{} objects were overwritten, {} puts were not create-only",
+            store.overwrites, store.puts_not_create_only
         ));
     }
     if outcome.verify_code != Some(0) {
@@ -295,12 +304,14 @@ impl fmt::Display for Report {
             ),
         )?;
         let windows: u64 = done.store_windows.values().sum();
+        let store = self.store.as_ref();
+        let given: u64 = store.map_or(0, |store| store.faults.values().sum());
+        let asked = store.map_or("a directory has none".to_owned(), |store| {
+            format!("{} requests, {} puts", store.requests, store.puts)
+        });
         line(
             "store faults",
-            format!(
-                "{} in {windows} periods; {} retries logged",
-                self.store_faults, self.logs.lake_retries
-            ),
+            format!("{given} in {windows} periods; {asked}"),
         )?;
         line("poison", self.topic.poison.to_string())?;
         line(

@@ -16,7 +16,7 @@ use crate::poison::{Poison, PoisonCount};
 use crate::recovery::Recoveries;
 use crate::report::Report;
 use crate::signals::Interrupt;
-use crate::store::Store;
+use crate::store::{Store, StoreCounts};
 use crate::storm::{Done, Storm, Targets};
 
 /// How long the rest may take once nothing is struck any more.
@@ -62,7 +62,7 @@ pub fn run(
         fleet.set(name, &value);
     }
     for (name, value) in store.settings() {
-        fleet.set(&name, &value);
+        fleet.set(name, &value);
     }
 
     let monitor = Monitor::start(subject.clone())?;
@@ -117,7 +117,7 @@ pub fn run(
         verify_code,
         verify,
         audit,
-        store_faults: store.faults_given(),
+        store: store.counts().map(StoreCounts::from),
         stormed,
         drained_in: drained.took,
     };
@@ -148,8 +148,8 @@ pub struct Outcome {
     pub verify: serde_json::Value,
     /// What the independent reader found.
     pub audit: Audit,
-    /// Faults that the store gave.
-    pub store_faults: u64,
+    /// What the store was asked, if it counts.
+    pub store: Option<StoreCounts>,
     /// How long the storm lasted.
     pub stormed: Duration,
     /// How long the rest took.

@@ -394,12 +394,12 @@ impl<'a> Storm<'a> {
                 }
                 true
             }
-            Fault::Store { how, for_ms } => {
+            Fault::Store { how, for_ms, seed } => {
                 if self.store_fault.is_some() {
                     return Ok(false);
                 }
                 let until = Instant::now() + Duration::from_millis(*for_ms);
-                self.targets.store.spoil(*how);
+                self.targets.store.spoil(*how, *seed);
                 let id = self
                     .targets
                     .recoveries
