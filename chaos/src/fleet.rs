@@ -1,8 +1,9 @@
 //! The producers and consumers: started, watched, struck, and restarted as compose would.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -266,7 +267,8 @@ impl Fleet {
                 member.duty = Duty::Gone;
             }
             // 1: a stage gave up, or could not flush in time because something is down.
-            Some(0 | 1) if is_leaving => member.duty = Duty::Gone,
+            Some(0 | 1) if is_leaving => {}
+            _ if is_leaving && is_too_early(status, &process) => {}
             Some(1) => {
                 self.tally.own_exit(member.role.name(), &how);
                 member.start_at = Instant::now() + GAVE_UP_PAUSE;
@@ -421,7 +423,8 @@ impl Fleet {
             process.signal(libc::SIGCONT);
             process.signal(libc::SIGTERM);
             let status = process.wait(STOP_LIMIT)?;
-            if !status.is_some_and(|status| status.success()) {
+            let is_well = |status: ExitStatus| status.success() || is_too_early(status, process);
+            if !status.is_some_and(is_well) {
                 let how = status.map_or("no end".to_owned(), describe);
                 let lines = process.last_lines(20);
                 failures.push(format!(
@@ -439,6 +442,11 @@ impl Fleet {
         self.tally.failures.extend(failures);
         Ok(())
     }
+}
+
+/// SIGTERM came before the process had said its first word, or could listen for signals.
+fn is_too_early(status: ExitStatus, process: &Process) -> bool {
+    status.signal() == Some(libc::SIGTERM) && process.last_lines(1).is_empty()
 }
 
 /// Processes differ in what cuts their files, as they do while a change is rolled out.
