@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
 
-/// Nothing is struck before the processes had time to start.
-const SETTLE_MS: u64 = 3_000;
+/// A moment of peace at the start.
+const SETTLE_MS: u64 = 1_000;
 const KILLS_PER_MINUTE: u64 = 16;
 const ZOMBIES_PER_MINUTE: u64 = 4;
 const BROKER_FAULTS_PER_MINUTE: u64 = 1;

@@ -19,6 +19,8 @@ use crate::signals::Interrupt;
 use crate::store::{Store, StoreCounts};
 use crate::storm::{Done, Storm, Targets};
 
+/// How long it may take until the first rows are in the lake.
+const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long the rest may take once nothing is struck any more.
 const DRAIN_LIMIT: Duration = Duration::from_secs(300);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -72,6 +74,7 @@ pub fn run(
     for _ in 0..args.consumers {
         fleet.add(Role::Consumer);
     }
+    wait_until_it_flows(&mut fleet, &monitor, interrupt)?;
     say(&format!(
         "storms for {} minutes by the plan of seed {}",
         args.minutes, args.seed
@@ -132,6 +135,32 @@ pub fn run(
     );
     write_json(&dir.join("report.json"), &report)?;
     Ok(report)
+}
+
+/// Nothing is struck before rows go through every partition. Poison before the first row would
+/// be taken for a topic that belongs to somebody else, and rightly so.
+fn wait_until_it_flows(
+    fleet: &mut Fleet,
+    monitor: &Monitor,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    loop {
+        interrupt.sleep(Duration::from_millis(20))?;
+        fleet.tick()?;
+        let snapshots = monitor.new_snapshots();
+        let flows = |committed: &[i64]| committed.iter().all(|offset| *offset > 0);
+        if snapshots.iter().any(|snapshot| flows(&snapshot.committed)) {
+            return Ok(());
+        }
+        if began.elapsed() > START_LIMIT {
+            bail!(
+                "no row has reached the lake within {} s of the start: {:?}",
+                START_LIMIT.as_secs(),
+                fleet.tally
+            );
+        }
+    }
 }
 
 /// What a run has found out.
