@@ -270,6 +270,24 @@ fn refusals(kafka: &Kafka) {
             consume("mutual", &changes, &says);
         });
     });
+    // Only the keys of TLS would tell this one from a broker that hangs.
+    let mut lab = kafka.lab("ssl");
+    let login = kafka.settings("sasl_ssl-PLAIN");
+    lab.set(
+        "KAFKA_BROKER",
+        &login
+            .iter()
+            .find(|(name, _)| name == "KAFKA_BROKER")
+            .unwrap()
+            .1,
+    );
+    let unreachable = lab.start(["consume"]).wait_for_event("kafka_unreachable");
+    let error = unreachable["error"].as_str().unwrap();
+    assert!(
+        error.contains("KAFKA_SECURITY_PROTOCOL=SASL_SSL"),
+        "{error}"
+    );
+
     let mut lab = kafka.lab("mutual");
     lab.set("KAFKA_SSL_KEY_PASSWORD", "wrong-password");
     let says = ["KAFKA_SSL_KEY_LOCATION", "KAFKA_SSL_KEY_PASSWORD"];

@@ -77,11 +77,7 @@ pub async fn guard(
             request.into_response(refusal.set_body(BoxBody::new(held)))
         }
         Some(refusal) => request.into_response(refusal),
-        // An error that a handler or the router answers with is an answer, too.
-        None => match next.call(request).await {
-            Ok(response) => response,
-            Err(error) => return Err(error),
-        },
+        None => next.call(request).await?,
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(

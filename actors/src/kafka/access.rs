@@ -110,9 +110,31 @@ fn knock(settings: &KafkaSettings) -> Result<Outcome, StageError> {
         }
         return Ok(match listener_contradicts(settings) {
             Some(text) => Outcome::Refused(text),
-            None => Outcome::Silent(said.unwrap_or_else(|| code.to_string())),
+            None => Outcome::Silent(silence(settings, said.unwrap_or_else(|| code.to_string()))),
         });
     }
+}
+
+/// Nothing that decides was said. One listener that wants more than we offer can't be told from a broker that
+/// hangs, because its answer to the question is encrypted.
+fn silence(settings: &KafkaSettings, said: String) -> String {
+    match protocol(settings).as_str() {
+        "SSL" => format!(
+            "{said}; if the listener wants a login over TLS, set KAFKA_SECURITY_PROTOCOL=SASL_SSL"
+        ),
+        _ => said,
+    }
+}
+
+/// `security.protocol` in upper case.
+fn protocol(settings: &KafkaSettings) -> String {
+    settings
+        .extra
+        .iter()
+        .find(|(name, _)| name == "security.protocol")
+        .map_or("PLAINTEXT".to_owned(), |(_, value)| {
+            value.to_ascii_uppercase()
+        })
 }
 
 /// A broker's refusal in the words of our settings; `None` for what waiting may mend.
@@ -196,13 +218,9 @@ enum Listener {
 /// A listener that speaks something else only closes the connection, as one does that is just
 /// going down. So we ask it in the one way that each of them answers differently.
 fn listener_contradicts(settings: &KafkaSettings) -> Option<String> {
-    let set = settings
-        .extra
-        .iter()
-        .find(|(name, _)| name == "security.protocol")
-        .map_or("plaintext", |(_, value)| value.as_str());
+    let set = protocol(settings);
     let found = settings.bootstrap_servers.split(',').find_map(listener)?;
-    let wants = match (set.to_ascii_uppercase().as_str(), found) {
+    let wants = match (set.as_str(), found) {
         ("PLAINTEXT" | "SASL_PLAINTEXT", Listener::Tls) => "TLS: set it to SSL or SASL_SSL",
         ("SSL" | "SASL_SSL", Listener::Plaintext) => {
             "neither TLS nor SASL: set it to PLAINTEXT, or KAFKA_BROKER to its TLS port"
@@ -214,8 +232,7 @@ fn listener_contradicts(settings: &KafkaSettings) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "KAFKA_SECURITY_PROTOCOL is {}, but the listener speaks {wants}",
-        set.to_ascii_uppercase()
+        "KAFKA_SECURITY_PROTOCOL is {set}, but the listener speaks {wants}"
     ))
 }
 
