@@ -204,6 +204,23 @@ impl End<'_> {
         let began = Instant::now();
         self.fleet.disarm();
         self.fleet.set("PRODUCE_SPEED", "max");
+        // One that is only starting may have every reason not to stop well.
+        let is_publishing = |fleet: &Fleet| {
+            !fleet
+                .names(|member| member.publishing_since().is_some())
+                .is_empty()
+        };
+        while !self.fleet.published && !is_publishing(self.fleet) {
+            self.interrupt.sleep(Duration::from_millis(20))?;
+            self.fleet.tick()?;
+            self.broker.tick(None)?;
+            if began.elapsed() > DRAIN_LIMIT {
+                bail!(
+                    "no producer publishes {} s after the last fault",
+                    DRAIN_LIMIT.as_secs()
+                );
+            }
+        }
         self.fleet.stop_all(Role::Producer)?;
         if !self.fleet.published {
             self.fleet.add(Role::Producer);
