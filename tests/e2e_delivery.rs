@@ -6,6 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::process::Ftap;
 use common::{Lab, PATIENCE, ROWS, Random, kafka, wait_until};
 
 /// Seconds of data in one second such that the file takes about `seconds`.
@@ -207,5 +208,28 @@ fn a_group_that_was_never_told_what_is_in_the_lake_is_told_on_a_quiet_topic() {
     wait_until("the offsets to be committed again", || {
         (committed() == drained).then_some(())
     });
+    lab.assert_exact(ROWS);
+}
+
+#[test]
+fn two_writers_of_one_chain_adopt_each_others_files_and_double_nothing() {
+    let mut lab = Lab::shared("two-writers");
+    lab.start(["produce"]).wait_for_success();
+    // Each reads everything, as a zombie does, and cuts its files elsewhere. Many files are on
+    // their way when one of them turns out to be overtaken.
+    let writers: Vec<_> = ["300", "500"]
+        .into_iter()
+        .map(|rows| {
+            lab.set("KAFKA_CONSUMER_GROUP", format!("{}-{rows}", lab.topic()));
+            lab.set("FILE_MAX_ROWS", rows);
+            lab.start(["consume", "--until-drained"])
+        })
+        .collect();
+    writers.iter().for_each(Ftap::wait_for_success);
+    let adopted: usize = writers
+        .iter()
+        .map(|writer| writer.events("file_adopted").len())
+        .sum();
+    assert!(adopted > 0, "they never met");
     lab.assert_exact(ROWS);
 }

@@ -39,6 +39,42 @@ pub struct GcsUploader {
 struct Chain {
     waiting: VecDeque<Upload>,
     is_busy: bool,
+    gate: Gate,
+}
+
+/// Which readings of a partition may still be put. A file that was not put leaves a gap, and
+/// those behind it begin where no chain has a boundary: also those that arrive later, because
+/// whoever makes them learns of it last.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Gate {
+    /// The newest reading that was seen.
+    newest_epoch: u64,
+    /// Older readings are refused.
+    open_from: u64,
+}
+
+impl Gate {
+    /// Whether a file of this reading may be put.
+    fn admits(&mut self, epoch: u64) -> bool {
+        self.newest_epoch = self.newest_epoch.max(epoch);
+        epoch >= self.open_from
+    }
+
+    /// Refuses this reading and older ones from now on.
+    fn close(&mut self, epoch: u64) {
+        self.open_from = self.open_from.max(epoch.saturating_add(1));
+    }
+}
+
+impl Chain {
+    /// Gives up a reading and older ones; the number of files that waited and will not be put.
+    fn close(&mut self, epoch: u64) -> u64 {
+        self.gate.close(epoch);
+        let before = self.waiting.len();
+        let open_from = self.gate.open_from;
+        self.waiting.retain(|upload| upload.epoch >= open_from);
+        (before - self.waiting.len()) as u64
+    }
 }
 
 /// What became of a file.
@@ -110,15 +146,8 @@ impl GcsUploader {
             }
             Ok(Outcome::Overtaken { resume_at }) => {
                 // What waits behind it continues a run that is not in the lake.
-                let stale = chain
-                    .waiting
-                    .iter()
-                    .filter(|waiting| waiting.epoch == upload.epoch)
-                    .count();
-                chain
-                    .waiting
-                    .retain(|waiting| waiting.epoch != upload.epoch);
-                self.stage.progress().finish_work(stale as u64);
+                let stale = chain.close(upload.epoch);
+                self.stage.progress().finish_work(stale);
                 self.subscriber.do_send(Rewind {
                     partition,
                     epoch: upload.epoch,
@@ -126,7 +155,12 @@ impl GcsUploader {
                 });
             }
             Ok(Outcome::Fenced) => {}
-            Err(error) => self.stage.fail(error),
+            Err(error) => {
+                // The supervisor needs a moment to fence; meanwhile nothing may follow.
+                let stale = chain.close(u64::MAX);
+                self.stage.progress().finish_work(stale);
+                self.stage.fail(error);
+            }
         }
     }
 }
@@ -292,11 +326,12 @@ impl Handler<Upload> for GcsUploader {
 
     fn handle(&mut self, upload: Upload, context: &mut Context<Self>) {
         let partition = upload.file.footer.partition;
-        self.chains
-            .entry(partition)
-            .or_default()
-            .waiting
-            .push_back(upload);
+        let chain = self.chains.entry(partition).or_default();
+        if !chain.gate.admits(upload.epoch) {
+            self.stage.progress().finish_work(1);
+            return;
+        }
+        chain.waiting.push_back(upload);
         self.pump(partition, context);
     }
 }
@@ -307,8 +342,7 @@ impl Handler<ClosePartitions> for GcsUploader {
     fn handle(&mut self, message: ClosePartitions, _: &mut Context<Self>) {
         for partition in &message.partitions {
             if let Some(chain) = self.chains.get_mut(partition) {
-                let dropped = chain.waiting.len() as u64;
-                chain.waiting.clear();
+                let dropped = chain.close(chain.gate.newest_epoch);
                 self.stage.progress().finish_work(dropped);
             }
         }
@@ -334,5 +368,23 @@ impl Handler<FindChainEnds> for GcsUploader {
             stage.progress().finish_work(1);
         };
         context.spawn(task.into_actor(self));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_that_left_a_gap_is_refused_also_when_its_files_come_later() {
+        let mut gate = Gate::default();
+        assert!(gate.admits(3));
+        gate.close(3);
+        assert!(!gate.admits(3) && !gate.admits(2));
+        assert!(gate.admits(4), "read anew from the chain's end");
+        gate.close(3);
+        assert!(gate.admits(4), "closed before");
+        gate.close(u64::MAX);
+        assert!(!gate.admits(5), "the generation has failed");
     }
 }
