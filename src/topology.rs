@@ -158,6 +158,7 @@ struct IngestGroup {
     settings: Arc<IngestSettings>,
     lake: LakeStore,
     meters: Arc<Meters>,
+    health: Arc<Health>,
     drain: watch::Receiver<bool>,
 }
 
@@ -200,8 +201,9 @@ impl Group for IngestGroup {
         });
         let (lake, to_subscriber, meters) =
             (self.lake.clone(), subscriber.clone(), self.meters.clone());
+        let health = self.health.clone();
         stages.spawn(uploader_mailbox, move |_| {
-            GcsUploader::new(uploader_stage, lake, to_subscriber, meters)
+            GcsUploader::new(uploader_stage, lake, to_subscriber, meters, health)
         });
         let parts = SubscriberParts {
             kafka: self.kafka.clone(),
@@ -286,6 +288,7 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
                 settings: Arc::new(settings),
                 lake,
                 meters: options.meters.clone(),
+                health: context.health.clone(),
                 drain: draining,
             };
             Some(supervise(group, context.clone()))

@@ -11,12 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 
-use crate::events::{FileAdopted, FileCommitted, LakeUnavailable};
+use crate::events::{FileAdopted, FileCommitted, LeftoversCleared};
 use crate::failpoint;
+use crate::health::Health;
 use crate::kafka_subscriber::KafkaSubscriber;
 use crate::lake::chain::{Adoption, on_already_exists};
 use crate::lake::store::{LakeStore, PutOutcome};
 use crate::lake::{Footer, LakeError, RetryHint};
+use crate::lake_outage::LakeOutage;
 use crate::messages::{ChainEnds, ClosePartitions, Committed, FindChainEnds, Rewind, Upload};
 use crate::meters::Meters;
 use crate::parquet_buffer::stage_error;
@@ -24,6 +26,8 @@ use crate::supervision::{ErrorKind, Stage, StageError};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Tries after an error that a few tries may mend: some 6 s.
+const BRIEF_TRIES: u32 = 5;
 
 /// The actor.
 pub struct GcsUploader {
@@ -31,6 +35,7 @@ pub struct GcsUploader {
     lake: LakeStore,
     subscriber: Addr<KafkaSubscriber>,
     meters: Arc<Meters>,
+    outage: LakeOutage,
     chains: HashMap<i32, Chain>,
 }
 
@@ -94,12 +99,14 @@ impl GcsUploader {
         lake: LakeStore,
         subscriber: Addr<KafkaSubscriber>,
         meters: Arc<Meters>,
+        health: Arc<Health>,
     ) -> Self {
         Self {
             stage,
             lake,
             subscriber,
             meters,
+            outage: LakeOutage::new(health),
             chains: HashMap::new(),
         }
     }
@@ -116,8 +123,9 @@ impl GcsUploader {
         };
         chain.is_busy = true;
         let (stage, lake, meters) = (self.stage.clone(), self.lake.clone(), self.meters.clone());
+        let outage = self.outage.clone();
         let task = async move {
-            let outcome = put(&stage, &lake, &meters, &mut upload).await;
+            let outcome = put(&stage, &lake, &meters, &outage, &mut upload).await;
             (upload, outcome)
         };
         context.spawn(
@@ -170,6 +178,7 @@ async fn put(
     stage: &Stage,
     lake: &LakeStore,
     meters: &Meters,
+    outage: &LakeOutage,
     upload: &mut Upload,
 ) -> Result<Outcome, StageError> {
     {
@@ -182,7 +191,7 @@ async fn put(
     }
     let footer = &upload.file.footer;
     let key = upload.file.name.key();
-    let mut retries = Retries::new(stage, meters, &key);
+    let mut retries = Retries::new(stage, meters, outage, &key);
     loop {
         if stage.is_fenced() {
             return Ok(Outcome::Fenced);
@@ -198,7 +207,10 @@ async fn put(
             }
         };
         let theirs = match result {
-            Ok(theirs) => theirs,
+            Ok(theirs) => {
+                outage.answered(stage);
+                theirs
+            }
             Err(error) => {
                 retries.wait(error).await?;
                 continue;
@@ -247,11 +259,12 @@ async fn find_chain_ends(
     stage: &Stage,
     lake: &LakeStore,
     meters: &Meters,
+    outage: &LakeOutage,
     topic: &str,
     partitions: &[i32],
 ) -> Result<BTreeMap<i32, Option<Footer>>, StageError> {
     let what = format!("the chain ends of {topic}");
-    let mut retries = Retries::new(stage, meters, &what);
+    let mut retries = Retries::new(stage, meters, outage, &what);
     loop {
         let answer = {
             let _waiting = stage.progress().waiting();
@@ -259,6 +272,7 @@ async fn find_chain_ends(
         };
         match answer {
             Ok(mut ends) => {
+                outage.answered(stage);
                 let mut footer = |partition| Some(ends.remove(partition)?.footer);
                 return Ok(partitions
                     .iter()
@@ -274,36 +288,34 @@ async fn find_chain_ends(
 struct Retries<'a> {
     stage: &'a Stage,
     meters: &'a Meters,
+    outage: &'a LakeOutage,
     what: &'a str,
-    attempt: u64,
+    brief_tries: u32,
     pause: Duration,
 }
 
 impl<'a> Retries<'a> {
-    fn new(stage: &'a Stage, meters: &'a Meters, what: &'a str) -> Self {
+    fn new(stage: &'a Stage, meters: &'a Meters, outage: &'a LakeOutage, what: &'a str) -> Self {
         Self {
             stage,
             meters,
+            outage,
             what,
-            attempt: 0,
+            brief_tries: 0,
             pause: FIRST_PAUSE,
         }
     }
 
     /// Sleeps before the next try; fails when no try can help.
     async fn wait(&mut self, error: LakeError) -> Result<(), StageError> {
-        if error.retry() == RetryHint::Fatal {
-            return Err(stage_error(&error));
+        match error.retry() {
+            RetryHint::Transient => self.brief_tries = 0,
+            RetryHint::Briefly if self.brief_tries < BRIEF_TRIES => self.brief_tries += 1,
+            RetryHint::Briefly | RetryHint::Fatal => return Err(stage_error(&error)),
         }
-        self.attempt += 1;
         self.meters.lake_retry();
-        LakeUnavailable {
-            key: self.what.to_owned(),
-            attempt: self.attempt,
-            error: error.to_string(),
-            retry_in_ms: self.pause.as_millis() as u64,
-        }
-        .emit(self.stage.speaker());
+        self.outage
+            .refused(self.stage, self.what, error.to_string(), self.pause);
         let _waiting = self.stage.progress().waiting();
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -319,6 +331,17 @@ fn unix_ms() -> i64 {
 
 impl Actor for GcsUploader {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let (stage, lake) = (self.stage.clone(), self.lake.clone());
+        let task = async move {
+            // What can't be cleared away does no harm.
+            if let Ok(files @ 1..) = lake.clear_leftovers().await {
+                LeftoversCleared { files }.emit(stage.speaker());
+            }
+        };
+        context.spawn(task.into_actor(self));
+    }
 }
 
 impl Handler<Upload> for GcsUploader {
@@ -354,6 +377,7 @@ impl Handler<FindChainEnds> for GcsUploader {
 
     fn handle(&mut self, message: FindChainEnds, context: &mut Context<Self>) {
         let (stage, lake, meters) = (self.stage.clone(), self.lake.clone(), self.meters.clone());
+        let outage = self.outage.clone();
         stage.progress().add_work(1);
         let task = async move {
             let FindChainEnds {
@@ -361,7 +385,7 @@ impl Handler<FindChainEnds> for GcsUploader {
                 partitions,
                 reply_to,
             } = message;
-            match find_chain_ends(&stage, &lake, &meters, &topic, &partitions).await {
+            match find_chain_ends(&stage, &lake, &meters, &outage, &topic, &partitions).await {
                 Ok(footers) => reply_to.do_send(ChainEnds { footers }),
                 Err(error) => stage.fail(error),
             }

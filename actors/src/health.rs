@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A lake that refuses for longer makes the process not ready.
+const LAKE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// State of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,7 @@ pub struct GroupHealth {
 #[derive(Debug, Default)]
 pub struct Health {
     groups: Mutex<BTreeMap<&'static str, GroupHealth>>,
+    lake_refuses_since: Mutex<Option<Instant>>,
 }
 
 impl Health {
@@ -76,8 +81,34 @@ impl Health {
             .insert(group, health);
     }
 
-    /// Whether every group runs or has finished, and there is one.
+    /// Notes that the lake refused a request.
+    pub fn lake_refused(&self) {
+        let mut since = self.lake_since();
+        since.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that the lake answered.
+    pub fn lake_answered(&self) {
+        *self.lake_since() = None;
+    }
+
+    /// Whether the lake has refused all requests for some seconds.
+    pub fn lake_is_down(&self) -> bool {
+        self.lake_since()
+            .is_some_and(|since| since.elapsed() >= LAKE_PATIENCE)
+    }
+
+    fn lake_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.lake_refuses_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether every group runs or has finished, there is one, and the lake answers.
     pub fn ready(&self) -> bool {
+        if self.lake_is_down() {
+            return false;
+        }
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         !groups.is_empty()
             && groups

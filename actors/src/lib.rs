@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod kafka_publisher;
 pub mod kafka_subscriber;
 pub mod lake;
+mod lake_outage;
 pub mod memory;
 pub mod messages;
 pub mod meters;

@@ -343,7 +343,7 @@ pub(crate) fn stage_error(error: &LakeError) -> StageError {
     use crate::lake::RetryHint;
     let kind = match error.retry() {
         RetryHint::Transient => ErrorKind::LakeUnavailable,
-        RetryHint::Fatal => ErrorKind::LakeConflict,
+        RetryHint::Briefly | RetryHint::Fatal => ErrorKind::LakeConflict,
     };
     StageError::new(kind, error.to_string())
 }

@@ -204,7 +204,7 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
         (500, RetryHint::Transient),
         (429, RetryHint::Transient),
         (403, RetryHint::Fatal),
-        (401, RetryHint::Fatal),
+        (401, RetryHint::Briefly),
         (400, RetryHint::Fatal),
     ] {
         let server = server().await;
@@ -413,4 +413,56 @@ async fn a_folder_that_cant_be_used_is_a_clear_error() {
             assert!(error.to_string().contains("permission"), "{error}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_dead_writers_left_is_cleared_away_and_a_living_ones_is_not() {
+    let folder = TempDir::new().unwrap();
+    let store = local(folder.path());
+    let whole = file("t", 0, 0, 9, 20_000);
+    put(&store, &whole).await;
+    let day = folder.path().join(whole.name.key());
+    let day = day.parent().unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let make = |path: std::path::PathBuf, modified: std::time::SystemTime| {
+        let file = std::fs::File::create(path).unwrap();
+        file.set_modified(modified).unwrap();
+        file
+    };
+    let (dead, alive) = (
+        day.join("t-0-1.parquet#1000001"),
+        day.join("t-0-2.parquet#1000002"),
+    );
+    make(dead.clone(), long_ago);
+    make(folder.path().join("probe#1000003"), long_ago);
+    let writer = make(alive.clone(), long_ago);
+    writer.lock().unwrap();
+    let young = day.join("t-0-3.parquet#1000004");
+    make(young.clone(), std::time::SystemTime::now());
+    let foreign = day.join("notes#1");
+    make(foreign.clone(), long_ago);
+
+    assert_eq!(store.clear_leftovers().await.unwrap(), 2);
+    assert!(!dead.exists() && alive.exists() && young.exists() && foreign.exists());
+    drop(writer);
+    assert_eq!(store.clear_leftovers().await.unwrap(), 1);
+    assert!(!alive.exists() && store.list("t").await.unwrap().len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_no_whole_listing_is_not_taken_for_an_empty_lake() {
+    let server = server().await;
+    let store = gcs(&server, "lake");
+    put(&store, &file("t", 0, 0, 9, 20_000)).await;
+    for fault in [Fault::WebPage, Fault::HalfAnswer, Fault::CutBody] {
+        server.set_rules(vec![Rule::new(Operation::List, Times::Always, fault)]);
+        for error in [
+            store.chain_ends("t", &[0]).await.err().unwrap(),
+            store.list("t").await.unwrap_err(),
+        ] {
+            assert_eq!(error.retry(), RetryHint::Transient, "{fault:?}: {error}");
+        }
+    }
+    server.clear_rules();
+    assert_eq!(store.chain_ends("t", &[0]).await.unwrap().len(), 1);
 }

@@ -4,16 +4,13 @@
 //! is trusted in place of the rows. One object is in memory at a time. An object that can't be
 //! read at all is an error that names it.
 
-use anyhow::Context;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use ftap_actors::lake::checksum::Checksum;
-use ftap_actors::lake::{Footer, LakeStore, ObjectName, naming};
+use ftap_actors::lake::{Footer, LakeError, LakeStore, ObjectName, naming};
 use ftap_actors::transaction::field;
-use futures::StreamExt;
-use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::content::Hasher;
@@ -36,23 +33,13 @@ pub struct Found {
 
 /// Every Parquet file where transactions are kept, in the order of the chains; those named
 /// for other topics are left out, those with no such name are not.
-pub async fn list(store: &LakeStore, topic: &str) -> anyhow::Result<Vec<Found>> {
-    let place = || format!("listing {}", store.describe());
-    let prefix = Path::from(naming::PREFIX);
-    let raw = store.object_store();
-    let mut listing = raw.list(Some(&prefix));
+pub async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, LakeError> {
     let mut found = Vec::new();
-    while let Some(object) = listing.next().await {
-        let object = object.with_context(place)?;
-        let key = object.location.to_string();
+    for (key, bytes) in store.list_all().await? {
         let name = ObjectName::parse(&key).ok();
         let ours = name.as_ref().is_none_or(|name| name.topic() == topic);
         if ours && key.ends_with(".parquet") {
-            found.push(Found {
-                key,
-                name,
-                bytes: object.size,
-            });
+            found.push(Found { key, name, bytes });
         }
     }
     found.sort_by_cached_key(|object| {

@@ -21,9 +21,10 @@ mod ledger_tests;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use anyhow::Context;
-use ftap_actors::lake::LakeStore;
+use ftap_actors::lake::{LakeStore, patiently};
 use ftap_actors::settings::{KafkaSettings, LakeLocation};
 use ftap_actors::transaction::partition_of;
 use tokio::runtime::Handle;
@@ -36,6 +37,8 @@ use ledger::Ledger;
 use report::Report;
 use topic::{Letter, Topics, Watermarks};
 
+/// How long a lake that does not answer is tried again.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Exit code for loss or duplication.
 const NOT_EXACT: u8 = 3;
 
@@ -93,7 +96,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     let topic = inputs.kafka.topic.as_str();
     let store = LakeStore::open(&inputs.lake)?;
     // The lake first: while something still runs it must not seem to be ahead of the topic.
-    let objects = runtime.block_on(lake::list(&store, topic))?;
+    let objects = runtime.block_on(patiently(PATIENCE, || lake::list(&store, topic)))?;
     let topics = Topics::new(&inputs.kafka)?;
     let dead_letter_topic = inputs.kafka.dead_letter_topic();
     // The marks that are there now have their messages in the topic when that is looked at.
@@ -137,7 +140,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
 
     let mut auditor = Auditor::new(topic, &mut ledger);
     for found in &objects {
-        let bytes = runtime.block_on(store.get(&found.key))?;
+        let bytes = runtime.block_on(patiently(PATIENCE, || store.get(&found.key)))?;
         auditor.object(found, bytes);
     }
 

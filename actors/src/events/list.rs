@@ -267,7 +267,7 @@ events! {
         /// Where reading goes on.
         resume_at: i64,
     }
-    /// The lake did not take or give an object; it is tried again for ever.
+    /// The lake does not take or give an object; it is tried again for ever. Told at its start, then after a minute and longer.
     WARN LakeUnavailable "lake_unavailable" {
         /// The object.
         key: String,
@@ -277,6 +277,18 @@ events! {
         error: String,
         /// Pause before the next try.
         retry_in_ms: u64,
+    }
+    /// The lake answers again.
+    INFO LakeRecovered "lake_recovered" {
+        /// Tries that failed.
+        attempts: u64,
+        /// Since the first of them.
+        duration_ms: u64,
+    }
+    /// What killed writers had left in the lake's folder was removed.
+    INFO LeftoversCleared "leftovers_cleared" {
+        /// Staging files.
+        files: u64,
     }
     /// The memory budget is used up; the partitions are paused.
     INFO PartitionsPaused "partitions_paused" {

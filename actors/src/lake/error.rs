@@ -14,6 +14,8 @@ use super::naming::NameError;
 pub enum RetryHint {
     /// Waiting can mend it: try again, for ever.
     Transient,
+    /// A few tries may mend it, as those with a new token; then only a person can.
+    Briefly,
     /// Only a person can mend it.
     Fatal,
 }

@@ -12,6 +12,7 @@ use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBui
 use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialProvider};
 
 use super::error::LakeError;
+use super::whole_listings::WholeListings;
 
 /// A whole request with its body; some 100 MB over a slow line.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -38,6 +39,7 @@ pub(super) fn open(
         .with_connect_timeout(CONNECT_TIMEOUT);
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)
+        .with_http_connector(WholeListings::default())
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),

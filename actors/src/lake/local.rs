@@ -68,7 +68,7 @@ fn link_new(path: &Path, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(PutOutcome::AlreadyExists),
             Err(error) => Err(error),
         });
-    // A leftover is harmless: listings ignore its name.
+    // A leftover is harmless, and cleared away later: listings ignore its name.
     let _ = fs::remove_file(&staging);
     written.map_err(|source| path_error("write", path, source))
 }
@@ -82,7 +82,11 @@ fn staging_file(path: &Path) -> Result<(PathBuf, File), LakeError> {
         name.push(format!("#{}{number:06}", std::process::id()));
         let staging = PathBuf::from(name);
         match File::create_new(&staging) {
-            Ok(file) => return Ok((staging, file)),
+            Ok(file) => {
+                // Tells `leftovers` that its writer lives; a file system without locks has none.
+                let _ = file.try_lock();
+                return Ok((staging, file));
+            }
             // Left behind by an earlier process with our number.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => return Err(path_error("create", &staging, source)),

@@ -10,7 +10,7 @@ use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -23,7 +23,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 use super::error::{LakeError, RetryHint};
 use super::footer::Footer;
 use super::naming::{self, ObjectName};
-use super::{gcs, local};
+use super::{gcs, leftovers, local};
 use crate::settings::LakeLocation;
 
 /// Read from an object's end at first; most footers fit.
@@ -54,7 +54,8 @@ pub struct ChainEnd {
 /// The lake's store; clones share it.
 #[derive(Clone)]
 pub struct LakeStore {
-    store: Arc<dyn ObjectStore>,
+    store: Arc<RwLock<Arc<dyn ObjectStore>>>,
+    location: Arc<LakeLocation>,
     description: Arc<str>,
     /// Of a local lake.
     root: Option<Arc<PathBuf>>,
@@ -71,7 +72,8 @@ impl LakeStore {
                     local::path_error("open the lake's folder", path, io::Error::other(error))
                 })?;
                 Ok(Self {
-                    store: Arc::new(store),
+                    store: Arc::new(RwLock::new(Arc::new(store))),
+                    location: Arc::new(location.clone()),
                     description: format!("folder {}", root.display()).into(),
                     root: Some(Arc::new(root)),
                 })
@@ -87,7 +89,8 @@ impl LakeStore {
                     None => format!("gs://{bucket}"),
                 };
                 Ok(Self {
-                    store: Arc::new(store),
+                    store: Arc::new(RwLock::new(Arc::new(store))),
+                    location: Arc::new(location.clone()),
                     description: description.into(),
                     root: None,
                 })
@@ -102,7 +105,35 @@ impl LakeStore {
 
     /// The store itself, for readers of whole tables.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.store)
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&store)
+    }
+
+    /// Makes a new client, which asks for a new token: the old one keeps a token that was
+    /// refused until its time is up.
+    fn renew_client(&self) {
+        if let LakeLocation::Gcs {
+            bucket,
+            credentials_file,
+            endpoint,
+        } = &*self.location
+            && let Ok(client) = gcs::open(bucket, credentials_file.as_deref(), endpoint.as_deref())
+        {
+            let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            *store = Arc::new(client);
+        }
+    }
+
+    /// Removes what killed writers left in a local lake; how many files there were.
+    pub async fn clear_leftovers(&self) -> Result<u64, LakeError> {
+        let Some(root) = self.root.clone() else {
+            return Ok(0);
+        };
+        self.blocking(move || {
+            leftovers::clear(&root)
+                .map_err(|source| local::path_error("clear up in", &root, source))
+        })
+        .await
     }
 
     /// Tries whether a local lake's folder can be written in; of a bucket only a put tells.
@@ -126,7 +157,11 @@ impl LakeStore {
                 .await;
         }
         let options = PutOptions::from(PutMode::Create);
-        match self.store.put_opts(&path, bytes.into(), options).await {
+        match self
+            .object_store()
+            .put_opts(&path, bytes.into(), options)
+            .await
+        {
             Ok(_) => Ok(PutOutcome::Created),
             Err(
                 object_store::Error::AlreadyExists { .. }
@@ -147,7 +182,7 @@ impl LakeStore {
         let mut wanted = FOOTER_GUESS_BYTES;
         loop {
             let options = GetOptions::new().with_range(Some(GetRange::Suffix(wanted)));
-            let answer = self.store.get_opts(&path, options).await;
+            let answer = self.object_store().get_opts(&path, options).await;
             let answer = answer.map_err(|error| self.error("read", key, &error))?;
             let size = answer.meta.size;
             let tail = answer.bytes().await;
@@ -197,7 +232,8 @@ impl LakeStore {
             if wanted.is_empty() {
                 break;
             }
-            let mut objects = self.store.list(Some(&folder));
+            let store = self.object_store();
+            let mut objects = store.list(Some(&folder));
             while let Some(object) = objects.next().await {
                 let object = object.map_err(|error| self.error("list", folder.as_ref(), &error))?;
                 let Ok(name) = ObjectName::parse(object.location.as_ref()) else {
@@ -237,7 +273,7 @@ impl LakeStore {
     /// The date folders, newest first.
     async fn date_folders(&self) -> Result<Vec<Path>, LakeError> {
         let prefix = Path::from(naming::PREFIX);
-        let listing = self.store.list_with_delimiter(Some(&prefix)).await;
+        let listing = self.object_store().list_with_delimiter(Some(&prefix)).await;
         let listing = listing.map_err(|error| self.error("list", naming::PREFIX, &error))?;
         let mut folders: Vec<_> = listing
             .common_prefixes
@@ -250,24 +286,30 @@ impl LakeStore {
 
     /// All objects of a topic with their sizes in bytes, by partition and first offset.
     pub async fn list(&self, topic: &str) -> Result<Vec<(ObjectName, u64)>, LakeError> {
-        let prefix = Path::from(naming::PREFIX);
-        let mut listed = self.store.list(Some(&prefix));
-        let mut objects = Vec::new();
-        while let Some(object) = listed.next().await {
-            let object = object.map_err(|error| self.error("list", naming::PREFIX, &error))?;
-            match ObjectName::parse(object.location.as_ref()) {
-                Ok(name) if name.topic() == topic => objects.push((name, object.size)),
-                _ => {}
-            }
-        }
+        let listed = self.list_all().await?.into_iter();
+        let mut objects: Vec<_> = listed
+            .filter_map(|(key, size)| Some((ObjectName::parse(&key).ok()?, size)))
+            .filter(|(name, _)| name.topic() == topic)
+            .collect();
         objects.sort_by_key(|(name, _)| (name.partition(), name.first_offset(), name.date()));
         Ok(objects)
+    }
+
+    /// Key and size in bytes of everything where transactions are kept, ours or not.
+    pub async fn list_all(&self) -> Result<Vec<(String, u64)>, LakeError> {
+        let prefix = Path::from(naming::PREFIX);
+        let store = self.object_store();
+        let listed = store
+            .list(Some(&prefix))
+            .map_ok(|object| (object.location.to_string(), object.size));
+        let listed = listed.try_collect().await;
+        listed.map_err(|error| self.error("list", naming::PREFIX, &error))
     }
 
     /// A whole object.
     pub async fn get(&self, key: &str) -> Result<Bytes, LakeError> {
         let path = self.path(key)?;
-        let read = async { self.store.get(&path).await?.bytes().await };
+        let read = async { self.object_store().get(&path).await?.bytes().await };
         read.await.map_err(|error| self.error("read", key, &error))
     }
 
@@ -303,6 +345,9 @@ impl LakeStore {
             Some(_) => judge_local(error),
             None => judge_gcs(action, error, &detail),
         };
+        if retry == RetryHint::Briefly {
+            self.renew_client();
+        }
         LakeError::Store {
             store: self.describe(),
             action,
@@ -354,24 +399,42 @@ fn judge_local(error: &object_store::Error) -> (&'static str, RetryHint) {
 fn judge_gcs(action: &str, error: &object_store::Error, detail: &str) -> (&'static str, RetryHint) {
     use object_store::Error as E;
     const NO_BUCKET: &str = "create the bucket, or correct GCS_BUCKET_NAME";
-    const CREDENTIALS: &str = "check GOOGLE_APPLICATION_CREDENTIALS and that its account may read, list and create objects in the bucket";
-    match error {
-        E::NotFound { .. } if action != "read" || detail.contains("NoSuchBucket") => {
-            (NO_BUCKET, RetryHint::Fatal)
+    const CREDENTIALS: &str = "check GOOGLE_APPLICATION_CREDENTIALS";
+    let permission = match action {
+        "write" => {
+            "give the account of GOOGLE_APPLICATION_CREDENTIALS the permission storage.objects.create in the bucket"
         }
-        E::NotFound { .. } => ("somebody removed it; restore it", RetryHint::Transient),
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } => (CREDENTIALS, RetryHint::Fatal),
+        "list" => {
+            "give the account of GOOGLE_APPLICATION_CREDENTIALS the permission storage.objects.list in the bucket"
+        }
+        _ => {
+            "give the account of GOOGLE_APPLICATION_CREDENTIALS the permission storage.objects.get in the bucket"
+        }
+    };
+    let status = match error {
+        E::NotFound { .. } => Some(404),
+        E::PermissionDenied { .. } => Some(403),
+        E::Unauthenticated { .. } => Some(401),
         E::InvalidPath { .. }
         | E::NotSupported { .. }
         | E::NotImplemented { .. }
-        | E::UnknownConfigurationKey { .. } => ("report this as a bug", RetryHint::Fatal),
-        _ => match status_of(detail) {
-            Some(408 | 409 | 425 | 429) | None => WAIT,
-            // Google's token endpoint answers a revoked or unknown key with 400.
-            Some(400 | 401 | 403) => (CREDENTIALS, RetryHint::Fatal),
-            Some(400..500) => ("check GCS_BUCKET_NAME and the endpoint", RetryHint::Fatal),
-            Some(_) => WAIT,
-        },
+        | E::UnknownConfigurationKey { .. } => return ("report this as a bug", RetryHint::Fatal),
+        _ => status_of(detail),
+    };
+    match status {
+        Some(404) if action == "read" && !detail.contains("NoSuchBucket") => (
+            "somebody removed it; restore it if it was there",
+            RetryHint::Transient,
+        ),
+        Some(404) => (NO_BUCKET, RetryHint::Fatal),
+        Some(403) => (permission, RetryHint::Fatal),
+        // A token that is at its end, or the wrong one.
+        Some(401) => (CREDENTIALS, RetryHint::Briefly),
+        // Google's token endpoint answers a revoked or unknown key with 400.
+        Some(400) => (CREDENTIALS, RetryHint::Fatal),
+        Some(408 | 409 | 425 | 429) | None => WAIT,
+        Some(400..500) => ("check GCS_BUCKET_NAME and the endpoint", RetryHint::Fatal),
+        Some(_) => WAIT,
     }
 }
 
