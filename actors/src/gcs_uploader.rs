@@ -5,7 +5,7 @@
 //! is tried again for ever; meanwhile the memory budget stops the consumer.
 //! `AlreadyExists` is no failure: the footer of what is there decides.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use crate::failpoint;
 use crate::health::Health;
 use crate::kafka_subscriber::KafkaSubscriber;
 use crate::lake::chain::{Adoption, on_already_exists};
+use crate::lake::queue::PutQueue;
 use crate::lake::store::{LakeStore, PutOutcome};
 use crate::lake::{Footer, LakeError, RetryHint};
 use crate::lake_outage::LakeOutage;
@@ -36,50 +37,7 @@ pub struct GcsUploader {
     subscriber: Addr<KafkaSubscriber>,
     meters: Arc<Meters>,
     outage: LakeOutage,
-    chains: HashMap<i32, Chain>,
-}
-
-/// Files of one partition, oldest first.
-#[derive(Default)]
-struct Chain {
-    waiting: VecDeque<Upload>,
-    is_busy: bool,
-    gate: Gate,
-}
-
-/// Which readings of a partition may still be put. A file that was not put leaves a gap, and
-/// those behind it begin where no chain has a boundary: also those that arrive later, because
-/// whoever makes them learns of it last.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Gate {
-    /// The newest reading that was seen.
-    newest_epoch: u64,
-    /// Older readings are refused.
-    open_from: u64,
-}
-
-impl Gate {
-    /// Whether a file of this reading may be put.
-    fn admits(&mut self, epoch: u64) -> bool {
-        self.newest_epoch = self.newest_epoch.max(epoch);
-        epoch >= self.open_from
-    }
-
-    /// Refuses this reading and older ones from now on.
-    fn close(&mut self, epoch: u64) {
-        self.open_from = self.open_from.max(epoch.saturating_add(1));
-    }
-}
-
-impl Chain {
-    /// Gives up a reading and older ones; the number of files that waited and will not be put.
-    fn close(&mut self, epoch: u64) -> u64 {
-        self.gate.close(epoch);
-        let before = self.waiting.len();
-        let open_from = self.gate.open_from;
-        self.waiting.retain(|upload| upload.epoch >= open_from);
-        (before - self.waiting.len()) as u64
-    }
+    chains: HashMap<i32, PutQueue<Upload>>,
 }
 
 /// What became of a file.
@@ -112,16 +70,10 @@ impl GcsUploader {
     }
 
     fn pump(&mut self, partition: i32, context: &mut Context<Self>) {
-        let Some(chain) = self.chains.get_mut(&partition) else {
+        let next = self.chains.get_mut(&partition).and_then(PutQueue::start);
+        let Some(mut upload) = next else {
             return;
         };
-        if chain.is_busy {
-            return;
-        }
-        let Some(mut upload) = chain.waiting.pop_front() else {
-            return;
-        };
-        chain.is_busy = true;
         let (stage, lake, meters) = (self.stage.clone(), self.lake.clone(), self.meters.clone());
         let outage = self.outage.clone();
         let task = async move {
@@ -141,7 +93,7 @@ impl GcsUploader {
 
     fn settle(&mut self, partition: i32, upload: &Upload, outcome: Result<Outcome, StageError>) {
         let chain = self.chains.entry(partition).or_default();
-        chain.is_busy = false;
+        chain.settled();
         match outcome {
             Ok(Outcome::Durable { next_offset }) => {
                 if !self.stage.is_fenced() {
@@ -153,9 +105,10 @@ impl GcsUploader {
                 }
             }
             Ok(Outcome::Overtaken { resume_at }) => {
-                // What waits behind it continues a run that is not in the lake.
-                let stale = chain.close(upload.epoch);
-                self.stage.progress().finish_work(stale);
+                // What follows it, here or still on its way, continues a run that is not in
+                // the lake.
+                let stale = chain.end(upload.epoch);
+                self.stage.progress().finish_work(stale as u64);
                 self.subscriber.do_send(Rewind {
                     partition,
                     epoch: upload.epoch,
@@ -164,9 +117,10 @@ impl GcsUploader {
             }
             Ok(Outcome::Fenced) => {}
             Err(error) => {
-                // The supervisor needs a moment to fence; meanwhile nothing may follow.
-                let stale = chain.close(u64::MAX);
-                self.stage.progress().finish_work(stale);
+                // The fence comes down a moment later; the next file must not be put without
+                // this one.
+                let stale = chain.fail();
+                self.stage.progress().finish_work(stale as u64);
                 self.stage.fail(error);
             }
         }
@@ -350,11 +304,10 @@ impl Handler<Upload> for GcsUploader {
     fn handle(&mut self, upload: Upload, context: &mut Context<Self>) {
         let partition = upload.file.footer.partition;
         let chain = self.chains.entry(partition).or_default();
-        if !chain.gate.admits(upload.epoch) {
+        if let Some(stale) = chain.push(upload.epoch, upload) {
+            drop(stale);
             self.stage.progress().finish_work(1);
-            return;
         }
-        chain.waiting.push_back(upload);
         self.pump(partition, context);
     }
 }
@@ -364,10 +317,9 @@ impl Handler<ClosePartitions> for GcsUploader {
 
     fn handle(&mut self, message: ClosePartitions, _: &mut Context<Self>) {
         for partition in &message.partitions {
-            if let Some(chain) = self.chains.get_mut(partition) {
-                let dropped = chain.close(chain.gate.newest_epoch);
-                self.stage.progress().finish_work(dropped);
-            }
+            let chain = self.chains.entry(*partition).or_default();
+            let dropped = chain.end(message.last_epoch);
+            self.stage.progress().finish_work(dropped as u64);
         }
     }
 }
@@ -383,32 +335,15 @@ impl Handler<FindChainEnds> for GcsUploader {
             let FindChainEnds {
                 topic,
                 partitions,
+                request,
                 reply_to,
             } = message;
             match find_chain_ends(&stage, &lake, &meters, &outage, &topic, &partitions).await {
-                Ok(footers) => reply_to.do_send(ChainEnds { footers }),
+                Ok(footers) => reply_to.do_send(ChainEnds { request, footers }),
                 Err(error) => stage.fail(error),
             }
             stage.progress().finish_work(1);
         };
         context.spawn(task.into_actor(self));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reading_that_left_a_gap_is_refused_also_when_its_files_come_later() {
-        let mut gate = Gate::default();
-        assert!(gate.admits(3));
-        gate.close(3);
-        assert!(!gate.admits(3) && !gate.admits(2));
-        assert!(gate.admits(4), "read anew from the chain's end");
-        gate.close(3);
-        assert!(gate.admits(4), "closed before");
-        gate.close(u64::MAX);
-        assert!(!gate.admits(5), "the generation has failed");
     }
 }

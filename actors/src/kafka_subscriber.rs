@@ -6,7 +6,7 @@
 //! lake: it asks the uploader for the chain's end and goes on polling, and it
 //! commits an offset only after the uploader said that the file is durable.
 
-mod partition;
+pub mod partition;
 mod thread;
 
 use std::sync::Arc;

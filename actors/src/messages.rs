@@ -85,6 +85,8 @@ pub struct OpenPartition {
 pub struct ClosePartitions {
     /// Which.
     pub partitions: Vec<i32>,
+    /// Readings of them up to this epoch have ended: what still comes of them is stale.
+    pub last_epoch: u64,
 }
 
 /// KafkaSubscriber to ParquetBuffer: records of one partition, in order.
@@ -196,6 +198,8 @@ pub struct FindChainEnds {
     pub topic: String,
     /// Its partitions.
     pub partitions: Vec<i32>,
+    /// Told again with the answer.
+    pub request: u64,
     /// Who wants to know.
     pub reply_to: actix::Recipient<ChainEnds>,
 }
@@ -204,6 +208,8 @@ pub struct FindChainEnds {
 #[derive(Message, Debug)]
 #[rtype(result = "()")]
 pub struct ChainEnds {
+    /// The request that it answers.
+    pub request: u64,
     /// Footer of the newest file by partition; `None` where there is no file.
     pub footers: std::collections::BTreeMap<i32, Option<crate::lake::Footer>>,
 }

@@ -1,9 +1,9 @@
-//! What the subscriber knows of one assigned partition. Pure.
+//! What the subscriber knows of the partitions it was given. Pure.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Offsets of one partition between Kafka and the lake.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// Tells this reading of the partition from earlier ones.
     pub epoch: u64,
@@ -20,7 +20,7 @@ pub struct Progress {
     in_flight_records: i64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct InFlight {
     last_offset: i64,
     records: i64,
@@ -107,9 +107,73 @@ impl Progress {
     }
 }
 
+/// Partitions given by the group and not yet taken: the lake is being asked where they start.
+///
+/// The committed offset is read before the lake is asked, and only the answer to that very
+/// question counts. As an offset is committed after its file is durable, the lake's end is then
+/// never behind it, and what lies between is what an operator skipped. The late answer to an
+/// earlier question would show another member's files as missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Awaiting {
+    last_request: u64,
+    partitions: BTreeMap<i32, Asked>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    request: u64,
+    committed: Option<i64>,
+}
+
+impl Awaiting {
+    /// Asks for partitions of which the group has committed these offsets; gives the
+    /// request's number.
+    pub fn ask(&mut self, committed: &[(i32, Option<i64>)]) -> u64 {
+        self.last_request += 1;
+        let request = self.last_request;
+        for (partition, committed) in committed {
+            let committed = *committed;
+            let asked = Asked { request, committed };
+            self.partitions.insert(*partition, asked);
+        }
+        request
+    }
+
+    /// Partitions, with their committed offsets, that wait for the answer to this request.
+    pub fn of(&self, request: u64) -> Vec<(i32, Option<i64>)> {
+        let of_request = |(partition, asked): (&i32, &Asked)| {
+            (asked.request == request).then_some((*partition, asked.committed))
+        };
+        self.partitions.iter().filter_map(of_request).collect()
+    }
+
+    /// These are taken, or were taken away.
+    pub fn remove(&mut self, partitions: &[i32]) {
+        self.partitions
+            .retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Whether nothing is waited for.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_answer_to_an_earlier_question_does_not_count() {
+        let mut awaiting = Awaiting::default();
+        let first = awaiting.ask(&[(0, Some(5)), (1, None)]);
+        awaiting.remove(&[0]);
+        let second = awaiting.ask(&[(0, Some(10))]);
+        assert_eq!(awaiting.of(first), [(1, None)]);
+        assert_eq!(awaiting.of(second), [(0, Some(10))]);
+        awaiting.remove(&[0, 1]);
+        assert!(awaiting.is_empty());
+    }
 
     #[test]
     fn the_lag_is_what_was_not_read_and_what_is_not_durable() {

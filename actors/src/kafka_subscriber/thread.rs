@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 
-use super::partition::Progress;
+use super::partition::{Awaiting, Progress};
 use super::{Command, KafkaSubscriber, SubscriberParts};
 use crate::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
@@ -62,7 +62,7 @@ pub(super) fn run(
         consumer,
         partition_count,
         assigned: BTreeMap::new(),
-        awaiting: Vec::new(),
+        awaiting: Awaiting::default(),
         next_epoch: 1,
         paused: false,
         overtaken: None,
@@ -82,7 +82,7 @@ struct Subscriber {
     partition_count: i32,
     assigned: BTreeMap<i32, Progress>,
     /// Given by the group, not yet taken: the lake is being asked where they start.
-    awaiting: Vec<i32>,
+    awaiting: Awaiting,
     next_epoch: u64,
     paused: bool,
     /// The log no longer has what is to be read next; ends the generation when all is flushed.
@@ -184,14 +184,15 @@ impl Subscriber {
                 self.seek_to_positions()
             }
             Signal::Assign(partitions) => {
-                self.awaiting.extend(&partitions);
                 PartitionsAssigned {
                     partitions: numbers(&partitions),
                 }
                 .emit(self.stage.speaker());
+                let committed = self.consumer.committed(&partitions, REQUEST_TIMEOUT)?;
                 self.parts.uploader.do_send(FindChainEnds {
                     topic: self.parts.kafka.topic.clone(),
                     partitions,
+                    request: self.awaiting.ask(&committed),
                     reply_to: self.address.clone().recipient(),
                 });
                 Ok(())
@@ -243,8 +244,7 @@ impl Subscriber {
             lost,
         }
         .emit(self.stage.speaker());
-        self.awaiting
-            .retain(|partition| !partitions.contains(partition));
+        self.awaiting.remove(&partitions);
         let taken: Vec<i32> = partitions
             .iter()
             .copied()
@@ -256,10 +256,12 @@ impl Subscriber {
         for (buffer, _) in &self.parts.buffers {
             buffer.do_send(ClosePartitions {
                 partitions: taken.clone(),
+                last_epoch: self.next_epoch - 1,
             });
         }
         self.parts.uploader.do_send(ClosePartitions {
             partitions: taken.clone(),
+            last_epoch: self.next_epoch - 1,
         });
         self.consumer.unassign(&taken)?;
         self.seek_to_positions()
@@ -321,16 +323,11 @@ impl Subscriber {
 
     /// The lake has answered: take the partitions that are still ours to take.
     fn start_reading(&mut self, ends: &ChainEnds) -> Result<(), StageError> {
-        let partitions: Vec<i32> = self
-            .awaiting
-            .iter()
-            .copied()
-            .filter(|partition| ends.footers.contains_key(partition))
-            .collect();
-        if partitions.is_empty() {
+        let committed = self.awaiting.of(ends.request);
+        if committed.is_empty() {
             return Ok(());
         }
-        let committed = self.consumer.committed(&partitions, REQUEST_TIMEOUT)?;
+        let partitions: Vec<i32> = committed.iter().map(|(partition, _)| *partition).collect();
         let newest = |partition| ends.footers.get(&partition).and_then(Option::as_ref);
         let mut starts = Vec::new();
         let mut chains = Vec::new();
@@ -366,8 +363,7 @@ impl Subscriber {
             .collect();
         self.consumer.assign(&offsets)?;
         self.seek_to_positions()?;
-        self.awaiting
-            .retain(|partition| !partitions.contains(partition));
+        self.awaiting.remove(&partitions);
         for (partition, start, acknowledged) in &starts {
             self.open(*partition, start.offset, *acknowledged);
         }

@@ -2,7 +2,7 @@
 //!
 //! Promises: of the records of a Kafka partition each becomes exactly one row or one
 //! listed rejection of one object, whatever is killed when. [`naming`], [`footer`],
-//! [`rolling`] and [`chain`] are the rules, without I/O; [`file`] builds an object in
+//! [`rolling`], [`queue`] and [`chain`] are the rules, without I/O; [`file`] builds an object in
 //! memory, [`store`] is the only part that touches a disk or a network. Relies on the
 //! store's create-only put and on offsets never being reused within a topic's life.
 
@@ -16,6 +16,7 @@ mod leftovers;
 mod local;
 pub mod naming;
 mod patience;
+pub mod queue;
 pub mod rolling;
 pub mod store;
 mod whole_listings;
