@@ -39,6 +39,16 @@ pub struct Tail {
     pub last_offset: Option<i64>,
 }
 
+impl Tail {
+    /// A later record was seen: messages without a mark do not hide the one before them.
+    pub fn saw(&mut self, offset: i64, mark: Option<Mark>) {
+        self.last_offset = Some(offset);
+        if mark.is_some() {
+            self.marked = mark;
+        }
+    }
+}
+
 /// What the search for a tail ends at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookFor {
@@ -236,10 +246,7 @@ fn read_to_ends(
                 else {
                     continue;
                 };
-                search.tail.last_offset = Some(message.offset());
-                if let Some(mark) = mark_of(&message) {
-                    search.tail.marked = Some(mark);
-                }
+                search.tail.saw(message.offset(), mark_of(&message));
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 heard = Instant::now();
