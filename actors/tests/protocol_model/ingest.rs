@@ -234,7 +234,11 @@ impl Ingest {
         actions.extend((0..state.commits.len()).map(CommitArrives));
         if state.owner.is_none() {
             let free = |writer: &Writer| !writer.is_reading() && !writer.is_refused;
-            let free = (0..self.writers).filter(|w| free(&state.writers[*w]));
+            let fresh = Writer::default();
+            // New processes are alike: which of them is taken makes no difference.
+            let is_other =
+                |w: &usize| state.writers[*w] != fresh || !state.writers[..*w].contains(&fresh);
+            let free = (0..self.writers).filter(|w| free(&state.writers[*w]) && is_other(w));
             actions.extend(free.map(Assign));
         }
         if state.log_end < self.world.records {
@@ -360,7 +364,8 @@ impl Ingest {
             && self.world.next_visible(position, state.log_end).is_some()
     }
 
-    /// The assumption about skips: an earlier reader has ended before offsets are skipped.
+    /// The assumption about skips: where offsets are skipped, all earlier readers have ended and
+    /// no put of theirs arrived after the lake was asked.
     fn may_start(&self, state: &State, w: usize, answer: usize) -> bool {
         let (request, newest) = state.writers[w].answers[answer];
         let next = newest.map_or(0, |run| self.world.run(run).last + 1);
@@ -369,7 +374,7 @@ impl Ingest {
         };
         let start = self.start(state, committed, newest);
         !start.is_ok_and(|start| start.offset > next)
-            || self.is_quiet(state, Some(w))
+            || self.is_quiet(state, Some(w)) && newest == self.newest(&state.lake)
             || !self.rules.no_sleepers
     }
 

@@ -39,7 +39,7 @@ fn crashes_and_lost_replies_lose_and_double_nothing() {
         lost_replies: 1,
         ..Faults::default()
     };
-    holds("crash, lost reply", ingest(Rules::default(), 5, 1, faults));
+    holds("crash, lost reply", ingest(Rules::default(), 4, 1, faults));
 }
 
 #[test]
