@@ -378,6 +378,12 @@ impl Ingest {
             || !self.rules.no_sleepers
     }
 
+    /// A skip that the assumption excludes: what follows is not looked at.
+    fn is_beyond_assumption(&self, state: &State) -> bool {
+        let mut writers = state.writers.iter().enumerate();
+        writers.any(|(w, writer)| (0..writer.answers.len()).any(|i| !self.may_start(state, w, i)))
+    }
+
     fn committed_for(&self, state: &State, w: usize, request: u64) -> Option<Option<i64>> {
         let awaiting = &state.writers[w].awaiting;
         match self.rules.latest_answer {
@@ -725,7 +731,7 @@ impl Ingest {
         let all = bits(0, self.world.records - 1);
         let is_complete = all & !(self.covered(state) | state.skipped | state.unknowable) == 0;
         // A topic made anew is refused: an operator has to act.
-        match is_complete || state.life > 0 {
+        match is_complete || state.life > 0 || self.is_beyond_assumption(state) {
             true => Ok(None),
             false => Err(()),
         }
