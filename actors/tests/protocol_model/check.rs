@@ -11,15 +11,17 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 const FAIR_STEPS: usize = 2_000;
 pub const LIVE: &str = "without faults the end is reached";
 
+/// Name and truth of each safety property.
+pub type Safety<M> = Vec<(&'static str, fn(&M, &<M as Machine>::State) -> bool)>;
+
 /// A protocol as a state machine.
-pub trait Machine: Send + Sync + 'static {
+pub trait Machine: Sized + Send + Sync + 'static {
     type State: Clone + Debug + PartialEq + Hash + Send + Sync + 'static;
     type Action: Copy + Debug + PartialEq + Send + Sync + 'static;
     fn first(&self) -> Self::State;
     fn possible(&self, state: &Self::State, actions: &mut Vec<Self::Action>);
     fn next(&self, state: &Self::State, action: Self::Action) -> Self::State;
-    /// Name and truth of each safety property.
-    fn safety() -> Vec<(&'static str, fn(&Self, &Self::State) -> bool)>;
+    fn safety() -> Safety<Self>;
     /// One step of the fair run: `None` at its end, an error if it is stuck before.
     fn fair(&self, state: &Self::State) -> Result<Option<Self::State>, ()>;
 }
@@ -169,7 +171,7 @@ impl Machine for super::ingest::Ingest {
         self.step(state, action)
     }
 
-    fn safety() -> Vec<(&'static str, fn(&Self, &Self::State) -> bool)> {
+    fn safety() -> Safety<Self> {
         vec![
             ("each offset is in one file at most", Self::each_offset_once),
             (

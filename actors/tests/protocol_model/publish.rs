@@ -303,7 +303,7 @@ impl Machine for Publish {
         state
     }
 
-    fn safety() -> Vec<(&'static str, fn(&Self, &State) -> bool)> {
+    fn safety() -> super::check::Safety<Self> {
         vec![(
             "each partition has its rows once, in order and without a gap",
             |_, state| {

@@ -15,14 +15,19 @@ use ftap_actors::settings::RollingSettings;
 pub const TOPIC: &str = "t";
 const DAY_MS: i64 = 86_400_000;
 
+/// Committed offset, chain's end, log's start and end to the offset to start from.
+type StartRule = fn(Option<i64>, Option<i64>, i64, i64) -> Result<Start, ChainError>;
+/// The newest footer, the log's start and the record found there.
+type ContinuationRule = fn(&Footer, i64, Option<(i64, u64)>) -> Result<(), ChainError>;
+
 /// The rules under test; the default ones are those of the program.
 #[derive(Clone)]
 pub struct Rules {
     /// Key of the file with these first and last offsets and first timestamp.
     pub key: fn(i64, i64, i64) -> ObjectName,
-    pub start: fn(Option<i64>, Option<i64>, i64, i64) -> Result<Start, ChainError>,
+    pub start: StartRule,
     pub exists: fn(&Footer, &Footer) -> Result<Adoption, ChainError>,
-    pub continuation: fn(&Footer, i64, Option<(i64, u64)>) -> Result<(), ChainError>,
+    pub continuation: ContinuationRule,
     pub create_only: bool,
     pub commit_after_put: bool,
     pub put_after_rejections: bool,
