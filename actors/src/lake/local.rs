@@ -3,18 +3,74 @@
 //! Promises: [`create`] makes a whole file appear under its name at once, or not at all,
 //! and what it reports survives a crash of the machine. `object_store`'s own local put
 //! syncs nothing, so a power cut could leave an empty file under a name that can never be
-//! written again. Relies on a file system with hard links, which refuse an existing name.
+//! written again. Nothing is written while the folder that was opened is not in its place.
+//! Relies on a file system with hard links, which refuse an existing name.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{LakeError, RetryHint};
 use super::store::PutOutcome;
 
+/// The lake's folder, told from any other that may take its place.
+///
+/// A disk that is unmounted leaves an empty folder, one that was moved away leaves none.
+/// Files put there then would not be found beside the others when it is back, and what
+/// is found there is not the chain's end.
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Root {
+    /// Makes the folder, with its parents.
+    pub(super) fn open(path: &Path) -> Result<Self, LakeError> {
+        let path = open_root(path)?;
+        let found = fs::metadata(&path)
+            .map_err(|source| path_error("open the lake's folder", &path, source))?;
+        Ok(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            path,
+        })
+    }
+
+    /// Its absolute path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Fails unless it is where it was opened.
+    pub(super) fn check_present(&self) -> Result<(), LakeError> {
+        let absent = |source, remedy| LakeError::Path {
+            action: "use the lake's folder",
+            path: self.path.clone(),
+            source,
+            remedy,
+            retry: RetryHint::Transient,
+        };
+        match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
+            Ok(_) => Err(absent(
+                io::Error::other("another folder is in its place"),
+                "mount or move the lake's folder back; to go on in this one, restart",
+            )),
+            Err(source) if source.kind() == ErrorKind::NotFound => Err(absent(
+                source,
+                "mount or move the lake's folder back; to begin a new one, restart",
+            )),
+            Err(source) => Err(path_error("use the lake's folder", &self.path, source)),
+        }
+    }
+}
+
 /// Makes the folder, with its parents, and gives its absolute path.
-pub(super) fn open_root(path: &Path) -> Result<PathBuf, LakeError> {
+fn open_root(path: &Path) -> Result<PathBuf, LakeError> {
     fs::create_dir_all(path)
         .map_err(|source| path_error("create the lake's folder", path, source))?;
     let root = path
@@ -28,7 +84,9 @@ pub(super) fn open_root(path: &Path) -> Result<PathBuf, LakeError> {
 }
 
 /// Writes and removes a small file in the folder.
-pub(super) fn check_writable(root: &Path) -> Result<(), LakeError> {
+pub(super) fn check_writable(root: &Root) -> Result<(), LakeError> {
+    root.check_present()?;
+    let root = root.path();
     let (path, mut file) = staging_file(&root.join("probe"))?;
     let written = file.write_all(b"probe").and_then(|()| file.sync_all());
     let removed = fs::remove_file(&path);
@@ -38,7 +96,9 @@ pub(super) fn check_writable(root: &Path) -> Result<(), LakeError> {
 }
 
 /// Creates `root/key` with `bytes` unless there is such a file.
-pub(super) fn create(root: &Path, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
+pub(super) fn create(root: &Root, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
+    root.check_present()?;
+    let root = root.path();
     let path = root.join(key);
     let folder = path.parent().unwrap_or(root);
     fs::create_dir_all(folder).map_err(|source| path_error("create the folder", folder, source))?;

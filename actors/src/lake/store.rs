@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -58,7 +57,7 @@ pub struct LakeStore {
     location: Arc<LakeLocation>,
     description: Arc<str>,
     /// Of a local lake.
-    root: Option<Arc<PathBuf>>,
+    root: Option<Arc<local::Root>>,
 }
 
 impl LakeStore {
@@ -67,14 +66,14 @@ impl LakeStore {
     pub fn open(location: &LakeLocation) -> Result<Self, LakeError> {
         match location {
             LakeLocation::Local(path) => {
-                let root = local::open_root(path)?;
-                let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| {
+                let root = local::Root::open(path)?;
+                let store = LocalFileSystem::new_with_prefix(root.path()).map_err(|error| {
                     local::path_error("open the lake's folder", path, io::Error::other(error))
                 })?;
                 Ok(Self {
                     store: Arc::new(RwLock::new(Arc::new(store))),
                     location: Arc::new(location.clone()),
-                    description: format!("folder {}", root.display()).into(),
+                    description: format!("folder {}", root.path().display()).into(),
                     root: Some(Arc::new(root)),
                 })
             }
@@ -130,8 +129,8 @@ impl LakeStore {
             return Ok(0);
         };
         self.blocking(move || {
-            leftovers::clear(&root)
-                .map_err(|source| local::path_error("clear up in", &root, source))
+            let root = root.path();
+            leftovers::clear(root).map_err(|source| local::path_error("clear up in", root, source))
         })
         .await
     }
@@ -224,6 +223,8 @@ impl LakeStore {
         topic: &str,
         partitions: &[i32],
     ) -> Result<BTreeMap<i32, ChainEnd>, LakeError> {
+        // Of an absent folder an empty listing would say that there is no chain.
+        self.check_present().await?;
         let mut newest: BTreeMap<i32, ObjectName> = BTreeMap::new();
         let wanted: std::collections::BTreeSet<i32> = partitions.iter().copied().collect();
         let mut complete = wanted.is_empty();
@@ -268,6 +269,17 @@ impl LakeStore {
             .buffer_unordered(FOOTER_READS)
             .try_collect()
             .await
+    }
+
+    /// Fails while a local lake's folder is gone or another is in its place.
+    async fn check_present(&self) -> Result<(), LakeError> {
+        match &self.root {
+            Some(root) => {
+                let root = Arc::clone(root);
+                self.blocking(move || root.check_present()).await
+            }
+            None => Ok(()),
+        }
     }
 
     /// The date folders, newest first.
