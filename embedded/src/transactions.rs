@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::ResponseError;
 
@@ -36,6 +36,15 @@ pub(crate) fn now_ms() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The wall clock as it was at the start, and what has passed since: a transaction's age must
+/// not change when the machine's clock is set.
+fn steady_ms() -> i64 {
+    static START: LazyLock<(i64, Instant)> = LazyLock::new(|| (now_ms(), Instant::now()));
+    let (wall_ms, start) = *START;
+    let passed = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+    wall_ms.saturating_add(passed)
 }
 
 impl Coordinator {
@@ -199,7 +208,7 @@ impl Coordinator {
         }
         self.record(Entry::TxnPartitions {
             transactional_id: id.to_string(),
-            at_ms: now_ms(),
+            at_ms: steady_ms(),
             partitions,
         })
     }
@@ -221,7 +230,7 @@ impl Coordinator {
         }
         self.record(Entry::TxnPositions {
             transactional_id: id.to_string(),
-            at_ms: now_ms(),
+            at_ms: steady_ms(),
             group: group.to_string(),
             positions,
         })
@@ -317,7 +326,7 @@ impl Coordinator {
     /// Aborts transactions that are open longer than they may be, and goes on with markers that
     /// could not be written before.
     pub fn tick(&self) {
-        let now = now_ms();
+        let now = steady_ms();
         let overdue: Vec<String> = {
             let ledger = locked(&self.ledger);
             let late = |txn: &Txn| matches!(txn.state, TxnState::Open { since_ms } if now > since_ms.saturating_add(i64::from(txn.timeout_ms)));
