@@ -114,7 +114,15 @@ pub const OTHERS: &[EventDoc] = &[
     event(
         "storage_error",
         "ERROR",
-        "The broker could not write or read; the client is told and the log is left as it was.",
-        &[("path", "Where."), ("error", "What the system said.")],
+        "The broker could not write or read; the client is told and the log is left as it was. One in ten seconds for a path.",
+        &[
+            ("path", "Where."),
+            ("error", "What the system said."),
+            ("remedy", "What to do."),
+            (
+                "left_out",
+                "Errors of this path since the last one that was logged.",
+            ),
+        ],
     ),
 ];

@@ -7,6 +7,7 @@ mod producers;
 pub(crate) mod read;
 mod recovery;
 mod segment;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use producers::ProducerTable;
 pub(crate) use producers::{Aborted, Verdict};
 use read::ReadPlan;
 use segment::Segment;
+pub(crate) use storage::storage_error;
 
 const START_FILE: &str = "start";
 /// Readers whose place is remembered, so that a sequential reader never searches.
@@ -341,12 +343,6 @@ impl PartitionLog {
     pub fn mark_deleted(&mut self) {
         self.deleted = true;
     }
-}
-
-/// Logs an I/O error of the log in `dir` and gives the answer clients get for it.
-pub(crate) fn storage_error(dir: &Path, error: &io::Error) -> ResponseError {
-    tracing::error!(event = "storage_error", path = %dir.display(), %error);
-    ResponseError::KafkaStorageError
 }
 
 fn write_both(mut file: &File, head: &[u8], tail: &[u8]) -> io::Result<()> {
