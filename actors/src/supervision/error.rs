@@ -119,7 +119,7 @@ impl ErrorKind {
             }
             Self::LakeUnavailable => "check that the lake can be reached and written",
             Self::LakeConflict => {
-                "the lake and the topic contradict each other: use another KAFKA_TOPIC or lake, or move the named files away"
+                "the lake and the topic contradict each other: use another KAFKA_TOPIC, or another lake together with another KAFKA_CONSUMER_GROUP, or move the named files away"
             }
             Self::NeighbourGone | Self::Injected | Self::Bug => {
                 "see the root cause in the log; if it is a fault of ftap, please report it"
