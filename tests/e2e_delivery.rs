@@ -9,12 +9,6 @@ use std::time::{Duration, Instant};
 use common::process::Ftap;
 use common::{Lab, PATIENCE, ROWS, Random, kafka, wait_until};
 
-/// Seconds of data in one second such that the file takes about `seconds`.
-fn speed_for(seconds: u64) -> String {
-    // The data runs over 18 months, whatever the number of rows.
-    (536 * 86_400 / seconds).to_string()
-}
-
 #[test]
 fn a_run_is_exact_and_a_second_one_publishes_and_doubles_nothing() {
     let lab = Lab::new("second-run");

@@ -34,6 +34,28 @@ pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
     made.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
+/// The same for messages of up to `max_bytes` each.
+pub fn create_topic_for(broker: &str, topic: &str, partitions: i32, max_bytes: usize) {
+    let (admin, options) = admin(broker);
+    let max_bytes = max_bytes.to_string();
+    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+        .set("max.message.bytes", &max_bytes);
+    let made = block_on(admin.create_topics([&topic], &options)).unwrap();
+    made.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Records of a topic that was written without transactions.
+pub fn count(broker: &str, topic: &str) -> u64 {
+    let consumer: BaseConsumer = config(broker).create().unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let ends = metadata.topics()[0].partitions().iter().map(|partition| {
+        let ends = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT);
+        let (low, high) = ends.unwrap();
+        (high - low) as u64
+    });
+    ends.sum()
+}
+
 /// Whether there is such a topic.
 pub fn has_topic(broker: &str, topic: &str) -> bool {
     let consumer: BaseConsumer = config(broker).create().unwrap();

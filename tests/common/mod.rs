@@ -6,6 +6,7 @@
 // Each test program uses its own part of this.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod disk;
 pub mod dlq;
 pub mod kafka;
 pub mod privileges;
@@ -269,6 +270,22 @@ pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
         assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Says that a test is not run for want of something; fails where all is to be there.
+pub fn not_run(why: &str) {
+    assert_ne!(
+        std::env::var("FTAP_REQUIRE_TOOLS").as_deref(),
+        Ok("1"),
+        "{why}"
+    );
+    eprintln!("not run: {why}");
+}
+
+/// Seconds of data in one second such that the whole file takes about `seconds`.
+pub fn speed_for(seconds: u64) -> String {
+    // The data runs over 18 months, whatever the number of rows.
+    (536 * 86_400 / seconds).to_string()
 }
 
 /// Pseudo-random numbers that are the same in every run: SplitMix64.

@@ -209,10 +209,22 @@ impl Ftap {
 
     /// Its memory now, in bytes; `None` if it has ended or the system does not say.
     pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory it has had, in bytes, asked for again and again until it ends.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let mut peak = 0;
+        while !self.has_ended() {
+            peak = self.memory("VmHWM:").unwrap_or(peak);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        peak
+    }
+
+    fn memory(&self, figure: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(figure))?;
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kibibytes * 1024)
     }

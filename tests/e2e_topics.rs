@@ -1,0 +1,142 @@
+//! Topics that are deleted, made anew, enlarged, shortened or read beside others.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::process::Ftap;
+use common::{Lab, ROWS, dlq, kafka, make_events};
+use serde_json::Value;
+
+fn wait_for_rows(consume: &Ftap, rows: u64) {
+    consume.wait_for("the rows in the lake", |lines| {
+        let files = lines
+            .iter()
+            .filter(|line| line["event"] == "file_committed");
+        let committed: u64 = files.filter_map(|file| file["rows"].as_u64()).sum();
+        (committed >= rows).then_some(())
+    });
+}
+
+fn stop(consume: &Ftap) {
+    consume.signal(libc::SIGTERM);
+    assert!(
+        consume.wait_at_most(Duration::from_secs(10)).success(),
+        "{}",
+        consume.tail()
+    );
+}
+
+#[test]
+fn a_topic_made_anew_under_a_running_consumer_is_refused_and_another_lake_takes_it() {
+    let mut lab = Lab::shared("remade-running");
+    lab.start(["produce"]).wait_for_success();
+    let consume = lab.start(["consume"]);
+    wait_for_rows(&consume, ROWS);
+    let objects = lab.objects();
+    kafka::delete_topic(lab.broker(), lab.topic());
+    common::wait_until("the topic to be gone", || {
+        (!kafka::has_topic(lab.broker(), lab.topic())).then_some(())
+    });
+    kafka::create_topic(lab.broker(), lab.topic(), 3);
+    lab.set("EVENTS_FILE", make_events(1000, 2));
+    lab.start(["produce"]).wait_for_success();
+    let (code, said) = consume.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("deleted and made anew"), "{said}");
+    assert!(
+        said.contains("another lake together with another KAFKA_CONSUMER_GROUP"),
+        "{said}"
+    );
+    assert_eq!(lab.objects(), objects);
+
+    lab.set("LAKE_DIR", lab.path("another"));
+    lab.set("KAFKA_CONSUMER_GROUP", format!("{}-anew", lab.topic()));
+    lab.start(["consume", "--until-drained"]).wait_for_success();
+    lab.assert_exact(1000);
+}
+
+#[test]
+fn an_added_partition_is_read_without_a_restart() {
+    let mut lab = Lab::shared("added");
+    lab.set("KAFKA_EXTRA", "topic.metadata.refresh.interval.ms=500");
+    lab.start(["produce"]).wait_for_success();
+    let consume = lab.start(["consume"]);
+    wait_for_rows(&consume, ROWS);
+    kafka::add_partitions(lab.broker(), lab.topic(), 4);
+    let foreign: Vec<_> = (0..100).map(|n| Some(dlq::good(n).into_bytes())).collect();
+    kafka::produce(lab.broker(), lab.topic(), 3, &foreign);
+    wait_for_rows(&consume, ROWS + 100);
+    assert_eq!(consume.events("stage_failed"), [] as [Value; 0]);
+    stop(&consume);
+    let verdict = lab.assert_exact(ROWS);
+    assert_eq!(verdict.total("foreign"), 100, "{verdict}");
+    assert_eq!(verdict.total("lake"), ROWS + 100, "{verdict}");
+}
+
+#[test]
+fn retention_that_passes_a_stopped_consumer_is_told_once_with_the_exact_range() {
+    let mut lab = Lab::shared("passed");
+    let ended = |lab: &Lab| lab.start(["consume", "--until-drained"]);
+    lab.start(["produce", "--rows", "5000"]).wait_for_success();
+    let first = ended(&lab);
+    first.wait_for_success();
+    let chain_end = first
+        .events("file_committed")
+        .iter()
+        .filter(|file| file["partition"] == 1)
+        .filter_map(|file| file["last_offset"].as_i64())
+        .max()
+        .unwrap();
+    lab.set("TRANSACTION_ROWS", "1000");
+    lab.start(["produce"]).wait_for_success();
+    let first_left = kafka::keep_newest(lab.broker(), lab.topic(), 1, 500);
+
+    let second = ended(&lab);
+    let (code, said) = second.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("offsets_skipped"), "{said}");
+    let skipped = second.events("offsets_skipped");
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert_eq!(skipped[0]["partition"], 1);
+    assert_eq!(skipped[0]["first_offset"], chain_end + 1);
+    assert_eq!(skipped[0]["last_offset"], first_left - 1);
+    assert_eq!(second.events("stage_failed"), [] as [Value; 0]);
+
+    // What is left is in the lake, once; what is gone is not called exact.
+    ended(&lab).wait_for_success();
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 3, "{verdict}");
+    assert_eq!(verdict.total("doubled"), 0, "{verdict}");
+    let lost = verdict.total("missing");
+    assert!(
+        lost > 0 && lost as i64 <= first_left - 1 - chain_end,
+        "{verdict}"
+    );
+}
+
+#[test]
+fn two_topics_in_one_lake_at_the_same_time_do_not_mix() {
+    let mut lab = Lab::shared("side-by-side");
+    lab.set("GCS_FLUSH_SECONDS", "0.3");
+    lab.set("TRANSACTION_ROWS", "1000");
+    let names: Vec<_> = (1..=2).map(|n| format!("{}-{n}", lab.topic())).collect();
+    let files = [common::events_file().to_owned(), make_events(7000, 5)];
+    let mut running = Vec::new();
+    for (topic, file) in names.iter().zip(&files) {
+        lab.set("KAFKA_TOPIC", topic);
+        lab.set("DATA_DIR", lab.path(topic));
+        lab.set("KAFKA_CONSUMER_GROUP", format!("group-{topic}"));
+        lab.set("EVENTS_FILE", file);
+        running.push(lab.start(["run", "--until-drained"]));
+    }
+    running.iter().for_each(Ftap::wait_for_success);
+    for ((topic, file), rows) in names.iter().zip(&files).zip([ROWS, 7000]) {
+        lab.set("KAFKA_TOPIC", topic);
+        lab.set("EVENTS_FILE", file);
+        let verdict = lab.assert_exact(rows);
+        assert_eq!(verdict.total("lake"), rows, "{verdict}");
+    }
+}
