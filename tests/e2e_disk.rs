@@ -24,7 +24,9 @@ fn wait_for_outage(run: &Ftap, reason: &str) {
     // The outage is told once; several tries fall into this time.
     std::thread::sleep(Duration::from_secs(3));
     assert_unharmed(run);
-    assert_eq!(run.events("lake_recovered"), [] as [Value; 0]);
+    // A put that was under way when the lake went may still have been answered.
+    let (down, up) = (run.events("lake_unavailable"), run.events("lake_recovered"));
+    assert!(down.len() > up.len(), "{down:?} {up:?}");
 }
 
 fn assert_unharmed(run: &Ftap) {
@@ -106,6 +108,9 @@ fn an_empty_folder_in_the_lakes_place_is_left_empty() {
 
 #[test]
 fn a_full_disk_of_the_embedded_broker_stops_the_publisher_until_there_is_space() {
+    if common::real_kafka().is_some() {
+        return;
+    }
     let mut lab = Lab::new("broker-full").without_broker();
     let Some(disk) = Disk::mount(lab.path("broker"), 3 << 20) else {
         return;

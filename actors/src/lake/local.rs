@@ -98,10 +98,16 @@ pub(super) fn check_writable(root: &Root) -> Result<(), LakeError> {
 /// Creates `root/key` with `bytes` unless there is such a file.
 pub(super) fn create(root: &Root, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
     root.check_present()?;
-    let root = root.path();
+    let outcome = create_in(root.path(), key, bytes)?;
+    // What was written while it was taken away is nowhere; what was written before is met again.
+    root.check_present()?;
+    Ok(outcome)
+}
+
+fn create_in(root: &Path, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
     let path = root.join(key);
     let folder = path.parent().unwrap_or(root);
-    fs::create_dir_all(folder).map_err(|source| path_error("create the folder", folder, source))?;
+    make_folders(root, folder)?;
     let outcome = if path.exists() {
         PutOutcome::AlreadyExists
     } else {
@@ -116,6 +122,22 @@ pub(super) fn create(root: &Root, key: &str, bytes: &[u8]) -> Result<PutOutcome,
         sync_folder(folder).map_err(|source| path_error("sync the folder", folder, source))?;
     }
     Ok(outcome)
+}
+
+/// Makes the folders below the root, never the root itself.
+fn make_folders(root: &Path, folder: &Path) -> Result<(), LakeError> {
+    let below = folder.strip_prefix(root).unwrap_or(Path::new(""));
+    let mut path = root.to_owned();
+    for part in below.components() {
+        path.push(part);
+        match fs::create_dir(&path) {
+            Ok(()) => {}
+            // A read-only file system may refuse even what is there.
+            Err(_) if path.is_dir() => {}
+            Err(source) => return Err(path_error("create the folder", &path, source)),
+        }
+    }
+    Ok(())
 }
 
 fn link_new(path: &Path, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
