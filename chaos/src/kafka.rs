@@ -25,6 +25,8 @@ use crate::signals::Interrupt;
 pub const PARTITIONS: i32 = 3;
 const INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client is kept that gets no answer.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a broker may be silent while its topic is read.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -169,7 +171,7 @@ impl Monitor {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, snapshots) = channel();
         let stopped = stop.clone();
-        let ask = move || watch(&subject, &consumer, &stopped, &sender);
+        let ask = move || watch(&subject, consumer, &stopped, &sender);
         let thread = std::thread::Builder::new()
             .name("monitor".to_owned())
             .spawn(ask)
@@ -197,13 +199,21 @@ impl Drop for Monitor {
     }
 }
 
-fn watch(subject: &Subject, consumer: &BaseConsumer, stop: &AtomicBool, to: &Sender<Snapshot>) {
+fn watch(subject: &Subject, mut consumer: BaseConsumer, stop: &AtomicBool, to: &Sender<Snapshot>) {
+    let mut heard = Instant::now();
     while !stop.load(SeqCst) {
         // No topic yet, or no broker: the next question may be answered.
-        if let Ok(snapshot) = subject.snapshot(consumer)
-            && to.send(snapshot).is_err()
+        if let Ok(snapshot) = subject.snapshot(&consumer) {
+            heard = Instant::now();
+            if to.send(snapshot).is_err() {
+                return;
+            }
+        } else if heard.elapsed() > CLIENT_PATIENCE
+            // Seen on a busy machine: a client that outlived a killed broker got no answer for
+            // minutes, while new ones and the group's members did.
+            && let Ok(fresh) = subject.consumer()
         {
-            return;
+            (consumer, heard) = (fresh, Instant::now());
         }
         std::thread::sleep(INTERVAL);
     }
