@@ -14,6 +14,7 @@ pub mod memory;
 pub mod messages;
 pub mod meters;
 pub mod parquet_buffer;
+pub mod postgres;
 pub mod settings;
 pub mod source;
 pub mod supervision;

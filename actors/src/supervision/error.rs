@@ -13,6 +13,8 @@ pub enum Domain {
     Kafka,
     /// The Parquet lake.
     Lake,
+    /// PostgreSQL and its tables.
+    Postgres,
     /// The program itself.
     Internal,
 }
@@ -24,6 +26,7 @@ impl Domain {
             Self::Source => "source",
             Self::Kafka => "kafka",
             Self::Lake => "lake",
+            Self::Postgres => "postgres",
             Self::Internal => "internal",
         }
     }
@@ -59,6 +62,10 @@ pub enum ErrorKind {
     LakeUnavailable,
     /// The lake refuses, or holds what contradicts the topic.
     LakeConflict,
+    /// PostgreSQL does not answer, or refuses for the moment: no connection left, read-only.
+    PostgresUnavailable,
+    /// PostgreSQL refuses for good: login, permission, another schema, wal_level.
+    PostgresRefused,
     /// A neighbour in the group is gone; its own fault is the root cause.
     NeighbourGone,
     /// Asked for by a test.
@@ -75,6 +82,7 @@ impl ErrorKind {
             | Self::KafkaUnavailable
             | Self::PublisherFenced
             | Self::LakeUnavailable
+            | Self::PostgresUnavailable
             | Self::NeighbourGone
             | Self::Injected
             | Self::Bug => Retry::Helps,
@@ -82,7 +90,8 @@ impl ErrorKind {
             | Self::PublishConflict
             | Self::KafkaRetriesExhausted
             | Self::KafkaRefused
-            | Self::LakeConflict => Retry::Hopeless,
+            | Self::LakeConflict
+            | Self::PostgresRefused => Retry::Hopeless,
         }
     }
 
@@ -96,6 +105,7 @@ impl ErrorKind {
             | Self::KafkaRefused
             | Self::PublisherFenced => Domain::Kafka,
             Self::LakeUnavailable | Self::LakeConflict => Domain::Lake,
+            Self::PostgresUnavailable | Self::PostgresRefused => Domain::Postgres,
             Self::NeighbourGone | Self::Injected | Self::Bug => Domain::Internal,
         }
     }
@@ -118,6 +128,12 @@ impl ErrorKind {
             Self::LakeUnavailable => "check that the lake can be reached and written",
             Self::LakeConflict => {
                 "the lake and the topic contradict each other: use another KAFKA_TOPIC or lake, or move the named files away"
+            }
+            Self::PostgresUnavailable => {
+                "check that PostgreSQL runs, takes changes and has connections left; POSTGRES=off does without"
+            }
+            Self::PostgresRefused => {
+                "check the POSTGRES_* settings, the role's permissions and the tables; POSTGRES=off does without"
             }
             Self::NeighbourGone | Self::Injected | Self::Bug => {
                 "see the root cause in the log; if it is a fault of ftap, please report it"
