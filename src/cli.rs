@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::catalogue::SETTINGS;
@@ -57,6 +58,14 @@ pub enum Command {
         after_help = "Example:\n  KAFKA_BROKER=kafka:9092 GCS_BUCKET_NAME=my-lake ftap consume"
     )]
     Consume(ConsumeArgs),
+    /// Run the batch jobs by their schedules, until stopped
+    ///
+    /// Changes some users in PostgreSQL (UPDATE_USERS_SCHEDULE), once at start and then by cron. A run that
+    /// was applied is not applied again, whoever was killed when.
+    #[command(
+        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap batch\n  ftap batch --once users"
+    )]
+    Batch(BatchArgs),
     /// Generate a data set of the Kaggle file's shape; same seed, same bytes
     #[command(after_help = "Example:\n  ftap generate --rows 1296675 --seed 1 --out big")]
     Generate(GenerateArgs),
@@ -119,6 +128,24 @@ pub struct ConsumeArgs {
     /// Print the summary as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// A batch job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BatchJob {
+    /// Load users and merchants, then change some users
+    Users,
+}
+
+/// See [`Command::Batch`].
+#[derive(Clone, Debug, Default, Args)]
+pub struct BatchArgs {
+    /// Run this job once, now, and end: 0 done, 1 failed
+    #[arg(long, value_name = "JOB")]
+    pub once: Option<BatchJob>,
+    /// The run's identity, 2026-01-31T12:00:00Z; a run that was applied is not applied again [default: now]
+    #[arg(long, value_name = "TIME", requires = "once")]
+    pub tick: Option<DateTime<Utc>>,
 }
 
 /// See [`Command::Generate`].
@@ -205,6 +232,7 @@ impl Command {
             Self::Run(_) => "run",
             Self::Produce(_) => "produce",
             Self::Consume(_) => "consume",
+            Self::Batch(_) => "batch",
             Self::Generate(_) => "generate",
             Self::Prepare(_) => "prepare",
             Self::Verify(_) => "verify",

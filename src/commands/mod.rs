@@ -1,5 +1,6 @@
 //! One file per subcommand; each gives the process' exit code.
 
+pub mod batch;
 pub mod config;
 pub mod generate;
 pub mod kafka;

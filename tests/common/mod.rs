@@ -90,6 +90,8 @@ impl Lab {
         lab.set("LOG_FORMAT", "json");
         lab.set("LOG_LEVEL", "DEBUG");
         lab.set("DASHBOARD_ADDR", "off");
+        // Tests of the stream don't start a server each.
+        lab.set("POSTGRES", "off");
         lab
     }
 

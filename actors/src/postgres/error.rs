@@ -141,6 +141,14 @@ pub enum PostgresError {
         /// Value and what it may be.
         problem: String,
     },
+    /// There is none on this machine, and none is named.
+    #[error(
+        "there is no PostgreSQL to use: install it (Debian: apt-get install postgresql), or name a server in POSTGRES_HOST"
+    )]
+    Missing,
+    /// Asked for by a test.
+    #[error("{0}")]
+    Injected(StageError),
     /// Anything else that the server refuses.
     #[error("PostgreSQL at {address} refuses a statement: {said}")]
     Refused {
@@ -271,7 +279,9 @@ impl PostgresError {
             | Self::OtherSchema { .. }
             | Self::WalLevel { .. }
             | Self::Tls(_)
+            | Self::Missing
             | Self::Refused { .. } => ErrorKind::PostgresRefused,
+            Self::Injected(error) => error.kind(),
             Self::Unreadable { .. } | Self::BadFile { .. } => ErrorKind::SourceInvalid,
         }
     }

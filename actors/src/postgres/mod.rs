@@ -5,6 +5,7 @@
 //! files that the container of docker compose runs.
 
 mod columns;
+mod database;
 mod error;
 mod load;
 mod location;
@@ -13,6 +14,7 @@ mod prepare;
 mod settings;
 mod tls;
 
+pub use database::{Database, OpenDatabase, retry_pause};
 pub use deadpool_postgres::Pool;
 pub use error::PostgresError;
 pub use load::Loaded;
