@@ -5,7 +5,7 @@
 //! own: the stream does not wait for it. Without PostgreSQL on the machine one warning says what to
 //! do, and the rest runs.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use ftap_actors::events::{PostgresOff, Speaker};
@@ -16,14 +16,23 @@ use ftap_embedded::postgres::{
 
 use crate::config::Config;
 
-/// A start that is under way when the process ends gets this long to come to its own end.
-const START_GRACE: Duration = Duration::from_secs(1);
+/// What the server gets to stop before the process ends; it goes on stopping by itself after that.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// How soon a process takes over the cluster of another one that has ended.
+const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(500);
 
 /// PostgreSQL's place, and the private cluster if this process runs it.
 pub struct PostgresAccess {
     location: PostgresLocation,
-    /// What the starting thread has started.
-    started: Option<Receiver<PrivateCluster>>,
+    cluster: Option<ClusterThread>,
+}
+
+/// The thread that starts, holds and stops the private cluster.
+struct ClusterThread {
+    /// Dropped to ask for its end.
+    stop: Option<Sender<()>>,
+    /// Told, or left by its sender, at its end.
+    ended: Receiver<()>,
 }
 
 impl PostgresAccess {
@@ -32,19 +41,18 @@ impl PostgresAccess {
         if let Some(settings) = config.postgres_settings() {
             return Self {
                 location: PostgresLocation::known(settings),
-                started: None,
+                cluster: None,
             };
         }
         let (locator, location) = PostgresLocator::new();
-        let (hand_over, started) = channel();
+        let (stop, stopped) = channel();
+        let (end, ended) = channel();
         let config = config.clone();
         let spawned = std::thread::Builder::new()
             .name("postgres-start".to_owned())
             .spawn(move || {
-                if let Some(cluster) = start(&config, &locator) {
-                    // Nobody to take it means that the process is ending: dropped, it stops.
-                    let _ = hand_over.send(cluster);
-                }
+                hold_cluster(&config, &locator, &stopped);
+                drop(end);
             });
         if let Err(error) = spawned {
             // The locator is gone with its thread, which says that there is none.
@@ -52,7 +60,10 @@ impl PostgresAccess {
         }
         Self {
             location,
-            started: Some(started),
+            cluster: Some(ClusterThread {
+                stop: Some(stop),
+                ended,
+            }),
         }
     }
 
@@ -62,39 +73,48 @@ impl PostgresAccess {
     }
 }
 
-impl Drop for PostgresAccess {
+impl Drop for ClusterThread {
     fn drop(&mut self) {
-        if let Some(started) = self.started.take() {
-            // The cluster, if there is one, stops when it is dropped.
-            drop(started.recv_timeout(START_GRACE));
-        }
+        self.stop = None;
+        let _ = self.ended.recv_timeout(STOP_LIMIT);
     }
 }
 
-fn start(config: &Config, locator: &PostgresLocator) -> Option<PrivateCluster> {
+fn hold_cluster(config: &Config, locator: &PostgresLocator, stopped: &Receiver<()>) {
     let data_dir = config.data_dir.join("postgres");
     let mut options = PrivateClusterOptions::new(&data_dir);
     options.bin_dir = config.postgres.bin_dir.clone();
     options.max_slot_wal_keep_bytes = config.postgres.slot_wal_keep_bytes;
-    match PrivateCluster::start(options) {
-        Ok(cluster) => {
-            locator.found(settings(config, cluster.address()));
-            Some(cluster)
-        }
-        Err(error) => {
-            let shared = match error {
-                PostgresClusterError::InUse { .. } => PrivateCluster::running(&data_dir),
-                _ => None,
-            };
-            match shared {
-                // Should that process end, the address stays good for the next one's server.
-                Some(address) => locator.found(settings(config, &address)),
-                None => {
-                    off(error.to_string());
-                    locator.none();
+    let mut shared = None;
+    loop {
+        match PrivateCluster::start(options.clone()) {
+            Ok(cluster) => {
+                locator.found(settings(config, cluster.address()));
+                // Until the sender is dropped.
+                let _ = stopped.recv();
+                return;
+            }
+            // Another process has it, and may end before this one does.
+            Err(PostgresClusterError::InUse { .. }) => {
+                let running = PrivateCluster::running(&data_dir);
+                if running != shared
+                    && let Some(address) = &running
+                {
+                    locator.found(settings(config, address));
+                    shared = running;
+                }
+                if !matches!(
+                    stopped.recv_timeout(TAKE_OVER_INTERVAL),
+                    Err(RecvTimeoutError::Timeout)
+                ) {
+                    return;
                 }
             }
-            None
+            Err(error) => {
+                off(error.to_string());
+                locator.none();
+                return;
+            }
         }
     }
 }

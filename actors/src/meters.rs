@@ -31,6 +31,8 @@ pub mod names {
     pub const MAILBOX_DEPTH: &str = "ftap_mailbox_depth";
     pub const MEMORY: &str = "ftap_ingest_memory_bytes";
     pub const LAKE_RETRIES: &str = "ftap_lake_retries_total";
+    pub const JOB_RUNS: &str = "ftap_job_runs_total";
+    pub const USERS_UPDATED: &str = "ftap_users_updated_total";
 }
 
 /// Counters and gauges of one process. Shared by reference, never reset.
@@ -116,6 +118,8 @@ impl Meters {
             LAG_SECONDS,
             "Age of the oldest record that is not in the lake, by partition"
         );
+        describe_counter!(JOB_RUNS, "Runs of batch jobs by job and outcome");
+        describe_counter!(USERS_UPDATED, "Users changed by the update job");
         describe_counter!(RESTARTS, "Restarts by actor and cause");
         describe_gauge!(MAILBOX_DEPTH, "Messages waiting, by actor");
         describe_gauge!(MEMORY, "Memory between the consumer and the lake");

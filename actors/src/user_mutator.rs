@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use metrics::counter;
 use tokio::sync::Mutex;
 
 use crate::events::{JobAlreadyApplied, NoUsers, PostgresUnavailable, Speaker, UsersUpdated};
+use crate::meters::names;
 use crate::postgres::{Database, OpenDatabase, PostgresError, retry_pause};
 use crate::schedule::JobTick;
 use crate::supervision::Stage;
@@ -70,6 +72,15 @@ impl UserUpdates {
 }
 
 fn report(applied: &Applied, tick: JobTick, took: Duration, speaker: Speaker) {
+    let outcome = match applied {
+        Applied::Now { count, .. } => {
+            counter!(names::USERS_UPDATED).increment(*count);
+            "applied"
+        }
+        Applied::Before => "applied_before",
+        Applied::NoUsers => "no_users",
+    };
+    counter!(names::JOB_RUNS, "job" => JOB, "outcome" => outcome).increment(1);
     match applied {
         Applied::Now {
             field,

@@ -8,6 +8,7 @@
 
 pub mod gate;
 pub mod kafka;
+pub mod postgres;
 pub mod process;
 pub mod verdict;
 

@@ -1,6 +1,6 @@
-//! Loads one prepared file into its table, all of it or nothing.
+//! Loads one prepared file into its table, within the transaction that loads all of them or nothing.
 //!
-//! Promises: a bad value names file, line and column and leaves the table as it was; rows that are
+//! Promises: a bad value names file, line and column and leaves the tables as they were; rows that are
 //! there stay as they are, whatever happened to them since; the same file is loaded once, so that a
 //! restart does not bring back what was deleted.
 
@@ -10,12 +10,11 @@ use std::pin::pin;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use deadpool_postgres::Object;
+use deadpool_postgres::Transaction;
 use futures::SinkExt as _;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::columns::{Column, ColumnType};
-use super::prepare::ADVISORY_LOCK;
 use super::{PostgresError, PostgresSettings};
 
 const DELIMITER: u8 = b';';
@@ -75,7 +74,7 @@ pub struct Loaded {
 
 /// Loads a file; `None` if there is none or it was loaded before and the table has rows.
 pub(super) async fn load(
-    client: &mut Object,
+    transaction: &Transaction<'_>,
     settings: &PostgresSettings,
     table: &Table,
     file: &Path,
@@ -96,11 +95,6 @@ pub(super) async fn load(
     let Table { name, columns } = table;
     let names = names(columns);
 
-    let transaction = client.transaction().await.map_err(failed)?;
-    transaction
-        .execute("SELECT pg_advisory_xact_lock($1)", &[&ADVISORY_LOCK])
-        .await
-        .map_err(failed)?;
     let known = transaction
         .query_one(
             &format!(
@@ -120,19 +114,19 @@ pub(super) async fn load(
         .collect();
     transaction
         .batch_execute(&format!(
-            "CREATE TEMPORARY TABLE staging ({}) ON COMMIT DROP",
+            "CREATE TEMPORARY TABLE staging_{name} ({}) ON COMMIT DROP",
             typed.join(", ")
         ))
         .await
         .map_err(failed)?;
     let sink = transaction
-        .copy_in::<_, Bytes>(&format!("COPY staging ({names}) FROM STDIN"))
+        .copy_in::<_, Bytes>(&format!("COPY staging_{name} ({names}) FROM STDIN"))
         .await
         .map_err(failed)?;
     let mut sink = pin!(sink);
     let mut rows = Rows::new(file, &content, columns)?;
     let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-    // A bad row returns from here: the transaction is rolled back with all that was sent.
+    // A bad row returns from here, and the transaction is rolled back with all that was sent.
     while rows.next_into(&mut chunk)? {
         if chunk.len() >= CHUNK_BYTES {
             sink.send(chunk.split().freeze()).await.map_err(failed)?;
@@ -144,7 +138,7 @@ pub(super) async fn load(
     let inserted = transaction
         .execute(
             &format!(
-                "INSERT INTO {name} ({names}) SELECT {names} FROM staging ON CONFLICT ({key}) DO NOTHING"
+                "INSERT INTO {name} ({names}) SELECT {names} FROM staging_{name} ON CONFLICT ({key}) DO NOTHING"
             ),
             &[],
         )
@@ -163,7 +157,6 @@ pub(super) async fn load(
         )
         .await
         .map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
     Ok(Some(Loaded {
         table: name,
         file: file.to_path_buf(),

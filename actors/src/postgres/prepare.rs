@@ -13,7 +13,7 @@ const SCRIPTS: [&str; 2] = [
     include_str!("../../../init/02_publication.sql"),
 ];
 /// Keeps two processes from preparing at a time; any number that nobody else uses.
-pub(super) const ADVISORY_LOCK: i64 = 0x0066_7461_7000_0001;
+const ADVISORY_LOCK: i64 = 0x0066_7461_7000_0001;
 const AIRBYTE_SLOT: &str = "airbyte_slot";
 
 /// What is to be there.
@@ -66,7 +66,7 @@ pub async fn prepare(
     })
 }
 
-/// Loads the files that were not loaded yet; for one that appears later, too.
+/// Loads the files that were not loaded yet, in one transaction; for one that appears later, too.
 pub async fn load(
     pool: &Pool,
     settings: &PostgresSettings,
@@ -85,10 +85,17 @@ async fn load_files(
         (&USERS, &preparation.users_file),
         (&MERCHANTS, &preparation.merchants_file),
     ];
+    let failed = |error: tokio_postgres::Error| PostgresError::of(settings, &error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&ADVISORY_LOCK])
+        .await
+        .map_err(failed)?;
     let mut all = Vec::new();
     for (table, file) in files {
-        all.extend(load::load(client, settings, table, file).await?);
+        all.extend(load::load(&transaction, settings, table, file).await?);
     }
+    transaction.commit().await.map_err(failed)?;
     Ok(all)
 }
 

@@ -12,6 +12,7 @@ use super::NAME;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::error::PostgresClusterError;
+use super::server::stop_with_parent;
 
 const PASSWORD_CHARS: usize = 32;
 /// Enough of a program's output to see what it complains about.
@@ -81,8 +82,9 @@ pub(super) fn cluster(
         std::fs::remove_dir_all(&pending)
             .map_err(|source| PostgresClusterError::folder(&pending, source))?;
     }
-    let output = account
-        .command(&binaries.initdb(), base)
+    let mut initdb = account.command(&binaries.initdb(), base);
+    stop_with_parent(&mut initdb);
+    let output = initdb
         .args(["--username", NAME, "--auth", "scram-sha-256"])
         .args(["--encoding", "UTF8", "--locale", "C", "--no-instructions"])
         .arg("--pwfile")
@@ -107,6 +109,7 @@ fn create_database(
     cluster: &Path,
 ) -> std::io::Result<Output> {
     let mut command: Command = account.command(&binaries.postgres(), base);
+    stop_with_parent(&mut command);
     // `exit_on_error`: its exit code would be 0 otherwise.
     let mut child = command
         .args(["--single", "-c", "exit_on_error=on", "-D"])

@@ -240,9 +240,10 @@ fn send(pid: i32, signal: libc::c_int) {
     }
 }
 
-/// A server whose starter is gone, even by `kill -9`, stops (fast) by itself.
+/// A program whose starter is gone, even by `kill -9`, gets SIGINT: a server stops (fast), initdb
+/// takes away what it has made.
 #[cfg(target_os = "linux")]
-fn stop_with_parent(command: &mut Command) {
+pub(super) fn stop_with_parent(command: &mut Command) {
     let parent = std::process::id();
     // SAFETY: prctl, getppid and raise may be called between fork and exec; nothing is allocated.
     unsafe {
@@ -260,4 +261,4 @@ fn stop_with_parent(command: &mut Command) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn stop_with_parent(_: &mut Command) {}
+pub(super) fn stop_with_parent(_: &mut Command) {}
