@@ -1,8 +1,9 @@
 -- The tables, as the original platform has them. Safe to run again: what exists is left as it is.
 -- Run by the postgres container of docker compose (docker-entrypoint-initdb.d) and by `ftap` itself.
 
+-- `public` is written out: a role that has a schema of its own name would make them there.
 -- Their replica identity is the default, the primary key: an update or delete says which row.
-CREATE TABLE IF NOT EXISTS users (
+CREATE TABLE IF NOT EXISTS public.users (
     user_id UUID PRIMARY KEY,
     first_name TEXT,
     last_name TEXT,
@@ -16,7 +17,7 @@ CREATE TABLE IF NOT EXISTS users (
     dob DATE
 );
 
-CREATE TABLE IF NOT EXISTS merchants (
+CREATE TABLE IF NOT EXISTS public.merchants (
     merchant TEXT PRIMARY KEY,
     merch_lat DECIMAL,
     merch_long DECIMAL,

@@ -6,7 +6,7 @@ BEGIN
         BEGIN
             CREATE PUBLICATION airbyte_publication FOR ALL TABLES;
         EXCEPTION WHEN insufficient_privilege THEN
-            CREATE PUBLICATION airbyte_publication FOR TABLE users, merchants;
+            CREATE PUBLICATION airbyte_publication FOR TABLE public.users, public.merchants;
         END;
     END IF;
 END

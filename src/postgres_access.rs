@@ -24,7 +24,8 @@ const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(500);
 /// PostgreSQL's place, and the private cluster if this process runs it.
 pub struct PostgresAccess {
     location: PostgresLocation,
-    cluster: Option<ClusterThread>,
+    /// Stops the cluster when it is dropped.
+    _cluster: Option<ClusterThread>,
 }
 
 /// The thread that starts, holds and stops the private cluster.
@@ -41,7 +42,7 @@ impl PostgresAccess {
         if let Some(settings) = config.postgres_settings() {
             return Self {
                 location: PostgresLocation::known(settings),
-                cluster: None,
+                _cluster: None,
             };
         }
         let (locator, location) = PostgresLocator::new();
@@ -60,7 +61,7 @@ impl PostgresAccess {
         }
         Self {
             location,
-            cluster: Some(ClusterThread {
+            _cluster: Some(ClusterThread {
                 stop: Some(stop),
                 ended,
             }),

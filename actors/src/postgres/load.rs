@@ -99,7 +99,7 @@ pub(super) async fn load(
         .query_one(
             &format!(
                 "SELECT EXISTS (SELECT FROM ftap.loads WHERE table_name = $1 AND fingerprint = $2) \
-                 AND EXISTS (SELECT FROM {name})"
+                 AND EXISTS (SELECT FROM public.{name})"
             ),
             &[name, &fingerprint],
         )
@@ -138,7 +138,7 @@ pub(super) async fn load(
     let inserted = transaction
         .execute(
             &format!(
-                "INSERT INTO {name} ({names}) SELECT {names} FROM staging_{name} ON CONFLICT ({key}) DO NOTHING"
+                "INSERT INTO public.{name} ({names}) SELECT {names} FROM staging_{name} ON CONFLICT ({key}) DO NOTHING"
             ),
             &[],
         )

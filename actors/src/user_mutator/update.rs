@@ -56,7 +56,7 @@ pub(super) async fn apply(
     }
     // In an order of its own, so that the choice follows from the seed and two runs lock alike.
     let rows = transaction
-        .query("SELECT user_id FROM users ORDER BY user_id", &[])
+        .query("SELECT user_id FROM public.users ORDER BY user_id", &[])
         .await
         .map_err(failed)?;
     let users: Vec<Uuid> = rows
@@ -136,7 +136,7 @@ async fn change(
     let column = field.column();
     let statement = |kind: &str| {
         format!(
-            "UPDATE users SET {column} = fresh.value FROM unnest($1::uuid[], $2::{kind}[]) AS fresh(user_id, value) \
+            "UPDATE public.users SET {column} = fresh.value FROM unnest($1::uuid[], $2::{kind}[]) AS fresh(user_id, value) \
              WHERE users.user_id = fresh.user_id"
         )
     };
