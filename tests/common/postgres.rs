@@ -8,7 +8,7 @@ use ftap_embedded::postgres::{
 };
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::Lab;
+use super::{Lab, real_kafka};
 
 /// The role and database that tests use: no superuser, as on a managed server.
 pub const ROLE: &str = "platform";
@@ -33,6 +33,11 @@ impl Server {
 
     /// The same in this folder, which the server's account has to be able to enter.
     pub fn start_in(lab: &mut Lab, folder: &Path) -> Option<Self> {
+        // They ran with the embedded broker, and no broker makes a difference to them.
+        if real_kafka().is_some() {
+            eprintln!("NOT RUN: it does not depend on the broker and runs without KAFKA_BROKER");
+            return None;
+        }
         let folder = folder.to_path_buf();
         let cluster = match PrivateCluster::start(PrivateClusterOptions::new(&folder)) {
             Ok(cluster) => cluster,
