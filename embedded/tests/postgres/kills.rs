@@ -1,6 +1,7 @@
 //! `kill -9` of the process that has the cluster, of the server, and of both.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crate::common::{
     Holder, connect, is_running, kill, open_folder, runtime, sql, start, wait_until,
@@ -15,7 +16,7 @@ fn a_killed_process_leaves_no_server_and_no_acknowledged_row_is_lost() {
     let mut written = 0;
     for _ in 0..3 {
         let holder = Holder::start(dir.path());
-        written += write_until_killed(dir.path(), holder, |holder| holder.kill());
+        written += write_until_killed(holder, |holder| holder.kill());
     }
     let cluster = start(dir.path()).unwrap();
     let rows = sql(cluster.address(), "SELECT count(*) FROM kept").unwrap();
@@ -28,37 +29,29 @@ fn a_killed_process_leaves_no_server_and_no_acknowledged_row_is_lost() {
 }
 
 /// Writes rows one by one, has everything killed in between, waits until no server is left.
-fn write_until_killed(folder: &std::path::Path, holder: Holder, end: impl FnOnce(Holder)) -> u64 {
+fn write_until_killed(holder: Holder, end: impl FnOnce(Holder)) -> u64 {
     let (server, address) = (holder.server, holder.address.clone());
     sql(&address, "CREATE TABLE IF NOT EXISTS kept (n int)").unwrap();
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let counter = acknowledged.clone();
     let writer = std::thread::spawn(move || {
         runtime().block_on(async {
             let client = connect(&address).await.unwrap();
-            let mut acknowledged = 0;
-            while client
-                .execute("INSERT INTO kept VALUES (1)", &[])
-                .await
-                .is_ok()
-            {
-                acknowledged += 1;
+            let insert = "INSERT INTO kept VALUES (1)";
+            while client.execute(insert, &[]).await.is_ok() {
+                counter.fetch_add(1, SeqCst);
             }
-            acknowledged
-        })
+        });
     });
-    std::thread::sleep(Duration::from_millis(150));
+    wait_until("rows", || (acknowledged.load(SeqCst) >= 20).then_some(()));
     end(holder);
-    let acknowledged = writer.join().unwrap();
-    assert!(
-        acknowledged > 0,
-        "nothing was written in {}",
-        folder.display()
-    );
+    writer.join().unwrap();
     if cfg!(target_os = "linux") {
         wait_until("the end of the server", || {
             (!is_running(server)).then_some(())
         });
     }
-    acknowledged
+    acknowledged.load(SeqCst)
 }
 
 #[test]
@@ -87,7 +80,7 @@ fn after_both_were_killed_the_next_start_recovers() {
     }
     let holder = Holder::start(dir.path());
     let server = holder.server;
-    let written = write_until_killed(dir.path(), holder, |holder| {
+    let written = write_until_killed(holder, |holder| {
         // The process first, or it would start the server again.
         let server = holder.server;
         holder.kill();
