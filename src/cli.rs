@@ -87,6 +87,14 @@ pub enum Command {
     Tap(TapArgs),
     /// Show the settings in effect and where each came from, secrets masked
     Config(ConfigArgs),
+    /// Capture the changes of users and merchants in PostgreSQL into the lake, until stopped
+    ///
+    /// The first start copies the tables, then every insert, update and delete follows, each exactly once and
+    /// in the order of the commits. Stopped or killed, the next start goes on where the lake ends.
+    #[command(
+        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_USER=ftap POSTGRES_PASSWORD=... ftap cdc\n  ftap cdc --resnapshot     when the slot was lost, or the server was replaced"
+    )]
+    Cdc(CdcArgs),
     /// Serve the embedded Kafka broker on a port, until stopped
     #[command(
         after_help = "Example:\n  ftap kafka --port 9092 &\n  KAFKA_BROKER=127.0.0.1:9092 ftap produce"
@@ -146,6 +154,17 @@ pub struct BatchArgs {
     /// The run's identity, 2026-01-31T12:00:00Z; a run that was applied is not applied again [default: now]
     #[arg(long, value_name = "TIME", requires = "once")]
     pub tick: Option<DateTime<Utc>>,
+}
+
+/// See [`Command::Cdc`].
+#[derive(Clone, Debug, Default, Args)]
+pub struct CdcArgs {
+    /// Make the slot anew and copy the tables again, as a new epoch in the lake
+    #[arg(long)]
+    pub resnapshot: bool,
+    /// End when everything that the server has now is in the lake
+    #[arg(long)]
+    pub until_drained: bool,
 }
 
 /// See [`Command::Generate`].
@@ -238,6 +257,7 @@ impl Command {
             Self::Verify(_) => "verify",
             Self::Tap(_) => "tap",
             Self::Config(_) => "config",
+            Self::Cdc(_) => "cdc",
             Self::Kafka(_) => "kafka",
         }
     }

@@ -70,6 +70,7 @@ fn run(command: &Command, config: Config) -> u8 {
             | Command::Consume(_)
             | Command::Kafka(_)
             | Command::Batch(_)
+            | Command::Cdc(_)
     );
     if long_running {
         ProcessStarted {
@@ -111,6 +112,7 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Prepare(args) => commands::prepare::execute(config, args, telemetry),
         Command::Tap(args) => commands::tap::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),
+        Command::Cdc(args) => commands::cdc::execute(config, args, telemetry),
         Command::Kafka(args) => commands::kafka::execute(config, args),
         Command::Verify(args) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()

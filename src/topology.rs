@@ -7,6 +7,7 @@
 //!                             └── committed, rewind ────────┘ (gcs_uploader)
 //! report    clock ──▶ reporter
 //! sides     user_updates: cron_clock ──▶ user_mutator ══▶ PostgreSQL
+//!           changes:      PostgreSQL ══▶ change_capture ══▶ lake
 //! ```
 //!
 //! A side's end ends nothing else, unless the process has nothing but sides. A group restarts as a whole: a rewound source makes what is downstream stale.

@@ -237,7 +237,7 @@ async fn find_chain_ends(
 }
 
 /// The pauses between tries of one request.
-struct Retries<'a> {
+pub(crate) struct Retries<'a> {
     stage: &'a Stage,
     meters: &'a Meters,
     what: &'a str,
@@ -246,7 +246,7 @@ struct Retries<'a> {
 }
 
 impl<'a> Retries<'a> {
-    fn new(stage: &'a Stage, meters: &'a Meters, what: &'a str) -> Self {
+    pub(crate) fn new(stage: &'a Stage, meters: &'a Meters, what: &'a str) -> Self {
         Self {
             stage,
             meters,
@@ -257,7 +257,7 @@ impl<'a> Retries<'a> {
     }
 
     /// Sleeps before the next try; fails when no try can help.
-    async fn wait(&mut self, error: LakeError) -> Result<(), StageError> {
+    pub(crate) async fn wait(&mut self, error: LakeError) -> Result<(), StageError> {
         if error.retry() == RetryHint::Fatal {
             return Err(stage_error(&error));
         }

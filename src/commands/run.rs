@@ -22,7 +22,7 @@ use crate::postgres_access::PostgresAccess;
 use crate::signals;
 use crate::status::{LiveStatus, Stopwatch};
 use crate::telemetry::Telemetry;
-use crate::topology::sides::Side;
+use crate::topology::sides::{ChangesGroup, Side};
 use crate::topology::{self, TopologyOptions};
 
 /// Rows made up when there is no data: seconds of work, files to look at.
@@ -90,12 +90,20 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         http.as_ref().map(|http| http.url().to_owned()),
         shutdown.clone(),
     );
+    let captures = match &postgres {
+        Some(postgres) => {
+            let capture = super::cdc::capture(config, postgres, meters.clone())?;
+            Some(Side::new(ChangesGroup { parts: capture }))
+        }
+        None => None,
+    };
     let topology = TopologyOptions {
         publish: publishes.then(|| config.publish_settings(options.rows)),
         ingest: ingests.then(|| config.ingest_settings()),
         sides: postgres
             .iter()
             .map(|postgres| Side::new(super::batch::user_updates(config, postgres, false)))
+            .chain(captures)
             .collect(),
         kafka: config.kafka_settings(kafka.bootstrap(), options.role),
         supervision: config.supervision_settings(),

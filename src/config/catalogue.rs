@@ -91,6 +91,11 @@ settings! {
         open "INGEST_MEMORY_BYTES" = "128MB", "Memory between the consumer and the lake, for all partitions together; beyond it they are paused", "bytes from 16MB, with a suffix such as KB, MB, MiB or GB";
         open "MAX_MESSAGE_BYTES" = "1MB", "A larger message goes to the dead-letter topic unparsed", "bytes from 1KB to 64MB, with a suffix such as KB, MB or MiB";
     }
+    "Change capture" {
+        open "CDC_SLOT" = "ftap_changes", "Replication slot of the change capture; each lake needs its own", "1 to 40 lower-case letters, digits and underscores";
+        open "CDC_PUBLICATION" = "ftap_publication", "Publication of the captured tables; made if it is not there", "1 to 40 lower-case letters, digits and underscores";
+        open "CDC_FLUSH_SECONDS" = "<$GCS_FLUSH_SECONDS>", "Age at which files of changes are closed", "seconds from 0.1 to 86400, fractions allowed";
+    }
     "Supervision" {
         open "STALL_TIMEOUT_SECONDS" = "60", "A stage with work and no progress for this long counts as stuck", "seconds from 0.1 to 86400, fractions allowed";
         open "STOP_DEADLINE_SECONDS" = "8", "How long stages get to flush and stop", "seconds from 0.1 to 9, fractions allowed (the process ends within 10)";

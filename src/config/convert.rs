@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ftap_actors::postgres::{PostgresSettings, Preparation};
 use ftap_actors::settings::{
-    IngestSettings, KafkaSettings, LakeLocation, PublishSettings, RollingSettings,
+    CaptureSettings, IngestSettings, KafkaSettings, LakeLocation, PublishSettings, RollingSettings,
     SupervisionSettings,
 };
 use ftap_actors::user_mutator::UpdateSettings;
@@ -149,6 +149,21 @@ impl Config {
         UpdateSettings {
             share: self.batch.update_percentage,
             seed: self.batch.update_seed,
+        }
+    }
+
+    /// The change capture.
+    pub fn capture_settings(&self) -> CaptureSettings {
+        CaptureSettings {
+            slot: self.cdc_slot.clone(),
+            publication: self.cdc_publication.clone(),
+            rolling: RollingSettings {
+                max_rows: self.file_max_rows,
+                max_bytes: self.file_max_bytes,
+                max_age: self.cdc_flush_interval.unwrap_or(self.flush_interval),
+            },
+            zstd_level: self.zstd_level,
+            writer_id: writer_id(),
         }
     }
 

@@ -178,6 +178,13 @@ pub struct Config {
     /// Compression level.
     pub zstd_level: i32,
 
+    /// Replication slot of the change capture.
+    pub cdc_slot: String,
+    /// Its publication.
+    pub cdc_publication: String,
+    /// Age at which its files are closed; `None` is the other files'.
+    pub cdc_flush_interval: Option<Duration>,
+
     /// ParquetBuffer actors.
     pub ingest_workers: NonZeroUsize,
     /// Memory between the consumer and the lake.
@@ -300,6 +307,11 @@ impl Config {
                 parse::bytes(t, 64_000..=4_000_000_000)
             }),
             zstd_level: r.value("ZSTD_LEVEL", |t| parse::whole(t, 1..=22)),
+
+            cdc_slot: r.value("CDC_SLOT", parse::slot),
+            cdc_publication: r.value("CDC_PUBLICATION", parse::slot),
+            cdc_flush_interval: r
+                .optional("CDC_FLUSH_SECONDS", |t| parse::seconds(t, 0.1..=86_400.0)),
 
             ingest_workers: r
                 .optional("INGEST_WORKERS", |t| parse::non_zero(t, 1024))

@@ -138,6 +138,15 @@ pub fn identifier(text: &str) -> Result<String, Reason> {
     fits.then(|| text.to_owned()).ok_or_else(Reason::new)
 }
 
+/// A replication slot's name, by PostgreSQL's rules; a suffix of ours has to fit in, too.
+pub fn slot(text: &str) -> Result<String, Reason> {
+    let fits = (1..=40).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    fits.then(|| text.to_owned()).ok_or_else(Reason::new)
+}
+
 /// A GCS bucket, by <https://cloud.google.com/storage/docs/buckets#naming>.
 pub fn bucket(text: &str) -> Result<String, Reason> {
     let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

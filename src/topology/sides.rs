@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ftap_actors::change_capture::{CaptureParts, ChangeCapture};
 use ftap_actors::cron_clock::CronClock;
 use ftap_actors::postgres::Database;
 use ftap_actors::schedule::{Schedule, SystemTime};
@@ -77,5 +78,23 @@ impl Group for UserUpdatesGroup {
                 mutator.recipient(),
             )
         });
+    }
+}
+
+/// Captures changes: `PostgreSQL ══▶ change_capture ══▶ lake`.
+pub struct ChangesGroup {
+    /// What the capture needs.
+    pub parts: CaptureParts,
+}
+
+impl Group for ChangesGroup {
+    fn name(&self) -> &'static str {
+        "changes"
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let (_, mailbox, stage) = stages.mailbox::<ChangeCapture>("change_capture", MAILBOX);
+        let parts = self.parts.clone();
+        stages.spawn(mailbox, move |_| ChangeCapture::new(stage, parts));
     }
 }

@@ -6,6 +6,7 @@
 // Each test program uses its own part of this.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod changes;
 pub mod gate;
 pub mod kafka;
 pub mod postgres;

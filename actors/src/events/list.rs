@@ -408,4 +408,82 @@ events! {
         /// The tick that runs.
         tick: String,
     }
+    /// A publication for change capture was made.
+    INFO PublicationCreated "publication_created" {
+        /// The publication.
+        publication: String,
+    }
+    /// Change capture copies its tables.
+    INFO ChangesSnapshotStarted "changes_snapshot_started" {
+        /// `first`, `interrupted` or `asked`.
+        reason: String,
+        /// Which snapshot of the lake it is.
+        epoch: u32,
+        /// The slot that is made with it.
+        slot: String,
+    }
+    /// The server makes no slot as long as older transactions are open.
+    WARN ChangesSnapshotWaits "changes_snapshot_waits" {
+        /// How long so far.
+        waited_ms: u64,
+        /// What to do.
+        remedy: String,
+    }
+    /// The tables were copied and the slot made.
+    INFO ChangesSnapshotTaken "changes_snapshot_taken" {
+        /// Which snapshot of the lake it is.
+        epoch: u32,
+        /// The place in the server's log that it shows.
+        lsn: String,
+        /// Rows of all tables.
+        rows: u64,
+        /// From the slot to the last object.
+        duration_ms: u64,
+    }
+    /// Change capture reads its slot.
+    INFO ChangesStreaming "changes_streaming" {
+        /// The slot.
+        slot: String,
+        /// The snapshot that the changes follow.
+        epoch: u32,
+        /// What the server was told to be durable; it sends what came after.
+        confirmed_lsn: String,
+        /// Last position in the lake.
+        lake_end: String,
+    }
+    /// An object of changes is durable in the lake.
+    INFO ChangesCommitted "changes_committed" {
+        /// The object.
+        key: String,
+        /// The table.
+        table: String,
+        /// Position of its first row.
+        first: String,
+        /// Position of its last row.
+        last: String,
+        /// Rows.
+        rows: u64,
+        /// Its size.
+        bytes: u64,
+        /// Why it was closed.
+        reason: String,
+        /// From its first row to durable.
+        duration_ms: u64,
+    }
+    /// Another writer's object of changes is in the place of ours; the slot is read again behind it.
+    WARN ChangesOvertaken "changes_overtaken" {
+        /// The object.
+        key: String,
+        /// Its writer.
+        writer: String,
+    }
+    /// PostgreSQL can't be reached or refuses for the moment; it is tried again.
+    WARN ChangeCaptureInterrupted "change_capture_interrupted" {
+        /// Which try this was since the last success, from 1.
+        attempt: u64,
+        /// Why.
+        error: String,
+        /// Pause before the next try.
+        retry_in_ms: u64,
+    }
 }

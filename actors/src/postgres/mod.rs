@@ -22,3 +22,4 @@ pub use location::{PostgresLocation, PostgresLocator, PostgresState};
 pub use pool::pool;
 pub use prepare::{Preparation, Prepared, connection, load, prepare};
 pub use settings::{PostgresSettings, SslMode};
+pub(crate) use tls::tls_config;

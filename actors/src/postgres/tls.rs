@@ -14,6 +14,11 @@ use super::{PostgresError, PostgresSettings, SslMode};
 
 /// The connector for these settings.
 pub(super) fn connector(settings: &PostgresSettings) -> Result<MakeRustlsConnect, PostgresError> {
+    tls_config(settings).map(MakeRustlsConnect::new)
+}
+
+/// What is encrypted how, and who is trusted.
+pub(crate) fn tls_config(settings: &PostgresSettings) -> Result<ClientConfig, PostgresError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -27,7 +32,7 @@ pub(super) fn connector(settings: &PostgresSettings) -> Result<MakeRustlsConnect
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth()
     };
-    Ok(MakeRustlsConnect::new(config))
+    Ok(config)
 }
 
 fn roots(file: Option<&Path>) -> Result<RootCertStore, PostgresError> {

@@ -66,6 +66,8 @@ pub enum ErrorKind {
     PostgresUnavailable,
     /// PostgreSQL refuses for good: login, permission, another schema, wal_level.
     PostgresRefused,
+    /// The lake's changes and PostgreSQL's slot contradict each other.
+    ChangesConflict,
     /// A neighbour in the group is gone; its own fault is the root cause.
     NeighbourGone,
     /// Asked for by a test.
@@ -91,7 +93,8 @@ impl ErrorKind {
             | Self::KafkaRetriesExhausted
             | Self::KafkaRefused
             | Self::LakeConflict
-            | Self::PostgresRefused => Retry::Hopeless,
+            | Self::PostgresRefused
+            | Self::ChangesConflict => Retry::Hopeless,
         }
     }
 
@@ -105,7 +108,9 @@ impl ErrorKind {
             | Self::KafkaRefused
             | Self::PublisherFenced => Domain::Kafka,
             Self::LakeUnavailable | Self::LakeConflict => Domain::Lake,
-            Self::PostgresUnavailable | Self::PostgresRefused => Domain::Postgres,
+            Self::PostgresUnavailable | Self::PostgresRefused | Self::ChangesConflict => {
+                Domain::Postgres
+            }
             Self::NeighbourGone | Self::Injected | Self::Bug => Domain::Internal,
         }
     }
@@ -134,6 +139,9 @@ impl ErrorKind {
             }
             Self::PostgresRefused => {
                 "check the POSTGRES_* settings, the role's permissions and the tables; POSTGRES=off does without"
+            }
+            Self::ChangesConflict => {
+                "check that POSTGRES_HOST, CDC_SLOT and the lake belong together; `ftap cdc --resnapshot` makes the slot and the copies of the tables anew"
             }
             Self::NeighbourGone | Self::Injected | Self::Bug => {
                 "see the root cause in the log; if it is a fault of ftap, please report it"
