@@ -117,8 +117,10 @@ fn twenty_kills_of_reader_and_server_during_2000_updates_lose_and_double_nothing
                 );
                 capture.kill();
                 capture = lab.start(["cdc"]);
-            } else {
+            } else if kill % 10 == 1 {
                 postgres.kill();
+            } else {
+                postgres.crash();
             }
             assert!(!capture.has_ended(), "{}", capture.messages());
         }

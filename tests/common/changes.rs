@@ -84,7 +84,7 @@ pub fn files(lake: &Path, table: &str) -> Vec<PathBuf> {
     files
 }
 
-/// All rows of a table, in order; each position once.
+/// All rows of a table's newest epoch, in order; each position is there once.
 pub fn read(lake: &Path, table: &str) -> Vec<LakeRow> {
     let mut rows: Vec<LakeRow> = files(lake, table)
         .iter()
@@ -96,6 +96,8 @@ pub fn read(lake: &Path, table: &str) -> Vec<LakeRow> {
         let position = (row.epoch, row.lsn, row.seq);
         assert!(seen.insert(position), "{table} has {position:?} twice");
     }
+    let newest = rows.last().map(|row| row.epoch);
+    rows.retain(|row| Some(row.epoch) == newest);
     rows
 }
 
@@ -192,11 +194,10 @@ fn value(array: &dyn Array, index: usize) -> Option<String> {
     })
 }
 
-/// The table that the newest epoch's rows make: key to columns.
+/// The table that an epoch's rows make: key to columns.
 pub fn replay(rows: &[LakeRow], key: &str) -> BTreeMap<String, Columns> {
-    let epoch = rows.iter().map(|row| row.epoch).max().unwrap_or_default();
     let mut table: BTreeMap<String, Columns> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.epoch == epoch) {
+    for row in rows {
         let before = || row.before.as_ref().and_then(|before| before[key].as_str());
         match row.op.as_str() {
             "truncate" => table.clear(),

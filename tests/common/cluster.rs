@@ -57,6 +57,7 @@ impl Postgres {
 
     /// Points a lab's processes to it.
     pub fn use_in(&self, lab: &mut Lab) {
+        lab.set("POSTGRES", "on");
         lab.set("POSTGRES_HOST", self.cluster.host());
         lab.set("POSTGRES_PORT", self.cluster.port().to_string());
         lab.set("POSTGRES_DB", self.cluster.database());
@@ -72,6 +73,17 @@ impl Postgres {
         wait_until("another server", || {
             (self.cluster.pid() != pid).then_some(())
         });
+    }
+
+    /// Ends one of the server's processes as `kill -9` does: all of them fall, and the log is
+    /// recovered. Unlike [`kill`](Self::kill) at once, however often it comes.
+    pub fn crash(&self) {
+        let mut session = self.session();
+        let pid = session.sql("SELECT pg_backend_pid()")[0][0]
+            .clone()
+            .unwrap();
+        // SAFETY: kill has no memory effects; the session is open, so the id is its process'.
+        unsafe { libc::kill(pid.parse().unwrap(), libc::SIGKILL) };
     }
 
     /// A connection, as soon as the server takes one.
