@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::changes::{self, LakeRow, USERS, assert_same_table, catch_up, lab, lake, user};
-use common::postgres::{Postgres, Session};
+use common::cluster::{Postgres, Session};
 use common::{Random, wait_until};
 
 /// A column of a table counts each row's updates: every step is there once and in order, from

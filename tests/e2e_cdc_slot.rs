@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::changes::{self, assert_same_table, catch_up, lab, lab_on, lake};
-use common::postgres::Postgres;
+use common::cluster::Postgres;
 use common::wait_until;
 
 const CHANGE: &str = "UPDATE users SET zip = zip + 1";

@@ -188,6 +188,7 @@ fn table(name: &str, columns: usize) -> Arc<Table> {
         is_key: index == 0,
     };
     Arc::new(Table {
+        schema: "public".to_owned(),
         name: name.to_owned(),
         columns: (0..columns).map(column).collect(),
     })

@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
 use super::Lab;
-use super::postgres::Postgres;
+use super::cluster::Postgres;
 use super::process::Ftap;
 
 /// Users of [`lab`].

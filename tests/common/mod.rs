@@ -7,6 +7,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod changes;
+pub mod cluster;
 pub mod gate;
 pub mod kafka;
 pub mod postgres;

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::TABLES;
 use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
 use super::footer::Content;
 use super::position::{Lsn, Position};
 use super::schema::Table;
 use super::source::{Change, Message};
+use super::{SCHEMA, TABLES};
 use crate::lake::LakeError;
 use crate::lake::rolling::{CloseReason, should_close};
 use crate::settings::RollingSettings;
@@ -137,7 +137,7 @@ impl ChangeBuffer {
             let text = format!("a change of table {relation} without its columns");
             return Err(out_of_order(&text));
         };
-        if !TABLES.contains(&table.name.as_str()) {
+        if table.schema != SCHEMA || !TABLES.contains(&table.name.as_str()) {
             return Ok(());
         }
         let Some(open) = &mut self.commit else {

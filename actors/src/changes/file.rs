@@ -139,7 +139,7 @@ impl ChangeFileBuilder {
             part,
             date: date_of_micros(commit.time_us),
         };
-        let schema = table.schema();
+        let schema = table.columns_in_lake();
         let writer = ArrowWriter::try_new(
             Vec::new(),
             schema.clone(),

@@ -33,5 +33,9 @@ pub use position::{Lsn, Position};
 pub use schema::{Column, Table};
 pub use source::{Cell, Change, ChangeSource, Message, Tuple};
 
-/// The tables that are captured, by name; their schema is the search path's.
+/// The schema of the tables; written out everywhere, since a search path begins with the
+/// schema of the role's name.
+pub const SCHEMA: &str = "public";
+
+/// The tables that are captured, by name.
 pub const TABLES: [&str; 2] = ["users", "merchants"];

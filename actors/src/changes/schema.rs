@@ -95,7 +95,9 @@ pub struct Column {
 /// A captured table as it is at some position.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
-    /// Its name, without its schema.
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
     pub name: String,
     /// Its columns in order.
     pub columns: Vec<Column>,
@@ -103,7 +105,7 @@ pub struct Table {
 
 impl Table {
     /// The columns of its objects. A column whose name is taken gets underscores added.
-    pub fn schema(&self) -> SchemaRef {
+    pub fn columns_in_lake(&self) -> SchemaRef {
         let own = own_fields();
         let mut fields: Vec<Field> = Vec::with_capacity(self.columns.len() + own.len());
         for column in &self.columns {

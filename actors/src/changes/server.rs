@@ -4,10 +4,10 @@
 
 use deadpool_postgres::tokio_postgres::{Client, types::PgLsn};
 
-use super::TABLES;
 use super::chain::{ServerState, SlotState};
 use super::position::Lsn;
 use super::schema::Column;
+use super::{SCHEMA, TABLES};
 use crate::postgres::{PostgresError, PostgresSettings};
 
 /// A connection for questions, beside the one that streams.
@@ -80,8 +80,8 @@ impl Control<'_> {
 
     /// Whether all captured tables are there.
     pub async fn has_tables(&self) -> Result<bool, PostgresError> {
-        let sql = "SELECT count(to_regclass(quote_ident(name))) FROM unnest($1::text[]) name";
-        let tables = TABLES.map(str::to_owned).to_vec();
+        let sql = "SELECT count(to_regclass(name)) FROM unnest($1::text[]) name";
+        let tables = TABLES.map(qualified).to_vec();
         let found = self.client.query_one(sql, &[&tables]).await;
         let found: i64 = found.map_err(|error| self.error(&error))?.get(0);
         Ok(found == TABLES.len() as i64)
@@ -93,8 +93,8 @@ impl Control<'_> {
         let rows = self
             .client
             .query(
-                "SELECT t.tablename::text FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname WHERE p.pubname = $1",
-                &[&publication],
+                "SELECT t.tablename::text FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = $2 WHERE p.pubname = $1",
+                &[&publication, &SCHEMA],
             )
             .await
             .map_err(|error| self.error(&error))?;
@@ -102,7 +102,7 @@ impl Control<'_> {
             let sql = format!(
                 "CREATE PUBLICATION {} FOR TABLE {}",
                 quoted(publication),
-                TABLES.map(quoted).join(", ")
+                TABLES.map(qualified).join(", ")
             );
             self.client
                 .batch_execute(&sql)
@@ -119,7 +119,7 @@ impl Control<'_> {
             Some(table) => Err(PostgresError::OtherSchema {
                 address: self.settings.address(),
                 said: format!(
-                    "publication {publication} lacks table {table}: ALTER PUBLICATION {publication} ADD TABLE {table}, or set CDC_PUBLICATION to a name that is free"
+                    "publication {publication} lacks table {table}: ALTER PUBLICATION {publication} ADD TABLE {SCHEMA}.{table}, or set CDC_PUBLICATION to a name that is free"
                 ),
             }),
         }
@@ -165,7 +165,7 @@ impl Control<'_> {
                  LEFT JOIN pg_index i ON i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
                  WHERE c.oid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
                  ORDER BY a.attnum",
-                &[&quoted(table)],
+                &[&qualified(table)],
             )
             .await
             .map_err(|error| self.error(&error))?;
@@ -181,6 +181,11 @@ impl Control<'_> {
 
 fn lsn(value: PgLsn) -> Lsn {
     Lsn(value.into())
+}
+
+/// A captured table as an SQL identifier.
+pub fn qualified(table: &str) -> String {
+    format!("{}.{}", quoted(SCHEMA), quoted(table))
 }
 
 /// A name as an SQL identifier.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use deadpool_postgres::tokio_postgres::{Client, SimpleQueryMessage};
 use futures::{StreamExt, pin_mut};
 
+use super::SCHEMA;
 use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
 use super::footer::Content;
 use super::position::Position;
 use super::schema::Table;
-use super::server::{Control, quoted};
+use super::server::{Control, qualified, quoted};
 use super::source::{Cell, SESSION, Tuple};
 use super::wire::TemporarySlot;
 use crate::lake::LakeError;
@@ -92,7 +93,7 @@ impl<'a> SnapshotReader<'a> {
         let columns: Vec<_> = table.columns.iter().map(|c| quoted(&c.name)).collect();
         // The simple protocol gives values as the stream does; a cast to text would not:
         // it cuts the blanks off a `char(n)`.
-        let sql = format!("SELECT {} FROM {}", columns.join(", "), quoted(name));
+        let sql = format!("SELECT {} FROM {}", columns.join(", "), qualified(name));
         let answer = self.client.simple_query_raw(&sql).await;
         let messages = answer.map_err(|error| self.error(&error))?;
         pin_mut!(messages);
@@ -132,6 +133,7 @@ impl<'a> SnapshotReader<'a> {
             }));
         }
         Ok(Table {
+            schema: SCHEMA.to_owned(),
             name: name.to_owned(),
             columns,
         })

@@ -170,12 +170,14 @@ pub fn decode(parser: &mut LogicalReplicationParser, data: Bytes) -> Result<Mess
         M::Commit { end_lsn, .. } => Message::Commit { end: Lsn(end_lsn) },
         M::Relation {
             relation_id,
+            namespace,
             relation_name,
             columns,
             ..
         } => Message::Relation {
             id: relation_id,
             table: Arc::new(Table {
+                schema: namespace.to_string(),
                 name: relation_name.to_string(),
                 columns: columns
                     .into_iter()
