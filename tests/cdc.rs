@@ -81,9 +81,11 @@ fn update(postgres: &Postgres, session: &mut Session, number: u64, random: &mut 
 fn twenty_kills_of_reader_and_server_during_2000_updates_lose_and_double_nothing() {
     const UPDATES: u64 = 2000;
     const KILLS: u64 = 20;
-    let Some((lab, postgres)) = lab("cdc-kills") else {
+    let Some((mut lab, postgres)) = lab("cdc-kills") else {
         return;
     };
+    // Longer than an acknowledgement takes: one that comes before its object would show.
+    lab.set("CDC_FLUSH_SECONDS", "2");
     let done = AtomicU64::new(0);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
