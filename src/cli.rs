@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::catalogue::SETTINGS;
@@ -58,6 +59,14 @@ pub enum Command {
         after_help = "Example:\n  KAFKA_BROKER=kafka:9092 GCS_BUCKET_NAME=my-lake ftap consume"
     )]
     Consume(ConsumeArgs),
+    /// Run the batch jobs by their schedules, until stopped
+    ///
+    /// Changes some users in PostgreSQL (UPDATE_USERS_SCHEDULE), once at start and then by cron. A run that
+    /// was applied is not applied again, whoever was killed when.
+    #[command(
+        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap batch\n  ftap batch --once users"
+    )]
+    Batch(BatchArgs),
     /// Generate a data set of the Kaggle file's shape; same seed, same bytes
     #[command(after_help = "Example:\n  ftap generate --rows 1296675 --seed 1 --out big")]
     Generate(GenerateArgs),
@@ -90,6 +99,14 @@ pub enum Command {
     ///
     /// For health checks of containers. Needs no DASHBOARD_TOKEN.
     Health(HealthArgs),
+    /// Capture the changes of users and merchants in PostgreSQL into the lake, until stopped
+    ///
+    /// The first start copies the tables, then every insert, update and delete follows, each exactly once and
+    /// in the order of the commits. Stopped or killed, the next start goes on where the lake ends.
+    #[command(
+        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_USER=ftap POSTGRES_PASSWORD=... ftap cdc\n  ftap cdc --resnapshot     when the slot was lost, or the server was replaced"
+    )]
+    Cdc(CdcArgs),
     /// Serve the embedded Kafka broker on a port, until stopped
     #[command(
         after_help = "Example:\n  ftap kafka --port 9092 &\n  KAFKA_BROKER=127.0.0.1:9092 ftap produce"
@@ -131,6 +148,35 @@ pub struct ConsumeArgs {
     /// Print the summary as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// A batch job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BatchJob {
+    /// Load users and merchants, then change some users
+    Users,
+}
+
+/// See [`Command::Batch`].
+#[derive(Clone, Debug, Default, Args)]
+pub struct BatchArgs {
+    /// Run this job once, now, and end: 0 done, 1 failed
+    #[arg(long, value_name = "JOB")]
+    pub once: Option<BatchJob>,
+    /// The run's identity, 2026-01-31T12:00:00Z; a run that was applied is not applied again [default: now]
+    #[arg(long, value_name = "TIME", requires = "once")]
+    pub tick: Option<DateTime<Utc>>,
+}
+
+/// See [`Command::Cdc`].
+#[derive(Clone, Debug, Default, Args)]
+pub struct CdcArgs {
+    /// Make the slot anew and copy the tables again, as a new epoch in the lake
+    #[arg(long)]
+    pub resnapshot: bool,
+    /// End when everything that the server has now is in the lake
+    #[arg(long)]
+    pub until_drained: bool,
 }
 
 /// See [`Command::Generate`].
@@ -225,6 +271,7 @@ impl Command {
             Self::Run(_) => "run",
             Self::Produce(_) => "produce",
             Self::Consume(_) => "consume",
+            Self::Batch(_) => "batch",
             Self::Generate(_) => "generate",
             Self::Prepare(_) => "prepare",
             Self::Verify(_) => "verify",
@@ -232,6 +279,7 @@ impl Command {
             Self::Dlq(_) => "dlq",
             Self::Config(_) => "config",
             Self::Health(_) => "health",
+            Self::Cdc(_) => "cdc",
             Self::Kafka(_) => "kafka",
         }
     }

@@ -282,6 +282,19 @@ fn groups(health: &Health) -> Value {
         .into()
 }
 
+/// Change capture; null where there is none.
+fn changes(meters: &Meters) -> Value {
+    meters.slot_lag().map_or(Value::Null, |slot| {
+        json!({
+            "connected": slot.connected,
+            "committed": meters.changes(),
+            "lag_bytes": slot.lag_bytes,
+            "lag_seconds": slot.lag_seconds,
+            "retained_wal_bytes": slot.retained_bytes,
+        })
+    })
+}
+
 fn status(shown: &Shown) -> Value {
     let now = shown.meters.snapshot();
     json!({
@@ -291,6 +304,7 @@ fn status(shown: &Shown) -> Value {
         "process_memory_bytes": process::memory_bytes(),
         "ready": shown.health.ready(),
         "groups": groups(&shown.health),
+        "changes": changes(&shown.meters),
         "meters": {
             "rows_read": now.rows_read,
             "rows_published": now.rows_published,

@@ -12,6 +12,7 @@ mod exit;
 mod http;
 mod kafka_access;
 mod output;
+mod postgres_access;
 mod process;
 mod progress;
 mod signals;
@@ -65,7 +66,12 @@ fn run(command: &Command, config: Config) -> u8 {
     // The others are over in a moment and have a result: these two lines would only be in its way.
     let long_running = matches!(
         command,
-        Command::Run(_) | Command::Produce(_) | Command::Consume(_) | Command::Kafka(_)
+        Command::Run(_)
+            | Command::Produce(_)
+            | Command::Consume(_)
+            | Command::Kafka(_)
+            | Command::Batch(_)
+            | Command::Cdc(_)
     );
     if long_running {
         ProcessStarted {
@@ -102,12 +108,14 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Run(args) => stages(Role::Run, args.until_drained, args.rows, args.json),
         Command::Produce(args) => stages(Role::Produce, false, args.rows, args.json),
         Command::Consume(args) => stages(Role::Consume, args.until_drained, None, args.json),
+        Command::Batch(args) => commands::batch::execute(config, args, telemetry),
         Command::Generate(args) => commands::generate::execute(config, args, telemetry),
         Command::Prepare(args) => commands::prepare::execute(config, args, telemetry),
         Command::Tap(args) => commands::tap::execute(config, args),
         Command::Dlq(args) => commands::dlq::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),
         Command::Health(args) => commands::health::execute(config, args),
+        Command::Cdc(args) => commands::cdc::execute(config, args, telemetry),
         Command::Kafka(args) => commands::kafka::execute(config, args),
         Command::Verify(args) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()

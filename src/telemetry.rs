@@ -172,7 +172,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         event.record(&mut fields);
         match event.metadata().target() {
             OWN_TARGET => {}
-            target if is_own(target) => fields.adopt_broker(),
+            target if is_own(target) => fields.adopt_embedded(target),
             target => fields.adopt_foreign(target),
         }
         SCREEN.write_line(&self.shape.render(level, &fields));

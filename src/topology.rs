@@ -6,9 +6,13 @@
 //!                             ▲                   └──▶ dead_letters ══▶ Kafka
 //!                             └── committed, rewind ────────┘ (gcs_uploader)
 //! report    clock ──▶ reporter
+//! sides     user_updates: cron_clock ──▶ user_mutator ══▶ PostgreSQL
+//!           changes:      PostgreSQL ══▶ change_capture ══▶ lake
 //! ```
 //!
-//! A group restarts as a whole: a rewound source makes what is downstream stale.
+//! A side's end ends nothing else, unless the process has nothing but sides. A group restarts as a whole: a rewound source makes what is downstream stale.
+
+pub mod sides;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +32,10 @@ use ftap_actors::parquet_buffer::{BufferParts, ParquetBuffer};
 use ftap_actors::settings::{IngestSettings, KafkaSettings, PublishSettings, SupervisionSettings};
 use ftap_actors::supervision::group::SupervisionContext;
 use ftap_actors::supervision::{Group, GroupEnd, Stages, supervise};
-use futures::FutureExt as _;
 use futures::future::FusedFuture as _;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use sides::Side;
 use tokio::sync::watch;
 
 /// Messages that `try_send` may queue; senders that wait for a reply, or take
@@ -64,6 +70,8 @@ pub struct TopologyOptions {
     pub publish: Option<PublishSettings>,
     /// The ingest group, if this process has it.
     pub ingest: Option<IngestSettings>,
+    /// Groups beside the stream.
+    pub sides: Vec<Side>,
     /// How to reach Kafka.
     pub kafka: KafkaSettings,
     /// When supervision acts.
@@ -295,6 +303,9 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
         }
         None => None,
     };
+    let sides = options.sides.into_iter();
+    let mut sides: FuturesUnordered<_> = sides.map(|side| side.start(context.clone())).collect();
+    let has_only_sides = !publishes && !ingests;
     let report = supervise(
         ReportGroup {
             meters: options.meters,
@@ -310,7 +321,7 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     let mut stopped = false;
     let mut publish_runs = publishes;
     let mut ingest_runs = ingests;
-    while publish_runs || ingest_runs {
+    while publish_runs || ingest_runs || (has_only_sides && !sides.is_empty()) {
         let (name, end) = tokio::select! {
             _ = shutdown.wait_for(|wanted| *wanted), if !stopped => {
                 stopped = true;
@@ -331,6 +342,17 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
                 ("ingest", end)
             }
             end = &mut report => ("report", end),
+            Some(end) = sides.next(), if !sides.is_empty() => {
+                // Supervision has logged it with its remedy; the stream goes on, and other sides.
+                if has_only_sides && let (group, GroupEnd::GaveUp { root_cause, remedy }) = end {
+                    failure.get_or_insert(RunError::GaveUp {
+                        group,
+                        root_cause,
+                        remedy: remedy.to_owned(),
+                    });
+                }
+                continue;
+            }
         };
         let error = match end {
             GroupEnd::Finished | GroupEnd::Stopped => continue,
@@ -348,6 +370,7 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     if !report.is_terminated() {
         report.await;
     }
+    while sides.next().await.is_some() {}
     match failure {
         Some(failure) => Err(failure),
         None if stopped => Ok(Outcome::Stopped),

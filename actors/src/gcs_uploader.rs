@@ -239,7 +239,7 @@ async fn find_chain_ends(
 }
 
 /// The pauses between tries of one request.
-struct Retries<'a> {
+pub(crate) struct Retries<'a> {
     stage: &'a Stage,
     meters: &'a Meters,
     outage: &'a LakeOutage,
@@ -249,7 +249,12 @@ struct Retries<'a> {
 }
 
 impl<'a> Retries<'a> {
-    fn new(stage: &'a Stage, meters: &'a Meters, outage: &'a LakeOutage, what: &'a str) -> Self {
+    pub(crate) fn new(
+        stage: &'a Stage,
+        meters: &'a Meters,
+        outage: &'a LakeOutage,
+        what: &'a str,
+    ) -> Self {
         Self {
             stage,
             meters,
@@ -261,7 +266,7 @@ impl<'a> Retries<'a> {
     }
 
     /// Sleeps before the next try; fails when no try can help.
-    async fn wait(&mut self, error: LakeError) -> Result<(), StageError> {
+    pub(crate) async fn wait(&mut self, error: LakeError) -> Result<(), StageError> {
         match error.retry() {
             RetryHint::Transient => self.brief_tries = 0,
             RetryHint::Briefly if self.brief_tries < BRIEF_TRIES => self.brief_tries += 1,

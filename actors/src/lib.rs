@@ -1,5 +1,8 @@
 //! The actors of ftap, their supervision and the delivery protocol of the lake.
+pub mod change_capture;
+pub mod changes;
 pub mod clock;
+pub mod cron_clock;
 pub mod csv_reader;
 pub mod dead_letters;
 pub mod events;
@@ -15,7 +18,10 @@ pub mod memory;
 pub mod messages;
 pub mod meters;
 pub mod parquet_buffer;
+pub mod postgres;
+pub mod schedule;
 pub mod settings;
 pub mod source;
 pub mod supervision;
 pub mod transaction;
+pub mod user_mutator;

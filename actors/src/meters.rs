@@ -31,6 +31,14 @@ pub mod names {
     pub const MAILBOX_DEPTH: &str = "ftap_mailbox_depth";
     pub const MEMORY: &str = "ftap_ingest_memory_bytes";
     pub const LAKE_RETRIES: &str = "ftap_lake_retries_total";
+    pub const JOB_RUNS: &str = "ftap_job_runs_total";
+    pub const USERS_UPDATED: &str = "ftap_users_updated_total";
+    pub const CHANGES: &str = "ftap_changes_committed_total";
+    pub const CHANGE_FILES: &str = "ftap_change_files_committed_total";
+    pub const SLOT_CONNECTED: &str = "ftap_slot_connected";
+    pub const SLOT_LAG_BYTES: &str = "ftap_slot_lag_bytes";
+    pub const SLOT_LAG_SECONDS: &str = "ftap_slot_lag_seconds";
+    pub const SLOT_WAL_BYTES: &str = "ftap_slot_retained_wal_bytes";
 }
 
 /// Counters and gauges of one process. Shared by reference, never reset.
@@ -50,6 +58,21 @@ pub struct Meters {
     publish_total: AtomicU64,
     last_commit_timestamp_ms: AtomicI64,
     lag: Mutex<BTreeMap<i32, i64>>,
+    changes: AtomicU64,
+    slot: Mutex<Option<SlotLag>>,
+}
+
+/// How far change capture is behind PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlotLag {
+    /// Whether the slot is being read.
+    pub connected: bool,
+    /// Log that is not acknowledged, in bytes.
+    pub lag_bytes: u64,
+    /// How long the oldest of it has been there, in seconds.
+    pub lag_seconds: f64,
+    /// Log that the server keeps for the slot, in bytes.
+    pub retained_bytes: u64,
 }
 
 /// The figures at one moment.
@@ -116,6 +139,8 @@ impl Meters {
             LAG_SECONDS,
             "Age of the oldest record that is not in the lake, by partition"
         );
+        describe_counter!(JOB_RUNS, "Runs of batch jobs by job and outcome");
+        describe_counter!(USERS_UPDATED, "Users changed by the update job");
         describe_counter!(RESTARTS, "Restarts by actor and cause");
         describe_gauge!(MAILBOX_DEPTH, "Messages waiting, by actor");
         describe_gauge!(MEMORY, "Memory between the consumer and the lake");
@@ -123,6 +148,15 @@ impl Meters {
             LAKE_RETRIES,
             "Puts and reads of the lake that were tried again"
         );
+        describe_counter!(CHANGES, "Changes durable in the lake, by table");
+        describe_counter!(CHANGE_FILES, "Objects of changes in the lake, by table");
+        describe_gauge!(SLOT_CONNECTED, "Whether the replication slot is being read");
+        describe_gauge!(SLOT_LAG_BYTES, "PostgreSQL's log that is not acknowledged");
+        describe_gauge!(
+            SLOT_LAG_SECONDS,
+            "How long the oldest log that is not acknowledged has been there"
+        );
+        describe_gauge!(SLOT_WAL_BYTES, "Log that PostgreSQL keeps for the slot");
     }
 
     /// Rows read from the events file.
@@ -225,6 +259,33 @@ impl Meters {
     /// Notes when the lake last took a file.
     pub fn set_last_commit_timestamp_ms(&self, unix_ms: i64) {
         self.last_commit_timestamp_ms.store(unix_ms, Relaxed);
+    }
+
+    /// Changes became durable.
+    pub fn changes_committed(&self, table: &str, rows: u64, bytes: u64) {
+        self.changes.fetch_add(rows, Relaxed);
+        counter!(names::CHANGES, "table" => table.to_owned()).increment(rows);
+        counter!(names::CHANGE_FILES, "table" => table.to_owned()).increment(1);
+        counter!(names::BYTES).increment(bytes);
+    }
+
+    /// Changes made durable by this process.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
+    }
+
+    /// Notes how far change capture is behind.
+    pub fn set_slot_lag(&self, lag: SlotLag) {
+        gauge!(names::SLOT_CONNECTED).set(if lag.connected { 1.0 } else { 0.0 });
+        gauge!(names::SLOT_LAG_BYTES).set(lag.lag_bytes as f64);
+        gauge!(names::SLOT_LAG_SECONDS).set(lag.lag_seconds);
+        gauge!(names::SLOT_WAL_BYTES).set(lag.retained_bytes as f64);
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(lag);
+    }
+
+    /// How far change capture is behind; `None` before it is known.
+    pub fn slot_lag(&self) -> Option<SlotLag> {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All figures now.

@@ -129,6 +129,21 @@ pub struct IngestSettings {
     pub writer_id: String,
 }
 
+/// The change capture: PostgreSQL tables into the lake.
+#[derive(Clone, Debug)]
+pub struct CaptureSettings {
+    /// Our replication slot.
+    pub slot: String,
+    /// Our publication.
+    pub publication: String,
+    /// When files are closed, all tables of a flush together.
+    pub rolling: RollingSettings,
+    /// zstd level of the Parquet files.
+    pub zstd_level: i32,
+    /// Names this process in file footers.
+    pub writer_id: String,
+}
+
 /// When supervision acts.
 #[derive(Clone, Copy, Debug)]
 pub struct SupervisionSettings {

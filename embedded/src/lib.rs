@@ -45,6 +45,7 @@ mod groups;
 mod ledger;
 mod log;
 mod options;
+pub mod postgres;
 mod server;
 #[cfg(test)]
 mod server_tests;

@@ -1,5 +1,7 @@
 //! One file per subcommand; each gives the process' exit code.
 
+pub mod batch;
+pub mod cdc;
 pub mod config;
 pub mod dlq;
 pub mod dlq_redrive;

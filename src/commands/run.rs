@@ -12,15 +12,17 @@ use ftap_actors::meters::Meters;
 use ftap_dataset::generate::GenerateOptions;
 use tokio::sync::watch;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, PostgresUse, Role};
 use crate::data_dir::{PublishLock, make_writable};
 use crate::exit::{self, BadUsage};
 use crate::http::{self, Shown};
 use crate::kafka_access::KafkaAccess;
 use crate::output;
+use crate::postgres_access::PostgresAccess;
 use crate::signals;
 use crate::status::{LiveStatus, Stopwatch};
 use crate::telemetry::Telemetry;
+use crate::topology::sides::{ChangesGroup, Side};
 use crate::topology::{self, TopologyOptions};
 
 /// Rows made up when there is no data: seconds of work, files to look at.
@@ -66,6 +68,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     }
 
     let kafka = KafkaAccess::open(config)?;
+    let postgres = uses_postgres(config, options).then(|| PostgresAccess::open(config));
     let meters = Arc::new(Meters::default());
     let health = Arc::new(Health::default());
     let http = http::start(
@@ -87,9 +90,21 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         http.as_ref().map(|http| http.url().to_owned()),
         shutdown.clone(),
     );
+    let captures = match &postgres {
+        Some(postgres) => {
+            let capture = super::cdc::capture(config, postgres, meters.clone(), health.clone())?;
+            Some(Side::new(ChangesGroup { parts: capture }))
+        }
+        None => None,
+    };
     let topology = TopologyOptions {
         publish: publishes.then(|| config.publish_settings(options.rows)),
         ingest: ingests.then(|| config.ingest_settings()),
+        sides: postgres
+            .iter()
+            .map(|postgres| Side::new(super::batch::user_updates(config, postgres, false)))
+            .chain(captures)
+            .collect(),
         kafka: config.kafka_settings(kafka.bootstrap(), options.role),
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
@@ -107,6 +122,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     let summary = stopwatch.summary(&meters);
     drop(status);
     drop(http);
+    drop(postgres);
 
     let printed = output::print(&match options.json {
         true => format!("{}\n", summary.json()),
@@ -119,8 +135,21 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     Ok(exit::DONE)
 }
 
+/// Whether the batch side runs in this process, too.
+fn uses_postgres(config: &Config, options: Options) -> bool {
+    options.role == Role::Run
+        && match config.postgres.usage {
+            PostgresUse::On => true,
+            PostgresUse::Off => false,
+            PostgresUse::Auto => !options.until_drained || config.postgres.host.is_some(),
+        }
+}
+
 /// Ends a stop that hangs in time for the summary; the signal listener would end it without.
-async fn overtime(mut shutdown: watch::Receiver<bool>, stop_deadline: Duration) -> anyhow::Error {
+pub async fn overtime(
+    mut shutdown: watch::Receiver<bool>,
+    stop_deadline: Duration,
+) -> anyhow::Error {
     if shutdown.wait_for(|stop| *stop).await.is_err() {
         // No signal can come any more, so there is no stop to cut short.
         std::future::pending::<()>().await;

@@ -99,6 +99,11 @@ settings! {
         open "INGEST_MEMORY_BYTES" = "128MB", "Memory between the consumer and the lake, for all partitions together; beyond it they are paused", "bytes from 16MB, with a suffix such as KB, MB, MiB or GB";
         open "MAX_MESSAGE_BYTES" = "1MB", "A larger message goes to the dead-letter topic unparsed", "bytes from 1KB to 64MB, with a suffix such as KB, MB or MiB";
     }
+    "Change capture" {
+        open "CDC_SLOT" = "ftap_changes", "Replication slot of the change capture; each lake needs its own", "1 to 40 lower-case letters, digits and underscores";
+        open "CDC_PUBLICATION" = "ftap_publication", "Publication of the captured tables; made if it is not there", "1 to 40 lower-case letters, digits and underscores";
+        open "CDC_FLUSH_SECONDS" = "<$GCS_FLUSH_SECONDS>", "Age at which files of changes are closed", "seconds from 0.1 to 86400, fractions allowed";
+    }
     "Supervision" {
         open "STALL_TIMEOUT_SECONDS" = "60", "A stage with work and no progress for this long counts as stuck", "seconds from 0.1 to 86400, fractions allowed";
         open "STOP_DEADLINE_SECONDS" = "8", "How long stages get to flush and stop", "seconds from 0.1 to 9, fractions allowed (the process ends within 10)";
@@ -113,16 +118,26 @@ settings! {
         open "DASHBOARD_ADDR" = "127.0.0.1:8080", "Where the status page, /metrics, /healthz and /readyz are served; `off` serves none. Beyond this machine only with DASHBOARD_TOKEN", "an `address:port` such as 127.0.0.1:8080, or `off`";
         secret "DASHBOARD_TOKEN" = "", "Asked for by everything there but /healthz and /readyz: as `Authorization: Bearer`, or as the password in a browser", "16 to 512 letters, digits and other ASCII signs without spaces, such as `openssl rand -hex 24` makes";
     }
-    "PostgreSQL and batch jobs (not used yet)" {
-        open "POSTGRES_HOST" = "", "PostgreSQL's host", "a host name or address";
+    "PostgreSQL and batch jobs" {
+        open "POSTGRES" = "auto", "Whether users, merchants and their changes are kept in PostgreSQL. `auto`: yes, but for `ftap run --until-drained` only with POSTGRES_HOST, because a private cluster would start for a moment only", "`auto`, `on` or `off`";
+        open "POSTGRES_HOST" = "", "PostgreSQL's host. Unset, this machine's PostgreSQL serves as a private cluster under DATA_DIR", "a host name, an address, or the folder of a socket";
         open "POSTGRES_PORT" = "5432", "PostgreSQL's port", "a port from 1 to 65535";
-        open "POSTGRES_DB" = "", "Database", "a database name";
-        open "POSTGRES_USER" = "", "Role", "a role name";
+        open "POSTGRES_DB" = "<$POSTGRES_USER>", "Database", "a database name";
+        open "POSTGRES_USER" = "postgres", "Role", "a role name";
         secret "POSTGRES_PASSWORD" = "", "Its password", "a password";
+        open "POSTGRES_SSLMODE" = "prefer", "Encryption on the network, as in libpq: `require` keeps listeners out, only `verify-full` also checks whom it talks to", "`disable`, `prefer`, `require` or `verify-full`";
+        open "POSTGRES_SSLROOTCERT" = "", "Authorities that `verify-full` trusts. Unset, the system's", "an existing PEM file of certificates";
+        open "POSTGRES_POOL_SIZE" = "4", "Most connections at a time", "a whole number from 1 to 100";
+        open "POSTGRES_CONNECT_TIMEOUT_SECONDS" = "5", "How long a connection may take to be made, or to become free", "seconds from 0.1 to 300, fractions allowed";
+        open "POSTGRES_STATEMENT_TIMEOUT_SECONDS" = "30", "How long one statement may take", "seconds from 0.1 to 3600, fractions allowed";
+        open "POSTGRES_BIN_DIR" = "", "Where the private cluster's programs `postgres` and `initdb` are. Unset, they are looked for in pg_config's folder, in PATH and in the usual places", "an existing directory";
+        open "POSTGRES_SLOT_WAL_KEEP_BYTES" = "1GiB", "Log that a reader who stays away may hold back in the private cluster, before it has to start anew", "bytes from 64MB, with a suffix such as MB, MiB or GB";
+        open "AIRBYTE_SLOT" = "false", "Make the replication slot `airbyte_slot`; as long as nobody reads it, the server keeps its log for it", "`true` or `false`";
         open "UPDATE_PERCENTAGE" = "0.01", "Share of the users that one update job changes", "a number from 0 to 1";
+        open "UPDATE_SEED" = "", "Makes the update job repeatable: the same tick changes the same users of the same table alike. Unset, it is random", "a whole number from 0";
         secret "FREECURRENCYAPI_API_KEY" = "", "Key of freecurrencyapi.com", "an API key";
-        open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched", "a cron expression of five fields";
-        open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed", "a cron expression of five fields";
+        open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
+        open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
     }
 }
 

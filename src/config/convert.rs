@@ -2,11 +2,15 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU32;
+use std::path::Path;
 
+use ftap_actors::postgres::{PostgresSettings, Preparation};
 use ftap_actors::settings::{
-    IngestSettings, KafkaSettings, LakeLocation, PublishSettings, RollingSettings,
+    CaptureSettings, IngestSettings, KafkaSettings, LakeLocation, PublishSettings, RollingSettings,
     SupervisionSettings,
 };
+use ftap_actors::user_mutator::UpdateSettings;
+use ftap_dataset::schema::{MERCHANTS_FILE, USERS_FILE};
 
 use super::Config;
 
@@ -89,6 +93,75 @@ impl Config {
             workers: self.ingest_workers,
             memory_budget_bytes: self.ingest_memory_bytes,
             max_message_bytes: self.max_message_bytes,
+            zstd_level: self.zstd_level,
+            writer_id: writer_id(),
+        }
+    }
+
+    /// PostgreSQL of POSTGRES_HOST; `None` means the private cluster.
+    pub fn postgres_settings(&self) -> Option<PostgresSettings> {
+        let postgres = &self.postgres;
+        let host = postgres.host.clone()?;
+        let database = postgres.database.clone();
+        let password = postgres.password.as_ref();
+        Some(self.postgres_at(
+            (host, postgres.port),
+            database.unwrap_or_else(|| postgres.user.clone()),
+            postgres.user.clone(),
+            password.map(|password| password.expose().to_owned()),
+        ))
+    }
+
+    /// PostgreSQL at another address, limits as set.
+    pub fn postgres_at(
+        &self,
+        (host, port): (String, u16),
+        database: String,
+        user: String,
+        password: Option<String>,
+    ) -> PostgresSettings {
+        PostgresSettings {
+            host,
+            port,
+            database,
+            user,
+            password,
+            ssl_mode: self.postgres.ssl_mode,
+            ssl_root_cert: self.postgres.ssl_root_cert.clone(),
+            pool_size: self.postgres.pool_size,
+            connect_timeout: self.postgres.connect_timeout,
+            statement_timeout: self.postgres.statement_timeout,
+        }
+    }
+
+    /// What is to be in PostgreSQL: users and merchants lie beside the events.
+    pub fn preparation(&self) -> Preparation {
+        let folder = self.events_file.parent().unwrap_or(Path::new(""));
+        Preparation {
+            users_file: folder.join(USERS_FILE),
+            merchants_file: folder.join(MERCHANTS_FILE),
+            airbyte_slot: self.postgres.airbyte_slot,
+        }
+    }
+
+    /// How users are changed.
+    pub fn update_settings(&self) -> UpdateSettings {
+        UpdateSettings {
+            share: self.batch.update_percentage,
+            seed: self.batch.update_seed,
+        }
+    }
+
+    /// The change capture.
+    pub fn capture_settings(&self) -> CaptureSettings {
+        CaptureSettings {
+            slot: self.cdc_slot.clone(),
+            publication: self.cdc_publication.clone(),
+            rolling: RollingSettings {
+                max_rows: self.file_max_rows,
+                max_bytes: self.file_max_bytes,
+                max_age: self.cdc_flush_interval.unwrap_or(self.flush_interval),
+            },
             zstd_level: self.zstd_level,
             writer_id: writer_id(),
         }

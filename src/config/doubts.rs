@@ -1,6 +1,7 @@
 //! Settings that were understood but are probably not what was meant: misspelt names and odd
 //! combinations. None of them stops the program.
 
+use ftap_actors::postgres::SslMode;
 use std::path::Path;
 
 use super::Config;
@@ -142,6 +143,22 @@ pub fn odd_combinations(config: &Config) -> Vec<Doubt> {
         doubts.push(Doubt::new(
             "LAKE_DIR",
             "it has no effect since GCS_BUCKET_NAME is set: the lake is that bucket",
+        ));
+    }
+    if config.postgres.host.is_none() {
+        for name in ["POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"] {
+            if config.is_set(name) {
+                doubts.push(Doubt::new(
+                    name,
+                    "it has no effect as long as POSTGRES_HOST is unset: the private cluster has its own",
+                ));
+            }
+        }
+    }
+    if config.postgres.ssl_root_cert.is_some() && config.postgres.ssl_mode != SslMode::VerifyFull {
+        doubts.push(Doubt::new(
+            "POSTGRES_SSLROOTCERT",
+            "it has no effect unless POSTGRES_SSLMODE is `verify-full`",
         ));
     }
     doubts

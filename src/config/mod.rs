@@ -19,6 +19,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ftap_actors::postgres::SslMode;
+use ftap_actors::schedule::Schedule;
 use ftap_actors::settings::Pace;
 
 pub use convert::Role;
@@ -52,34 +54,71 @@ pub enum DashboardAddr {
     On(SocketAddr),
 }
 
-/// PostgreSQL, not used yet.
+/// Whether PostgreSQL is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostgresUse {
+    /// Where it makes sense.
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// PostgreSQL.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "checked at start already, used by stages to come")]
 pub struct PostgresConfig {
-    /// Host name or address.
+    /// Whether it is used.
+    pub usage: PostgresUse,
+    /// Host name, address or socket folder; `None` means the private cluster.
     pub host: Option<String>,
     /// Port.
     pub port: u16,
-    /// Database.
+    /// Database; `None` is the role's.
     pub database: Option<String>,
     /// Role.
-    pub user: Option<String>,
+    pub user: String,
     /// Its password.
     pub password: Option<Secret>,
+    /// Encryption.
+    pub ssl_mode: SslMode,
+    /// Authorities that are trusted.
+    pub ssl_root_cert: Option<PathBuf>,
+    /// Most connections.
+    pub pool_size: usize,
+    /// To make a connection.
+    pub connect_timeout: Duration,
+    /// For one statement.
+    pub statement_timeout: Duration,
+    /// The private cluster's programs.
+    pub bin_dir: Option<PathBuf>,
+    /// WAL that a slot may hold back in the private cluster.
+    pub slot_wal_keep_bytes: u64,
+    /// Make Airbyte's slot.
+    pub airbyte_slot: bool,
 }
 
-/// The batch jobs, not used yet.
+/// The batch jobs.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "checked at start already, used by stages to come")]
 pub struct BatchConfig {
     /// Share of the users that one update changes.
     pub update_percentage: f64,
+    /// Makes updates repeatable.
+    pub update_seed: Option<u64>,
     /// Key of freecurrencyapi.com.
+    #[allow(
+        dead_code,
+        reason = "checked at start already, used by a stage to come"
+    )]
     pub freecurrencyapi_key: Option<Secret>,
-    /// Cron expression.
-    pub ingest_fx_schedule: String,
-    /// Cron expression.
-    pub update_users_schedule: String,
+    /// When FX rates are fetched.
+    #[allow(
+        dead_code,
+        reason = "checked at start already, used by a stage to come"
+    )]
+    pub ingest_fx_schedule: Schedule,
+    /// When users are changed.
+    pub update_users_schedule: Schedule,
 }
 
 /// Every setting, typed. See `docs/SETTINGS.md` for what each means.
@@ -140,6 +179,13 @@ pub struct Config {
     /// Compression level.
     pub zstd_level: i32,
 
+    /// Replication slot of the change capture.
+    pub cdc_slot: String,
+    /// Its publication.
+    pub cdc_publication: String,
+    /// Age at which its files are closed; `None` is the other files'.
+    pub cdc_flush_interval: Option<Duration>,
+
     /// ParquetBuffer actors.
     pub ingest_workers: NonZeroUsize,
     /// Memory between the consumer and the lake.
@@ -170,10 +216,8 @@ pub struct Config {
     pub dashboard_token: Option<Secret>,
 
     /// PostgreSQL.
-    #[allow(dead_code, reason = "see its type")]
     pub postgres: PostgresConfig,
     /// Batch jobs.
-    #[allow(dead_code, reason = "see its type")]
     pub batch: BatchConfig,
 
     effective: Vec<Effective>,
@@ -292,6 +336,11 @@ impl Config {
             }),
             zstd_level: r.value("ZSTD_LEVEL", |t| parse::whole(t, 1..=22)),
 
+            cdc_slot: r.value("CDC_SLOT", parse::slot),
+            cdc_publication: r.value("CDC_PUBLICATION", parse::slot),
+            cdc_flush_interval: r
+                .optional("CDC_FLUSH_SECONDS", |t| parse::seconds(t, 0.1..=86_400.0)),
+
             ingest_workers: r
                 .optional("INGEST_WORKERS", |t| parse::non_zero(t, 1024))
                 .unwrap_or_else(|| {
@@ -324,17 +373,34 @@ impl Config {
             dashboard_token,
 
             postgres: PostgresConfig {
-                host: r.optional("POSTGRES_HOST", parse::text),
+                usage: r.value("POSTGRES", parse::postgres_use),
+                host: r.optional("POSTGRES_HOST", parse::postgres_host),
                 port: r.value("POSTGRES_PORT", |t| parse::whole(t, 1..=65_535)),
-                database: r.optional("POSTGRES_DB", parse::text),
-                user: r.optional("POSTGRES_USER", parse::text),
+                database: r.optional("POSTGRES_DB", parse::postgres_name),
+                user: r.value("POSTGRES_USER", parse::postgres_name),
                 password: r.secret("POSTGRES_PASSWORD"),
+                ssl_mode: r.value("POSTGRES_SSLMODE", parse::ssl_mode),
+                ssl_root_cert: r.optional("POSTGRES_SSLROOTCERT", parse::existing_file),
+                pool_size: r.value("POSTGRES_POOL_SIZE", |t| parse::whole(t, 1..=100)),
+                connect_timeout: r.value("POSTGRES_CONNECT_TIMEOUT_SECONDS", |t| {
+                    parse::seconds(t, 0.1..=300.0)
+                }),
+                statement_timeout: r.value("POSTGRES_STATEMENT_TIMEOUT_SECONDS", |t| {
+                    parse::seconds(t, 0.1..=3600.0)
+                }),
+                // Whether it holds the programs is told when they are needed.
+                bin_dir: r.optional("POSTGRES_BIN_DIR", parse::path),
+                slot_wal_keep_bytes: r.value("POSTGRES_SLOT_WAL_KEEP_BYTES", |t| {
+                    parse::bytes(t, 64_000_000..=u64::MAX)
+                }),
+                airbyte_slot: r.value("AIRBYTE_SLOT", parse::boolean),
             },
             batch: BatchConfig {
                 update_percentage: r.value("UPDATE_PERCENTAGE", |t| parse::number(t, 0.0..=1.0)),
+                update_seed: r.optional("UPDATE_SEED", |t| parse::whole(t, 0..=u64::MAX)),
                 freecurrencyapi_key: r.secret("FREECURRENCYAPI_API_KEY"),
-                ingest_fx_schedule: r.value("INGEST_FX_SCHEDULE", parse::cron),
-                update_users_schedule: r.value("UPDATE_USERS_SCHEDULE", parse::cron),
+                ingest_fx_schedule: r.value("INGEST_FX_SCHEDULE", parse::schedule),
+                update_users_schedule: r.value("UPDATE_USERS_SCHEDULE", parse::schedule),
             },
 
             data_dir,

@@ -8,9 +8,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ftap_actors::postgres::SslMode;
+use ftap_actors::schedule::Schedule;
 use ftap_actors::settings::Pace;
 
-use super::{DashboardAddr, LogFormat, LogLevel, Secret};
+use super::{DashboardAddr, LogFormat, LogLevel, PostgresUse, Secret};
 
 /// Why a text is no such value, beyond what the catalogue says.
 pub type Reason = String;
@@ -136,6 +138,15 @@ pub fn identifier(text: &str) -> Result<String, Reason> {
     fits.then(|| text.to_owned()).ok_or_else(Reason::new)
 }
 
+/// A replication slot's name, by PostgreSQL's rules; a suffix of ours has to fit in, too.
+pub fn slot(text: &str) -> Result<String, Reason> {
+    let fits = (1..=40).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    fits.then(|| text.to_owned()).ok_or_else(Reason::new)
+}
+
 /// A GCS bucket, by <https://cloud.google.com/storage/docs/buckets#naming>.
 pub fn bucket(text: &str) -> Result<String, Reason> {
     let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
@@ -160,42 +171,69 @@ pub fn endpoint(text: &str) -> Result<String, Reason> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// Five fields, each within its range or a name.
-pub fn cron(text: &str) -> Result<String, Reason> {
-    const RANGES: [(&str, u32, u32); 5] = [
-        ("minute", 0, 59),
-        ("hour", 0, 23),
-        ("day of month", 1, 31),
-        ("month", 1, 12),
-        ("day of week", 0, 7),
-    ];
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != RANGES.len() {
-        return Err(format!("it has {} fields", fields.len()));
+/// A cron expression.
+pub fn schedule(text: &str) -> Result<Schedule, Reason> {
+    text.parse()
+}
+
+/// `true` or `false`, and what other programs write for them.
+pub fn boolean(text: &str) -> Result<bool, Reason> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Reason::new()),
     }
-    for (field, (name, low, high)) in fields.iter().zip(RANGES) {
-        for part in field.split(',') {
-            let (range, step) = part
-                .split_once('/')
-                .map_or((part, None), |(r, s)| (r, Some(s)));
-            let good_step = step.is_none_or(|step| matches!(step.parse::<u32>(), Ok(1..)));
-            let takes_names = high == 12 || high == 7;
-            let good_value = |value: &str| match value.parse::<u32>() {
-                Ok(value) => (low..=high).contains(&value),
-                // `MON`, `jan`.
-                Err(_) => {
-                    takes_names
-                        && value.len() == 3
-                        && value.chars().all(|c| c.is_ascii_alphabetic())
-                }
-            };
-            let good_range = range == "*" || range.split('-').all(good_value);
-            if !good_step || !good_range {
-                return Err(format!("`{field}` is no {name}"));
-            }
-        }
+}
+
+/// Whether PostgreSQL is used.
+pub fn postgres_use(text: &str) -> Result<PostgresUse, Reason> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(PostgresUse::Auto),
+        "on" => Ok(PostgresUse::On),
+        "off" => Ok(PostgresUse::Off),
+        _ => Err(Reason::new()),
     }
-    Ok(fields.join(" "))
+}
+
+/// A host without port or user, or an absolute path.
+pub fn postgres_host(text: &str) -> Result<String, Reason> {
+    let is_path = text.starts_with('/') && !text.contains('\0');
+    let is_host = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_.:%".contains(c));
+    let has_port = text.matches(':').count() == 1;
+    match is_path || (is_host && !has_port) {
+        true => Ok(text.to_owned()),
+        false if has_port => Err("the port goes into POSTGRES_PORT".to_owned()),
+        false => Err(Reason::new()),
+    }
+}
+
+/// A database or role: PostgreSQL cuts longer names off.
+pub fn postgres_name(text: &str) -> Result<String, Reason> {
+    let fits = (1..=63).contains(&text.len()) && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned()).ok_or_else(Reason::new)
+}
+
+/// Encryption, by libpq's names.
+pub fn ssl_mode(text: &str) -> Result<SslMode, Reason> {
+    match text.to_ascii_lowercase().as_str() {
+        "disable" => Ok(SslMode::Disable),
+        "prefer" => Ok(SslMode::Prefer),
+        "require" => Ok(SslMode::Require),
+        "verify-full" => Ok(SslMode::VerifyFull),
+        _ => Err(Reason::new()),
+    }
+}
+
+/// A file that is there.
+pub fn existing_file(text: &str) -> Result<PathBuf, Reason> {
+    let file = path(text)?;
+    match std::fs::metadata(&file) {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err("it is not a file".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Any text.
@@ -411,20 +449,40 @@ mod tests {
     }
 
     #[test]
-    fn cron_takes_what_the_original_writes() {
-        for right in ["*/5 * * * *", "0 3 1,15 jan-mar MON", "0-30/10 * * * 7"] {
-            assert!(cron(right).is_ok(), "{right}");
+    fn schedules_are_what_the_original_writes_or_have_seconds_in_front() {
+        for right in [
+            "*/5 * * * *",
+            "0 3 1,15 jan-mar MON",
+            "0-30/10 * * * 7",
+            "*/10 * * * * *",
+        ] {
+            assert!(schedule(right).is_ok(), "{right}");
         }
         for wrong in [
             "* * * *",
             "60 * * * *",
             "*/0 * * * *",
             "x * * * *",
-            "* * * * * *",
             "- * * * *",
         ] {
-            assert!(cron(wrong).is_err(), "{wrong}");
+            assert!(schedule(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_postgres_host_has_no_port_in_it() {
+        for right in [
+            "db",
+            "10.0.0.7",
+            "::1",
+            "/var/run/postgresql",
+            "db.example.com",
+        ] {
+            assert!(postgres_host(right).is_ok(), "{right}");
+        }
+        let error = postgres_host("db:5433").unwrap_err();
+        assert!(error.contains("POSTGRES_PORT"), "{error}");
+        assert!(postgres_host("postgres://db/x").is_err());
     }
 
     #[test]

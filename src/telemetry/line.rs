@@ -42,10 +42,14 @@ impl Fields {
             .map(|(_, value)| value)
     }
 
-    /// Adds what the embedded broker's events lack.
-    pub fn adopt_broker(&mut self) {
+    /// Adds what the events of the embedded services lack.
+    pub fn adopt_embedded(&mut self, target: &str) {
         self.number("generation", 0);
-        self.text("actor", "embedded_kafka");
+        let actor = match target.contains("::postgres") {
+            true => "private_postgres",
+            false => "embedded_kafka",
+        };
+        self.text("actor", actor);
     }
 
     /// Makes a library's event one of ours, so that every line has the same head.

@@ -6,9 +6,12 @@
 // Each test program uses its own part of this.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod changes;
+pub mod cluster;
 pub mod disk;
 pub mod dlq;
 pub mod kafka;
+pub mod postgres;
 pub mod privileges;
 pub mod process;
 pub mod verdict;
@@ -92,6 +95,8 @@ impl Lab {
         lab.set("LOG_FORMAT", "json");
         lab.set("LOG_LEVEL", "DEBUG");
         lab.set("DASHBOARD_ADDR", "off");
+        // Tests of the stream don't start a server each.
+        lab.set("POSTGRES", "off");
         lab
     }
 

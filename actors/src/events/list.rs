@@ -374,4 +374,163 @@ events! {
         /// What to do.
         remedy: String,
     }
+    /// There is no PostgreSQL to use: users, their changes and their capture are off, the rest runs.
+    WARN PostgresOff "postgres_off" {
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    }
+    /// PostgreSQL is reached and has the tables.
+    INFO PostgresReady "postgres_ready" {
+        /// `user@host:port/database`.
+        address: String,
+        /// Version of the server.
+        version: String,
+        /// From the first try until now.
+        duration_ms: u64,
+    }
+    /// PostgreSQL does not do what it is asked for the moment; it is tried again.
+    WARN PostgresUnavailable "postgres_unavailable" {
+        /// Which try this was, from 1.
+        attempt: u64,
+        /// What is wrong, and what to do.
+        error: String,
+        /// Pause before the next try.
+        retry_in_ms: u64,
+    }
+    /// A prepared file was loaded into its table.
+    INFO TableLoaded "table_loaded" {
+        /// The table.
+        table: String,
+        /// The file.
+        file: String,
+        /// Rows in the file.
+        rows: u64,
+        /// Rows of them that the table did not have.
+        inserted: u64,
+        /// How long it took.
+        duration_ms: u64,
+    }
+    /// A run of the user update job is committed.
+    INFO UsersUpdated "users_updated" {
+        /// The run's identity: the time of the schedule it is for.
+        tick: String,
+        /// `city`, `job` or `zip`.
+        field: String,
+        /// Users changed.
+        count: u64,
+        /// Users there are.
+        users: u64,
+        /// How long it took.
+        duration_ms: u64,
+    }
+    /// A run of a job was applied already, by this process or another; nothing is done.
+    INFO JobAlreadyApplied "job_already_applied" {
+        /// The job.
+        job: String,
+        /// The run's identity.
+        tick: String,
+    }
+    /// There is no user to change.
+    WARN NoUsers "no_users" {
+        /// The run's identity.
+        tick: String,
+        /// What to do.
+        remedy: String,
+    }
+    /// It is time for a job, and its run before is not over: this tick is passed over.
+    WARN JobOverrun "job_overrun" {
+        /// The job.
+        job: String,
+        /// The tick that is passed over.
+        tick: String,
+    }
+    /// Ticks of a job passed unseen, in a sleep of the machine for instance; one run covers them.
+    INFO JobTicksMissed "job_ticks_missed" {
+        /// The job.
+        job: String,
+        /// How many.
+        missed: u64,
+        /// The tick that runs.
+        tick: String,
+    }
+    /// A publication for change capture was made.
+    INFO PublicationCreated "publication_created" {
+        /// The publication.
+        publication: String,
+    }
+    /// Change capture copies its tables.
+    INFO ChangesSnapshotStarted "changes_snapshot_started" {
+        /// `first`, `interrupted` or `asked`.
+        reason: String,
+        /// Which snapshot of the lake it is.
+        epoch: u32,
+        /// The slot that is made with it.
+        slot: String,
+    }
+    /// The server makes no slot as long as older transactions are open.
+    WARN ChangesSnapshotWaits "changes_snapshot_waits" {
+        /// How long so far.
+        waited_ms: u64,
+        /// What to do.
+        remedy: String,
+    }
+    /// The tables were copied and the slot made.
+    INFO ChangesSnapshotTaken "changes_snapshot_taken" {
+        /// Which snapshot of the lake it is.
+        epoch: u32,
+        /// The place in the server's log that it shows.
+        lsn: String,
+        /// Rows of all tables.
+        rows: u64,
+        /// From the slot to the last object.
+        duration_ms: u64,
+    }
+    /// Change capture reads its slot.
+    INFO ChangesStreaming "changes_streaming" {
+        /// The slot.
+        slot: String,
+        /// The snapshot that the changes follow.
+        epoch: u32,
+        /// What the server was told to be durable; it sends what came after.
+        confirmed_lsn: String,
+        /// Last position in the lake.
+        lake_end: String,
+    }
+    /// An object of changes is durable in the lake.
+    INFO ChangesCommitted "changes_committed" {
+        /// The object.
+        key: String,
+        /// The table.
+        table: String,
+        /// Position of its first row.
+        first: String,
+        /// Position of its last row.
+        last: String,
+        /// Rows.
+        rows: u64,
+        /// Its size.
+        bytes: u64,
+        /// Why it was closed.
+        reason: String,
+        /// From its first row to durable.
+        duration_ms: u64,
+    }
+    /// Another writer's object of changes is in the place of ours; the slot is read again behind it.
+    WARN ChangesOvertaken "changes_overtaken" {
+        /// The object.
+        key: String,
+        /// Its writer.
+        writer: String,
+    }
+    /// PostgreSQL can't be reached or refuses for the moment; it is tried again.
+    WARN ChangeCaptureInterrupted "change_capture_interrupted" {
+        /// Which try this was since the last success, from 1.
+        attempt: u64,
+        /// Why.
+        error: String,
+        /// Pause before the next try.
+        retry_in_ms: u64,
+    }
 }

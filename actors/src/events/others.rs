@@ -125,4 +125,46 @@ pub const OTHERS: &[EventDoc] = &[
             ),
         ],
     ),
+    event(
+        "private_postgres_started",
+        "INFO",
+        "The private PostgreSQL cluster takes connections (this and the following: actor `private_postgres`).",
+        &[
+            ("host", "The socket's folder, or 127.0.0.1."),
+            ("port", "Its port."),
+            ("version", "PostgreSQL's version."),
+            ("pid", "The server's process id."),
+            ("data_dir", "Where its data is."),
+        ],
+    ),
+    event(
+        "private_postgres_ended",
+        "WARN",
+        "The private server ended although nobody asked; it is started again.",
+        &[("pid", "Its process id."), ("status", "How it ended.")],
+    ),
+    event(
+        "private_postgres_restarted",
+        "INFO",
+        "The private server takes connections again.",
+        &[("pid", "Its new process id.")],
+    ),
+    event(
+        "private_postgres_failed",
+        "ERROR",
+        "The private server could not be started again; it is tried again.",
+        &[
+            ("error", "Why."),
+            ("retry_in_ms", "Pause before the next try."),
+        ],
+    ),
+    event(
+        "private_postgres_left_behind",
+        "WARN",
+        "An earlier process left its private server running; it is stopped first.",
+        &[
+            ("pid", "Its process id."),
+            ("data_dir", "Where its data is."),
+        ],
+    ),
 ];

@@ -173,6 +173,21 @@ impl LakeStore {
     /// Reads an object's footer, not its rows: one request for the object's end, two if
     /// the footer is a large one.
     pub async fn read_footer(&self, key: &str) -> Result<Footer, LakeError> {
+        let pairs = self.footer_pairs(key).await?;
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_deref()));
+        Footer::from_pairs(pairs).map_err(|source| LakeError::Footer {
+            key: key.to_owned(),
+            source,
+        })
+    }
+
+    /// The key-value pairs of an object's footer, in as many requests.
+    pub async fn footer_pairs(
+        &self,
+        key: &str,
+    ) -> Result<Vec<(String, Option<String>)>, LakeError> {
         let damaged = |detail: String| LakeError::Object {
             key: key.to_owned(),
             detail,
@@ -202,11 +217,7 @@ impl LakeStore {
                 .map_err(|error| damaged(error.to_string()))?;
             let pairs = metadata.file_metadata().key_value_metadata();
             let pairs = pairs.into_iter().flatten();
-            return Footer::from_pairs(pairs.map(|p| (p.key.as_str(), p.value.as_deref())))
-                .map_err(|source| LakeError::Footer {
-                    key: key.to_owned(),
-                    source,
-                });
+            return Ok(pairs.map(|p| (p.key.clone(), p.value.clone())).collect());
         }
     }
 
@@ -316,6 +327,17 @@ impl LakeStore {
             .map_ok(|object| (object.location.to_string(), object.size));
         let listed = listed.try_collect().await;
         listed.map_err(|error| self.error("list", naming::PREFIX, &error))
+    }
+
+    /// All keys under a folder.
+    pub async fn keys(&self, folder: &str) -> Result<Vec<String>, LakeError> {
+        let prefix = Path::from(folder);
+        let store = self.object_store();
+        let listed = store
+            .list(Some(&prefix))
+            .map_ok(|object| object.location.to_string());
+        let listed = listed.try_collect().await;
+        listed.map_err(|error| self.error("list", folder, &error))
     }
 
     /// A whole object.

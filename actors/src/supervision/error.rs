@@ -13,6 +13,8 @@ pub enum Domain {
     Kafka,
     /// The Parquet lake.
     Lake,
+    /// PostgreSQL and its tables.
+    Postgres,
     /// The program itself.
     Internal,
 }
@@ -24,6 +26,7 @@ impl Domain {
             Self::Source => "source",
             Self::Kafka => "kafka",
             Self::Lake => "lake",
+            Self::Postgres => "postgres",
             Self::Internal => "internal",
         }
     }
@@ -59,6 +62,12 @@ pub enum ErrorKind {
     LakeUnavailable,
     /// The lake refuses, or holds what contradicts the topic.
     LakeConflict,
+    /// PostgreSQL does not answer, or refuses for the moment: no connection left, read-only.
+    PostgresUnavailable,
+    /// PostgreSQL refuses for good: login, permission, another schema, wal_level.
+    PostgresRefused,
+    /// The lake's changes and PostgreSQL's slot contradict each other.
+    ChangesConflict,
     /// A neighbour in the group is gone; its own fault is the root cause.
     NeighbourGone,
     /// Asked for by a test.
@@ -75,6 +84,7 @@ impl ErrorKind {
             | Self::KafkaUnavailable
             | Self::PublisherFenced
             | Self::LakeUnavailable
+            | Self::PostgresUnavailable
             | Self::NeighbourGone
             | Self::Injected
             | Self::Bug => Retry::Helps,
@@ -82,7 +92,9 @@ impl ErrorKind {
             | Self::PublishConflict
             | Self::KafkaRetriesExhausted
             | Self::KafkaRefused
-            | Self::LakeConflict => Retry::Hopeless,
+            | Self::LakeConflict
+            | Self::PostgresRefused
+            | Self::ChangesConflict => Retry::Hopeless,
         }
     }
 
@@ -96,6 +108,9 @@ impl ErrorKind {
             | Self::KafkaRefused
             | Self::PublisherFenced => Domain::Kafka,
             Self::LakeUnavailable | Self::LakeConflict => Domain::Lake,
+            Self::PostgresUnavailable | Self::PostgresRefused | Self::ChangesConflict => {
+                Domain::Postgres
+            }
             Self::NeighbourGone | Self::Injected | Self::Bug => Domain::Internal,
         }
     }
@@ -120,6 +135,15 @@ impl ErrorKind {
             Self::LakeUnavailable => "check that the lake can be reached and written",
             Self::LakeConflict => {
                 "the lake and the topic contradict each other: use another KAFKA_TOPIC, or another lake together with another KAFKA_CONSUMER_GROUP, or move the named files away"
+            }
+            Self::PostgresUnavailable => {
+                "check that PostgreSQL runs, takes changes and has connections left; POSTGRES=off does without"
+            }
+            Self::PostgresRefused => {
+                "check the POSTGRES_* settings, the role's permissions and the tables; POSTGRES=off does without"
+            }
+            Self::ChangesConflict => {
+                "check that POSTGRES_HOST, CDC_SLOT and the lake belong together; `ftap cdc --resnapshot` makes the slot and the copies of the tables anew"
             }
             Self::NeighbourGone | Self::Injected | Self::Bug => {
                 "see the root cause in the log; if it is a fault of ftap, please report it"

@@ -1,0 +1,323 @@
+//! Where to go on, from what lake and server hold, and what to do about an object that is
+//! there already.
+//!
+//! Promises: a change is left out only where an error or a new epoch says so. Pure.
+
+use std::collections::BTreeMap;
+
+use super::TABLES;
+use super::footer::ChangeFooter;
+use super::position::{Lsn, Position};
+
+/// The newest epoch of the lake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LakeEpoch {
+    /// Its number.
+    pub number: u32,
+    /// System identifier of the server it was read from.
+    pub system: String,
+    /// Whether the snapshots of all tables are whole.
+    pub is_complete: bool,
+    /// Whether it has any change behind its snapshot.
+    pub has_changes: bool,
+    /// Of each table the position of the last row in the lake.
+    pub ends: BTreeMap<String, Position>,
+}
+
+/// Our slot on the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotState {
+    /// Its output plugin; a physical slot has none.
+    pub plugin: Option<String>,
+    /// Its database.
+    pub database: Option<String>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// What was acknowledged.
+    pub confirmed: Option<Lsn>,
+}
+
+/// What the server says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerState {
+    /// System identifier.
+    pub system: String,
+    /// The database we read.
+    pub database: String,
+    /// End of the log that is durable there.
+    pub flushed: Lsn,
+    /// Our slot, if there is one.
+    pub slot: Option<SlotState>,
+    /// Whether our publication is there.
+    pub has_publication: bool,
+}
+
+/// Why a snapshot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotReason {
+    /// The lake has none.
+    First,
+    /// The one before was interrupted.
+    Interrupted,
+    /// Somebody asked for it.
+    Asked,
+}
+
+impl SnapshotReason {
+    /// Its name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Interrupted => "interrupted",
+            Self::Asked => "asked",
+        }
+    }
+}
+
+/// What to do at a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Make a slot, copy the tables, then plan again.
+    Snapshot {
+        /// Number of the epoch it opens.
+        epoch: u32,
+        /// Why.
+        reason: SnapshotReason,
+    },
+    /// Read the slot; changes up to a table's end are in the lake.
+    Stream {
+        /// The epoch.
+        epoch: u32,
+        /// Of each table the position of the last row in the lake.
+        ends: BTreeMap<String, Position>,
+    },
+}
+
+/// Lake and server contradict each other; only a person can tell which one is right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The slot is gone.
+    #[error(
+        "replication slot {slot} is gone, but the lake has changes up to {end}: what was changed since is not to be had as changes; `ftap cdc --resnapshot` makes a new slot and copies the tables anew"
+    )]
+    SlotMissing {
+        /// The slot.
+        slot: String,
+        /// Last position in the lake.
+        end: Position,
+    },
+    /// The server gave the slot up.
+    #[error(
+        "replication slot {slot} is lost: the server removed log it had not sent yet, more than max_slot_wal_keep_size; `ftap cdc --resnapshot` makes a new slot and copies the tables anew"
+    )]
+    SlotLost {
+        /// The slot.
+        slot: String,
+    },
+    /// The publication is gone.
+    #[error(
+        "the publication of replication slot {slot} is gone, and the slot can't see one that is made now: `ftap cdc --resnapshot` makes both and copies the tables anew"
+    )]
+    PublicationMissing {
+        /// The slot.
+        slot: String,
+    },
+    /// The slot is somebody else's.
+    #[error(
+        "replication slot {slot} is not ours: its {what} is {theirs}, wanted {ours}; set CDC_SLOT to another name"
+    )]
+    SlotForeign {
+        /// The slot.
+        slot: String,
+        /// What differs.
+        what: &'static str,
+        /// Its value.
+        theirs: String,
+        /// What it has to be.
+        ours: String,
+    },
+    /// A slot, but no snapshot.
+    #[error(
+        "replication slot {slot} exists, but the lake has no snapshot it could follow: the lake is another one, or was emptied; `ftap cdc --resnapshot` drops the slot and starts anew, CDC_SLOT=… leaves it to its owner"
+    )]
+    SlotWithoutLake {
+        /// The slot.
+        slot: String,
+    },
+    /// Another server, or one that was made anew.
+    #[error(
+        "the lake's changes are of the server {theirs}, this one is {ours}: positions of the two can't be compared; name the right server in POSTGRES_HOST, or start anew with `ftap cdc --resnapshot`"
+    )]
+    AnotherServer {
+        /// System identifier in the lake.
+        theirs: String,
+        /// Of the server.
+        ours: String,
+    },
+    /// The server has less than the lake.
+    #[error(
+        "the lake has changes up to {end}, but the server's log ends at {flushed}: the server was restored from a copy; `ftap cdc --resnapshot` copies the tables anew"
+    )]
+    LakeAhead {
+        /// Last position in the lake.
+        end: Position,
+        /// End of the server's log.
+        flushed: Lsn,
+    },
+}
+
+/// What to do at a start.
+///
+/// The slot is made after its snapshot is whole in the lake, so a slot without a snapshot
+/// is not ours, and a whole snapshot without changes and slot is one whose process ended
+/// in between: a new one replaces it.
+pub fn plan(
+    slot_name: &str,
+    lake: Option<&LakeEpoch>,
+    server: &ServerState,
+    resnapshot: bool,
+) -> Result<Plan, PlanError> {
+    let slot_name = slot_name.to_owned();
+    if let Some(slot) = &server.slot {
+        let foreign = |what, theirs: &Option<String>, ours: &str| PlanError::SlotForeign {
+            slot: slot_name.clone(),
+            what,
+            theirs: theirs.as_deref().unwrap_or("none").to_owned(),
+            ours: ours.to_owned(),
+        };
+        if slot.plugin.as_deref() != Some("pgoutput") {
+            return Err(foreign("output plugin", &slot.plugin, "pgoutput"));
+        }
+        if slot.database.as_deref() != Some(server.database.as_str()) {
+            return Err(foreign("database", &slot.database, &server.database));
+        }
+    }
+    let next = lake.map_or(1, |lake| lake.number.saturating_add(1));
+    let snapshot = |reason| {
+        Ok(Plan::Snapshot {
+            epoch: next,
+            reason,
+        })
+    };
+    if resnapshot {
+        return snapshot(SnapshotReason::Asked);
+    }
+    let Some(lake) = lake else {
+        return match server.slot {
+            None => snapshot(SnapshotReason::First),
+            Some(_) => Err(PlanError::SlotWithoutLake { slot: slot_name }),
+        };
+    };
+    if lake.system != server.system {
+        return Err(PlanError::AnotherServer {
+            theirs: lake.system.clone(),
+            ours: server.system.clone(),
+        });
+    }
+    let end = lake.ends.values().max().copied().unwrap_or_default();
+    if end.lsn > server.flushed {
+        return Err(PlanError::LakeAhead {
+            end,
+            flushed: server.flushed,
+        });
+    }
+    if !lake.is_complete {
+        return snapshot(SnapshotReason::Interrupted);
+    }
+    match &server.slot {
+        None if lake.has_changes => Err(PlanError::SlotMissing {
+            slot: slot_name,
+            end,
+        }),
+        None => snapshot(SnapshotReason::Interrupted),
+        Some(slot) if slot.wal_status.as_deref() == Some("lost") => {
+            Err(PlanError::SlotLost { slot: slot_name })
+        }
+        Some(_) if !server.has_publication => {
+            Err(PlanError::PublicationMissing { slot: slot_name })
+        }
+        Some(_) => Ok(Plan::Stream {
+            epoch: lake.number,
+            ends: lake.ends.clone(),
+        }),
+    }
+}
+
+/// The newest epoch, from the footers of each table's newest object of it.
+pub fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Option<LakeEpoch> {
+    let (first, _) = newest.first()?;
+    let of = |table: &str| newest.iter().find(|(footer, _)| footer.table == table);
+    Some(LakeEpoch {
+        number,
+        system: first.system.clone(),
+        is_complete: TABLES
+            .iter()
+            .all(|table| of(table).is_some_and(|(_, snapshot_is_whole)| *snapshot_is_whole)),
+        has_changes: newest.iter().any(|(footer, _)| footer.last.seq > 0),
+        ends: newest
+            .iter()
+            .map(|(footer, _)| (footer.table.clone(), footer.last))
+            .collect(),
+    })
+}
+
+/// What `AlreadyExists` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// Our very run is there: as good as written.
+    Same,
+    /// Another run from the same change is there: read the slot again behind it.
+    Overtaken,
+}
+
+/// The object under our key is of another history.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the lake already has changes of {table} from {position}, but their {differs} is {theirs} and ours is {ours}: the server was restored and went another way, or two servers share the lake; nothing was overwritten; `ftap cdc --resnapshot` starts anew"
+)]
+pub struct ChangeConflict {
+    /// The table.
+    pub table: String,
+    /// First position.
+    pub position: Position,
+    /// What differs.
+    pub differs: &'static str,
+    /// Its value in the lake.
+    pub theirs: String,
+    /// Its value here.
+    pub ours: String,
+}
+
+/// What `AlreadyExists` means, from the footer we wanted to write and the one that is there.
+///
+/// The first change identifies a run: position, transaction and time of its commit, and
+/// its values. Runs that end at one position have to be equal as a whole.
+pub fn on_already_exists(
+    ours: &ChangeFooter,
+    theirs: &ChangeFooter,
+) -> Result<Adoption, ChangeConflict> {
+    let hex = |hash: u64| format!("{hash:016x}");
+    let differs = [
+        ("server", theirs.system.clone(), ours.system.clone()),
+        (
+            "first change's fingerprint",
+            hex(theirs.first_change),
+            hex(ours.first_change),
+        ),
+    ];
+    let mut differs: Vec<_> = differs.into_iter().filter(|(_, a, b)| a != b).collect();
+    if theirs.last == ours.last && theirs.checksum != ours.checksum {
+        differs.push(("checksum", hex(theirs.checksum), hex(ours.checksum)));
+    }
+    match differs.into_iter().next() {
+        Some((differs, theirs, our_value)) => Err(ChangeConflict {
+            table: ours.table.clone(),
+            position: ours.first,
+            differs,
+            theirs,
+            ours: our_value,
+        }),
+        None if theirs.last == ours.last => Ok(Adoption::Same),
+        None => Ok(Adoption::Overtaken),
+    }
+}

@@ -1,0 +1,294 @@
+//! What PostgreSQL's errors mean: whether waiting can help, and what to do.
+
+use std::path::PathBuf;
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::PostgresSettings;
+use crate::supervision::{ErrorKind, StageError};
+
+/// What went wrong with PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PostgresError {
+    /// The server does not answer.
+    #[error(
+        "PostgreSQL at {address} does not answer: {said}; check that it runs and that POSTGRES_HOST and POSTGRES_PORT name it"
+    )]
+    Unavailable {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the client said.
+        said: String,
+    },
+    /// All of the server's connections are taken.
+    #[error(
+        "PostgreSQL at {address} has no connection left: {said}; raise its max_connections or lower POSTGRES_POOL_SIZE"
+    )]
+    OutOfConnections {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// The server accepts no changes.
+    #[error(
+        "PostgreSQL at {address} is read-only: {said}; name its primary in POSTGRES_HOST, or set default_transaction_read_only to off there"
+    )]
+    ReadOnly {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// The role or its password is wrong, or the server wants none of us.
+    #[error(
+        "PostgreSQL at {address} refuses the login: {said}; check POSTGRES_USER and POSTGRES_PASSWORD, and the server's pg_hba.conf"
+    )]
+    LoginRefused {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// There is no such database.
+    #[error(
+        "PostgreSQL at {address} has no such database: {said}; check POSTGRES_DB, or create it (CREATE DATABASE)"
+    )]
+    UnknownDatabase {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// The role may not do what is needed.
+    #[error("PostgreSQL at {address} does not permit it: {said}; grant it to that role")]
+    NotPermitted {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// A table is not what `init/01_schema.sql` makes.
+    #[error(
+        "a table in PostgreSQL at {address} is not as init/01_schema.sql makes it: {said}; undo the change, or rename the table and start again"
+    )]
+    OtherSchema {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// Logical decoding is off.
+    #[error(
+        "PostgreSQL at {address} does not decode its log: {said}; set wal_level = logical in postgresql.conf and restart the server"
+    )]
+    WalLevel {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// All replication slots are taken.
+    #[error(
+        "PostgreSQL at {address} has no replication slot left: {said}; drop unused ones (SELECT pg_drop_replication_slot(…)) or raise max_replication_slots"
+    )]
+    OutOfSlots {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// Another session was in the way; the next try may succeed.
+    #[error("another session was in the way in PostgreSQL at {address}: {said}")]
+    Conflict {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// The disk is full, or the like.
+    #[error(
+        "PostgreSQL at {address} can't go on: {said}; see its log, and free disk space or memory there"
+    )]
+    Resources {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+    /// Encryption can't be set up.
+    #[error("TLS to PostgreSQL: {0}")]
+    Tls(String),
+    /// A prepared file can't be read.
+    #[error("{path} can't be read: {said}; make it with `ftap prepare FILE`")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        said: String,
+    },
+    /// A prepared file has a value that can't be loaded; nothing of it was.
+    #[error(
+        "{path}, {place}: {problem}; nothing of it was loaded, make it anew with `ftap prepare FILE`"
+    )]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// Line from 1, the header's, and column.
+        place: String,
+        /// Value and what it may be.
+        problem: String,
+    },
+    /// There is none on this machine, and none is named.
+    #[error(
+        "there is no PostgreSQL to use: install it (Debian: apt-get install postgresql), or name a server in POSTGRES_HOST"
+    )]
+    Missing,
+    /// Asked for by a test.
+    #[error("{0}")]
+    Injected(StageError),
+    /// Anything else that the server refuses.
+    #[error("PostgreSQL at {address} refuses a statement: {said}")]
+    Refused {
+        /// `user@host:port/database`.
+        address: String,
+        /// What the server said.
+        said: String,
+    },
+}
+
+impl PostgresError {
+    /// Sorts an error of the client by the server's code.
+    pub fn of(settings: &PostgresSettings, error: &tokio_postgres::Error) -> Self {
+        let address = settings.address();
+        match error.as_db_error() {
+            Some(error) => Self::of_server(address, error),
+            // Connection, protocol and time-out errors have no code.
+            None => Self::of_client(address, error),
+        }
+    }
+
+    /// Sorts an error of the pool.
+    pub fn of_pool(settings: &PostgresSettings, error: &PoolError) -> Self {
+        let address = settings.address();
+        match error {
+            PoolError::Backend(error) => Self::of(settings, error),
+            PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
+                Self::of(settings, error)
+            }
+            PoolError::Timeout(kind) => Self::Unavailable {
+                address,
+                said: format!(
+                    "no connection within {} s ({kind:?})",
+                    settings.connect_timeout.as_secs_f64()
+                ),
+            },
+            other => Self::Unavailable {
+                address,
+                said: other.to_string(),
+            },
+        }
+    }
+
+    fn of_client(address: String, error: &tokio_postgres::Error) -> Self {
+        // The outer text is only "error connecting to server".
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let said = match cause {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        if said.contains("password missing") {
+            return Self::LoginRefused {
+                address,
+                said: "it asks for a password and POSTGRES_PASSWORD is unset".to_owned(),
+            };
+        }
+        if said.contains("TLS handshake") || said.contains("certificate") {
+            return Self::Tls(format!("{said}; see POSTGRES_SSLMODE"));
+        }
+        Self::Unavailable { address, said }
+    }
+
+    fn of_server(address: String, error: &DbError) -> Self {
+        let said = match error.detail() {
+            Some(detail) => format!("{} ({detail})", error.message()),
+            None => error.message().to_owned(),
+        };
+        let code = error.code();
+        // The standard's classes, where all of a class means the same.
+        let class = &code.code()[..2];
+        match class {
+            _ if *code == SqlState::TOO_MANY_CONNECTIONS => {
+                Self::OutOfConnections { address, said }
+            }
+            _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly { address, said },
+            _ if *code == SqlState::INVALID_CATALOG_NAME => Self::UnknownDatabase { address, said },
+            _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => Self::NotPermitted { address, said },
+            _ if *code == SqlState::CONFIGURATION_LIMIT_EXCEEDED && said.contains("slot") => {
+                Self::OutOfSlots { address, said }
+            }
+            _ if *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+                && said.contains("wal_level") =>
+            {
+                Self::WalLevel { address, said }
+            }
+            _ if *code == SqlState::UNDEFINED_TABLE
+                || *code == SqlState::UNDEFINED_COLUMN
+                || *code == SqlState::DATATYPE_MISMATCH
+                || *code == SqlState::WRONG_OBJECT_TYPE
+                || *code == SqlState::INVALID_COLUMN_REFERENCE
+                || *code == SqlState::NOT_NULL_VIOLATION
+                || *code == SqlState::CHECK_VIOLATION
+                || *code == SqlState::GENERATED_ALWAYS
+                || *code == SqlState::UNDEFINED_FUNCTION =>
+            {
+                Self::OtherSchema { address, said }
+            }
+            "28" => Self::LoginRefused { address, said },
+            // Serialisation failures, deadlocks; locks not given in time; statements cut off by it.
+            "40" => Self::Conflict { address, said },
+            _ if *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED => {
+                Self::Conflict { address, said }
+            }
+            "53" | "58" => Self::Resources { address, said },
+            // Connection errors, and a server that is starting, stopping or crashed.
+            "08" | "57" => Self::Unavailable { address, said },
+            _ => Self::Refused { address, said },
+        }
+    }
+
+    /// Whether waiting can mend it.
+    pub fn retry_helps(&self) -> bool {
+        self.kind().retry() == crate::supervision::Retry::Helps
+    }
+
+    /// Its fate in supervision's table.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { .. }
+            | Self::OutOfConnections { .. }
+            | Self::ReadOnly { .. }
+            | Self::OutOfSlots { .. }
+            | Self::Conflict { .. }
+            | Self::Resources { .. } => ErrorKind::PostgresUnavailable,
+            Self::LoginRefused { .. }
+            | Self::UnknownDatabase { .. }
+            | Self::NotPermitted { .. }
+            | Self::OtherSchema { .. }
+            | Self::WalLevel { .. }
+            | Self::Tls(_)
+            | Self::Missing
+            | Self::Refused { .. } => ErrorKind::PostgresRefused,
+            Self::Injected(error) => error.kind(),
+            Self::Unreadable { .. } | Self::BadFile { .. } => ErrorKind::SourceInvalid,
+        }
+    }
+}
+
+impl From<PostgresError> for StageError {
+    fn from(error: PostgresError) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}

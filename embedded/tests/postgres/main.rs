@@ -1,0 +1,7 @@
+//! The private PostgreSQL cluster against its own server: kills, leftovers, wrong places.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod kills;
+mod places;
+mod starts;

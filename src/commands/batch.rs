@@ -1,0 +1,151 @@
+//! `ftap batch`: the jobs that run by the clock, or one of them once.
+//!
+//! Promises that a run by hand says and does what a scheduled one does, and ends with 0 if it is
+//! applied, now or before, else with 1.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use ftap_actors::events::{PostgresUnavailable, Speaker};
+use ftap_actors::health::Health;
+use ftap_actors::meters::Meters;
+use ftap_actors::postgres::{Database, PostgresError, retry_pause};
+use ftap_actors::schedule::{JobTick, TickCause};
+use ftap_actors::user_mutator::{Applied, UserUpdates};
+
+use crate::cli::{BatchArgs, BatchJob};
+use crate::config::{Config, PostgresUse, Role};
+use crate::data_dir::make_writable;
+use crate::exit::{self, BadUsage};
+use crate::http::{self, Shown};
+use crate::postgres_access::PostgresAccess;
+use crate::signals;
+use crate::telemetry::Telemetry;
+use crate::topology::sides::{Side, UserUpdatesGroup};
+use crate::topology::{self, TopologyOptions};
+
+/// Tries of a run by hand: half a minute in all. Who runs it by cron has the next one soon.
+const ONCE_ATTEMPTS: u32 = 5;
+
+/// Runs the jobs until they are stopped or have given up, or one of them once.
+pub fn execute(config: &Config, args: &BatchArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    if config.postgres.usage == PostgresUse::Off {
+        return Err(BadUsage(format!(
+            "POSTGRES is off, from {}, and the batch jobs work on PostgreSQL: set it to on or auto",
+            config.source("POSTGRES")
+        ))
+        .into());
+    }
+    if config.postgres.host.is_none() {
+        make_writable(&config.data_dir, "DATA_DIR")?;
+    }
+    match args.once {
+        Some(BatchJob::Users) => users_once(config, args),
+        None => by_schedule(config, telemetry),
+    }
+}
+
+/// The group that changes users.
+pub fn user_updates(config: &Config, postgres: &PostgresAccess, is_all: bool) -> UserUpdatesGroup {
+    UserUpdatesGroup {
+        database: Database::new(postgres.location(), config.preparation()),
+        schedule: config.batch.update_users_schedule.clone(),
+        settings: config.update_settings(),
+        is_all,
+    }
+}
+
+fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    let started = Instant::now();
+    let meters = Arc::new(Meters::default());
+    let health = Arc::new(Health::default());
+    let http = http::start(
+        config,
+        Shown {
+            command: "batch",
+            meters: meters.clone(),
+            health: health.clone(),
+            prometheus: telemetry.prometheus.clone(),
+            started,
+        },
+    )?;
+    let shutdown = signals::listen()?;
+    let postgres = PostgresAccess::open(config);
+    let topology = TopologyOptions {
+        publish: None,
+        ingest: None,
+        sides: vec![Side::new(user_updates(config, &postgres, true))],
+        // No stage of this process talks to Kafka.
+        kafka: config.kafka_settings("", Role::Consume),
+        supervision: config.supervision_settings(),
+        until_drained: false,
+        meters,
+        health,
+        shutdown: shutdown.clone(),
+    };
+    let overtime = super::run::overtime(shutdown, config.stop_deadline);
+    let outcome = actix::System::new().block_on(async move {
+        tokio::select! {
+            outcome = topology::run(topology) => outcome.map_err(anyhow::Error::new),
+            error = overtime => Err(error),
+        }
+    });
+    drop(http);
+    drop(postgres);
+    outcome?;
+    Ok(exit::DONE)
+}
+
+fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
+    let mut shutdown = signals::listen()?;
+    let postgres = PostgresAccess::open(config);
+    let job = UserUpdates::new(
+        Database::new(postgres.location(), config.preparation()),
+        config.update_settings(),
+    );
+    let tick = JobTick {
+        scheduled: args.tick.unwrap_or_else(Utc::now),
+        cause: TickCause::Schedule,
+    };
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?
+        .block_on(async move {
+            tokio::select! {
+                applied = attempts(&job, tick) => applied.map_err(anyhow::Error::new),
+                _ = shutdown.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped before the run was applied")),
+            }
+        });
+    drop(postgres);
+    match outcome? {
+        Applied::Now { .. } | Applied::Before => Ok(exit::DONE),
+        Applied::NoUsers => Err(anyhow::anyhow!(
+            "there are no users to change: make {} with `ftap prepare FILE`",
+            config.preparation().users_file.display()
+        )),
+    }
+}
+
+async fn attempts(job: &UserUpdates, tick: JobTick) -> Result<Applied, PostgresError> {
+    let mut attempt = 1;
+    loop {
+        match job.run(tick, Speaker::PROCESS).await {
+            Ok(applied) => return applied.ok_or(PostgresError::Missing),
+            Err(error) if error.retry_helps() && attempt < ONCE_ATTEMPTS => {
+                let pause = retry_pause(attempt);
+                PostgresUnavailable {
+                    attempt: attempt.into(),
+                    error: error.to_string(),
+                    retry_in_ms: pause.as_millis() as u64,
+                }
+                .emit(Speaker::PROCESS);
+                tokio::time::sleep(pause).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Groups beside the stream: PostgreSQL's jobs and the like. None of them takes the stream down.
+
+use std::sync::Arc;
+
+use ftap_actors::change_capture::{CaptureParts, ChangeCapture};
+use ftap_actors::cron_clock::CronClock;
+use ftap_actors::postgres::Database;
+use ftap_actors::schedule::{Schedule, SystemTime};
+use ftap_actors::supervision::group::SupervisionContext;
+use ftap_actors::supervision::{Group, GroupEnd, Stages, supervise};
+use ftap_actors::user_mutator::{self, UpdateSettings, UserMutator, UserUpdates};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
+
+use super::MAILBOX;
+
+/// A group that runs beside the stream: given supervision, it runs to its end.
+pub struct Side(Box<dyn FnOnce(SupervisionContext) -> SideEnd>);
+
+/// The group's name and how it ended.
+pub type SideEnd = LocalBoxFuture<'static, (&'static str, GroupEnd)>;
+
+impl Side {
+    /// A side of one group.
+    pub fn new(group: impl Group + 'static) -> Self {
+        Self(Box::new(move |context| {
+            let name = group.name();
+            supervise(group, context)
+                .map(move |end| (name, end))
+                .boxed_local()
+        }))
+    }
+
+    /// Starts it.
+    pub(super) fn start(self, context: SupervisionContext) -> SideEnd {
+        self.0(context)
+    }
+}
+
+/// Changes users by a schedule: `cron_clock ──▶ user_mutator ══▶ PostgreSQL`.
+pub struct UserUpdatesGroup {
+    /// The database.
+    pub database: Database,
+    /// When.
+    pub schedule: Schedule,
+    /// How.
+    pub settings: UpdateSettings,
+    /// The process has nothing else to do: without PostgreSQL this is a failure.
+    pub is_all: bool,
+}
+
+impl Group for UserUpdatesGroup {
+    fn name(&self) -> &'static str {
+        "user_updates"
+    }
+
+    /// What a run has not committed has not happened; the next start sees that.
+    fn finishes_before_stop(&self) -> bool {
+        false
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let (mutator, mutator_mailbox, mutator_stage) =
+            stages.mailbox::<UserMutator>("user_mutator", MAILBOX);
+        let (_, clock_mailbox, clock_stage) = stages.mailbox::<CronClock>("cron_clock", MAILBOX);
+        let job = UserUpdates::new(self.database.clone(), self.settings);
+        let is_all = self.is_all;
+        stages.spawn(mutator_mailbox, move |_| {
+            UserMutator::new(mutator_stage, job, is_all)
+        });
+        let schedule = self.schedule.clone();
+        stages.spawn(clock_mailbox, move |_| {
+            CronClock::new(
+                clock_stage,
+                user_mutator::JOB,
+                schedule,
+                Arc::new(SystemTime),
+                mutator.recipient(),
+            )
+        });
+    }
+}
+
+/// Captures changes: `PostgreSQL ══▶ change_capture ══▶ lake`.
+pub struct ChangesGroup {
+    /// What the capture needs.
+    pub parts: CaptureParts,
+}
+
+impl Group for ChangesGroup {
+    fn name(&self) -> &'static str {
+        "changes"
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let (_, mailbox, stage) = stages.mailbox::<ChangeCapture>("change_capture", MAILBOX);
+        let parts = self.parts.clone();
+        stages.spawn(mailbox, move |_| ChangeCapture::new(stage, parts));
+    }
+}

@@ -1,0 +1,152 @@
+//! The replication slot: what it holds, how it is lost, what is said about it.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::changes::{self, assert_same_table, catch_up, lab, lab_on, lake};
+use common::cluster::Postgres;
+use common::wait_until;
+
+const CHANGE: &str = "UPDATE users SET zip = zip + 1";
+
+fn confirmed(postgres: &Postgres, at: &str) -> bool {
+    let sql = format!(
+        "SELECT confirmed_flush_lsn >= '{at}' FROM pg_replication_slots WHERE slot_name = 'ftap_changes'"
+    );
+    postgres.value(&sql) == "t"
+}
+
+#[test]
+fn an_idle_slot_holds_no_log_while_other_tables_and_databases_are_written() {
+    let Some((lab, postgres)) = lab("cdc-idle") else {
+        return;
+    };
+    let capture = lab.start(["cdc"]);
+    capture.wait_for_event("changes_streaming");
+    postgres.sql("CREATE TABLE other (n int)");
+    postgres.sql("INSERT INTO other SELECT generate_series(1, 10000)");
+    postgres.sql("CREATE DATABASE elsewhere");
+    let at = postgres.value("SELECT pg_current_wal_flush_lsn()");
+    wait_until("the slot to move on", || {
+        confirmed(&postgres, &at).then_some(())
+    });
+    capture.signal(libc::SIGTERM);
+    capture.wait_for_success();
+    assert_eq!(
+        capture.events("changes_committed").len(),
+        2,
+        "the snapshots alone"
+    );
+}
+
+#[test]
+fn a_server_that_stops_does_not_wait_for_the_next_flush() {
+    let Some((mut lab, postgres)) = lab("cdc-stop") else {
+        return;
+    };
+    lab.set("CDC_FLUSH_SECONDS", "600");
+    let capture = lab.start(["cdc"]);
+    capture.wait_for_event("changes_streaming");
+    postgres.sql(CHANGE);
+    let stop = Instant::now();
+    drop(postgres);
+    assert!(
+        stop.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        stop.elapsed()
+    );
+    let committed = capture.wait_for_events("changes_committed", 3);
+    assert_eq!(committed[2]["rows"], changes::USERS);
+    capture.wait_for_event("change_capture_interrupted");
+}
+
+#[test]
+fn a_slot_that_is_gone_or_lost_is_an_error_and_a_new_snapshot_mends_it() {
+    let Some((lab, postgres)) =
+        Postgres::start_keeping(1 << 20).and_then(|postgres| lab_on("cdc-lost", postgres))
+    else {
+        return;
+    };
+    let fails_with = |args: &[&str], expected: &str| {
+        let (code, said) = lab.start(args).wait_for_failure();
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(expected), "{said}");
+    };
+    let resnapshot = |epoch| {
+        let capture = lab.start(["cdc", "--resnapshot", "--until-drained"]);
+        let taken = capture.wait_for_event("changes_snapshot_taken");
+        capture.wait_for_success();
+        assert_eq!(taken["epoch"], epoch);
+        assert_same_table(&postgres, lake(&lab), "users", "user_id");
+    };
+    catch_up(&lab);
+    postgres.sql(CHANGE);
+    catch_up(&lab);
+
+    postgres.sql("SELECT pg_drop_replication_slot('ftap_changes')");
+    postgres.sql(CHANGE);
+    fails_with(&["cdc"], "`ftap cdc --resnapshot`");
+    resnapshot(2);
+    postgres.sql(CHANGE);
+    catch_up(&lab);
+    assert_same_table(&postgres, lake(&lab), "users", "user_id");
+
+    // More log than the server keeps for a slot.
+    for _ in 0..4 {
+        postgres.sql("SELECT pg_switch_wal()");
+        postgres.sql(CHANGE);
+    }
+    postgres.sql("CHECKPOINT");
+    fails_with(&["cdc"], "max_slot_wal_keep_size");
+    resnapshot(3);
+
+    postgres.sql("DROP PUBLICATION ftap_publication");
+    fails_with(&["cdc"], "publication");
+    resnapshot(4);
+
+    std::fs::remove_dir_all(lake(&lab)).unwrap();
+    fails_with(&["cdc"], "CDC_SLOT");
+}
+
+#[test]
+fn what_the_server_lacks_is_said() {
+    let Some((mut lab, postgres)) = lab("cdc-refused") else {
+        return;
+    };
+    // A role without REPLICATION.
+    postgres.sql("CREATE ROLE reader LOGIN PASSWORD 'secret-word'; GRANT SELECT ON users, merchants TO reader; CREATE PUBLICATION ftap_publication FOR TABLE users, merchants");
+    lab.set("POSTGRES_USER", "reader");
+    lab.set("POSTGRES_PASSWORD", "secret-word");
+    let refused = lab.start(["cdc"]);
+    let (_, said) = refused.wait_for_failure();
+    assert!(
+        said.contains("REPLICATION") || said.contains("replication"),
+        "{said}"
+    );
+    assert!(!said.contains("secret-word"), "{said}");
+    postgres.use_in(&mut lab);
+
+    // No slot left; another program's that is dropped makes room.
+    let limit: u32 = postgres
+        .value("SHOW max_replication_slots")
+        .parse()
+        .unwrap();
+    postgres.sql(&format!(
+        "SELECT pg_create_physical_replication_slot('s' || n) FROM generate_series(1, {limit}) n"
+    ));
+    let capture = lab.start(["cdc"]);
+    let waiting = capture.wait_for_event("change_capture_interrupted");
+    assert!(
+        waiting["error"]
+            .as_str()
+            .unwrap()
+            .contains("max_replication_slots"),
+        "{waiting}"
+    );
+    postgres.sql("SELECT pg_drop_replication_slot('s1'), pg_drop_replication_slot('s2')");
+    capture.wait_for_event("changes_streaming");
+    capture.kill();
+}

@@ -1,0 +1,150 @@
+//! A PostgreSQL server of the test's own, and a client beside the program's.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use ftap_embedded::postgres::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::{Lab, wait_until};
+
+/// A row as text, NULL as `None`.
+pub type TextRow = Vec<Option<String>>;
+
+/// A private cluster in a folder of its own; stopped when dropped.
+pub struct Postgres {
+    pub cluster: PrivateCluster,
+    _dir: tempfile::TempDir,
+}
+
+/// A connection, and the runtime it lives on.
+pub struct Session {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+}
+
+impl Postgres {
+    /// Starts a server; `None` on a machine without PostgreSQL, which fails in CI.
+    pub fn start() -> Option<Self> {
+        Self::start_keeping(1 << 30)
+    }
+
+    /// The same with a limit, in bytes, to the log that it keeps for a slot.
+    pub fn start_keeping(max_slot_wal_keep_bytes: u64) -> Option<Self> {
+        // The server is not root and has to get in.
+        let dir = tempfile::Builder::new()
+            .prefix("ftap-pg-")
+            .tempdir()
+            .unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let options = PrivateClusterOptions {
+            max_slot_wal_keep_bytes,
+            ..PrivateClusterOptions::new(dir.path().join("pg"))
+        };
+        match PrivateCluster::start(options) {
+            Ok(cluster) => Some(Self { cluster, _dir: dir }),
+            Err(error @ PostgresClusterError::NotInstalled { .. }) => {
+                assert!(
+                    std::env::var_os("FTAP_REQUIRE_TOOLS").is_none(),
+                    "FTAP_REQUIRE_TOOLS is set, and {error}"
+                );
+                eprintln!("NOT RUN: {error}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Points a lab's processes to it.
+    pub fn use_in(&self, lab: &mut Lab) {
+        lab.set("POSTGRES", "on");
+        lab.set("POSTGRES_HOST", self.cluster.host());
+        lab.set("POSTGRES_PORT", self.cluster.port().to_string());
+        lab.set("POSTGRES_DB", self.cluster.database());
+        lab.set("POSTGRES_USER", self.cluster.user());
+        lab.set("POSTGRES_PASSWORD", self.cluster.password());
+    }
+
+    /// Ends the server as `kill -9` does; it is started again by itself.
+    pub fn kill(&self) {
+        let pid = self.cluster.pid();
+        // SAFETY: kill has no memory effects; the server runs, so the id is its.
+        unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+        wait_until("another server", || {
+            (self.cluster.pid() != pid).then_some(())
+        });
+    }
+
+    /// Ends one of the server's processes as `kill -9` does: all of them fall, and the log is
+    /// recovered. Unlike [`kill`](Self::kill) at once, however often it comes.
+    pub fn crash(&self) {
+        let mut session = self.session();
+        let pid = session.sql("SELECT pg_backend_pid()")[0][0]
+            .clone()
+            .unwrap();
+        // SAFETY: kill has no memory effects; the session is open, so the id is its process'.
+        unsafe { libc::kill(pid.parse().unwrap(), libc::SIGKILL) };
+    }
+
+    /// A connection, as soon as the server takes one.
+    pub fn session(&self) -> Session {
+        wait_until("a connection", || self.try_session())
+    }
+
+    fn try_session(&self) -> Option<Session> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(self.cluster.host())
+            .port(self.cluster.port())
+            .user(self.cluster.user())
+            .password(self.cluster.password())
+            .dbname(self.cluster.database())
+            .connect_timeout(Duration::from_secs(5));
+        let client = runtime.block_on(async {
+            let (client, connection) = config.connect(NoTls).await.ok()?;
+            tokio::spawn(connection);
+            Some(client)
+        })?;
+        Some(Session { runtime, client })
+    }
+
+    /// Runs statements in a connection of their own.
+    pub fn sql(&self, statements: &str) -> Vec<TextRow> {
+        self.session().sql(statements)
+    }
+
+    /// The first value of the first row.
+    pub fn value(&self, query: &str) -> String {
+        let rows = self.sql(query);
+        rows[0][0].clone().unwrap_or_default()
+    }
+}
+
+impl Session {
+    /// Runs statements; every row of all of them.
+    pub fn sql(&mut self, statements: &str) -> Vec<TextRow> {
+        self.try_sql(statements)
+            .unwrap_or_else(|error| panic!("{statements}: {error:?}"))
+    }
+
+    /// The same where the server may be gone.
+    pub fn try_sql(&mut self, statements: &str) -> Result<Vec<TextRow>, tokio_postgres::Error> {
+        let messages = self
+            .runtime
+            .block_on(self.client.simple_query(statements))?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|index| row.get(index).map(str::to_owned))
+                    .collect(),
+            ),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+}
