@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::process::Ftap;
-use common::{Lab, PATIENCE, ROWS, Random, kafka, wait_until};
+use common::{Lab, PATIENCE, ROWS, Random, kafka, speed_for, wait_until};
 
 #[test]
 fn a_run_is_exact_and_a_second_one_publishes_and_doubles_nothing() {

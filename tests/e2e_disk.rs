@@ -72,6 +72,8 @@ fn a_lake_that_turns_read_only_and_back_loses_and_doubles_nothing() {
     lab.assert_exact(ROWS);
 }
 
+const ABSENT: &str = "mount or move the lake's folder back";
+
 /// Takes the lake away while it is written to, and puts it back.
 fn take_away(lab: &mut Lab, meanwhile: impl FnOnce(&Lab, &Ftap)) {
     lab.set("GCS_FLUSH_SECONDS", "0.3");
@@ -90,7 +92,7 @@ fn take_away(lab: &mut Lab, meanwhile: impl FnOnce(&Lab, &Ftap)) {
 fn a_lake_that_is_moved_away_is_waited_for_and_not_begun_anew() {
     let mut lab = Lab::new("moved-away");
     take_away(&mut lab, |lab, run| {
-        wait_for_outage(run, "move the lake's folder back");
+        wait_for_outage(run, ABSENT);
         assert!(!lab.path("lake").exists());
     });
 }
@@ -101,8 +103,8 @@ fn an_empty_folder_in_the_lakes_place_is_left_empty() {
     let mut lab = Lab::new("unmounted");
     take_away(&mut lab, |lab, run| {
         std::fs::create_dir(lab.path("lake")).unwrap();
-        wait_for_outage(run, "another folder is in its place");
-        // A rename replaces an empty folder only.
+        wait_for_outage(run, ABSENT);
+        // Putting the lake back by a rename replaces an empty folder only.
     });
 }
 

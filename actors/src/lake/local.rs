@@ -98,10 +98,11 @@ pub(super) fn check_writable(root: &Root) -> Result<(), LakeError> {
 /// Creates `root/key` with `bytes` unless there is such a file.
 pub(super) fn create(root: &Root, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
     root.check_present()?;
-    let outcome = create_in(root.path(), key, bytes)?;
-    // What was written while it was taken away is nowhere; what was written before is met again.
+    let outcome = create_in(root.path(), key, bytes);
+    // What was written while it was taken away is nowhere; what was written before is met
+    // again. It is also the better reason for a failure.
     root.check_present()?;
-    Ok(outcome)
+    outcome
 }
 
 fn create_in(root: &Path, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
