@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use chrono::NaiveDate;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::catalogue::SETTINGS;
@@ -76,6 +77,12 @@ pub enum Command {
         after_help = "Examples:\n  ftap tap\n  ftap tap --rate 100 --from beginning --count 1000 | jq .message.currency"
     )]
     Tap(TapArgs),
+    /// Write the FX rates of past days to the lake, one object a day
+    ///
+    /// From the API's historical endpoint, one request a day; without FREECURRENCYAPI_API_KEY rates are made
+    /// up and marked `offline`. Days that are there already cost nothing, so it can be run again.
+    #[command(after_help = "Example:\n  ftap fx --date 2019-01-01 --to 2020-06-21")]
+    Fx(FxArgs),
     /// Show the settings in effect and where each came from, secrets masked
     Config(ConfigArgs),
     /// Serve the embedded Kafka broker on a port, until stopped
@@ -182,6 +189,17 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// See [`Command::Fx`].
+#[derive(Clone, Debug, Args)]
+pub struct FxArgs {
+    /// The day, or the first of several
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: NaiveDate,
+    /// The last day [default: the first]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub to: Option<NaiveDate>,
+}
+
 /// See [`Command::Config`].
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
@@ -209,6 +227,7 @@ impl Command {
             Self::Prepare(_) => "prepare",
             Self::Verify(_) => "verify",
             Self::Tap(_) => "tap",
+            Self::Fx(_) => "fx",
             Self::Config(_) => "config",
             Self::Kafka(_) => "kafka",
         }

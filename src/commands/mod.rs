@@ -1,6 +1,7 @@
 //! One file per subcommand; each gives the process' exit code.
 
 pub mod config;
+pub mod fx;
 pub mod generate;
 pub mod kafka;
 pub mod prepare;

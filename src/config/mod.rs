@@ -81,6 +81,17 @@ pub struct BatchConfig {
     pub update_users_schedule: String,
 }
 
+/// FX rates.
+#[derive(Clone, Debug)]
+pub struct FxConfig {
+    /// Where the API is.
+    pub api_url: String,
+    /// How long an answer stands.
+    pub cache_time: Duration,
+    /// Seed of rates made up.
+    pub offline_seed: u64,
+}
+
 /// Every setting, typed. See `docs/SETTINGS.md` for what each means.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -172,6 +183,8 @@ pub struct Config {
     /// Batch jobs.
     #[allow(dead_code, reason = "see its type")]
     pub batch: BatchConfig,
+    /// FX rates.
+    pub fx: FxConfig,
 
     effective: Vec<Effective>,
     doubts: Vec<Doubt>,
@@ -306,6 +319,11 @@ impl Config {
                 freecurrencyapi_key: r.optional("FREECURRENCYAPI_API_KEY", |t| Ok(Secret::new(t))),
                 ingest_fx_schedule: r.value("INGEST_FX_SCHEDULE", parse::cron),
                 update_users_schedule: r.value("UPDATE_USERS_SCHEDULE", parse::cron),
+            },
+            fx: FxConfig {
+                api_url: r.value("FX_API_URL", parse::endpoint),
+                cache_time: r.value("FX_CACHE_SECONDS", |t| parse::seconds(t, 0.0..=604_800.0)),
+                offline_seed: r.value("FX_OFFLINE_SEED", |t| parse::whole(t, 0..=u64::MAX)),
             },
 
             data_dir,
