@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::catalogue::SETTINGS;
@@ -93,6 +93,12 @@ pub enum Command {
         after_help = "Examples:\n  ftap dlq list --by-reason\n  ftap dlq show 2-1234\n  ftap dlq list --export repair.jsonl && ftap dlq redrive --from repair.jsonl"
     )]
     Dlq(DlqArgs),
+    /// Write the FX rates of past days to the lake, one object a day
+    ///
+    /// From the API's historical endpoint, one request a day; without FREECURRENCYAPI_API_KEY rates are made
+    /// up and marked `offline`. Days that are there already cost nothing, so it can be run again.
+    #[command(after_help = "Example:\n  ftap fx --date 2019-01-01 --to 2020-06-21")]
+    Fx(FxArgs),
     /// Show the settings in effect and where each came from, secrets masked
     Config(ConfigArgs),
     /// Ask the process that serves DASHBOARD_ADDR whether it is alive: exit code 0 for yes, 1 for no
@@ -240,6 +246,17 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// See [`Command::Fx`].
+#[derive(Clone, Debug, Args)]
+pub struct FxArgs {
+    /// The day, or the first of several
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: NaiveDate,
+    /// The last day [default: the first]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub to: Option<NaiveDate>,
+}
+
 /// See [`Command::Config`].
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
@@ -277,6 +294,7 @@ impl Command {
             Self::Verify(_) => "verify",
             Self::Tap(_) => "tap",
             Self::Dlq(_) => "dlq",
+            Self::Fx(_) => "fx",
             Self::Config(_) => "config",
             Self::Health(_) => "health",
             Self::Cdc(_) => "cdc",

@@ -111,6 +111,11 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Batch(args) => commands::batch::execute(config, args, telemetry),
         Command::Generate(args) => commands::generate::execute(config, args, telemetry),
         Command::Prepare(args) => commands::prepare::execute(config, args, telemetry),
+        Command::Fx(args) => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the runtime can't be started")?
+            .block_on(commands::fx::execute(config, args)),
         Command::Tap(args) => commands::tap::execute(config, args),
         Command::Dlq(args) => commands::dlq::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),

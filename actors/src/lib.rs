@@ -7,6 +7,8 @@ pub mod csv_reader;
 pub mod dead_letters;
 pub mod events;
 pub mod failpoint;
+pub mod fx;
+pub mod fx_fetcher;
 pub mod gcs_uploader;
 pub mod health;
 pub mod kafka;

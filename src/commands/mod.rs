@@ -5,6 +5,7 @@ pub mod cdc;
 pub mod config;
 pub mod dlq;
 pub mod dlq_redrive;
+pub mod fx;
 pub mod generate;
 pub mod health;
 pub mod kafka;

@@ -139,6 +139,11 @@ settings! {
         open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
         open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
     }
+    "FX rates" {
+        open "FX_API_URL" = "https://api.freecurrencyapi.com/v1", "Where the FX API is; another one for tests. The key is sent over https only, or to this machine", "an `http://` or `https://` address";
+        open "FX_CACHE_SECONDS" = "21600", "How long an answer stands for the newest rates, which change daily; each run still writes its object", "seconds from 0 to 604800, fractions allowed";
+        open "FX_OFFLINE_SEED" = "1", "Seed of the rates that are made up without FREECURRENCYAPI_API_KEY", "a whole number from 0";
+    }
 }
 
 /// The text of `docs/SETTINGS.md`.

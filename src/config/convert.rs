@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU32;
 use std::path::Path;
 
+use ftap_actors::fx::{ApiKey, FxSettings, RequestPolicy};
 use ftap_actors::postgres::{PostgresSettings, Preparation};
 use ftap_actors::settings::{
     CaptureSettings, IngestSettings, KafkaSettings, LakeLocation, PublishSettings, RollingSettings,
@@ -164,6 +165,19 @@ impl Config {
             },
             zstd_level: self.zstd_level,
             writer_id: writer_id(),
+        }
+    }
+
+    /// FX rates.
+    pub fn fx_settings(&self) -> FxSettings {
+        let key = self.batch.freecurrencyapi_key.as_ref();
+        FxSettings {
+            api_url: self.fx.api_url.clone(),
+            api_key: key.map(|key| ApiKey::new(key.expose())),
+            cache_time: self.fx.cache_time,
+            cache_file: self.data_dir.join("fx_cache.json"),
+            offline_seed: self.fx.offline_seed,
+            policy: RequestPolicy::default(),
         }
     }
 

@@ -121,6 +121,17 @@ pub struct BatchConfig {
     pub update_users_schedule: Schedule,
 }
 
+/// FX rates.
+#[derive(Clone, Debug)]
+pub struct FxConfig {
+    /// Where the API is.
+    pub api_url: String,
+    /// How long an answer stands.
+    pub cache_time: Duration,
+    /// Seed of rates made up.
+    pub offline_seed: u64,
+}
+
 /// Every setting, typed. See `docs/SETTINGS.md` for what each means.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -219,6 +230,8 @@ pub struct Config {
     pub postgres: PostgresConfig,
     /// Batch jobs.
     pub batch: BatchConfig,
+    /// FX rates.
+    pub fx: FxConfig,
 
     effective: Vec<Effective>,
     doubts: Vec<Doubt>,
@@ -401,6 +414,11 @@ impl Config {
                 freecurrencyapi_key: r.secret("FREECURRENCYAPI_API_KEY"),
                 ingest_fx_schedule: r.value("INGEST_FX_SCHEDULE", parse::schedule),
                 update_users_schedule: r.value("UPDATE_USERS_SCHEDULE", parse::schedule),
+            },
+            fx: FxConfig {
+                api_url: r.value("FX_API_URL", parse::endpoint),
+                cache_time: r.value("FX_CACHE_SECONDS", |t| parse::seconds(t, 0.0..=604_800.0)),
+                offline_seed: r.value("FX_OFFLINE_SEED", |t| parse::whole(t, 0..=u64::MAX)),
             },
 
             data_dir,

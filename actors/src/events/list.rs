@@ -533,4 +533,45 @@ events! {
         /// Pause before the next try.
         retry_in_ms: u64,
     }
+    /// A run's FX rates are in the lake.
+    INFO FxRatesWritten "fx_rates_written" {
+        /// The object.
+        key: String,
+        /// `freecurrencyapi` or `offline`.
+        provider: String,
+        /// `api`, `cache` or `offline`.
+        origin: String,
+        /// Units per US dollar.
+        rates: String,
+        /// Requests made, retries included.
+        requests: u32,
+        /// Requests that the plan has left this month; -1 if the API did not say.
+        quota_month: i64,
+        /// Requests that it has left this minute; -1 if the API did not say.
+        quota_minute: i64,
+        /// How long the run took.
+        duration_ms: u64,
+    }
+    /// A run's FX rates were in the lake before; nobody was asked.
+    INFO FxRatesKept "fx_rates_kept" {
+        /// The object.
+        key: String,
+    }
+    /// A run brought no FX rates; the next one tries again.
+    ERROR FxRatesFailed "fx_rates_failed" {
+        /// The run's time.
+        run_at: String,
+        /// Why, and what to do.
+        error: String,
+    }
+    /// Without FREECURRENCYAPI_API_KEY rates are invented, and marked so.
+    WARN FxRatesOffline "fx_rates_offline" {
+        /// What to do about it.
+        remedy: String,
+    }
+    /// The last answer of the FX API could not be kept; the next run asks again.
+    WARN FxCacheFailed "fx_cache_failed" {
+        /// Where, and why.
+        error: String,
+    }
 }

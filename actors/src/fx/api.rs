@@ -1,0 +1,347 @@
+//! freecurrencyapi.com.
+//!
+//! Promises: the key travels in a header, to the configured host alone (no redirects) and over TLS
+//! unless that host is this machine, and is in no error; every answer is checked whole before it
+//! counts; a request ends within its policy, whatever the server does. Errors on the server's side
+//! and validation errors cost no quota, by the API's documents, so trying again is free.
+
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use serde_json::{Map, Value};
+
+use super::{ApiKey, BASE_CURRENCY, CURRENCIES, FxError, Provider, Rates, RequestPolicy};
+
+/// An answer takes some 100 bytes.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+const KEY_HEADER: &str = "apikey";
+const REMAINING_MONTH: &str = "x-ratelimit-remaining-quota-month";
+const REMAINING_MINUTE: &str = "x-ratelimit-remaining-quota-minute";
+
+/// What is left of the plan, as far as the server says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests until the month ends.
+    pub month: Option<u64>,
+    /// Requests until the minute ends.
+    pub minute: Option<u64>,
+}
+
+/// Rates, and what asking for them cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The rates.
+    pub rates: Rates,
+    /// What is left.
+    pub quota: Quota,
+    /// Requests made.
+    pub attempts: u32,
+}
+
+/// A client of the API.
+pub struct FxApi {
+    client: Client,
+    base: Url,
+    policy: RequestPolicy,
+}
+
+impl FxApi {
+    /// Checks the address; nothing is sent.
+    pub fn new(api_url: &str, key: &ApiKey, policy: RequestPolicy) -> Result<Self, FxError> {
+        let base = checked_url(api_url)?;
+        let bad = |problem| FxError::BadUrl {
+            url: base.to_string(),
+            problem,
+        };
+        let mut value = HeaderValue::from_str(key.expose())
+            .map_err(|_| bad("FREECURRENCYAPI_API_KEY holds characters that no key has"))?;
+        value.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert(KEY_HEADER, value);
+        let mut builder = Client::builder()
+            .user_agent(concat!("ftap/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            // A header of our own would travel along.
+            .redirect(redirect::Policy::none())
+            .timeout(policy.timeout)
+            .connect_timeout(policy.timeout.min(Duration::from_secs(10)));
+        if is_this_machine(&base) {
+            builder = builder.no_proxy();
+        }
+        let client = builder
+            .build()
+            .map_err(|_| bad("no client can be made for it"))?;
+        Ok(Self {
+            client,
+            base,
+            policy,
+        })
+    }
+
+    /// The newest rates.
+    pub async fn latest(&self) -> Result<Answer, FxError> {
+        let url = self.endpoint("latest", None);
+        self.ask(&url, rates_of).await
+    }
+
+    /// The rates of a day; costs one request, as [`FxApi::latest`] does.
+    pub async fn historical(&self, date: NaiveDate) -> Result<Answer, FxError> {
+        let date = date.to_string();
+        let url = self.endpoint("historical", Some(&date));
+        self.ask(&url, |data| match data.get(&date) {
+            Some(Value::Object(day)) => rates_of(day),
+            _ => Err(format!("`data` has no object of {date}")),
+        })
+        .await
+    }
+
+    fn endpoint(&self, name: &str, date: Option<&str>) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!(
+            "{}/{name}",
+            self.base.path().trim_end_matches('/')
+        ));
+        let mut query = url.query_pairs_mut();
+        if let Some(date) = date {
+            query.append_pair("date", date);
+        }
+        query
+            .append_pair("base_currency", BASE_CURRENCY)
+            .append_pair("currencies", &CURRENCIES.join(","));
+        drop(query);
+        url
+    }
+
+    async fn ask(
+        &self,
+        url: &Url,
+        read: impl Fn(&Map<String, Value>) -> Result<Rates, String>,
+    ) -> Result<Answer, FxError> {
+        let shown = shown(url);
+        let mut pause = self.policy.first_pause;
+        let mut attempt = 1;
+        loop {
+            let failure = match self.attempt(url, &shown, &read).await {
+                Ok((rates, quota)) => {
+                    return Ok(Answer {
+                        rates,
+                        quota,
+                        attempts: attempt,
+                    });
+                }
+                Err(failure) => failure,
+            };
+            let wait = match &failure {
+                Failure::Final(error) => return Err(error.clone()),
+                Failure::AskedToWait(wait) => {
+                    if *wait > self.policy.longest_pause {
+                        return Err(failure.into_error(shown, attempt));
+                    }
+                    *wait
+                }
+                Failure::Status(_) | Failure::Network(_) => pause,
+            };
+            if attempt >= self.policy.attempts.max(1) {
+                return Err(failure.into_error(shown, attempt));
+            }
+            tokio::time::sleep(wait).await;
+            attempt += 1;
+            pause = pause.saturating_mul(2).min(self.policy.longest_pause);
+        }
+    }
+
+    async fn attempt(
+        &self,
+        url: &Url,
+        shown: &str,
+        read: impl Fn(&Map<String, Value>) -> Result<Rates, String>,
+    ) -> Result<(Rates, Quota), Failure> {
+        let response = self.client.get(url.clone()).send().await;
+        let response = response.map_err(Failure::network)?;
+        let quota = quota_of(response.headers());
+        match response.status() {
+            StatusCode::OK => {}
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                return Err(Failure::Final(FxError::Refused {
+                    url: shown.to_owned(),
+                    status: status.as_u16(),
+                }));
+            }
+            StatusCode::TOO_MANY_REQUESTS if quota.month == Some(0) => {
+                return Err(Failure::Final(FxError::QuotaExhausted {
+                    url: shown.to_owned(),
+                }));
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Failure::AskedToWait(retry_after(response.headers())));
+            }
+            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+                return Err(Failure::Status(status));
+            }
+            status => {
+                return Err(Failure::Final(FxError::Status {
+                    url: shown.to_owned(),
+                    status: status.as_u16(),
+                    attempts: 1,
+                }));
+            }
+        }
+        let body = body_of(response).await?;
+        let rates = parse(&body).and_then(|data| read(&data));
+        match rates {
+            Ok(rates) => Ok((rates, quota)),
+            Err(problem) => Err(Failure::Final(FxError::BadAnswer {
+                url: shown.to_owned(),
+                problem,
+            })),
+        }
+    }
+}
+
+enum Failure {
+    /// Trying again can't help.
+    Final(FxError),
+    Status(StatusCode),
+    Network(String),
+    AskedToWait(Duration),
+}
+
+impl Failure {
+    fn network(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let mut problem = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            problem = format!("{problem}: {cause}");
+            source = cause.source();
+        }
+        Self::Network(problem)
+    }
+
+    fn into_error(self, url: String, attempts: u32) -> FxError {
+        match self {
+            Self::Final(error) => error,
+            Self::Status(status) => FxError::Status {
+                url,
+                status: status.as_u16(),
+                attempts,
+            },
+            Self::Network(problem) => FxError::Network {
+                url,
+                attempts,
+                problem,
+            },
+            Self::AskedToWait(wait) => FxError::RateLimited {
+                url,
+                seconds: wait.as_secs(),
+            },
+        }
+    }
+}
+
+async fn body_of(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(Failure::network)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(Failure::Network(format!(
+                "its answer is longer than {MAX_ANSWER_BYTES} bytes"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The object under `data`.
+fn parse(body: &[u8]) -> Result<Map<String, Value>, String> {
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else {
+        let text = String::from_utf8_lossy(&body[..body.len().min(64)]).into_owned();
+        return Err(match text.trim_start().starts_with('<') {
+            true => "it is an HTML page, not JSON".to_owned(),
+            false => format!("it is not JSON: {:?}", text),
+        });
+    };
+    match answer {
+        Value::Object(mut answer) => match answer.remove("data") {
+            Some(Value::Object(data)) => Ok(data),
+            _ => Err("it has no object `data`".to_owned()),
+        },
+        _ => Err("it is not a JSON object".to_owned()),
+    }
+}
+
+fn rates_of(data: &Map<String, Value>) -> Result<Rates, String> {
+    let mut values = [0.0; CURRENCIES.len()];
+    for (value, currency) in values.iter_mut().zip(CURRENCIES) {
+        *value = match data.get(currency) {
+            None => return Err(format!("the rate of {currency} is missing")),
+            Some(rate) => rate.as_f64().ok_or_else(|| {
+                format!("the rate of {currency} is {rate}; wanted a number above 0")
+            })?,
+        };
+    }
+    Rates::new(values, Provider::FreeCurrencyApi).map_err(|error| error.to_string())
+}
+
+fn quota_of(headers: &HeaderMap) -> Quota {
+    let number = |name| headers.get(name)?.to_str().ok()?.trim().parse().ok();
+    Quota {
+        month: number(REMAINING_MONTH),
+        minute: number(REMAINING_MINUTE),
+    }
+}
+
+/// Seconds or a date; without the header, the end of the minute that the API's limit is by.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let Some(value) = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()) else {
+        return MINUTE;
+    };
+    if let Ok(seconds) = value.trim().parse() {
+        return Duration::from_secs(seconds);
+    }
+    match chrono::DateTime::parse_from_rfc2822(value.trim()) {
+        Ok(until) => until
+            .signed_duration_since(chrono::Utc::now())
+            .to_std()
+            .unwrap_or(Duration::ZERO),
+        Err(_) => MINUTE,
+    }
+}
+
+/// The address without its query.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.to_string()
+}
+
+fn checked_url(api_url: &str) -> Result<Url, FxError> {
+    let bad = |url: &str, problem| FxError::BadUrl {
+        url: url.to_owned(),
+        problem,
+    };
+    let Ok(url) = Url::parse(api_url) else {
+        return Err(bad(api_url, "it is not an address"));
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        let host = url.host_str().unwrap_or_default();
+        return Err(bad(host, "take the user and password out of it"));
+    }
+    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_this_machine(&url));
+    match is_safe {
+        true => Ok(url),
+        false => Err(bad(api_url, "the key is sent over https only")),
+    }
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,82 @@
+//! Rates without a provider: a random walk around fixed reference rates.
+//!
+//! Promises: the same seed and day give the same rates on every machine, in whatever order days are
+//! asked for; rates stay near their reference. They are invented, and [`Provider::Offline`] says so.
+
+use chrono::NaiveDate;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{BadRate, CURRENCIES, Provider, Rates};
+
+/// Units per US dollar around which each currency moves, about the mean of 2019 and 2020.
+const REFERENCE: [f64; CURRENCIES.len()] = [0.885, 6.60, 9.11, 9.34];
+/// Share of its distance from the reference that a rate keeps from day to day.
+const MEMORY: f64 = 0.985;
+/// Standard deviation of a day's change, relative.
+const DAILY: f64 = 0.004;
+/// Days of walk before the day asked for: what lies further back has no weight left.
+const DAYS_OF_WALK: i32 = 600;
+
+/// The rates of a day.
+pub fn rates(seed: u64, date: NaiveDate) -> Result<Rates, BadRate> {
+    let mut values = REFERENCE;
+    for (index, value) in values.iter_mut().enumerate() {
+        *value *= distance(seed, index as u64, date).exp();
+        // Four digits behind the point, as quotes have.
+        *value = (*value * 10_000.0).round() / 10_000.0;
+    }
+    Rates::new(values, Provider::Offline)
+}
+
+fn distance(seed: u64, currency: u64, date: NaiveDate) -> f64 {
+    let last = chrono::Datelike::num_days_from_ce(&date);
+    (last - DAYS_OF_WALK..=last).fold(0.0, |distance, day| {
+        MEMORY * distance + DAILY * shock(seed, currency, day)
+    })
+}
+
+/// A day's own move: mean 0, deviation 1. Each day has a stream of its own, so that a walk can
+/// begin anywhere.
+fn shock(seed: u64, currency: u64, day: i32) -> f64 {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream((currency << 32) | u64::from(day.unsigned_abs()));
+    // Twelve uniform numbers: near enough to a normal one, and bounded.
+    (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(year: i32, month: u32, day: u32) -> NaiveDate {
+        NaiveDate::from_ymd_opt(year, month, day).expect("a date of the calendar")
+    }
+
+    #[test]
+    fn a_day_has_one_set_of_rates_for_a_seed() {
+        let date = day(2019, 5, 4);
+        assert_eq!(rates(1, date), rates(1, date));
+        assert_ne!(rates(1, date), rates(2, date));
+        assert_ne!(rates(1, date), rates(1, day(2019, 5, 5)));
+    }
+
+    #[test]
+    fn rates_move_a_little_each_day_and_stay_near_the_reference() {
+        let mut before: Option<Rates> = None;
+        for date in day(2019, 1, 1).iter_days().take(540) {
+            let today = rates(1, date).expect("positive");
+            for (index, (currency, rate)) in today.iter().enumerate() {
+                let far = (rate / REFERENCE[index]).ln().abs();
+                assert!(far < 0.2, "{currency} is {rate} on {date}");
+            }
+            if let Some(before) = before {
+                for ((currency, old), (_, new)) in before.iter().zip(today.iter()) {
+                    let step = (new / old).ln().abs();
+                    assert!(step < 0.04, "{currency} moved by {step} on {date}");
+                }
+            }
+            before = Some(today);
+        }
+    }
+}

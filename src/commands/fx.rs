@@ -1,0 +1,72 @@
+//! `ftap fx`: the FX rates of past days.
+//!
+//! Promises: days that are in the lake are neither asked for nor written again, so a run that was
+//! cut short is simply repeated; the first error ends it, and what was written stays.
+
+use std::time::Instant;
+
+use chrono::NaiveDate;
+use ftap_actors::events::Speaker;
+use ftap_actors::fx::job::{Done, FxJob, JobError};
+use ftap_actors::fx::{FxError, Provider};
+use ftap_actors::fx_fetcher;
+use ftap_actors::lake::store::LakeStore;
+
+use crate::cli::FxArgs;
+use crate::config::Config;
+use crate::data_dir::make_writable;
+use crate::exit::{self, BadUsage};
+use crate::output::{count, print};
+
+/// Writes one object a day and says how many.
+pub async fn execute(config: &Config, args: &FxArgs) -> anyhow::Result<u8> {
+    let (first, last) = (args.date, args.to.unwrap_or(args.date));
+    if last < first {
+        return Err(BadUsage(format!(
+            "--to {last} is before --date {first}: give the earlier day as --date"
+        ))
+        .into());
+    }
+    if config.gcs_bucket.is_none() {
+        make_writable(&config.lake_dir, "LAKE_DIR")?;
+    }
+    let lake = LakeStore::open(&config.lake())?;
+    let job = FxJob::new(config.fx_settings(), lake).map_err(usage)?;
+    if job.provider() == Provider::Offline {
+        fx_fetcher::warn_offline(Speaker::PROCESS);
+    }
+    let (mut written, mut kept) = (0, 0);
+    for date in first.iter_days().take_while(|date| *date <= last) {
+        let started = Instant::now();
+        let done = job.backfill(date).await;
+        let done = done.map_err(|error| stopped(error, date, written, kept))?;
+        fx_fetcher::report(&done, started.elapsed(), Speaker::PROCESS);
+        match done {
+            Done::Written { .. } => written += 1,
+            Done::AlreadyThere { .. } => kept += 1,
+        }
+    }
+    print(&format!(
+        "{} days of FX rates written, {} were there ({first} to {last}, {})\n",
+        count(written),
+        count(kept),
+        job.provider().as_str()
+    ))?;
+    Ok(exit::DONE)
+}
+
+fn usage(error: FxError) -> anyhow::Error {
+    BadUsage(error.to_string()).into()
+}
+
+fn stopped(error: JobError, date: NaiveDate, written: u64, kept: u64) -> anyhow::Error {
+    let done = format!(
+        "{date}: stopped after {} days written and {} that were there; the same command goes on from here",
+        count(written),
+        count(kept)
+    );
+    match error {
+        JobError::Rates(error @ FxError::Future { .. }) => BadUsage(error.to_string()).into(),
+        error => anyhow::Error::new(error).context(done),
+    }
+}
