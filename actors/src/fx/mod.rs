@@ -252,7 +252,8 @@ mod tests {
     fn only_positive_finite_rates_are_rates() {
         assert!(Rates::new([0.9, 6.8, 10.5, 10.4], Provider::Offline).is_ok());
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let error = Rates::new([0.9, wrong, 10.5, 10.4], Provider::Offline).unwrap_err();
+            let error =
+                Rates::new([0.9, wrong, 10.5, 10.4], Provider::Offline).expect_err("no rate");
             assert!(error.to_string().contains("DKK"), "{error}");
         }
     }
