@@ -6,6 +6,7 @@
 // Each test program uses its own part of this.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod clock;
 pub mod disk;
 pub mod dlq;
 pub mod kafka;
