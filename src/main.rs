@@ -11,6 +11,7 @@ mod dlq;
 mod exit;
 mod http;
 mod kafka_access;
+mod monotonic_waits;
 mod output;
 mod postgres_access;
 mod process;

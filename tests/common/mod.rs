@@ -7,6 +7,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod changes;
+pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod dlq;
