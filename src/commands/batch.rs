@@ -3,28 +3,21 @@
 //! Promises that a run by hand says and does what a scheduled one does, and ends with 0 if it is
 //! applied, now or before, else with 1.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use anyhow::Context as _;
 use chrono::Utc;
 use ftap_actors::events::{PostgresUnavailable, Speaker};
-use ftap_actors::health::Health;
-use ftap_actors::meters::Meters;
 use ftap_actors::postgres::{Database, PostgresError, retry_pause};
 use ftap_actors::schedule::{JobTick, TickCause};
 use ftap_actors::user_mutator::{Applied, UserUpdates};
 
 use crate::cli::{BatchArgs, BatchJob};
-use crate::config::{Config, PostgresUse, Role};
+use crate::config::{Config, PostgresUse};
 use crate::data_dir::make_writable;
 use crate::exit::{self, BadUsage};
-use crate::http::{self, Shown};
 use crate::postgres_access::PostgresAccess;
 use crate::signals;
 use crate::telemetry::Telemetry;
 use crate::topology::sides::{Side, UserUpdatesGroup};
-use crate::topology::{self, TopologyOptions};
 
 /// Tries of a run by hand: half a minute in all. Who runs it by cron has the next one soon.
 const ONCE_ATTEMPTS: u32 = 5;
@@ -58,44 +51,9 @@ pub fn user_updates(config: &Config, postgres: &PostgresAccess, is_all: bool) ->
 }
 
 fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
-    let started = Instant::now();
-    let meters = Arc::new(Meters::default());
-    let health = Arc::new(Health::default());
-    let http = http::start(
-        config,
-        Shown {
-            command: "batch",
-            meters: meters.clone(),
-            health: health.clone(),
-            prometheus: telemetry.prometheus.clone(),
-            started,
-        },
-    )?;
-    let shutdown = signals::listen()?;
-    let postgres = PostgresAccess::open(config);
-    let topology = TopologyOptions {
-        publish: None,
-        ingest: None,
-        sides: vec![Side::new(user_updates(config, &postgres, true))],
-        // No stage of this process talks to Kafka.
-        kafka: config.kafka_settings("", Role::Consume),
-        supervision: config.supervision_settings(),
-        until_drained: false,
-        meters,
-        health,
-        shutdown: shutdown.clone(),
-    };
-    let overtime = super::run::overtime(shutdown, config.stop_deadline);
-    let outcome = actix::System::new().block_on(async move {
-        tokio::select! {
-            outcome = topology::run(topology) => outcome.map_err(anyhow::Error::new),
-            error = overtime => Err(error),
-        }
-    });
-    drop(http);
-    drop(postgres);
-    outcome?;
-    Ok(exit::DONE)
+    super::sides::execute(config, telemetry, "batch", false, |parts| {
+        Ok(Side::new(user_updates(config, parts.postgres, true)))
+    })
 }
 
 fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
