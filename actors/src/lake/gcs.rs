@@ -84,7 +84,7 @@ pub(super) fn open(
             _ => LakeError::Setting {
                 setting: "GCS_BUCKET_NAME",
                 value: bucket.to_owned(),
-                problem: super::store::clean(&error.to_string()),
+                problem: super::refusal::clean(&error.to_string()),
             },
         })
 }

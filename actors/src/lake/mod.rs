@@ -17,6 +17,7 @@ mod local;
 pub mod naming;
 mod patience;
 pub mod queue;
+mod refusal;
 pub mod rolling;
 pub mod store;
 mod whole_listings;
