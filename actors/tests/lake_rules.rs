@@ -174,7 +174,10 @@ fn a_footer_that_is_incomplete_or_contradicts_itself_names_the_key() {
     }
     let mut later = footer();
     later.format_version = 2;
-    assert_eq!(read(&later.to_pairs()), Err(FooterError::Version(2)));
+    assert_eq!(
+        read(&later.to_pairs()),
+        Err(FooterError::Version { found: 2, known: 1 })
+    );
 }
 
 #[test]

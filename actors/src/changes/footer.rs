@@ -3,10 +3,8 @@
 //! Promises: [`ChangeFooter::from_pairs`] reads exactly what [`ChangeFooter::to_pairs`]
 //! writes. Pure; key-value pairs with keys `ftap.*`.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
-
 use super::position::{Lsn, Position};
+use crate::lake::pairs::{FooterError, Pairs, hash_text};
 
 /// The only version so far.
 pub const FORMAT_VERSION: u32 = 1;
@@ -78,28 +76,9 @@ pub struct ChangeFooter {
     pub writer_id: String,
 }
 
-/// A footer that can't be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeFooterError {
-    /// A key is missing.
-    #[error("the footer has no {0}: the file was not written by `ftap cdc`, or is damaged")]
-    Missing(&'static str),
-    /// A value is not what it has to be.
-    #[error("the footer's {key} is {value:?}, wanted {wanted}: the file is damaged")]
-    Invalid {
-        /// The key.
-        key: &'static str,
-        /// Its value, cut after 100 characters.
-        value: String,
-        /// What it has to be.
-        wanted: &'static str,
-    },
-}
-
 impl ChangeFooter {
     /// The footer as key-value pairs.
     pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
-        let hash = |hash: u64| format!("{hash:016x}");
         vec![
             (FORMAT_VERSION_KEY, FORMAT_VERSION.to_string()),
             (TABLE, self.table.clone()),
@@ -112,9 +91,9 @@ impl ChangeFooter {
             (LAST_LSN, self.last.lsn.to_string()),
             (LAST_SEQ, self.last.seq.to_string()),
             (MORE, self.commit_goes_on.to_string()),
-            (FIRST_CHANGE, hash(self.first_change)),
+            (FIRST_CHANGE, hash_text(self.first_change)),
             (ROWS, self.rows.to_string()),
-            (CHECKSUM, hash(self.checksum)),
+            (CHECKSUM, hash_text(self.checksum)),
             (WRITER_ID, self.writer_id.clone()),
         ]
     }
@@ -122,16 +101,9 @@ impl ChangeFooter {
     /// Reads key-value pairs; those of others are ignored.
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
-    ) -> Result<Self, ChangeFooterError> {
-        let pairs = Pairs(
-            pairs
-                .into_iter()
-                .filter_map(|(key, value)| Some((key, value?)))
-                .collect(),
-        );
-        if pairs.parse::<u32>(FORMAT_VERSION_KEY, "a whole number")? != FORMAT_VERSION {
-            return Err(pairs.invalid(FORMAT_VERSION_KEY, "1; a later ftap wrote it, update"));
-        }
+    ) -> Result<Self, FooterError> {
+        let pairs = Pairs::new(pairs);
+        pairs.expect_version(FORMAT_VERSION_KEY, FORMAT_VERSION)?;
         let content = match pairs.text(CONTENT)? {
             "snapshot_part" => Content::SnapshotPart,
             "snapshot_end" => Content::SnapshotEnd,
@@ -142,13 +114,13 @@ impl ChangeFooter {
             table: pairs.text(TABLE)?.to_owned(),
             system: pairs.text(SYSTEM)?.to_owned(),
             slot: pairs.text(SLOT)?.to_owned(),
-            epoch: pairs.parse(EPOCH, "a whole number")?,
+            epoch: pairs.number(EPOCH)?,
             content,
-            first: pairs.position(FIRST_LSN, FIRST_SEQ)?,
-            last: pairs.position(LAST_LSN, LAST_SEQ)?,
+            first: position(&pairs, FIRST_LSN, FIRST_SEQ)?,
+            last: position(&pairs, LAST_LSN, LAST_SEQ)?,
             commit_goes_on: pairs.parse(MORE, "true or false")?,
             first_change: pairs.hash(FIRST_CHANGE)?,
-            rows: pairs.parse(ROWS, "a whole number")?,
+            rows: pairs.number(ROWS)?,
             checksum: pairs.hash(CHECKSUM)?,
             writer_id: pairs.text(WRITER_ID)?.to_owned(),
         };
@@ -162,47 +134,13 @@ impl ChangeFooter {
     }
 }
 
-struct Pairs<'a>(BTreeMap<&'a str, &'a str>);
-
-impl<'a> Pairs<'a> {
-    fn text(&self, key: &'static str) -> Result<&'a str, ChangeFooterError> {
-        let found = self.0.get(key).copied();
-        found.ok_or(ChangeFooterError::Missing(key))
-    }
-
-    fn parse<T: FromStr>(
-        &self,
-        key: &'static str,
-        wanted: &'static str,
-    ) -> Result<T, ChangeFooterError> {
-        let parsed = self.text(key)?.parse();
-        parsed.map_err(|_| self.invalid(key, wanted))
-    }
-
-    fn position(
-        &self,
-        lsn: &'static str,
-        seq: &'static str,
-    ) -> Result<Position, ChangeFooterError> {
-        Ok(Position {
-            lsn: self.parse::<Lsn>(lsn, "a log position such as 0/16B3748")?,
-            seq: self.parse(seq, "a whole number")?,
-        })
-    }
-
-    fn hash(&self, key: &'static str) -> Result<u64, ChangeFooterError> {
-        let text = self.text(key)?;
-        match u64::from_str_radix(text, 16) {
-            Ok(hash) if text.len() == 16 && !text.starts_with('+') => Ok(hash),
-            _ => Err(self.invalid(key, "16 hexadecimal digits")),
-        }
-    }
-
-    fn invalid(&self, key: &'static str, wanted: &'static str) -> ChangeFooterError {
-        ChangeFooterError::Invalid {
-            key,
-            value: self.0.get(key).unwrap_or(&"").chars().take(100).collect(),
-            wanted,
-        }
-    }
+fn position(
+    pairs: &Pairs<'_>,
+    lsn: &'static str,
+    seq: &'static str,
+) -> Result<Position, FooterError> {
+    Ok(Position {
+        lsn: pairs.parse::<Lsn>(lsn, "a log position such as 0/16B3748")?,
+        seq: pairs.number(seq)?,
+    })
 }

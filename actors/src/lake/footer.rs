@@ -4,8 +4,9 @@
 //! footer that contradicts itself is an error. Pure; key-value pairs with keys `ftap.*`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::str::FromStr;
+
+pub use super::pairs::FooterError;
+use super::pairs::{Pairs, hash_text};
 
 /// The only version so far.
 pub const FORMAT_VERSION: u32 = 1;
@@ -72,29 +73,6 @@ pub struct Footer {
     pub format_version: u32,
 }
 
-/// A footer that can't be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FooterError {
-    /// A key is missing.
-    #[error("the footer has no {0}: the file was not written by ftap, or is damaged")]
-    Missing(&'static str),
-    /// A value is not what it has to be.
-    #[error("the footer's {key} is {value:?}, wanted {wanted}: the file is damaged")]
-    Invalid {
-        /// The key.
-        key: &'static str,
-        /// Its value, cut after 100 characters.
-        value: String,
-        /// What it has to be.
-        wanted: &'static str,
-    },
-    /// Written by a later version.
-    #[error(
-        "the footer's format version is {0}, this program reads version {FORMAT_VERSION}: update ftap"
-    )]
-    Version(u32),
-}
-
 impl Footer {
     /// The footer as key-value pairs.
     pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
@@ -116,12 +94,12 @@ impl Footer {
             (PARTITION, self.partition.to_string()),
             (FIRST_OFFSET, self.first_offset.to_string()),
             (LAST_OFFSET, self.last_offset.to_string()),
-            (FIRST_RECORD, format!("{:016x}", self.first_record)),
+            (FIRST_RECORD, hash_text(self.first_record)),
             (ROWS, self.rows.to_string()),
             (REJECTED, rejected.join(",")),
             (REJECTED_RECORDS, self.rejected_records.to_string()),
             (WRITER_ID, self.writer_id.clone()),
-            (CHECKSUM, format!("{:016x}", self.checksum)),
+            (CHECKSUM, hash_text(self.checksum)),
         ]
     }
 
@@ -129,16 +107,8 @@ impl Footer {
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     ) -> Result<Self, FooterError> {
-        let pairs = Pairs(
-            pairs
-                .into_iter()
-                .filter_map(|(key, value)| Some((key, value?)))
-                .collect(),
-        );
-        let format_version = pairs.number(FORMAT_VERSION_KEY)?;
-        if format_version != FORMAT_VERSION {
-            return Err(FooterError::Version(format_version));
-        }
+        let pairs = Pairs::new(pairs);
+        pairs.expect_version(FORMAT_VERSION_KEY, FORMAT_VERSION)?;
         let footer = Self {
             topic: pairs.text(TOPIC)?.to_owned(),
             partition: pairs.number(PARTITION)?,
@@ -146,11 +116,11 @@ impl Footer {
             last_offset: pairs.number(LAST_OFFSET)?,
             first_record: pairs.hash(FIRST_RECORD)?,
             rows: pairs.number(ROWS)?,
-            rejected: pairs.ranges(REJECTED)?,
+            rejected: ranges(&pairs, REJECTED)?,
             rejected_records: pairs.number(REJECTED_RECORDS)?,
             writer_id: pairs.text(WRITER_ID)?.to_owned(),
             checksum: pairs.hash(CHECKSUM)?,
-            format_version,
+            format_version: FORMAT_VERSION,
         };
         footer.check(&pairs)?;
         Ok(footer)
@@ -190,50 +160,20 @@ impl Footer {
     }
 }
 
-struct Pairs<'a>(BTreeMap<&'a str, &'a str>);
-
-impl<'a> Pairs<'a> {
-    fn text(&self, key: &'static str) -> Result<&'a str, FooterError> {
-        self.0.get(key).copied().ok_or(FooterError::Missing(key))
+fn ranges(pairs: &Pairs<'_>, key: &'static str) -> Result<Vec<RejectedRange>, FooterError> {
+    let text = pairs.text(key)?;
+    if text.is_empty() {
+        return Ok(Vec::new());
     }
-
-    fn number<T: FromStr>(&self, key: &'static str) -> Result<T, FooterError> {
-        let parsed = self.text(key)?.parse();
-        parsed.map_err(|_| self.invalid(key, "a whole number"))
-    }
-
-    fn hash(&self, key: &'static str) -> Result<u64, FooterError> {
-        let text = self.text(key)?;
-        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match u64::from_str_radix(text, 16) {
-            Ok(hash) if digits => Ok(hash),
-            _ => Err(self.invalid(key, "16 hexadecimal digits")),
-        }
-    }
-
-    fn ranges(&self, key: &'static str) -> Result<Vec<RejectedRange>, FooterError> {
-        let text = self.text(key)?;
-        if text.is_empty() {
-            return Ok(Vec::new());
-        }
-        let range = |text: &str| {
-            let (offsets, reason) = text.split_once('=')?;
-            let (first, last) = offsets.split_once('-')?;
-            Some(RejectedRange {
-                first_offset: first.parse().ok()?,
-                last_offset: last.parse().ok()?,
-                reason: Cow::Owned(reason.to_owned()),
-            })
-        };
-        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-        ranges.ok_or_else(|| self.invalid(key, "FIRST-LAST=REASON, separated by commas"))
-    }
-
-    fn invalid(&self, key: &'static str, wanted: &'static str) -> FooterError {
-        FooterError::Invalid {
-            key,
-            value: self.0.get(key).unwrap_or(&"").chars().take(100).collect(),
-            wanted,
-        }
-    }
+    let range = |text: &str| {
+        let (offsets, reason) = text.split_once('=')?;
+        let (first, last) = offsets.split_once('-')?;
+        Some(RejectedRange {
+            first_offset: first.parse().ok()?,
+            last_offset: last.parse().ok()?,
+            reason: Cow::Owned(reason.to_owned()),
+        })
+    };
+    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+    ranges.ok_or_else(|| pairs.invalid(key, "FIRST-LAST=REASON, separated by commas"))
 }

@@ -15,6 +15,7 @@ mod gcs;
 mod leftovers;
 mod local;
 pub mod naming;
+pub(crate) mod pairs;
 mod patience;
 pub mod queue;
 mod refusal;
