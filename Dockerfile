@@ -21,6 +21,7 @@ COPY chaos/Cargo.toml chaos/
 COPY dataset/Cargo.toml dataset/
 COPY embedded/Cargo.toml embedded/
 COPY gcs-fake/Cargo.toml gcs-fake/
+COPY http-client/Cargo.toml http-client/
 COPY scripts/empty-crates scripts/
 RUN scripts/empty-crates
 RUN cargo build --release --locked --bin ftap

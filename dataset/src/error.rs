@@ -176,7 +176,7 @@ pub enum DatasetError {
     /// The address of the Kaggle API cannot be used.
     #[error("the Kaggle address {url} cannot be used: {problem}")]
     BadBaseUrl {
-        /// The address as given.
+        /// The address, without user and password.
         url: String,
         /// What is wrong and what to do.
         problem: &'static str,

@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::{Map, Value};
 
@@ -16,6 +17,8 @@ use super::{ApiKey, BASE_CURRENCY, CURRENCIES, FxError, Provider, Rates, Request
 
 /// An answer takes some 100 bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// The API's limit goes by the minute: a refusal without a `Retry-After` ends with it.
+const MINUTE: Duration = Duration::from_secs(60);
 const KEY_HEADER: &str = "apikey";
 const REMAINING_MONTH: &str = "x-ratelimit-remaining-quota-month";
 const REMAINING_MINUTE: &str = "x-ratelimit-remaining-quota-minute";
@@ -50,7 +53,8 @@ pub struct FxApi {
 impl FxApi {
     /// Checks the address; nothing is sent.
     pub fn new(api_url: &str, key: &ApiKey, policy: RequestPolicy) -> Result<Self, FxError> {
-        let base = checked_url(api_url)?;
+        let base = safe_url(api_url)
+            .map_err(|UnsafeUrl { url, problem }| FxError::BadUrl { url, problem })?;
         let bad = |problem| FxError::BadUrl {
             url: base.to_string(),
             problem,
@@ -175,7 +179,9 @@ impl FxApi {
                 }));
             }
             StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Failure::AskedToWait(retry_after(response.headers())));
+                return Err(Failure::AskedToWait(
+                    retry_after(response.headers()).unwrap_or(MINUTE),
+                ));
             }
             status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
                 return Err(Failure::Status(status));
@@ -210,14 +216,7 @@ enum Failure {
 
 impl Failure {
     fn network(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        let mut problem = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            problem = format!("{problem}: {cause}");
-            source = cause.source();
-        }
-        Self::Network(problem)
+        Self::Network(problem_of(error))
     }
 
     fn into_error(self, url: String, attempts: u32) -> FxError {
@@ -293,55 +292,9 @@ fn quota_of(headers: &HeaderMap) -> Quota {
     }
 }
 
-/// Seconds or a date; without the header, the end of the minute that the API's limit is by.
-fn retry_after(headers: &HeaderMap) -> Duration {
-    const MINUTE: Duration = Duration::from_secs(60);
-    let Some(value) = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()) else {
-        return MINUTE;
-    };
-    if let Ok(seconds) = value.trim().parse() {
-        return Duration::from_secs(seconds);
-    }
-    match chrono::DateTime::parse_from_rfc2822(value.trim()) {
-        Ok(until) => until
-            .signed_duration_since(chrono::Utc::now())
-            .to_std()
-            .unwrap_or(Duration::ZERO),
-        Err(_) => MINUTE,
-    }
-}
-
 /// The address without its query.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.to_string()
-}
-
-fn checked_url(api_url: &str) -> Result<Url, FxError> {
-    let bad = |url: &str, problem| FxError::BadUrl {
-        url: url.to_owned(),
-        problem,
-    };
-    let Ok(url) = Url::parse(api_url) else {
-        return Err(bad(api_url, "it is not an address"));
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        let host = url.host_str().unwrap_or_default();
-        return Err(bad(host, "take the user and password out of it"));
-    }
-    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_this_machine(&url));
-    match is_safe {
-        true => Ok(url),
-        false => Err(bad(api_url, "the key is sent over https only")),
-    }
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }

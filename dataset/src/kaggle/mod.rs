@@ -11,7 +11,8 @@ mod credentials;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode, Url, header, redirect};
+use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 pub use credentials::KaggleCredentials;
 
@@ -130,15 +131,7 @@ enum Passing {
 
 impl Failure {
     fn network(error: reqwest::Error) -> Self {
-        // The address may be a signed one, to which anybody who reads the log would have access.
-        let error = error.without_url();
-        let mut problem = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            problem = format!("{problem}: {cause}");
-            source = cause.source();
-        }
-        Self::Passing(Passing::Network(problem))
+        Self::Passing(Passing::Network(problem_of(error)))
     }
 
     fn into_error(self, url: &Url, attempts: u32) -> DatasetError {
@@ -167,34 +160,8 @@ impl From<DatasetError> for Failure {
 
 fn endpoint(base_url: &str) -> Result<Url, DatasetError> {
     let base = base_url.trim_end_matches('/');
-    let bad = |url: String, problem| Err(DatasetError::BadBaseUrl { url, problem });
-    let Ok(url) = Url::parse(&format!("{base}/datasets/download/{DATASET}")) else {
-        return bad(
-            base_url.to_owned(),
-            "it is not an address; the usual one is https://www.kaggle.com/api/v1",
-        );
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        let host = url.host_str().unwrap_or_default().to_owned();
-        return bad(host, "take the user and password out of it");
-    }
-    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_this_machine(&url));
-    if !is_safe {
-        return bad(
-            base_url.to_owned(),
-            "credentials are sent over https only; begin it with https://",
-        );
-    }
-    Ok(url)
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    safe_url(&format!("{base}/datasets/download/{DATASET}"))
+        .map_err(|UnsafeUrl { url, problem }| DatasetError::BadBaseUrl { url, problem })
 }
 
 fn client(url: &Url, policy: &RetryPolicy) -> Result<Client, DatasetError> {
@@ -277,7 +244,7 @@ fn check_status(
         StatusCode::NOT_FOUND => Err(Failure::Final(DatasetError::DatasetNotFound {
             url: url.to_string(),
         })),
-        StatusCode::TOO_MANY_REQUESTS => Err(Failure::AskedToWait(retry_after(&response))),
+        StatusCode::TOO_MANY_REQUESTS => Err(Failure::AskedToWait(retry_after(response.headers()))),
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
             Err(Failure::Passing(Passing::Status(status)))
         }
@@ -286,17 +253,6 @@ fn check_status(
             status: status.as_u16(),
         })),
     }
-}
-
-/// Seconds or a date (RFC 9110, 10.2.3).
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = chrono::DateTime::parse_from_rfc2822(value.trim()).ok()?;
-    let wait = until.signed_duration_since(chrono::Utc::now());
-    Some(wait.to_std().unwrap_or(Duration::ZERO))
 }
 
 /// Whether the first bytes are a zip archive's; false when there are too few to tell.
