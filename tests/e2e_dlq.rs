@@ -111,6 +111,7 @@ fn without_a_quarantine_the_list_is_empty_and_an_id_is_unknown() {
     assert!(refused(&lab, &["show", "0-1"]).contains("nothing was quarantined"));
     lab.start(["produce"]).wait_for_success();
     assert_eq!(redrive(&lab, &["--all"])["redriven"], 0);
+    assert!(said(&lab, &["redrive", "--all"]).contains("nothing to redrive"));
     assert!(refused(&lab, &["redrive", "--ids", "0-1"]).contains("nothing was quarantined"));
 }
 

@@ -195,6 +195,9 @@ fn summary(counts: &Counts, dry_run: bool) -> String {
         true => "would be redriven; nothing was sent",
         false => "redriven",
     };
+    if *counts == Counts::default() {
+        return "nothing to redrive: no entry asked for is open; `ftap dlq list --by-reason` shows what there is\n".to_owned();
+    }
     let mut out = format!("{} {sent}\n", count(counts.redriven));
     for (number, what) in [
         (counts.already_redriven, "were redriven before: skipped"),

@@ -140,6 +140,8 @@ impl GroupConsumer {
             ("enable.partition.eof", "false"),
             ("auto.offset.reset", "error"),
             ("partition.assignment.strategy", "cooperative-sticky"),
+            // How soon a partition that was added is read; the default is five minutes.
+            ("topic.metadata.refresh.interval.ms", "30000"),
             ("session.timeout.ms", session.as_str()),
             ("heartbeat.interval.ms", heartbeat.as_str()),
             ("max.poll.interval.ms", "300000"),
