@@ -270,14 +270,15 @@ impl Fleet {
             Some(0 | 1) if is_leaving => {}
             _ if is_leaving && is_too_early(status, &process) => {}
             Some(1) => {
-                self.tally.own_exit(member.role.name(), &how);
+                let why = process.last_lines(2);
+                self.tally.own_exit(member.role.name(), &how, &why);
                 member.start_at = Instant::now() + GAVE_UP_PAUSE;
             }
             _ => {
                 let lines = process.last_lines(20);
                 let failure = format!("{} ended with {how}:\n{lines}", process.name);
                 self.tally.failures.push(failure);
-                self.tally.own_exit(member.role.name(), &how);
+                self.tally.own_exit(member.role.name(), &how, &lines);
                 member.start_at = Instant::now() + GAVE_UP_PAUSE;
             }
         }

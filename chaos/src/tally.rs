@@ -55,9 +55,10 @@ impl Tally {
         }
     }
 
-    /// Counts the end of a process that was not told to.
-    pub fn own_exit(&mut self, role: &str, how: &str) {
-        *self.own_exits.entry(format!("{role}: {how}")).or_default() += 1;
+    /// Counts the end of a process that was not told to; `why` is the end of its log.
+    pub fn own_exit(&mut self, role: &str, how: &str, why: &str) {
+        let end = format!("{role}: {how}: {}", shortened(why));
+        *self.own_exits.entry(end).or_default() += 1;
     }
 }
 
