@@ -435,24 +435,40 @@ impl Ledger {
     fn close_offsets(&mut self) {
         for (partition, state) in self.partitions.iter().enumerate() {
             let mut missing = Ranges::default();
+            let mut unread = Ranges::default();
             let mut in_gap = false;
-            for offset in state.bounds.low..state.bounds.high {
-                let bit = (offset - state.base) as usize;
+            let bit_of = |offset: i64| (offset - state.base) as usize;
+            let offsets = state.bounds.low..state.bounds.high;
+            let lakes_end = offsets
+                .clone()
+                .rev()
+                .find(|offset| state.in_lake.get(bit_of(*offset)));
+            for offset in offsets {
+                let bit = bit_of(offset);
                 // Control and aborted records are nobody's loss and end no gap.
                 if !state.visible.get(bit) {
                     continue;
                 }
                 let is_missing = !state.in_lake.get(bit);
+                let gap = match lakes_end.is_some_and(|end| offset < end) {
+                    true => &mut missing,
+                    false => &mut unread,
+                };
                 match (is_missing, in_gap) {
-                    (true, true) => missing.push_across(offset),
-                    (true, false) => missing.push(offset),
+                    (true, true) => gap.push_across(offset),
+                    (true, false) => gap.push(offset),
                     (false, _) => {}
                 }
                 in_gap = is_missing;
             }
-            if !missing.is_empty() {
-                let place = (Kind::MissingFromLake, Some(partition as i32), None);
-                self.problems.insert(place, missing);
+            for (kind, ranges) in [
+                (Kind::MissingFromLake, missing),
+                (Kind::NotInLakeYet, unread),
+            ] {
+                if !ranges.is_empty() {
+                    self.problems
+                        .insert((kind, Some(partition as i32), None), ranges);
+                }
             }
         }
     }

@@ -160,7 +160,7 @@ const CASES: &[Case] = &[
         [2, 0, 0],
     ),
     (
-        "a record is not yet in the lake",
+        "a record is not in the lake",
         |s| s.lake.retain(|(p, r)| (*p, r.offset) != (0, 2)),
         Kind::MissingFromLake,
         0,
@@ -176,9 +176,9 @@ const CASES: &[Case] = &[
         [1, 0, 0],
     ),
     (
-        "a record of foreign origin is lost",
+        "the last record, of foreign origin, is not read yet",
         |s| s.lake.retain(|(_, r)| r.offset != 5),
-        Kind::MissingFromLake,
+        Kind::NotInLakeYet,
         0,
         "5",
         [1, 0, 0],
@@ -415,8 +415,8 @@ fn an_empty_lake_lacks_everything_in_exact_ranges() {
     story.lake.clear();
     story.rejected.clear();
     let expected = [
-        (Kind::MissingFromLake, Some(0), "0-5".to_owned()),
-        (Kind::MissingFromLake, Some(1), "0-1".to_owned()),
+        (Kind::NotInLakeYet, Some(0), "0-5".to_owned()),
+        (Kind::NotInLakeYet, Some(1), "0-1".to_owned()),
     ];
     let balance = story.tell();
     assert_eq!(found(&balance), expected);

@@ -13,6 +13,9 @@ pub enum Kind {
     RowMissingFromTopic,
     /// A record of the topic is neither a row of the lake nor a listed rejection.
     MissingFromLake,
+    /// As [`Kind::MissingFromLake`], after all that the lake has of the partition: most likely
+    /// nobody has read it yet.
+    NotInLakeYet,
     /// A listed rejection without its bytes in the dead-letter topic.
     NoDeadLetter,
     /// An entry is marked as redriven and its message is not in the topic.
@@ -71,6 +74,9 @@ impl Kind {
         match self {
             Self::RowMissingFromTopic => "rows of the file missing from the topic",
             Self::MissingFromLake => "records missing from the lake",
+            Self::NotInLakeYet => {
+                "records behind the end of their partition's files, most likely not read yet: `ftap consume --until-drained` reads them"
+            }
             Self::NoDeadLetter => "rejected records missing from the dead-letter topic",
             Self::RedriveMissing => "entries marked as redriven without their message in the topic",
             Self::RedriveUnmarked => {
@@ -119,6 +125,7 @@ impl Kind {
         match self {
             Self::RowMissingFromTopic
             | Self::MissingFromLake
+            | Self::NotInLakeYet
             | Self::NoDeadLetter
             | Self::RedriveMissing => {
                 account.missing += count;
