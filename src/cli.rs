@@ -74,7 +74,7 @@ pub enum Command {
     ///
     /// Broken rows go to `rejected.csv` beside them, with line number and reason.
     #[command(
-        after_help = "Examples:\n  ftap prepare credit_card_transactions.csv\n  ftap prepare --kaggle"
+        after_help = "Examples:\n  ftap prepare credit_card_transactions.csv\n  ftap prepare --kaggle\n  ftap prepare --generate 200000    unless the prepared files are there"
     )]
     Prepare(PrepareArgs),
     /// Account for every row and every offset: source file, topic, lake
@@ -105,6 +105,13 @@ pub enum Command {
     ///
     /// For health checks of containers. Needs no DASHBOARD_TOKEN.
     Health(HealthArgs),
+    /// Watch Kafka, the lake and PostgreSQL, and show them on DASHBOARD_ADDR, until stopped
+    ///
+    /// Starts nothing and changes nothing. What does not answer is shown as down, with the reason.
+    #[command(
+        after_help = "Examples:\n  KAFKA_BROKER=kafka:9092 POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap serve\n  DATA_DIR=data ftap serve     beside `ftap batch`, `ftap cdc` and `ftap kafka`"
+    )]
+    Serve,
     /// Capture the changes of users and merchants in PostgreSQL into the lake, until stopped
     ///
     /// The first start copies the tables, then every insert, update and delete follows, each exactly once and
@@ -206,11 +213,14 @@ pub struct GenerateArgs {
 #[derive(Clone, Debug, Args)]
 pub struct PrepareArgs {
     /// The Kaggle CSV
-    #[arg(required_unless_present = "kaggle")]
+    #[arg(required_unless_present_any = ["kaggle", "generate"])]
     pub file: Option<PathBuf>,
     /// Download it first, with KAGGLE_USERNAME and KAGGLE_KEY or `~/.kaggle/kaggle.json`
     #[arg(long, conflicts_with = "file")]
     pub kaggle: bool,
+    /// Generate this many rows first; if the prepared files are there already, do nothing
+    #[arg(long, value_name = "N", conflicts_with_all = ["file", "kaggle"], value_parser = clap::value_parser!(u64).range(1..))]
+    pub generate: Option<u64>,
     /// Directory for the prepared files [default: $DATA_DIR/prepared]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -299,6 +309,7 @@ impl Command {
             Self::Health(_) => "health",
             Self::Cdc(_) => "cdc",
             Self::Kafka(_) => "kafka",
+            Self::Serve => "serve",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! bounded.
 
 mod guard;
+mod platform;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use anyhow::Context as _;
 use ftap_actors::events::{HttpListening, SettingDoubtful, Speaker};
 use ftap_actors::health::Health;
 use ftap_actors::meters::Meters;
+use ftap_actors::watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
@@ -35,12 +37,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the pages show.
 #[derive(Clone)]
 pub struct Shown {
-    /// `run`, `produce` or `consume`.
+    /// `run`, `produce`, `serve` and so on.
     pub command: &'static str,
     /// What is counted.
     pub meters: Arc<Meters>,
     /// What the groups are doing.
     pub health: Arc<Health>,
+    /// What is seen of the platform's services; nothing but in `ftap serve`.
+    pub watched: Arc<Watched>,
     /// Renders `/metrics`.
     pub prometheus: PrometheusHandle,
     /// When the process started.
@@ -83,7 +87,7 @@ pub fn start(config: &Config, shown: Shown) -> anyhow::Result<Option<Http>> {
     let access = Access {
         token: config.dashboard_token.clone(),
         // Beyond loopback the token protects: a page elsewhere does not have it.
-        only_this_machine: addr.ip().is_loopback(),
+        only_this_machine: addr.ip().is_loopback() || config.dashboard_only_localhost,
     };
     let handle = serve(listener, shown, access)?;
     let url = format!("http://{addr}");
@@ -181,7 +185,7 @@ fn routes(app: &mut web::ServiceConfig) {
         HttpResponse::Ok().json(json!({ "status": "alive" }))
     }))
     .service(read_only_with("/readyz", |shown, request| {
-        let ready = shown.health.ready();
+        let ready = is_ready(shown);
         let mut answer = match ready {
             true => HttpResponse::Ok(),
             false => HttpResponse::ServiceUnavailable(),
@@ -192,7 +196,11 @@ fn routes(app: &mut web::ServiceConfig) {
             .get::<Trusted>()
             .is_some_and(|trusted| trusted.0);
         match trusted {
-            true => answer.json(json!({ "ready": ready, "groups": groups(&shown.health) })),
+            true => answer.json(json!({
+                "ready": ready,
+                "groups": groups(&shown.health),
+                "platform": platform::json(&shown.watched.snapshot()),
+            })),
             false => answer.json(json!({ "ready": ready })),
         }
     }))
@@ -203,6 +211,11 @@ fn routes(app: &mut web::ServiceConfig) {
         HttpResponse::NotFound()
             .body("there are only /, /metrics, /healthz, /readyz and /api/status here\n")
     }));
+}
+
+/// Its groups run, and what it watches answers.
+fn is_ready(shown: &Shown) -> bool {
+    shown.health.ready() && shown.watched.all_up()
 }
 
 fn read_only(path: &str, answer: fn(&Shown) -> HttpResponse) -> Resource {
@@ -302,9 +315,10 @@ fn status(shown: &Shown) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": shown.started.elapsed().as_secs_f64(),
         "process_memory_bytes": process::memory_bytes(),
-        "ready": shown.health.ready(),
+        "ready": is_ready(shown),
         "groups": groups(&shown.health),
         "changes": changes(&shown.meters),
+        "platform": platform::json(&shown.watched.snapshot()),
         "meters": {
             "rows_read": now.rows_read,
             "rows_published": now.rows_published,
@@ -340,6 +354,7 @@ mod tests {
             command: "run",
             meters: Arc::default(),
             health: health.clone(),
+            watched: Arc::default(),
             prometheus: PrometheusBuilder::new().build_recorder().handle(),
             started: Instant::now(),
         };

@@ -242,6 +242,11 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// The embedded broker of the data directory, if some process serves it.
+pub fn running_embedded(config: &Config) -> Option<String> {
+    running(&broker_dir(config))
+}
+
 /// The address that a running process wrote, if something listens there.
 fn running(data_dir: &Path) -> Option<String> {
     let bootstrap = std::fs::read_to_string(data_dir.join("bootstrap")).ok()?;

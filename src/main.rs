@@ -40,7 +40,8 @@ fn main() {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
-    let code = match Config::load(flags) {
+    let only_asks = matches!(command, Command::Health(_));
+    let code = match Config::load(flags, only_asks) {
         Ok(config) => run(&command, config),
         Err(error) => exit::report(&error.into()),
     };
@@ -73,6 +74,7 @@ fn run(command: &Command, config: Config) -> u8 {
             | Command::Kafka(_)
             | Command::Batch(_)
             | Command::Cdc(_)
+            | Command::Serve
     );
     if long_running {
         ProcessStarted {
@@ -122,6 +124,7 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Config(args) => commands::config::execute(config, args),
         Command::Health(args) => commands::health::execute(config, args),
         Command::Cdc(args) => commands::cdc::execute(config, args, telemetry),
+        Command::Serve => commands::serve::execute(config, telemetry),
         Command::Kafka(args) => commands::kafka::execute(config, args),
         Command::Verify(args) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()

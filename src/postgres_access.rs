@@ -81,6 +81,14 @@ impl Drop for ClusterThread {
     }
 }
 
+/// The server of POSTGRES_HOST, else the private cluster if some process runs it.
+pub fn running(config: &Config) -> Option<PostgresSettings> {
+    config.postgres_settings().or_else(|| {
+        let address = PrivateCluster::running(&config.data_dir.join("postgres"))?;
+        Some(settings(config, &address))
+    })
+}
+
 fn hold_cluster(config: &Config, locator: &PostgresLocator, stopped: &Receiver<()>) {
     let data_dir = config.data_dir.join("postgres");
     let mut options = PrivateClusterOptions::new(&data_dir);

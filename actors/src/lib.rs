@@ -27,3 +27,5 @@ pub mod source;
 pub mod supervision;
 pub mod transaction;
 pub mod user_mutator;
+pub mod watch;
+pub mod watcher;

@@ -39,6 +39,18 @@ pub mod names {
     pub const SLOT_LAG_BYTES: &str = "ftap_slot_lag_bytes";
     pub const SLOT_LAG_SECONDS: &str = "ftap_slot_lag_seconds";
     pub const SLOT_WAL_BYTES: &str = "ftap_slot_retained_wal_bytes";
+    pub const SOURCE_UP: &str = "ftap_platform_up";
+    pub const TOPIC_END_OFFSET: &str = "ftap_platform_topic_end_offset";
+    pub const GROUP_OFFSET: &str = "ftap_platform_group_committed_offset";
+    pub const GROUP_LAG_RECORDS: &str = "ftap_platform_group_lag_records";
+    pub const LAKE_OBJECTS: &str = "ftap_platform_lake_objects";
+    pub const LAKE_BYTES: &str = "ftap_platform_lake_bytes";
+    pub const LAKE_NEWEST: &str = "ftap_platform_lake_newest_timestamp_seconds";
+    pub const LAKE_END_OFFSET: &str = "ftap_platform_lake_end_offset";
+    pub const TABLE_ROWS: &str = "ftap_platform_table_rows";
+    pub const SOURCE_SLOT_ACTIVE: &str = "ftap_platform_slot_active";
+    pub const SOURCE_SLOT_LAG_BYTES: &str = "ftap_platform_slot_lag_bytes";
+    pub const SOURCE_SLOT_WAL_BYTES: &str = "ftap_platform_slot_retained_wal_bytes";
 }
 
 /// Counters and gauges of one process. Shared by reference, never reset.
@@ -157,6 +169,30 @@ impl Meters {
             "How long the oldest log that is not acknowledged has been there"
         );
         describe_gauge!(SLOT_WAL_BYTES, "Log that PostgreSQL keeps for the slot");
+        describe_gauge!(SOURCE_UP, "Whether what `ftap serve` watches answers");
+        describe_gauge!(TOPIC_END_OFFSET, "The next record's offset, by partition");
+        describe_gauge!(GROUP_OFFSET, "What the group has committed, by partition");
+        describe_gauge!(
+            GROUP_LAG_RECORDS,
+            "Offsets that the group has not committed, by partition"
+        );
+        describe_gauge!(LAKE_OBJECTS, "Objects in the lake, by folder");
+        describe_gauge!(LAKE_BYTES, "Bytes in the lake, by folder");
+        describe_gauge!(LAKE_NEWEST, "When the newest object was written, by folder");
+        describe_gauge!(
+            LAKE_END_OFFSET,
+            "The offset after the last one in the lake, by partition"
+        );
+        describe_gauge!(TABLE_ROWS, "Rows in PostgreSQL, by table");
+        describe_gauge!(SOURCE_SLOT_ACTIVE, "Whether the replication slot is read");
+        describe_gauge!(
+            SOURCE_SLOT_LAG_BYTES,
+            "Log that the slot's reader has not acknowledged"
+        );
+        describe_gauge!(
+            SOURCE_SLOT_WAL_BYTES,
+            "Log that the server keeps for the slot"
+        );
     }
 
     /// Rows read from the events file.

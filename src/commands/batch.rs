@@ -52,7 +52,11 @@ pub fn user_updates(config: &Config, postgres: &PostgresAccess, is_all: bool) ->
 
 fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
     super::sides::execute(config, telemetry, "batch", false, |parts| {
-        Ok(Side::new(user_updates(config, parts.postgres, true)))
+        Ok(vec![Side::new(user_updates(
+            config,
+            parts.postgres(),
+            true,
+        ))])
     })
 }
 

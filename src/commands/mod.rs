@@ -11,6 +11,7 @@ pub mod health;
 pub mod kafka;
 pub mod prepare;
 pub mod run;
+pub mod serve;
 pub mod sides;
 pub mod tap;
 

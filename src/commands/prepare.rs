@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use ftap_actors::events::{DataPrepared, SettingDoubtful, Speaker};
+use ftap_dataset::generate::GenerateOptions;
 use ftap_dataset::kaggle::{self, KaggleCredentials};
 use ftap_dataset::prepare::{PrepareReport, prepare};
+use ftap_dataset::schema::{EVENTS_FILE, MERCHANTS_FILE, USERS_FILE};
 
 use crate::cli::PrepareArgs;
 use crate::config::Config;
@@ -15,19 +17,43 @@ use crate::output::{count, print};
 use crate::progress::{self, Unit};
 use crate::telemetry::Telemetry;
 
-/// Downloads if asked to, splits, and says what came out.
+const GENERATED_SEED: u64 = 1;
+
+/// Downloads or generates if asked to, splits, and says what came out.
 pub fn execute(config: &Config, args: &PrepareArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
     let out_dir = match &args.out {
         Some(dir) => dir.clone(),
         None => config.data_dir.join("prepared"),
     };
-    let input = match &args.file {
-        Some(file) => file.clone(),
-        None => download(config, telemetry)?,
+    let input = match (&args.file, args.generate) {
+        (Some(file), _) => file.clone(),
+        (None, Some(_)) if is_prepared(&out_dir) => {
+            print(&format!("{}: prepared already\n", out_dir.display()))?;
+            return Ok(exit::DONE);
+        }
+        (None, Some(rows)) => generated(config, rows, telemetry)?,
+        (None, None) => download(config, telemetry)?,
     };
     let report = with_progress(&input, &out_dir, telemetry)?;
     print(&summary(&report))?;
     Ok(exit::DONE)
+}
+
+/// Each file appears whole or not at all, so three of them are all of it.
+fn is_prepared(dir: &Path) -> bool {
+    [EVENTS_FILE, USERS_FILE, MERCHANTS_FILE]
+        .iter()
+        .all(|name| dir.join(name).is_file())
+}
+
+fn generated(config: &Config, rows: u64, telemetry: &Telemetry) -> anyhow::Result<PathBuf> {
+    let options = GenerateOptions {
+        rows,
+        seed: GENERATED_SEED,
+        bad_rows: 0,
+    };
+    let folder = config.data_dir.join("generated");
+    Ok(super::generate::with_progress(&options, &folder, telemetry)?.path)
 }
 
 fn summary(report: &PrepareReport) -> String {

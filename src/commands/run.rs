@@ -77,6 +77,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
             command: command_name(options.role),
             meters: meters.clone(),
             health: health.clone(),
+            watched: Arc::default(),
             prometheus: telemetry.prometheus.clone(),
             started,
         },

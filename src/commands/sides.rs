@@ -1,10 +1,12 @@
-//! A process made of nothing but a side: `ftap batch`, `ftap cdc`.
+//! A process made of nothing but sides: `ftap batch`, `ftap cdc`.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ftap_actors::health::Health;
 use ftap_actors::meters::Meters;
+use ftap_actors::watch::Watched;
 
 use crate::config::{Config, Role};
 use crate::exit;
@@ -15,48 +17,62 @@ use crate::telemetry::Telemetry;
 use crate::topology::sides::Side;
 use crate::topology::{self, TopologyOptions};
 
-/// What a side is made of.
+/// What sides are made of.
 pub struct SideParts<'a> {
-    /// Where PostgreSQL is.
-    pub postgres: &'a PostgresAccess,
+    config: &'a Config,
+    opened: &'a OnceCell<PostgresAccess>,
     /// What is counted.
     pub meters: &'a Arc<Meters>,
     /// What the groups are doing.
     pub health: &'a Arc<Health>,
+    /// What is seen of the platform's services.
+    pub watched: &'a Arc<Watched>,
 }
 
-/// Runs the side that `make` gives until it is done, stopped, or has given up.
+impl<'a> SideParts<'a> {
+    /// PostgreSQL, which lasts as long as the process runs; a private one starts when it is asked for.
+    pub fn postgres(&self) -> &'a PostgresAccess {
+        self.opened
+            .get_or_init(|| PostgresAccess::open(self.config))
+    }
+}
+
+/// Runs the sides that `make` gives until they are done, stopped, or have given up.
 pub fn execute(
     config: &Config,
     telemetry: &Telemetry,
     command: &'static str,
     until_drained: bool,
-    make: impl FnOnce(SideParts<'_>) -> anyhow::Result<Side>,
+    make: impl FnOnce(SideParts<'_>) -> anyhow::Result<Vec<Side>>,
 ) -> anyhow::Result<u8> {
     let started = Instant::now();
     let meters = Arc::new(Meters::default());
     let health = Arc::new(Health::default());
+    let watched = Arc::new(Watched::default());
     let http = http::start(
         config,
         Shown {
             command,
             meters: meters.clone(),
             health: health.clone(),
+            watched: watched.clone(),
             prometheus: telemetry.prometheus.clone(),
             started,
         },
     )?;
     let shutdown = signals::listen()?;
-    let postgres = PostgresAccess::open(config);
-    let side = make(SideParts {
-        postgres: &postgres,
+    let postgres = OnceCell::new();
+    let sides = make(SideParts {
+        config,
+        opened: &postgres,
         meters: &meters,
         health: &health,
+        watched: &watched,
     })?;
     let topology = TopologyOptions {
         publish: None,
         ingest: None,
-        sides: vec![side],
+        sides,
         // No stage of this process talks to Kafka.
         kafka: config.kafka_settings("", Role::Consume),
         supervision: config.supervision_settings(),

@@ -46,6 +46,8 @@ pub struct Layers {
     pub dot_env: BTreeMap<String, String>,
     /// Names of variables that are not valid Unicode.
     pub undecodable: Vec<String>,
+    /// This process serves nothing itself: `ftap health`.
+    pub only_asks: bool,
 }
 
 impl Layers {
@@ -143,7 +145,7 @@ mod tests {
             flags: map(&[("A", "flag")]),
             environment: map(&[("A", "env"), ("B", "env"), ("C", " ")]),
             dot_env: map(&[("A", "file"), ("B", "file"), ("C", "file")]),
-            undecodable: Vec::new(),
+            ..Layers::default()
         };
         assert_eq!(layers.get("A"), Some(("flag", Source::Flag)));
         assert_eq!(layers.get("B"), Some(("env", Source::Environment)));

@@ -223,6 +223,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where the status page is served.
     pub dashboard_addr: DashboardAddr,
+    /// Only names of this machine are answered, whatever the address.
+    pub dashboard_only_localhost: bool,
     /// What it asks for; `None` only where other machines can't reach it.
     pub dashboard_token: Option<Secret>,
 
@@ -257,11 +259,14 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// An address that other machines reach needs a token.
-fn dashboard(r: &mut Reader<'_>) -> (DashboardAddr, Option<Secret>) {
+fn dashboard(r: &mut Reader<'_>) -> (DashboardAddr, bool, Option<Secret>) {
     let addr = r.value("DASHBOARD_ADDR", parse::dashboard_addr);
+    let only_localhost = r.value("DASHBOARD_ONLY_LOCALHOST", parse::boolean);
     let token = r.optional("DASHBOARD_TOKEN", parse::token);
     if let DashboardAddr::On(on) = addr
         && !on.ip().is_loopback()
+        && !only_localhost
+        && !r.only_asks()
     {
         if token.is_some() {
             r.doubt("DASHBOARD_ADDR", "other machines can reach it, and the token goes over the line as it is: let a proxy speak TLS for it, or keep the network private");
@@ -272,15 +277,20 @@ fn dashboard(r: &mut Reader<'_>) -> (DashboardAddr, Option<Secret>) {
             );
         }
     }
-    (addr, token)
+    (addr, only_localhost, token)
 }
 
 impl Config {
-    /// Reads the environment and `.env` under the given flags, which are keyed by setting name.
-    pub fn load(flags: std::collections::BTreeMap<String, String>) -> Result<Self, ConfigError> {
+    /// Reads the environment and `.env` under the given flags, which are keyed by setting name. A
+    /// process that `only_asks` serves nothing, and needs no token.
+    pub fn load(
+        flags: std::collections::BTreeMap<String, String>,
+        only_asks: bool,
+    ) -> Result<Self, ConfigError> {
         let dot_env = Path::new(".env");
-        let layers = Layers::load(flags, std::env::vars_os(), dot_env)
+        let mut layers = Layers::load(flags, std::env::vars_os(), dot_env)
             .map_err(|problem| ConfigError(vec![problem]))?;
+        layers.only_asks = only_asks;
         let mut config = Self::from_layers(&layers)?;
         config.doubts.extend(doubts::open_dot_env(&layers, dot_env));
         Ok(config)
@@ -304,7 +314,7 @@ impl Config {
             .into_iter()
             .map(|(name, value)| (name, Secret::new(value)))
             .collect();
-        let (dashboard_addr, dashboard_token) = dashboard(&mut r);
+        let (dashboard_addr, dashboard_only_localhost, dashboard_token) = dashboard(&mut r);
         let config = Self {
             events_file: r.path("EVENTS_FILE", || {
                 data_dir
@@ -383,6 +393,7 @@ impl Config {
             log_level: r.value("LOG_LEVEL", parse::log_level),
             log_format: r.value("LOG_FORMAT", parse::log_format),
             dashboard_addr,
+            dashboard_only_localhost,
             dashboard_token,
 
             postgres: PostgresConfig {

@@ -75,6 +75,11 @@ impl<'a> Reader<'a> {
         self.layers.get(name).is_some()
     }
 
+    /// Whether the process serves nothing itself.
+    pub fn only_asks(&self) -> bool {
+        self.layers.only_asks
+    }
+
     /// A value that is right by itself and wrong beside others.
     pub fn fault(&mut self, name: &'static str, reason: &str) {
         match self.layers.get(name) {
@@ -127,6 +132,11 @@ impl<'a> Reader<'a> {
                     "there is no such file, in `credentials/` neither; put the key file there, or unset {name} on a machine of Google Cloud"
                 )
             }
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => format!(
+                "{} can't be read by user {}: {error}; make that user its owner",
+                found.display(),
+                crate::process::user_id(),
+            ),
             Err(error) => format!("{} can't be read: {error}", found.display()),
             Ok(bytes) => match serde_json::from_slice::<serde_json::Value>(&bytes) {
                 Ok(serde_json::Value::Object(_)) => return Some(found),

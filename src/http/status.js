@@ -10,6 +10,44 @@ const element = (name, text) => {
   made.textContent = text;
   return made;
 };
+const number = (value) => (value == null ? "–" : value.toLocaleString("en"));
+const table = (caption, head, rows) => {
+  const made = document.createElement("table");
+  made.append(element("caption", caption));
+  const line = (kind, cells) => {
+    const row = document.createElement("tr");
+    row.append(...cells.map((cell) => element(kind, cell)));
+    return row;
+  };
+  made.append(line("th", head), ...rows.map((cells) => line("td", cells)));
+  return made;
+};
+// What a look brought, or why there is nothing.
+const source = (name, seen, show) => {
+  if (seen == null) return [];
+  const age = seen.age_seconds == null ? "" : `, ${Math.round(seen.age_seconds)} s ago`;
+  const state = seen.error ? `${name}: down: ${seen.error}` : `${name}: ${seen.up ? "up" : "looking"}${age}`;
+  return [element("p", state), ...(seen.figures ? show(seen.figures) : [])];
+};
+const platform = (sources) => [
+  ...source("Kafka", sources.kafka, (kafka) => [table(`Topic ${kafka.topic}, ${kafka.bootstrap}`,
+    ["partition", "end", "committed", "lag"],
+    kafka.partitions.map((p) => [p.partition, p.end, p.committed, p.lag].map(number)))]),
+  ...source("Lake", sources.lake, (lake) => [
+    table(lake.place, ["folder", "objects", "bytes", "newest"], Object.entries(lake.folders).map(([name, folder]) =>
+      [name, number(folder.objects) + (folder.complete ? "" : " or more"), number(folder.bytes),
+        folder.newest ? `${folder.newest.written} ${folder.newest.key}` : "–"])),
+    table("In the lake up to", ["partition", "offset"],
+      Object.entries(lake.chain_ends).map(([partition, end]) => [partition, number(end)])),
+  ]),
+  ...source("PostgreSQL", sources.postgres, (postgres) => [
+    table(postgres.address, ["table", "rows"],
+      Object.entries(postgres.rows).map(([name, rows]) => [name, number(rows)])),
+    ...(postgres.slot ? [table(`Slot ${postgres.slot.name}`, ["read", "lag, bytes", "kept log, bytes", "state"],
+      [[postgres.slot.active ? "yes" : "no", number(postgres.slot.lag_bytes),
+        number(postgres.slot.retained_bytes), postgres.slot.wal_status]])] : []),
+  ]),
+];
 async function refresh() {
   try {
     const answer = await fetch("/api/status", { cache: "no-store" });
@@ -28,6 +66,7 @@ async function refresh() {
         element("td", group.generation), element("td", group.last_failure ?? "–"));
       return row;
     }));
+    byId("platform").replaceChildren(...(status.platform ? platform(status.platform) : []));
   } catch {
     byId("state").textContent = "the process does not answer";
   }

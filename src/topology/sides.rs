@@ -1,16 +1,21 @@
 //! Groups beside the stream: PostgreSQL's jobs and the like. None of them takes the stream down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ftap_actors::change_capture::{CaptureParts, ChangeCapture};
+use ftap_actors::clock::{Clock, Subscription};
 use ftap_actors::cron_clock::CronClock;
 use ftap_actors::postgres::Database;
 use ftap_actors::schedule::{Schedule, SystemTime};
 use ftap_actors::supervision::group::SupervisionContext;
 use ftap_actors::supervision::{Group, GroupEnd, Stages, supervise};
 use ftap_actors::user_mutator::{self, UpdateSettings, UserMutator, UserUpdates};
+use ftap_actors::watch::{Look, Watched};
+use ftap_actors::watcher::Watcher;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
+use tokio::sync::Mutex;
 
 use super::MAILBOX;
 
@@ -96,5 +101,55 @@ impl Group for ChangesGroup {
         let (_, mailbox, stage) = stages.mailbox::<ChangeCapture>("change_capture", MAILBOX);
         let parts = self.parts.clone();
         stages.spawn(mailbox, move |_| ChangeCapture::new(stage, parts));
+    }
+}
+
+/// Watches one of the platform's services: `clock ──▶ watcher ──▶ Kafka, lake or PostgreSQL`.
+pub struct WatchGroup<L: Look> {
+    name: &'static str,
+    /// Outlives a generation, and so does what it remembers.
+    look: Arc<Mutex<L>>,
+    interval: Duration,
+    watched: Arc<Watched>,
+}
+
+impl<L: Look> WatchGroup<L> {
+    /// Notes there what the look brings, again after each interval.
+    pub fn new(name: &'static str, look: L, interval: Duration, watched: &Arc<Watched>) -> Self {
+        // From the start: what was never seen is not up.
+        watched.expect::<L>();
+        Self {
+            name,
+            look: Arc::new(Mutex::new(look)),
+            interval,
+            watched: watched.clone(),
+        }
+    }
+}
+
+impl<L: Look> Group for WatchGroup<L> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn finishes_before_stop(&self) -> bool {
+        false
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let (watcher, watcher_mailbox, watcher_stage) =
+            stages.mailbox::<Watcher<L>>(self.name, MAILBOX);
+        let (_, clock_mailbox, _) = stages.mailbox::<Clock>("clock", MAILBOX);
+        let (look, watched) = (self.look.clone(), self.watched.clone());
+        let interval = self.interval;
+        stages.spawn(watcher_mailbox, move |_| {
+            Watcher::new(watcher_stage, look, watched)
+        });
+        stages.spawn(clock_mailbox, move |_| {
+            Clock::new(vec![Subscription {
+                interval,
+                listener: watcher.recipient(),
+            }])
+        });
     }
 }

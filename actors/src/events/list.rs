@@ -574,4 +574,16 @@ events! {
         /// Where, and why.
         error: String,
     }
+    /// What `ftap serve` watches answers.
+    INFO SourceAnswers "source_answers" {
+        /// `kafka`, `lake` or `postgres`.
+        source: String,
+    }
+    /// What `ftap serve` watches does not answer; it goes on looking, and shows it as down.
+    WARN SourceDown "source_down" {
+        /// `kafka`, `lake` or `postgres`.
+        source: String,
+        /// Why, and what to do.
+        error: String,
+    }
 }

@@ -69,6 +69,13 @@ impl Root {
     }
 }
 
+/// Fails unless there is such a folder.
+pub(super) fn check_exists(path: &Path) -> Result<(), LakeError> {
+    fs::metadata(path)
+        .map(|_| ())
+        .map_err(|source| path_error("find the lake's folder", path, source))
+}
+
 /// Makes the folder, with its parents, and gives its absolute path.
 fn open_root(path: &Path) -> Result<PathBuf, LakeError> {
     fs::create_dir_all(path)

@@ -11,6 +11,7 @@ use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -39,6 +40,17 @@ pub enum PutOutcome {
     Created,
     /// Somebody's object was there, perhaps our own whose reply was lost; it is untouched.
     AlreadyExists,
+}
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was written.
+    pub written: DateTime<Utc>,
 }
 
 /// A partition's newest object.
@@ -95,6 +107,14 @@ impl LakeStore {
                 })
             }
         }
+    }
+
+    /// The same to look at a lake that may be read-only; a local one's folder has to be there.
+    pub fn open_to_read(location: &LakeLocation) -> Result<Self, LakeError> {
+        if let LakeLocation::Local(path) = location {
+            local::check_exists(path)?;
+        }
+        Self::open(location)
     }
 
     /// The lake's place, for logs; no secrets.
@@ -327,6 +347,36 @@ impl LakeStore {
             .map_ok(|object| (object.location.to_string(), object.size));
         let listed = listed.try_collect().await;
         listed.map_err(|error| self.error("list", naming::PREFIX, &error))
+    }
+
+    /// The folders in a folder, as keys; none if there is no such folder.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>, LakeError> {
+        self.check_present().await?;
+        let prefix = Path::from(folder);
+        let listing = self.object_store().list_with_delimiter(Some(&prefix)).await;
+        let listing = listing.map_err(|error| self.error("list", folder, &error))?;
+        let folders = listing.common_prefixes.into_iter();
+        Ok(folders.map(String::from).collect())
+    }
+
+    /// Objects under a folder, the first `limit` that the store names.
+    pub async fn objects(
+        &self,
+        folder: &str,
+        limit: usize,
+    ) -> Result<Vec<ListedObject>, LakeError> {
+        let prefix = Path::from(folder);
+        let store = self.object_store();
+        let listed = store
+            .list(Some(&prefix))
+            .take(limit)
+            .map_ok(|object| ListedObject {
+                key: object.location.to_string(),
+                bytes: object.size,
+                written: object.last_modified,
+            });
+        let listed = listed.try_collect().await;
+        listed.map_err(|error| self.error("list", folder, &error))
     }
 
     /// All keys under a folder.

@@ -1,0 +1,68 @@
+//! Looks at one source at each tick and notes what it sees, see [`crate::watch`].
+//!
+//! Promises that at most one look is under way, and that none lasts longer than its limit.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::Mutex;
+
+use crate::messages::Tick;
+use crate::supervision::Stage;
+use crate::watch::{Look, Watched};
+
+/// The actor.
+pub struct Watcher<L: Look> {
+    stage: Stage,
+    look: Arc<Mutex<L>>,
+    watched: Arc<Watched>,
+    is_looking: bool,
+}
+
+impl<L: Look> Watcher<L> {
+    /// Looks at its start and at each tick.
+    pub fn new(stage: Stage, look: Arc<Mutex<L>>, watched: Arc<Watched>) -> Self {
+        Self {
+            stage,
+            look,
+            watched,
+            is_looking: false,
+        }
+    }
+
+    fn look(&mut self, context: &mut Context<Self>) {
+        if self.is_looking {
+            return;
+        }
+        self.is_looking = true;
+        let look = self.look.clone();
+        let looked = async move {
+            let limited = async { look.lock().await.look().await };
+            match tokio::time::timeout(L::LIMIT, limited).await {
+                Ok(looked) => looked,
+                Err(_) => Err(format!("no answer within {} s", L::LIMIT.as_secs())),
+            }
+        };
+        context.spawn(looked.into_actor(self).map(|looked, watcher, _| {
+            watcher.is_looking = false;
+            watcher.watched.note::<L>(looked, watcher.stage.speaker());
+        }));
+    }
+}
+
+impl<L: Look> Actor for Watcher<L> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.stage.generation().ready();
+        self.look(context);
+    }
+}
+
+impl<L: Look> Handler<Tick> for Watcher<L> {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
+        self.look(context);
+    }
+}
