@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 #
 # Two steps of building, so that a change of the source compiles this project's crates alone, and an
-# image with the binary and the libraries that it loads. It writes to /data only, and runs read-only:
+# image with the binary and the libraries that it loads. It writes to /data only (and to /lake with
+# LAKE_DIR=/lake, see docker-compose.yml), and runs read-only:
 #
 #   docker build -t ftap .
 #   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges \
@@ -35,11 +36,12 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates libssl3 zlib1g \
  && rm -rf /var/lib/apt/lists/* \
- && mkdir /data && chown 10001:10001 /data
+ && mkdir /data /lake && chown 10001:10001 /data /lake
 COPY --from=build /build/target/release/ftap /usr/local/bin/ftap
 # A number, so that an orchestrator can see that it is not root.
 USER 10001:10001
-WORKDIR /data
+# Where a relative GOOGLE_APPLICATION_CREDENTIALS is looked up in /credentials, too.
+WORKDIR /
 VOLUME /data
 ENV DATA_DIR=/data LOG_FORMAT=json
 EXPOSE 8080
