@@ -11,6 +11,7 @@ pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod dlq;
+pub mod fx_api;
 pub mod kafka;
 pub mod postgres;
 pub mod privileges;
@@ -98,6 +99,8 @@ impl Lab {
         lab.set("DASHBOARD_ADDR", "off");
         // Tests of the stream don't start a server each.
         lab.set("POSTGRES", "off");
+        // Nor do they look for rates among their files.
+        lab.set("INGEST_FX_SCHEDULE", "off");
         lab
     }
 
