@@ -9,10 +9,14 @@
 pub mod changes;
 pub mod clock;
 pub mod cluster;
+pub mod compose;
+pub mod container_postgres;
+pub mod containers;
 pub mod disk;
 pub mod dlq;
 pub mod fx_api;
 pub mod kafka;
+pub mod namespace;
 pub mod postgres;
 pub mod privileges;
 pub mod process;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -29,10 +30,15 @@ pub struct Ftap {
 
 impl Ftap {
     /// Starts the command and collects what it says, in its directory's `ftap-N.log` as well.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        let dir = command.get_current_dir().unwrap().to_owned();
+        Self::start_in(command, &dir)
+    }
+
+    /// The same with the log in another directory.
+    pub fn start_in(mut command: Command, dir: &Path) -> Self {
         static LOGS: AtomicU32 = AtomicU32::new(0);
         let number = LOGS.fetch_add(1, Ordering::Relaxed);
-        let dir = command.get_current_dir().unwrap();
         let mut file = File::create(dir.join(format!("ftap-{number}.log"))).unwrap();
         let mut child = command
             .stdout(Stdio::piped())
@@ -144,6 +150,11 @@ impl Ftap {
     /// Whether it has ended by itself.
     pub fn has_ended(&self) -> bool {
         self.child.lock().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.child.lock().unwrap().try_wait().unwrap()
     }
 
     /// Waits for its end.
