@@ -227,8 +227,10 @@ fn up_kill_and_stop_work_and_every_row_and_change_is_in_the_lake() {
         };
         let is_read = figures("kafka")["lag"] == 0 && objects("transactions") > 0;
         let has_changes = objects("users_changes") > 1 && objects("merchants_changes") > 0;
+        let has_rates = objects("fx_rates") > 0;
         let is_captured = figures("postgres")["slot"]["active"] == true;
-        (is_read && has_changes && is_captured && status["ready"] == true).then_some(status)
+        (is_read && has_changes && has_rates && is_captured && status["ready"] == true)
+            .then_some(status)
     });
     assert_eq!(status["command"], "serve");
     let rows = &status["platform"]["postgres"]["figures"]["rows"];
