@@ -18,6 +18,7 @@ WORKDIR /build
 # The dependencies: all manifests, and crates without content in the place of ours.
 COPY Cargo.toml Cargo.lock ./
 COPY actors/Cargo.toml actors/
+COPY bigquery-fake/Cargo.toml bigquery-fake/
 COPY chaos/Cargo.toml chaos/
 COPY dataset/Cargo.toml dataset/
 COPY embedded/Cargo.toml embedded/
