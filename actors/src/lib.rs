@@ -1,4 +1,6 @@
 //! The actors of ftap, their supervision and the delivery protocol of the lake.
+pub mod bigquery;
+pub mod bigquery_loader;
 pub mod change_capture;
 pub mod changes;
 pub mod clock;

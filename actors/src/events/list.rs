@@ -586,4 +586,83 @@ events! {
         /// Why, and what to do.
         error: String,
     }
+    /// The dataset is there; objects are loaded into it.
+    INFO BigQueryReady "bigquery_ready" {
+        /// Project and dataset.
+        dataset: String,
+        /// Where it is.
+        location: String,
+        /// Whether it was made just now.
+        created: bool,
+    }
+    /// A table was made.
+    INFO BigQueryTableCreated "bigquery_table_created" {
+        /// Project, dataset and table.
+        table: String,
+        /// How many columns it has.
+        columns: u64,
+    }
+    /// A load job is on its way, or was before.
+    INFO BigQueryJobSubmitted "bigquery_job_submitted" {
+        /// The table.
+        table: String,
+        /// The job's id.
+        job: String,
+        /// What it loads, written down in the lake.
+        manifest: String,
+        /// Objects.
+        objects: u64,
+        /// Their rows.
+        rows: u64,
+        /// Somebody had submitted it, perhaps we ourselves.
+        before: bool,
+    }
+    /// A load job ended in an error, which loads nothing; another attempt follows.
+    WARN BigQueryJobFailed "bigquery_job_failed" {
+        /// The job and why.
+        error: String,
+        /// Pause before the next attempt.
+        retry_in_ms: u64,
+    }
+    /// Objects of the lake are in BigQuery.
+    INFO BigQueryLoaded "bigquery_loaded" {
+        /// The table.
+        table: String,
+        /// The job's id; empty if no object had rows.
+        job: String,
+        /// What was loaded, written down in the lake.
+        manifest: String,
+        /// Objects.
+        objects: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Their rows, by their footers.
+        rows: u64,
+        /// Rows that BigQuery says it loaded.
+        rows_loaded: u64,
+        /// Since this process took it up.
+        duration_ms: u64,
+    }
+    /// BigQuery says it loaded another number of rows than the objects have.
+    ERROR BigQueryRowsDiffer "bigquery_rows_differ" {
+        /// The job's id.
+        job: String,
+        /// What was to be loaded, written down in the lake.
+        manifest: String,
+        /// Rows of the objects.
+        rows: u64,
+        /// Rows that BigQuery says it loaded.
+        rows_loaded: u64,
+        /// What to do.
+        remedy: String,
+    }
+    /// BigQuery or the lake does not answer or refuses for the moment; it is tried again.
+    WARN BigQueryUnavailable "bigquery_unavailable" {
+        /// Which try this was since the last success, from 1.
+        attempt: u64,
+        /// Why.
+        error: String,
+        /// Pause before the next try.
+        retry_in_ms: u64,
+    }
 }

@@ -22,7 +22,7 @@ const RETRIES: usize = 3;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for `bucket`.
-pub(super) fn open(
+pub(crate) fn open(
     bucket: &str,
     credentials_file: Option<&Path>,
     endpoint: Option<&str>,

@@ -83,7 +83,7 @@ fn status_of(detail: &str) -> Option<u16> {
 }
 
 /// An error with its causes, fit to be logged.
-pub(super) fn chain_text(error: &dyn Error) -> String {
+pub(crate) fn chain_text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -15,9 +15,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use super::error::{LakeError, RetryHint};
 use super::footer::Footer;
@@ -26,10 +24,6 @@ use super::refusal::{chain_text, clean, judge_gcs, judge_local};
 use super::{gcs, leftovers, local};
 use crate::settings::LakeLocation;
 
-/// Read from an object's end at first; most footers fit.
-const FOOTER_GUESS_BYTES: u64 = 64 << 10;
-/// A footer beyond this is not ours.
-const FOOTER_MAX_BYTES: u64 = 64 << 20;
 /// Footers read side by side.
 const FOOTER_READS: usize = 8;
 
@@ -203,44 +197,6 @@ impl LakeStore {
         })
     }
 
-    /// The key-value pairs of an object's footer, in as many requests.
-    pub async fn footer_pairs(
-        &self,
-        key: &str,
-    ) -> Result<Vec<(String, Option<String>)>, LakeError> {
-        let damaged = |detail: String| LakeError::Object {
-            key: key.to_owned(),
-            detail,
-        };
-        let path = self.path(key)?;
-        let mut wanted = FOOTER_GUESS_BYTES;
-        loop {
-            let options = GetOptions::new().with_range(Some(GetRange::Suffix(wanted)));
-            let answer = self.object_store().get_opts(&path, options).await;
-            let answer = answer.map_err(|error| self.error("read", key, &error))?;
-            let size = answer.meta.size;
-            let tail = answer.bytes().await;
-            let tail = tail.map_err(|error| self.error("read", key, &error))?;
-            let mut reader = ParquetMetaDataReader::new();
-            match reader.try_parse_sized(&tail, size) {
-                Ok(()) => {}
-                Err(ParquetError::NeedMoreData(more))
-                    if more as u64 > wanted && more as u64 <= FOOTER_MAX_BYTES =>
-                {
-                    wanted = more as u64;
-                    continue;
-                }
-                Err(error) => return Err(damaged(error.to_string())),
-            }
-            let metadata = reader
-                .finish()
-                .map_err(|error| damaged(error.to_string()))?;
-            let pairs = metadata.file_metadata().key_value_metadata();
-            let pairs = pairs.into_iter().flatten();
-            return Ok(pairs.map(|p| (p.key.clone(), p.value.clone())).collect());
-        }
-    }
-
     /// The newest object of each of `partitions` that has one.
     ///
     /// Date folders are listed from the newest backwards until each partition has been
@@ -397,7 +353,7 @@ impl LakeStore {
         read.await.map_err(|error| self.error("read", key, &error))
     }
 
-    fn path(&self, key: &str) -> Result<Path, LakeError> {
+    pub(super) fn path(&self, key: &str) -> Result<Path, LakeError> {
         Path::parse(key).map_err(|error| LakeError::Setting {
             setting: "an object's key",
             value: key.to_owned(),
@@ -423,7 +379,12 @@ impl LakeStore {
             })
     }
 
-    fn error(&self, action: &'static str, key: &str, error: &object_store::Error) -> LakeError {
+    pub(super) fn error(
+        &self,
+        action: &'static str,
+        key: &str,
+        error: &object_store::Error,
+    ) -> LakeError {
         let detail = chain_text(error);
         let (remedy, retry) = match &self.root {
             Some(_) => judge_local(error),

@@ -15,6 +15,8 @@ pub enum Domain {
     Lake,
     /// PostgreSQL and its tables.
     Postgres,
+    /// BigQuery and its tables.
+    BigQuery,
     /// The program itself.
     Internal,
 }
@@ -27,6 +29,7 @@ impl Domain {
             Self::Kafka => "kafka",
             Self::Lake => "lake",
             Self::Postgres => "postgres",
+            Self::BigQuery => "bigquery",
             Self::Internal => "internal",
         }
     }
@@ -68,6 +71,10 @@ pub enum ErrorKind {
     PostgresRefused,
     /// The lake's changes and PostgreSQL's slot contradict each other.
     ChangesConflict,
+    /// BigQuery does not answer, or refuses for the moment.
+    BigQueryUnavailable,
+    /// BigQuery refuses for good: permission, project, a table's columns, a manifest that is gone.
+    BigQueryRefused,
     /// A neighbour in the group is gone; its own fault is the root cause.
     NeighbourGone,
     /// Asked for by a test.
@@ -85,6 +92,7 @@ impl ErrorKind {
             | Self::PublisherFenced
             | Self::LakeUnavailable
             | Self::PostgresUnavailable
+            | Self::BigQueryUnavailable
             | Self::NeighbourGone
             | Self::Injected
             | Self::Bug => Retry::Helps,
@@ -94,7 +102,8 @@ impl ErrorKind {
             | Self::KafkaRefused
             | Self::LakeConflict
             | Self::PostgresRefused
-            | Self::ChangesConflict => Retry::Hopeless,
+            | Self::ChangesConflict
+            | Self::BigQueryRefused => Retry::Hopeless,
         }
     }
 
@@ -111,6 +120,7 @@ impl ErrorKind {
             Self::PostgresUnavailable | Self::PostgresRefused | Self::ChangesConflict => {
                 Domain::Postgres
             }
+            Self::BigQueryUnavailable | Self::BigQueryRefused => Domain::BigQuery,
             Self::NeighbourGone | Self::Injected | Self::Bug => Domain::Internal,
         }
     }
@@ -144,6 +154,12 @@ impl ErrorKind {
             }
             Self::ChangesConflict => {
                 "check that POSTGRES_HOST, CDC_SLOT and the lake belong together; `ftap cdc --resnapshot` makes the slot and the copies of the tables anew"
+            }
+            Self::BigQueryUnavailable => {
+                "check that BigQuery can be reached; what is in the lake is loaded when it can"
+            }
+            Self::BigQueryRefused => {
+                "mend what the error names and start again, or run `ftap load`: what is in the lake waits for it"
             }
             Self::NeighbourGone | Self::Injected | Self::Bug => {
                 "see the root cause in the log; if it is a fault of ftap, please report it"

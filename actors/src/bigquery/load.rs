@@ -1,0 +1,563 @@
+//! One pass: everything that the lake has and no manifest names goes into BigQuery.
+//!
+//! Promises: see [`bigquery`](super). A pass may be dropped at any point and done again. The
+//! tables are loaded side by side; one that fails does not keep the others from being loaded.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use metrics::{counter, gauge};
+use parquet::arrow::parquet_to_arrow_schema;
+
+use super::BigQuerySettings;
+use super::batch::{
+    AttemptSearch, BatchObject, Done, JOB_MEMORY_DAYS, Manifest, VERSION, done_key, folder, job_id,
+    manifest_key,
+};
+use super::error::{BigQueryError, Fate};
+use super::ledger::{Last, Ledger, encode_done};
+use super::schema::{Column, columns_of, fit, unite};
+use super::tables::{TABLES, Table};
+use super::warehouse::{JobState, LoadJob, Submitted, Warehouse};
+use crate::events::{
+    BigQueryJobFailed, BigQueryJobSubmitted, BigQueryLoaded, BigQueryReady, BigQueryRowsDiffer,
+    BigQueryTableCreated, Speaker,
+};
+use crate::lake::LakeStore;
+use crate::lake::error::LakeError;
+
+/// Footers read side by side.
+const FOOTER_READS: usize = 16;
+/// Where a dataset is made if nobody says.
+const DEFAULT_LOCATION: &str = "US";
+
+/// How much of the lake a pass looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// All of it.
+    Full,
+    /// The folders of today and yesterday.
+    Recent,
+}
+
+/// What was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Objects.
+    pub objects: u64,
+    /// Their rows.
+    pub rows: u64,
+}
+
+/// Loads; keeps what it has read of the chains.
+pub struct Loader {
+    warehouse: Arc<dyn Warehouse>,
+    lake: LakeStore,
+    settings: Arc<BigQuerySettings>,
+    tables: Vec<(Table, Ledger)>,
+    /// Where the dataset is, once that is known.
+    location: Option<String>,
+    speaker: Speaker,
+}
+
+/// What a table's load needs beside the table.
+struct Context<'a> {
+    warehouse: &'a dyn Warehouse,
+    lake: &'a LakeStore,
+    settings: &'a BigQuerySettings,
+    location: &'a str,
+    speaker: Speaker,
+}
+
+impl Loader {
+    /// Nothing is asked yet.
+    pub fn new(
+        warehouse: Arc<dyn Warehouse>,
+        lake: LakeStore,
+        settings: Arc<BigQuerySettings>,
+        speaker: Speaker,
+    ) -> Self {
+        let ledger = |table: Table| {
+            let folder = folder(&settings.project, &settings.dataset, table.name);
+            (table, Ledger::new(folder))
+        };
+        Self {
+            tables: TABLES.map(ledger).into(),
+            warehouse,
+            lake,
+            settings,
+            location: None,
+            speaker,
+        }
+    }
+
+    /// Finds the dataset or makes it; the answer is kept.
+    pub async fn connect(&mut self) -> Result<String, BigQueryError> {
+        if let Some(location) = &self.location {
+            return Ok(location.clone());
+        }
+        let location = find_dataset(&*self.warehouse, &self.settings, self.speaker).await?;
+        self.location = Some(location.clone());
+        Ok(location)
+    }
+
+    /// Loads what is not loaded, table by table. Of several errors the first final one is given.
+    pub async fn pass(
+        &mut self,
+        depth: Depth,
+    ) -> Result<Vec<(&'static str, Loaded)>, BigQueryError> {
+        let location = self.connect().await?;
+        let context = Context {
+            warehouse: &*self.warehouse,
+            lake: &self.lake,
+            settings: &self.settings,
+            location: &location,
+            speaker: self.speaker,
+        };
+        let tables = self.tables.iter_mut();
+        let loads = tables.map(|(table, ledger)| context.load_table(table, ledger, depth));
+        let mut loaded = Vec::new();
+        let mut first_error: Option<BigQueryError> = None;
+        for result in join_all(loads).await {
+            match result {
+                Ok(table) => loaded.push(table),
+                Err(error) => match &first_error {
+                    Some(known) if known.fate() == Fate::Final || error.fate() != Fate::Final => {}
+                    _ => first_error = Some(error),
+                },
+            }
+        }
+        match first_error {
+            None => Ok(loaded),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// Where the dataset is; one that is not there is made.
+async fn find_dataset(
+    warehouse: &dyn Warehouse,
+    settings: &BigQuerySettings,
+    speaker: Speaker,
+) -> Result<String, BigQueryError> {
+    let place = format!("{}.{}", settings.project, settings.dataset);
+    let wanted = settings.location.as_deref();
+    let (location, created) = match warehouse.dataset_location().await? {
+        Some(there) => {
+            let is_elsewhere = wanted
+                .is_some_and(|wanted| !there.is_empty() && !there.eq_ignore_ascii_case(wanted));
+            if is_elsewhere {
+                return Err(BigQueryError::Location {
+                    place,
+                    wanted: wanted.unwrap_or_default().to_owned(),
+                    there,
+                });
+            }
+            let given = wanted.unwrap_or(DEFAULT_LOCATION);
+            let known = if there.is_empty() {
+                given.to_owned()
+            } else {
+                there
+            };
+            (known, false)
+        }
+        None => {
+            let location = wanted.unwrap_or(DEFAULT_LOCATION);
+            warehouse.create_dataset(location).await?;
+            (location.to_owned(), true)
+        }
+    };
+    BigQueryReady {
+        dataset: place,
+        location: location.clone(),
+        created,
+    }
+    .emit(speaker);
+    Ok(location)
+}
+
+impl Context<'_> {
+    async fn load_table(
+        &self,
+        table: &Table,
+        ledger: &mut Ledger,
+        depth: Depth,
+    ) -> Result<(&'static str, Loaded), BigQueryError> {
+        let mut loaded = Loaded::default();
+        loop {
+            ledger.refresh(self.lake, |_| ()).await?;
+            if let Some(last) = ledger.last().filter(|last| !last.is_done).cloned() {
+                self.finish(table, ledger, &last).await?;
+                loaded.objects += last.manifest.objects.len() as u64;
+                loaded.rows += last.manifest.rows();
+                continue;
+            }
+            let found = self.find(table, ledger, depth).await?;
+            gauge!("ftap_bigquery_objects_waiting", "table" => table.name).set(found.len() as f64);
+            if found.is_empty() {
+                return Ok((table.name, loaded));
+            }
+            self.write_down(table, ledger, found).await?;
+        }
+    }
+
+    /// Objects that no manifest names, as many as one job takes, in the order of their keys.
+    async fn find(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        depth: Depth,
+    ) -> Result<Vec<(String, u64)>, LakeError> {
+        let policy = &self.settings.policy;
+        let folders = match depth {
+            Depth::Full => vec![table.name.to_owned()],
+            Depth::Recent => table.recent_folders(Utc::now()),
+        };
+        let (mut found, mut bytes) = (Vec::new(), 0u64);
+        for folder in folders {
+            self.lake
+                .scan(&folder, |key, size| {
+                    if ledger.has(key) || !table.owns(key) {
+                        return ControlFlow::Continue(());
+                    }
+                    let is_full = !found.is_empty()
+                        && (found.len() >= policy.max_objects
+                            || bytes.saturating_add(size) > policy.max_bytes);
+                    if is_full {
+                        return ControlFlow::Break(());
+                    }
+                    bytes = bytes.saturating_add(size);
+                    found.push((key.to_owned(), size));
+                    ControlFlow::Continue(())
+                })
+                .await?;
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Puts the manifest of what was found. Somebody else's in its place is fine: the next look
+    /// at the chain finds it.
+    async fn write_down(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        found: Vec<(String, u64)>,
+    ) -> Result<(), BigQueryError> {
+        let lake = self.lake;
+        let read = |(key, bytes): (String, u64)| async move {
+            let (rows, columns) = read_footer(lake, &key).await?;
+            let object = BatchObject { key, rows, bytes };
+            Ok::<_, BigQueryError>((object, columns))
+        };
+        let mut footers = stream::iter(found).map(read).buffered(FOOTER_READS);
+        let (mut objects, mut columns) = (Vec::new(), Vec::new());
+        while let Some((object, more)) = footers.try_next().await? {
+            unite(&mut columns, "the objects before it", &more, &object.key)?;
+            objects.push(object);
+        }
+        // Now rather than after it is written down, where it would be in the way.
+        let key = objects.first().map(|object| object.key.clone());
+        let key = key.unwrap_or_default();
+        self.columns_after(table, ledger, &columns, &key).await?;
+
+        let manifest = Manifest {
+            version: VERSION,
+            table: table.name.to_owned(),
+            sequence: ledger.next_sequence(),
+            follows: ledger.end(),
+            location: self.location.to_owned(),
+            writer: self.settings.writer_id.clone(),
+            created_ms: Utc::now().timestamp_millis(),
+            columns,
+            objects,
+        };
+        let key = manifest_key(ledger.folder(), manifest.sequence);
+        lake.put_create(&key, manifest.encode()).await?;
+        Ok(())
+    }
+
+    /// The columns that the table has once objects with `columns` are loaded, and whether any is
+    /// new. A table that is not there yet is made.
+    async fn columns_after(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        columns: &[Column],
+        key: &str,
+    ) -> Result<(Vec<Column>, bool), BigQueryError> {
+        let place = self.place(table);
+        if let Some(there) = self.warehouse.columns(table).await? {
+            return Ok(fit(&place, &there, columns, key)?);
+        }
+        if ledger.loaded_objects() > 0 {
+            return Err(BigQueryError::TableGone {
+                place,
+                objects: ledger.loaded_objects(),
+                folder: ledger.folder().to_owned(),
+            });
+        }
+        self.warehouse.create_table(table, columns).await?;
+        BigQueryTableCreated {
+            table: place,
+            columns: columns.len() as u64,
+        }
+        .emit(self.speaker);
+        Ok((columns.to_vec(), false))
+    }
+
+    fn place(&self, table: &Table) -> String {
+        let settings = self.settings;
+        format!("{}.{}.{}", settings.project, settings.dataset, table.name)
+    }
+
+    /// Sees a manifest's job through to its end, whoever submitted it, and marks it.
+    async fn finish(
+        &self,
+        table: &Table,
+        ledger: &mut Ledger,
+        last: &Last,
+    ) -> Result<(), BigQueryError> {
+        let started = Instant::now();
+        let manifest = &last.manifest;
+        let key = manifest_key(ledger.folder(), manifest.sequence);
+        let rows = manifest.rows();
+        let done = match rows {
+            0 => Done {
+                job: String::new(),
+                rows,
+                rows_loaded: 0,
+            },
+            _ => {
+                let (job, rows_loaded) = self.run_job(table, ledger, last).await?;
+                Done {
+                    job,
+                    rows,
+                    rows_loaded,
+                }
+            }
+        };
+        let mark = done_key(ledger.folder(), manifest.sequence);
+        self.lake.put_create(&mark, encode_done(&done)).await?;
+        ledger.mark();
+        counter!("ftap_bigquery_rows_loaded_total", "table" => table.name)
+            .increment(done.rows_loaded);
+        counter!("ftap_bigquery_objects_loaded_total", "table" => table.name)
+            .increment(manifest.objects.len() as u64);
+        gauge!("ftap_bigquery_last_load_timestamp_seconds", "table" => table.name)
+            .set(Utc::now().timestamp() as f64);
+        BigQueryLoaded {
+            table: table.name.to_owned(),
+            job: done.job.clone(),
+            manifest: key.clone(),
+            objects: manifest.objects.len() as u64,
+            bytes: manifest.bytes(),
+            rows,
+            rows_loaded: done.rows_loaded,
+            duration_ms: started.elapsed().as_millis() as u64,
+        }
+        .emit(self.speaker);
+        if done.rows_loaded != rows {
+            counter!("ftap_bigquery_rows_differing_total", "table" => table.name)
+                .increment(done.rows_loaded.abs_diff(rows));
+            BigQueryRowsDiffer {
+                job: done.job,
+                manifest: key,
+                rows,
+                rows_loaded: done.rows_loaded,
+                remedy: "run `ftap verify`, and compare the objects that the manifest names with the table".to_owned(),
+            }
+            .emit(self.speaker);
+        }
+        Ok(())
+    }
+
+    /// The id of the job that loaded the manifest, and the rows that it loaded.
+    async fn run_job(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        last: &Last,
+    ) -> Result<(String, u64), BigQueryError> {
+        let policy = &self.settings.policy;
+        let mut attempt = self.find_attempt(last).await?;
+        let mut retry = policy.first_retry;
+        loop {
+            let id = self.id(last, attempt);
+            let failure = match self.await_job(table, ledger, last, &id).await? {
+                Ok(rows) => {
+                    counter!("ftap_bigquery_jobs_total", "outcome" => "done").increment(1);
+                    return Ok((id, rows));
+                }
+                Err(failure) => failure,
+            };
+            counter!("ftap_bigquery_jobs_total", "outcome" => "failed").increment(1);
+            let bucket = &self.settings.bucket;
+            let (reason, message) = (&failure.reason, &failure.message);
+            let error = BigQueryError::job(&id, &self.place(table), bucket, reason, message);
+            let pause = match error.fate() {
+                // The attempt is used up: whoever starts again makes another.
+                Fate::Final => return Err(error),
+                Fate::Again => retry,
+                Fate::AgainLater => policy.longest_retry,
+            };
+            BigQueryJobFailed {
+                error: error.to_string(),
+                retry_in_ms: pause.as_millis() as u64,
+            }
+            .emit(self.speaker);
+            tokio::time::sleep(pause).await;
+            retry = (retry * 2).min(policy.longest_retry);
+            attempt += 1;
+        }
+    }
+
+    fn id(&self, last: &Last, attempt: u64) -> String {
+        let manifest = &last.manifest;
+        job_id(
+            &manifest.table,
+            manifest.sequence,
+            &last.fingerprint,
+            attempt,
+        )
+    }
+
+    /// The first attempt that has not failed. That an attempt has failed before we came says
+    /// nothing about the next one: somebody may have mended what it failed of.
+    async fn find_attempt(&self, last: &Last) -> Result<u64, BigQueryError> {
+        let mut search = AttemptSearch::default();
+        loop {
+            let attempt = match search.next() {
+                Ok(attempt) => attempt,
+                Err(found) => return Ok(found),
+            };
+            let id = self.id(last, attempt);
+            let state = self.warehouse.job(&id, &last.manifest.location).await?;
+            search.note(attempt, matches!(state, JobState::Failed(_)));
+        }
+    }
+
+    /// Submits the job unless there is one of its id, and waits for its end: rows, or why it failed.
+    async fn await_job(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        last: &Last,
+        id: &str,
+    ) -> Result<Result<u64, super::JobFailure>, BigQueryError> {
+        let manifest = &last.manifest;
+        let mut poll = self.settings.policy.first_poll;
+        let mut submitted = false;
+        loop {
+            match self.warehouse.job(id, &manifest.location).await? {
+                JobState::Done { rows } => return Ok(Ok(rows)),
+                JobState::Failed(failure) => return Ok(Err(failure)),
+                JobState::Running => {}
+                // What was just submitted may take a moment to be seen.
+                JobState::Unknown if submitted => {}
+                JobState::Unknown => {
+                    self.submit(table, ledger, last, id).await?;
+                    submitted = true;
+                    // Small loads are over in a second or two.
+                    poll = self.settings.policy.first_poll;
+                }
+            }
+            tokio::time::sleep(poll).await;
+            poll = (poll * 2).min(self.settings.policy.longest_poll);
+        }
+    }
+
+    async fn submit(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        last: &Last,
+        id: &str,
+    ) -> Result<(), BigQueryError> {
+        let manifest = &last.manifest;
+        let key = manifest_key(ledger.folder(), manifest.sequence);
+        let created = DateTime::from_timestamp_millis(manifest.created_ms).unwrap_or_default();
+        if Utc::now() - created > chrono::TimeDelta::days(JOB_MEMORY_DAYS) {
+            return Err(BigQueryError::Forgotten {
+                key,
+                created: created.to_rfc3339_opts(SecondsFormat::Secs, true),
+                place: self.place(table),
+                done_key: done_key(ledger.folder(), manifest.sequence),
+            });
+        }
+        let (columns, adds_columns) = self
+            .columns_after(table, ledger, &manifest.columns, &key)
+            .await?;
+        let job = LoadJob {
+            id: id.to_owned(),
+            location: manifest.location.clone(),
+            table: table.name,
+            uris: manifest.uris(&self.settings.bucket),
+            columns,
+            adds_columns,
+        };
+        let submitted = self.warehouse.submit(&job).await?;
+        BigQueryJobSubmitted {
+            table: table.name.to_owned(),
+            job: job.id,
+            manifest: key,
+            objects: manifest.objects.len() as u64,
+            rows: manifest.rows(),
+            before: submitted == Submitted::Before,
+        }
+        .emit(self.speaker);
+        Ok(())
+    }
+}
+
+/// Rows and columns of an object, by its footer.
+pub(super) async fn read_footer(
+    lake: &LakeStore,
+    key: &str,
+) -> Result<(u64, Vec<Column>), BigQueryError> {
+    let metadata = lake.parquet_metadata(key).await?;
+    let file = metadata.file_metadata();
+    let damaged = |detail: String| LakeError::Object {
+        key: key.to_owned(),
+        detail,
+    };
+    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
+        .map_err(|error| damaged(error.to_string()))?;
+    let rows = u64::try_from(file.num_rows()).map_err(|error| damaged(error.to_string()))?;
+    Ok((rows, columns_of(key, &schema)?))
+}
+
+/// A pause that doubles, for callers that try a pass again.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    pause: Duration,
+    attempt: u64,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            pause: Duration::from_secs(1),
+            attempt: 0,
+        }
+    }
+}
+
+impl Backoff {
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// Which try has failed, from 1, and how long to wait.
+    pub fn next(&mut self, fate: Fate) -> (u64, Duration) {
+        self.attempt += 1;
+        let pause = match fate {
+            Fate::AgainLater => Self::LONGEST,
+            _ => self.pause,
+        };
+        self.pause = (self.pause * 2).min(Self::LONGEST);
+        (self.attempt, pause)
+    }
+}

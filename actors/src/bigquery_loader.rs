@@ -1,0 +1,105 @@
+//! Loads the lake's objects into BigQuery, window by window.
+//!
+//! Promises what [`bigquery`](crate::bigquery) promises; a stop is prompt, because a pass may be
+//! dropped at any point. BigQuery or a lake that does not answer is tried again for ever; what
+//! only a person can mend ends the actor.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use crate::bigquery::client::BigQueryClient;
+use crate::bigquery::load::{Backoff, Depth, Loader};
+use crate::bigquery::{BigQueryError, BigQuerySettings, Fate};
+use crate::events::BigQueryUnavailable;
+use crate::lake::LakeStore;
+use crate::supervision::Stage;
+
+/// Old folders are looked at this often: a consumer that is behind writes into them.
+const FULL_LOOK: Duration = Duration::from_secs(3600);
+
+/// What the loader needs.
+#[derive(Clone)]
+pub struct LoaderParts {
+    /// Where the tables are.
+    pub settings: Arc<BigQuerySettings>,
+    /// What is loaded.
+    pub lake: LakeStore,
+}
+
+/// The actor.
+pub struct BigQueryLoader {
+    stage: Stage,
+    parts: LoaderParts,
+}
+
+impl BigQueryLoader {
+    /// A loader that starts with its context.
+    pub fn new(stage: Stage, parts: LoaderParts) -> Self {
+        Self { stage, parts }
+    }
+}
+
+impl Actor for BigQueryLoader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let (stage, parts) = (self.stage.clone(), self.parts.clone());
+        let task = async move {
+            let stop = stage.generation().clone();
+            let result = tokio::select! {
+                error = run(&stage, parts) => error,
+                () = stop.stop_request() => Ok(()),
+            };
+            match result {
+                Ok(()) => stage.generation().finish(),
+                Err(error) => stage.fail(error.into()),
+            }
+        };
+        context.spawn(task.into_actor(self));
+    }
+}
+
+/// Loads until no retry can help.
+async fn run(stage: &Stage, parts: LoaderParts) -> Result<(), BigQueryError> {
+    let LoaderParts { settings, lake } = parts;
+    let client = BigQueryClient::open(&settings).await?;
+    let mut loader = Loader::new(Arc::new(client), lake, settings.clone(), stage.speaker());
+    let mut backoff = Backoff::default();
+    let mut full_look: Option<Instant> = None;
+    loop {
+        let depth = match full_look {
+            Some(then) if then.elapsed() < FULL_LOOK => Depth::Recent,
+            _ => Depth::Full,
+        };
+        let result = match loader.connect().await {
+            Ok(_) => {
+                stage.generation().ready();
+                loader.pass(depth).await.map(|_| ())
+            }
+            Err(error) => Err(error),
+        };
+        let pause = match result {
+            Ok(()) => {
+                backoff = Backoff::default();
+                if depth == Depth::Full {
+                    full_look = Some(Instant::now());
+                }
+                settings.window
+            }
+            Err(error) if error.fate() == Fate::Final => return Err(error),
+            Err(error) => {
+                let (attempt, pause) = backoff.next(error.fate());
+                BigQueryUnavailable {
+                    attempt,
+                    error: error.to_string(),
+                    retry_in_ms: pause.as_millis() as u64,
+                }
+                .emit(stage.speaker());
+                pause
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
