@@ -61,11 +61,10 @@ pub enum Command {
     Consume(ConsumeArgs),
     /// Run the batch jobs by their schedules, until stopped
     ///
-    /// Changes some users in PostgreSQL (UPDATE_USERS_SCHEDULE) and writes FX rates to the lake
-    /// (INGEST_FX_SCHEDULE), each once at start and then by cron. A run that was done is not done again,
-    /// whoever was killed when. Without PostgreSQL the FX rates go on alone.
+    /// Changes some users in PostgreSQL (UPDATE_USERS_SCHEDULE), once at start and then by cron. A run that
+    /// was applied is not applied again, whoever was killed when.
     #[command(
-        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap batch\n  ftap batch --once users\n  FREECURRENCYAPI_API_KEY=... ftap batch --once fx"
+        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap batch\n  ftap batch --once users"
     )]
     Batch(BatchArgs),
     /// Generate a data set of the Kaggle file's shape; same seed, same bytes
@@ -100,6 +99,14 @@ pub enum Command {
     /// up and marked `offline`. Days that are there already cost nothing, so it can be run again.
     #[command(after_help = "Example:\n  ftap fx --date 2019-01-01 --to 2020-06-21")]
     Fx(FxArgs),
+    /// Load what is in the lake and not yet in BigQuery, and end
+    ///
+    /// `ftap run` and `ftap batch` do the same all the time where BIGQUERY_PROJECT and BIGQUERY_DATASET are
+    /// set. Each object is loaded exactly once, whoever loads it and however often this is run.
+    #[command(
+        after_help = "Example:\n  GCS_BUCKET_NAME=my-lake BIGQUERY_PROJECT=my-project BIGQUERY_DATASET=platform ftap load"
+    )]
+    Load(LoadArgs),
     /// Show the settings in effect and where each came from, secrets masked
     Config(ConfigArgs),
     /// Ask the process that serves DASHBOARD_ADDR whether it is alive: exit code 0 for yes, 1 for no
@@ -169,8 +176,6 @@ pub struct ConsumeArgs {
 pub enum BatchJob {
     /// Load users and merchants, then change some users
     Users,
-    /// Write FX rates to the lake
-    Fx,
 }
 
 /// See [`Command::Batch`].
@@ -179,7 +184,7 @@ pub struct BatchArgs {
     /// Run this job once, now, and end: 0 done, 1 failed
     #[arg(long, value_name = "JOB")]
     pub once: Option<BatchJob>,
-    /// The run's identity, 2026-01-31T12:00:00Z; a run that was done is not done again [default: now]
+    /// The run's identity, 2026-01-31T12:00:00Z; a run that was applied is not applied again [default: now]
     #[arg(long, value_name = "TIME", requires = "once")]
     pub tick: Option<DateTime<Utc>>,
 }
@@ -270,6 +275,14 @@ pub struct FxArgs {
     pub to: Option<NaiveDate>,
 }
 
+/// See [`Command::Load`].
+#[derive(Clone, Debug, Args)]
+pub struct LoadArgs {
+    /// Print what was loaded as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// See [`Command::Config`].
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
@@ -308,6 +321,7 @@ impl Command {
             Self::Tap(_) => "tap",
             Self::Dlq(_) => "dlq",
             Self::Fx(_) => "fx",
+            Self::Load(_) => "load",
             Self::Config(_) => "config",
             Self::Health(_) => "health",
             Self::Cdc(_) => "cdc",

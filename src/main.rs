@@ -119,6 +119,7 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
             .build()
             .context("the runtime can't be started")?
             .block_on(commands::fx::execute(config, args)),
+        Command::Load(args) => commands::load::execute(config, args),
         Command::Tap(args) => commands::tap::execute(config, args),
         Command::Dlq(args) => commands::dlq::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),

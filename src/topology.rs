@@ -7,12 +7,13 @@
 //!                             └── committed, rewind ────────┘ (gcs_uploader)
 //! report    clock ──▶ reporter
 //! sides     user_updates: cron_clock ──▶ user_mutator ══▶ PostgreSQL
-//!           fx_rates:     fx_clock ──▶ fx_fetcher ══▶ lake
 //!           changes:      PostgreSQL ══▶ change_capture ══▶ lake
+//!           bigquery:     lake ══▶ bigquery_loader ══▶ BigQuery
 //! ```
 //!
 //! A side's end ends nothing else, unless the process has nothing but sides. A group restarts as a whole: a rewound source makes what is downstream stale.
 
+pub mod bigquery;
 pub mod sides;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ pub mod fx;
 pub mod generate;
 pub mod health;
 pub mod kafka;
+pub mod load;
 pub mod prepare;
 pub mod run;
 pub mod serve;

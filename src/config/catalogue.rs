@@ -104,6 +104,13 @@ settings! {
         open "CDC_PUBLICATION" = "ftap_publication", "Publication of the captured tables; made if it is not there", "1 to 40 lower-case letters, digits and underscores";
         open "CDC_FLUSH_SECONDS" = "<$GCS_FLUSH_SECONDS>", "Age at which files of changes are closed", "seconds from 0.1 to 86400, fractions allowed";
     }
+    "BigQuery" {
+        open "BIGQUERY_PROJECT" = "", "Project of the tables that the lake is loaded into; with BIGQUERY_DATASET, and a lake in GCS_BUCKET_NAME. Unset, nothing is loaded", "a project id, letters, digits, dashes, dots and colons";
+        open "BIGQUERY_DATASET" = "", "Their dataset; made if it is not there", "1 to 1024 letters, digits and underscores";
+        open "BIGQUERY_LOCATION" = "<the dataset's, US for a new one>", "Where the dataset is made", "a location such as `EU`, `US` or `europe-north1`";
+        open "BIGQUERY_LOAD_SECONDS" = "600", "Time between two loads; BigQuery takes 1,500 a table and day", "seconds from 1 to 86400, fractions allowed";
+        open "BIGQUERY_API_URL" = "", "Another API than Google's, for tests and emulators; no credentials are sent to it", "an `http://` or `https://` address";
+    }
     "Supervision" {
         open "STALL_TIMEOUT_SECONDS" = "60", "A stage with work and no progress for this long counts as stuck", "seconds from 0.1 to 86400, fractions allowed";
         open "STOP_DEADLINE_SECONDS" = "8", "How long stages get to flush and stop", "seconds from 0.1 to 9, fractions allowed (the process ends within 10)";
@@ -137,13 +144,12 @@ settings! {
         open "UPDATE_PERCENTAGE" = "0.01", "Share of the users that one update job changes", "a number from 0 to 1";
         open "UPDATE_SEED" = "", "Makes the update job repeatable: the same tick changes the same users of the same table alike. Unset, it is random", "a whole number from 0";
         secret "FREECURRENCYAPI_API_KEY" = "", "Key of freecurrencyapi.com", "an API key";
-        open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first, or `off`";
-        open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first, or `off`";
+        open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
+        open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
     }
     "FX rates" {
         open "FX_API_URL" = "https://api.freecurrencyapi.com/v1", "Where the FX API is; another one for tests. The key is sent over https only, or to this machine", "an `http://` or `https://` address";
         open "FX_CACHE_SECONDS" = "21600", "How long an answer stands for the newest rates, which change daily; each run still writes its object", "seconds from 0 to 604800, fractions allowed";
-        open "FX_TIMEOUT_SECONDS" = "20", "How long the FX API may take to answer once; it is asked up to 5 times a run", "seconds from 0.1 to 300, fractions allowed";
         open "FX_OFFLINE_SEED" = "1", "Seed of the rates that are made up without FREECURRENCYAPI_API_KEY", "a whole number from 0";
     }
 }

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU32;
 use std::path::Path;
 
+use ftap_actors::bigquery::{BigQuerySettings, LoadPolicy};
 use ftap_actors::fx::{ApiKey, FxSettings, RequestPolicy};
 use ftap_actors::postgres::{PostgresSettings, Preparation};
 use ftap_actors::settings::{
@@ -177,11 +178,24 @@ impl Config {
             cache_time: self.fx.cache_time,
             cache_file: self.data_dir.join("fx_cache.json"),
             offline_seed: self.fx.offline_seed,
-            policy: RequestPolicy {
-                timeout: self.fx.timeout,
-                ..RequestPolicy::default()
-            },
+            policy: RequestPolicy::default(),
         }
+    }
+
+    /// BigQuery; `None` loads nothing.
+    pub fn bigquery_settings(&self) -> Option<BigQuerySettings> {
+        let (project, dataset) = self.bigquery.target.clone()?;
+        Some(BigQuerySettings {
+            project,
+            dataset,
+            location: self.bigquery.location.clone(),
+            api_url: self.bigquery.api_url.clone(),
+            bucket: self.gcs_bucket.clone()?,
+            credentials_file: self.gcs_credentials_file.clone(),
+            window: self.bigquery.window,
+            writer_id: writer_id(),
+            policy: LoadPolicy::default(),
+        })
     }
 
     /// When supervision acts.

@@ -106,11 +106,32 @@ pub struct BatchConfig {
     /// Makes updates repeatable.
     pub update_seed: Option<u64>,
     /// Key of freecurrencyapi.com.
+    #[allow(
+        dead_code,
+        reason = "checked at start already, used by a stage to come"
+    )]
     pub freecurrencyapi_key: Option<Secret>,
-    /// When FX rates are fetched; `None` is never.
-    pub ingest_fx_schedule: Option<Schedule>,
-    /// When users are changed; `None` is never.
-    pub update_users_schedule: Option<Schedule>,
+    /// When FX rates are fetched.
+    #[allow(
+        dead_code,
+        reason = "checked at start already, used by a stage to come"
+    )]
+    pub ingest_fx_schedule: Schedule,
+    /// When users are changed.
+    pub update_users_schedule: Schedule,
+}
+
+/// BigQuery.
+#[derive(Clone, Debug)]
+pub struct BigQueryConfig {
+    /// Project and dataset; `None` loads nothing.
+    pub target: Option<(String, String)>,
+    /// Where the dataset is made.
+    pub location: Option<String>,
+    /// Time between two loads.
+    pub window: Duration,
+    /// Another API than Google's.
+    pub api_url: Option<String>,
 }
 
 /// FX rates.
@@ -120,8 +141,6 @@ pub struct FxConfig {
     pub api_url: String,
     /// How long an answer stands.
     pub cache_time: Duration,
-    /// How long one answer may take.
-    pub timeout: Duration,
     /// Seed of rates made up.
     pub offline_seed: u64,
 }
@@ -228,6 +247,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// FX rates.
     pub fx: FxConfig,
+    /// BigQuery.
+    pub bigquery: BigQueryConfig,
 
     effective: Vec<Effective>,
     doubts: Vec<Doubt>,
@@ -274,6 +295,36 @@ fn dashboard(r: &mut Reader<'_>) -> (DashboardAddr, bool, Option<Secret>) {
     (addr, only_localhost, token)
 }
 
+/// Project and dataset belong together, and load jobs read a bucket.
+fn bigquery(r: &mut Reader<'_>, has_bucket: bool) -> BigQueryConfig {
+    let project = r.optional("BIGQUERY_PROJECT", parse::project);
+    let dataset = r.optional("BIGQUERY_DATASET", parse::dataset);
+    let config = BigQueryConfig {
+        target: project.clone().zip(dataset.clone()),
+        location: r.optional("BIGQUERY_LOCATION", parse::location),
+        window: r.value("BIGQUERY_LOAD_SECONDS", |t| {
+            parse::seconds(t, 1.0..=86_400.0)
+        }),
+        api_url: r.optional("BIGQUERY_API_URL", parse::endpoint),
+    };
+    match (project, dataset) {
+        (Some(_), None) if !r.is_given("BIGQUERY_DATASET") => r.missing(
+            "BIGQUERY_DATASET",
+            "BIGQUERY_PROJECT is, and both are needed: set it, or unset BIGQUERY_PROJECT to load nothing",
+        ),
+        (None, Some(_)) if !r.is_given("BIGQUERY_PROJECT") => r.missing(
+            "BIGQUERY_PROJECT",
+            "BIGQUERY_DATASET is, and both are needed: set it, or unset BIGQUERY_DATASET to load nothing",
+        ),
+        (Some(_), Some(_)) if !has_bucket && !r.is_given("GCS_BUCKET_NAME") => r.missing(
+            "GCS_BUCKET_NAME",
+            "BIGQUERY_PROJECT is, and BigQuery loads from a bucket, not from LAKE_DIR: set it, or unset BIGQUERY_PROJECT to load nothing",
+        ),
+        _ => {}
+    }
+    config
+}
+
 impl Config {
     /// Reads the environment and `.env` under the given flags, which are keyed by setting name. A
     /// process that `only_asks` serves nothing, and needs no token.
@@ -309,6 +360,7 @@ impl Config {
             .map(|(name, value)| (name, Secret::new(value)))
             .collect();
         let (dashboard_addr, dashboard_only_localhost, dashboard_token) = dashboard(&mut r);
+        let bigquery = bigquery(&mut r, gcs_bucket.is_some());
         let config = Self {
             events_file: r.path("EVENTS_FILE", || {
                 data_dir
@@ -423,10 +475,10 @@ impl Config {
             fx: FxConfig {
                 api_url: r.value("FX_API_URL", parse::endpoint),
                 cache_time: r.value("FX_CACHE_SECONDS", |t| parse::seconds(t, 0.0..=604_800.0)),
-                timeout: r.value("FX_TIMEOUT_SECONDS", |t| parse::seconds(t, 0.1..=300.0)),
                 offline_seed: r.value("FX_OFFLINE_SEED", |t| parse::whole(t, 0..=u64::MAX)),
             },
 
+            bigquery,
             data_dir,
             effective: Vec::new(),
             doubts: Vec::new(),

@@ -4,6 +4,7 @@
 //! once and says the same in all three. Reads all of them itself, down to the rows, and trusts
 //! no counter, no footer and no decoder of the pipeline. What can't be read is an error.
 
+mod bigquery;
 mod content;
 mod items;
 mod lake;
@@ -24,6 +25,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::Context;
+use ftap_actors::bigquery::BigQuerySettings;
 use ftap_actors::lake::{LakeStore, patiently};
 use ftap_actors::settings::{KafkaSettings, LakeLocation};
 use ftap_actors::transaction::partition_of;
@@ -65,6 +67,7 @@ pub async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
         source: args.source.clone().unwrap_or(config.events_file.clone()),
         rows: args.rows,
         max_message_bytes: config.max_message_bytes,
+        bigquery: config.bigquery_settings(),
     };
     let runtime = Handle::current();
     // Reading and hashing would keep the runtime from everything else.
@@ -89,6 +92,7 @@ struct Inputs {
     source: PathBuf,
     rows: Option<u64>,
     max_message_bytes: usize,
+    bigquery: Option<BigQuerySettings>,
 }
 
 /// Compares. Blocks; call it where that is allowed.
@@ -144,6 +148,11 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         auditor.object(found, bytes);
     }
 
+    let bigquery = match &inputs.bigquery {
+        Some(settings) => Some(runtime.block_on(bigquery::compare(settings, &store))?),
+        None => None,
+    };
+
     Ok(Report {
         source: inputs.source.display().to_string(),
         source_rows,
@@ -152,6 +161,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         objects: objects.len() as u64,
         object_bytes: objects.iter().map(|found| found.bytes).sum(),
         balance: ledger.close(),
+        bigquery,
         notes,
     })
 }

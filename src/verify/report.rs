@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 use serde_json::json;
 
+use super::bigquery::BigQueryReport;
 use super::items::Account;
 use super::ledger::Balance;
 use super::problem::Problem;
@@ -26,6 +27,8 @@ pub struct Report {
     pub object_bytes: u64,
     /// The accounts.
     pub balance: Balance,
+    /// What BigQuery has, where it is loaded.
+    pub bigquery: Option<BigQueryReport>,
     /// What a reader should know though it is no loss.
     pub notes: Vec<String>,
 }
@@ -38,8 +41,13 @@ struct PartitionAccount {
 }
 
 impl Report {
-    /// Whether every row and every offset is there exactly once.
+    /// Whether every row and every offset is there exactly once, in BigQuery, too.
     pub fn is_exact(&self) -> bool {
+        let bigquery = self.bigquery.as_ref();
+        self.is_exact_in_lake() && bigquery.is_none_or(BigQueryReport::is_exact)
+    }
+
+    fn is_exact_in_lake(&self) -> bool {
         self.balance.problems.is_empty()
     }
 
@@ -91,6 +99,7 @@ impl Report {
             "total": self.total(),
             "problems": self.balance.problems.iter().map(problem).collect::<Vec<_>>(),
             "notes": self.notes,
+            "bigquery": self.bigquery.as_ref().map(BigQueryReport::json),
         })
     }
 }
@@ -191,8 +200,8 @@ impl fmt::Display for Report {
         for problem in &self.balance.problems {
             writeln!(f, "{}", describe(problem))?;
         }
-        if self.is_exact() {
-            writeln!(f, "Every row is in the topic and in the lake exactly once.")
+        if self.is_exact_in_lake() {
+            writeln!(f, "Every row is in the topic and in the lake exactly once.")?;
         } else {
             writeln!(
                 f,
@@ -201,7 +210,11 @@ impl fmt::Display for Report {
                 count(total.doubled),
                 count(total.differing),
                 self.balance.problems.len()
-            )
+            )?;
+        }
+        match &self.bigquery {
+            Some(bigquery) => write!(f, "{bigquery}"),
+            None => Ok(()),
         }
     }
 }

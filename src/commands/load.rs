@@ -1,0 +1,113 @@
+//! `ftap load`: what is in the lake and not yet in BigQuery, now.
+//!
+//! Promises: exit code 0 when everything that was in the lake at the start is loaded. Stopped or
+//! killed, the same command goes on; a `ftap run` that loads at the same time is no harm.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use ftap_actors::bigquery::client::BigQueryClient;
+use ftap_actors::bigquery::load::{Backoff, Depth, Loaded, Loader};
+use ftap_actors::bigquery::{BigQueryError, BigQuerySettings, Fate};
+use ftap_actors::bigquery_loader::LoaderParts;
+use ftap_actors::events::{BigQueryUnavailable, Speaker};
+use ftap_actors::lake::store::LakeStore;
+use serde_json::json;
+
+use crate::cli::LoadArgs;
+use crate::config::Config;
+use crate::exit::{self, BadUsage};
+use crate::output::{count, print};
+use crate::signals;
+use crate::topology::bigquery::BigQueryGroup;
+use crate::topology::sides::Side;
+
+/// How long what does not answer is tried again; who runs this by cron has the next one soon.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The loader as a side of a process that does other things, too.
+pub fn side(config: &Config) -> anyhow::Result<Option<Side>> {
+    let Some(settings) = config.bigquery_settings() else {
+        return Ok(None);
+    };
+    let parts = LoaderParts {
+        settings: Arc::new(settings),
+        lake: LakeStore::open(&config.lake()).context("the lake can't be opened")?,
+    };
+    Ok(Some(Side::new(BigQueryGroup { parts })))
+}
+
+/// Loads and says how much.
+pub fn execute(config: &Config, args: &LoadArgs) -> anyhow::Result<u8> {
+    let Some(settings) = config.bigquery_settings() else {
+        return Err(BadUsage(
+            "BIGQUERY_PROJECT and BIGQUERY_DATASET are not set, so there is nowhere to load to: set both, and GCS_BUCKET_NAME".to_owned(),
+        )
+        .into());
+    };
+    let lake = LakeStore::open(&config.lake())?;
+    let mut shutdown = signals::listen()?;
+    let loaded = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?
+        .block_on(async move {
+            tokio::select! {
+                loaded = load(settings, lake) => loaded.map_err(anyhow::Error::new),
+                _ = shutdown.wait_for(|stop| *stop) => Err(anyhow::anyhow!(
+                    "stopped before everything was loaded; the same command goes on from there"
+                )),
+            }
+        })?;
+    print(&match args.json {
+        true => {
+            let tables = loaded.iter();
+            let tables = tables.map(|(table, loaded)| {
+                let figures = json!({"objects": loaded.objects, "rows": loaded.rows});
+                ((*table).to_owned(), figures)
+            });
+            let tables: serde_json::Map<_, _> = tables.collect();
+            format!("{}\n", serde_json::Value::from(tables))
+        }
+        false => loaded
+            .iter()
+            .map(|(table, loaded)| {
+                format!(
+                    "{table}: {} objects with {} rows loaded\n",
+                    count(loaded.objects),
+                    count(loaded.rows)
+                )
+            })
+            .collect(),
+    })?;
+    Ok(exit::DONE)
+}
+
+async fn load(
+    settings: BigQuerySettings,
+    lake: LakeStore,
+) -> Result<Vec<(&'static str, Loaded)>, BigQueryError> {
+    let settings = Arc::new(settings);
+    let client = BigQueryClient::open(&settings).await?;
+    let mut loader = Loader::new(Arc::new(client), lake, settings, Speaker::PROCESS);
+    let end = Instant::now() + PATIENCE;
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match loader.pass(Depth::Full).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => error,
+        };
+        let (attempt, pause) = backoff.next(error.fate());
+        if error.fate() == Fate::Final || Instant::now() + pause > end {
+            return Err(error);
+        }
+        BigQueryUnavailable {
+            attempt,
+            error: error.to_string(),
+            retry_in_ms: pause.as_millis() as u64,
+        }
+        .emit(Speaker::PROCESS);
+        tokio::time::sleep(pause).await;
+    }
+}
