@@ -61,10 +61,11 @@ pub enum Command {
     Consume(ConsumeArgs),
     /// Run the batch jobs by their schedules, until stopped
     ///
-    /// Changes some users in PostgreSQL (UPDATE_USERS_SCHEDULE), once at start and then by cron. A run that
-    /// was applied is not applied again, whoever was killed when.
+    /// Changes some users in PostgreSQL (UPDATE_USERS_SCHEDULE) and writes FX rates to the lake
+    /// (INGEST_FX_SCHEDULE), each once at start and then by cron. A run that was done is not done again,
+    /// whoever was killed when. Without PostgreSQL the FX rates go on alone.
     #[command(
-        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap batch\n  ftap batch --once users"
+        after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap batch\n  ftap batch --once users\n  FREECURRENCYAPI_API_KEY=... ftap batch --once fx"
     )]
     Batch(BatchArgs),
     /// Generate a data set of the Kaggle file's shape; same seed, same bytes
@@ -176,6 +177,8 @@ pub struct ConsumeArgs {
 pub enum BatchJob {
     /// Load users and merchants, then change some users
     Users,
+    /// Write FX rates to the lake
+    Fx,
 }
 
 /// See [`Command::Batch`].
@@ -184,7 +187,7 @@ pub struct BatchArgs {
     /// Run this job once, now, and end: 0 done, 1 failed
     #[arg(long, value_name = "JOB")]
     pub once: Option<BatchJob>,
-    /// The run's identity, 2026-01-31T12:00:00Z; a run that was applied is not applied again [default: now]
+    /// The run's identity, 2026-01-31T12:00:00Z; a run that was done is not done again [default: now]
     #[arg(long, value_name = "TIME", requires = "once")]
     pub tick: Option<DateTime<Utc>>,
 }

@@ -7,6 +7,7 @@
 //!                             └── committed, rewind ────────┘ (gcs_uploader)
 //! report    clock ──▶ reporter
 //! sides     user_updates: cron_clock ──▶ user_mutator ══▶ PostgreSQL
+//!           fx_rates:     fx_clock ──▶ fx_fetcher ══▶ lake
 //!           changes:      PostgreSQL ══▶ change_capture ══▶ lake
 //!           bigquery:     lake ══▶ bigquery_loader ══▶ BigQuery
 //! ```

@@ -94,6 +94,8 @@ fn with_canaries(place: &Place, args: &[&str]) -> Command {
         .env("PRODUCE_SPEED", "max")
         .env("LOG_LEVEL", "DEBUG")
         .env("KAFKA_RETRY_DELAY", "0.05")
+        // Where nothing listens: the key would go there.
+        .env("FX_API_URL", "http://127.0.0.1:1/v1")
         .env("RUST_BACKTRACE", "full");
     command
 }

@@ -1,35 +1,147 @@
 //! Fetches FX rates when told to.
 //!
-//! Promises: one run at a time; a run that fails is logged and leaves nothing behind, the next one
-//! tries again; the actor itself ends only over what no run can mend. Relies on [`FxJob`].
+//! Promises: one run at a time, ended with its generation; a run without rates (whatever the API
+//! answers, a refused key included) is logged and leaves nothing behind, and the next one tries
+//! again. Rates that are fetched are kept until the lake takes them: a lake that does not answer is
+//! waited for, one that refuses for good ends the stage. Relies on [`FxJob`] for objects that a
+//! repeated run finds.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix::prelude::*;
 use chrono::{DateTime, SecondsFormat, Utc};
 use metrics::{counter, gauge};
 
 use crate::events::{
     FxCacheFailed, FxRatesFailed, FxRatesKept, FxRatesOffline, FxRatesWritten, Speaker,
 };
+use crate::failpoint;
 use crate::fx::Provider;
-use crate::fx::job::{Done, FxJob, JobError, Origin};
+use crate::fx::job::{Done, FetchError, FxJob, JobError, Origin};
+use crate::gcs_uploader::Retries;
+use crate::health::Health;
+use crate::lake_outage::LakeOutage;
+use crate::meters::{Meters, names};
+use crate::schedule::JobTick;
+use crate::supervision::{ErrorKind, Stage, StageError};
 
-/// One run, logged and counted.
-pub async fn run(job: &FxJob, run_at: DateTime<Utc>, speaker: Speaker) -> Result<Done, JobError> {
-    let started = Instant::now();
-    let done = job.run(run_at).await;
-    match &done {
-        Ok(done) => report(done, started.elapsed(), speaker),
-        Err(error) => {
-            counter!("ftap_fx_runs_total", "outcome" => "failed").increment(1);
-            FxRatesFailed {
-                run_at: run_at.to_rfc3339_opts(SecondsFormat::Secs, true),
-                error: error.to_string(),
-            }
-            .emit(speaker);
+/// Name of the job, in logs.
+pub const JOB: &str = "fx_rates";
+
+/// The actor.
+pub struct FxFetcher {
+    stage: Stage,
+    job: Arc<FxJob>,
+    meters: Arc<Meters>,
+    outage: LakeOutage,
+}
+
+impl FxFetcher {
+    /// Runs the job when told to; the health learns of a lake that does not answer.
+    pub fn new(stage: Stage, job: Arc<FxJob>, meters: Arc<Meters>, health: Arc<Health>) -> Self {
+        Self {
+            stage,
+            job,
+            meters,
+            outage: LakeOutage::new(health),
         }
     }
+}
+
+impl Actor for FxFetcher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        // It works as it should also while the API does not.
+        self.stage.generation().ready();
+    }
+}
+
+impl Handler<JobTick> for FxFetcher {
+    // Runs in the actor's context, so that a panic is the stage's.
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, tick: JobTick, _: &mut Context<Self>) -> Self::Result {
+        let (stage, job) = (self.stage.clone(), self.job.clone());
+        let (meters, outage) = (self.meters.clone(), self.outage.clone());
+        let run = async move {
+            stage.progress().add_work(1);
+            // Every wait in it has an end of its own.
+            let waiting = stage.progress().waiting();
+            if let Err(error) = by_schedule(&stage, &job, &meters, &outage, tick.scheduled).await {
+                stage.fail(error);
+            }
+            drop(waiting);
+            stage.progress().finish_work(1);
+        };
+        Box::pin(run.into_actor(self))
+    }
+}
+
+async fn by_schedule(
+    stage: &Stage,
+    job: &FxJob,
+    meters: &Meters,
+    outage: &LakeOutage,
+    run_at: DateTime<Utc>,
+) -> Result<(), StageError> {
+    let started = Instant::now();
+    if let Some(done) = job.done_before(run_at).await {
+        report(&done, started.elapsed(), stage.speaker());
+        return Ok(());
+    }
+    let fetched = match job.fetch(run_at).await {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            report_failure(run_at, &error, stage.speaker());
+            return match error {
+                FetchError::Rates(_) => Ok(()),
+                FetchError::Encode(_) | FetchError::Offline(_) => {
+                    Err(StageError::new(ErrorKind::Bug, error.to_string()))
+                }
+            };
+        }
+    };
+    let mut retries = Retries::new(stage, meters, outage, fetched.key());
+    let done = loop {
+        failpoint::hit("fx_fetcher")?;
+        match job.put(&fetched).await {
+            Ok(done) => break done,
+            Err(error) => retries.wait(error).await?,
+        }
+    };
+    outage.answered(stage);
+    failpoint::hit("fx_fetcher.written")?;
+    report(&done, started.elapsed(), stage.speaker());
+    Ok(())
+}
+
+/// One run by hand, tried once, logged and counted; a past day's has that day's rates.
+pub async fn run_once(
+    job: &FxJob,
+    run_at: DateTime<Utc>,
+    speaker: Speaker,
+) -> Result<Done, JobError> {
+    let started = Instant::now();
+    let done = match run_at.date_naive() < Utc::now().date_naive() {
+        true => job.run_past(run_at).await,
+        false => job.run(run_at).await,
+    };
+    match &done {
+        Ok(done) => report(done, started.elapsed(), speaker),
+        Err(error) => report_failure(run_at, error, speaker),
+    }
     done
+}
+
+fn report_failure(run_at: DateTime<Utc>, error: &dyn std::error::Error, speaker: Speaker) {
+    counter!(names::JOB_RUNS, "job" => JOB, "outcome" => "failed").increment(1);
+    FxRatesFailed {
+        run_at: run_at.to_rfc3339_opts(SecondsFormat::Secs, true),
+        error: error.to_string(),
+    }
+    .emit(speaker);
 }
 
 /// Says once that rates are made up.
@@ -44,7 +156,7 @@ pub fn warn_offline(speaker: Speaker) {
 pub fn report(done: &Done, took: Duration, speaker: Speaker) {
     let (key, rates, origin, cache_error) = match done {
         Done::AlreadyThere { key } => {
-            counter!("ftap_fx_runs_total", "outcome" => "kept").increment(1);
+            counter!(names::JOB_RUNS, "job" => JOB, "outcome" => "kept").increment(1);
             FxRatesKept { key: key.clone() }.emit(speaker);
             return;
         }
@@ -55,7 +167,7 @@ pub fn report(done: &Done, took: Duration, speaker: Speaker) {
             cache_error,
         } => (key, rates, origin, cache_error),
     };
-    counter!("ftap_fx_runs_total", "outcome" => "written").increment(1);
+    counter!(names::JOB_RUNS, "job" => JOB, "outcome" => "written").increment(1);
     if let Some(error) = cache_error {
         FxCacheFailed {
             error: error.clone(),
@@ -67,10 +179,10 @@ pub fn report(done: &Done, took: Duration, speaker: Speaker) {
         Origin::Cache => ("cache", 0, Default::default()),
         Origin::Offline => (Provider::Offline.as_str(), 0, Default::default()),
     };
-    counter!("ftap_fx_requests_total").increment(requests.into());
+    counter!(names::FX_REQUESTS).increment(requests.into());
     for (period, left) in [("month", quota.month), ("minute", quota.minute)] {
         if let Some(left) = left {
-            gauge!("ftap_fx_quota_remaining", "period" => period).set(left as f64);
+            gauge!(names::FX_QUOTA, "period" => period).set(left as f64);
         }
     }
     let left = |quota: Option<u64>| {

@@ -33,6 +33,8 @@ pub mod names {
     pub const LAKE_RETRIES: &str = "ftap_lake_retries_total";
     pub const JOB_RUNS: &str = "ftap_job_runs_total";
     pub const USERS_UPDATED: &str = "ftap_users_updated_total";
+    pub const FX_REQUESTS: &str = "ftap_fx_requests_total";
+    pub const FX_QUOTA: &str = "ftap_fx_quota_remaining";
     pub const CHANGES: &str = "ftap_changes_committed_total";
     pub const CHANGE_FILES: &str = "ftap_change_files_committed_total";
     pub const SLOT_CONNECTED: &str = "ftap_slot_connected";
@@ -152,6 +154,14 @@ impl Meters {
             "Age of the oldest record that is not in the lake, by partition"
         );
         describe_counter!(JOB_RUNS, "Runs of batch jobs by job and outcome");
+        describe_counter!(
+            FX_REQUESTS,
+            "Requests to the FX API that brought rates, retries included"
+        );
+        describe_gauge!(
+            FX_QUOTA,
+            "Requests that the FX API's plan has left, by period"
+        );
         describe_counter!(USERS_UPDATED, "Users changed by the update job");
         describe_counter!(RESTARTS, "Restarts by actor and cause");
         describe_gauge!(MAILBOX_DEPTH, "Messages waiting, by actor");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
 use chrono::{DateTime, NaiveDate, Utc};
-use ftap_actors::fx::job::{Done, FxJob, JobError, Origin};
+use ftap_actors::fx::job::{Done, FetchError, FxJob, JobError, Origin};
 use ftap_actors::fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy};
 use ftap_actors::lake::store::LakeStore;
 use ftap_actors::settings::LakeLocation;
@@ -345,7 +345,10 @@ async fn days_of_the_past_come_from_the_historical_endpoint() {
     let future = Utc::now().date_naive() + chrono::TimeDelta::days(2);
     let error = lab.job().backfill(future).await.unwrap_err();
     assert!(
-        matches!(error, JobError::Rates(FxError::Future { .. })),
+        matches!(
+            error,
+            JobError::Fetch(FetchError::Rates(FxError::Future { .. }))
+        ),
         "{error}"
     );
 }

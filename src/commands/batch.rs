@@ -1,11 +1,17 @@
 //! `ftap batch`: the jobs that run by the clock, or one of them once.
 //!
 //! Promises that a run by hand says and does what a scheduled one does, and ends with 0 if it is
-//! applied, now or before, else with 1.
+//! done, now or before, else with 1; that each job goes on whatever becomes of the other; and that
+//! the end tells of a job that gave up.
+
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use chrono::Utc;
+use chrono::{SecondsFormat, Utc};
 use ftap_actors::events::{PostgresUnavailable, Speaker};
+use ftap_actors::fx_fetcher;
+use ftap_actors::health::Health;
+use ftap_actors::meters::Meters;
 use ftap_actors::postgres::{Database, PostgresError, retry_pause};
 use ftap_actors::schedule::{JobTick, TickCause};
 use ftap_actors::user_mutator::{Applied, UserUpdates};
@@ -17,16 +23,109 @@ use crate::exit::{self, BadUsage};
 use crate::postgres_access::PostgresAccess;
 use crate::signals;
 use crate::telemetry::Telemetry;
-use crate::topology::sides::{Side, UserUpdatesGroup};
+use crate::topology::sides::{FxRatesGroup, Side, UserUpdatesGroup};
 
 /// Tries of a run by hand: half a minute in all. Who runs it by cron has the next one soon.
 const ONCE_ATTEMPTS: u32 = 5;
 
 /// Runs the jobs until they are stopped or have given up, or one of them once.
 pub fn execute(config: &Config, args: &BatchArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    match args.once {
+        Some(BatchJob::Users) => users_once(config, args),
+        Some(BatchJob::Fx) => fx_once(config, args),
+        None => by_schedule(config, telemetry),
+    }
+}
+
+/// Changes users by the schedule, if there is one.
+pub fn user_updates(config: &Config, postgres: &PostgresAccess, is_all: bool) -> Option<Side> {
+    let schedule = config.batch.update_users_schedule.clone()?;
+    Some(Side::new(UserUpdatesGroup {
+        database: Database::new(postgres.location(), config.preparation()),
+        schedule,
+        settings: config.update_settings(),
+        is_all,
+    }))
+}
+
+/// Fetches FX rates by the schedule, if there is one.
+pub fn fx_rates(
+    config: &Config,
+    meters: &Arc<Meters>,
+    health: &Arc<Health>,
+) -> anyhow::Result<Option<Side>> {
+    let Some(schedule) = config.batch.ingest_fx_schedule.clone() else {
+        return Ok(None);
+    };
+    Ok(Some(Side::new(FxRatesGroup {
+        job: Arc::new(super::fx::open(config)?),
+        schedule,
+        meters: meters.clone(),
+        health: health.clone(),
+    })))
+}
+
+fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    let has_users =
+        config.postgres.usage != PostgresUse::Off && config.batch.update_users_schedule.is_some();
+    let has_fx = config.batch.ingest_fx_schedule.is_some();
+    if !has_users && !has_fx {
+        return Err(BadUsage(
+            "there is no job to run: INGEST_FX_SCHEDULE is off, and so is UPDATE_USERS_SCHEDULE or POSTGRES; set one of the schedules to a cron expression such as `*/5 * * * *`".to_owned(),
+        )
+        .into());
+    }
+    if has_users && config.postgres.host.is_none() {
+        make_writable(&config.data_dir, "DATA_DIR")?;
+    }
+    super::sides::execute(config, telemetry, "batch", false, |parts| {
+        let fx = fx_rates(config, parts.meters, parts.health)?;
+        // Without PostgreSQL, of which one warning tells, the FX rates are enough to go on.
+        let users = match has_users {
+            true => user_updates(config, parts.postgres(), !has_fx),
+            false => None,
+        };
+        Ok(users.into_iter().chain(fx).collect())
+    })
+}
+
+fn fx_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
+    let now = Utc::now();
+    let run_at = args.tick.unwrap_or(now);
+    if run_at > now {
+        return Err(BadUsage(format!(
+            "--tick {} is in the future: there are no rates of it",
+            run_at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+        ))
+        .into());
+    }
+    let mut shutdown = signals::listen()?;
+    let job = super::fx::open(config)?;
+    runtime()?.block_on(async move {
+        tokio::select! {
+            done = fx_fetcher::run_once(&job, run_at, Speaker::PROCESS) => {
+                done.map(|_| exit::DONE).map_err(anyhow::Error::new)
+            }
+            _ = shutdown.wait_for(|stop| *stop) => Err(stopped()),
+        }
+    })
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")
+}
+
+fn stopped() -> anyhow::Error {
+    anyhow::anyhow!("stopped before the run was over")
+}
+
+fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
     if config.postgres.usage == PostgresUse::Off {
         return Err(BadUsage(format!(
-            "POSTGRES is off, from {}, and the batch jobs work on PostgreSQL: set it to on or auto",
+            "POSTGRES is off, from {}, and users are changed in PostgreSQL: set it to on or auto",
             config.source("POSTGRES")
         ))
         .into());
@@ -34,33 +133,6 @@ pub fn execute(config: &Config, args: &BatchArgs, telemetry: &Telemetry) -> anyh
     if config.postgres.host.is_none() {
         make_writable(&config.data_dir, "DATA_DIR")?;
     }
-    match args.once {
-        Some(BatchJob::Users) => users_once(config, args),
-        None => by_schedule(config, telemetry),
-    }
-}
-
-/// The group that changes users.
-pub fn user_updates(config: &Config, postgres: &PostgresAccess, is_all: bool) -> UserUpdatesGroup {
-    UserUpdatesGroup {
-        database: Database::new(postgres.location(), config.preparation()),
-        schedule: config.batch.update_users_schedule.clone(),
-        settings: config.update_settings(),
-        is_all,
-    }
-}
-
-fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
-    super::sides::execute(config, telemetry, "batch", false, |parts| {
-        Ok(vec![Side::new(user_updates(
-            config,
-            parts.postgres(),
-            true,
-        ))])
-    })
-}
-
-fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
     let mut shutdown = signals::listen()?;
     let postgres = PostgresAccess::open(config);
     let job = UserUpdates::new(
@@ -71,16 +143,12 @@ fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
         scheduled: args.tick.unwrap_or_else(Utc::now),
         cause: TickCause::Schedule,
     };
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime can't be started")?
-        .block_on(async move {
-            tokio::select! {
-                applied = attempts(&job, tick) => applied.map_err(anyhow::Error::new),
-                _ = shutdown.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped before the run was applied")),
-            }
-        });
+    let outcome = runtime()?.block_on(async move {
+        tokio::select! {
+            applied = attempts(&job, tick) => applied.map_err(anyhow::Error::new),
+            _ = shutdown.wait_for(|stop| *stop) => Err(stopped()),
+        }
+    });
     drop(postgres);
     match outcome? {
         Applied::Now { .. } | Applied::Before => Ok(exit::DONE),

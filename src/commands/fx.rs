@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use chrono::NaiveDate;
 use ftap_actors::events::Speaker;
-use ftap_actors::fx::job::{Done, FxJob, JobError};
+use ftap_actors::fx::job::{Done, FetchError, FxJob, JobError};
 use ftap_actors::fx::{FxError, Provider};
 use ftap_actors::fx_fetcher;
 use ftap_actors::lake::store::LakeStore;
@@ -18,6 +18,19 @@ use crate::data_dir::make_writable;
 use crate::exit::{self, BadUsage};
 use crate::output::{count, print};
 
+/// What writes rates into the lake of the settings; says so if they are to be made up.
+pub fn open(config: &Config) -> anyhow::Result<FxJob> {
+    if config.gcs_bucket.is_none() {
+        make_writable(&config.lake_dir, "LAKE_DIR")?;
+    }
+    let lake = LakeStore::open(&config.lake())?;
+    let job = FxJob::new(config.fx_settings(), lake).map_err(usage)?;
+    if job.provider() == Provider::Offline {
+        fx_fetcher::warn_offline(Speaker::PROCESS);
+    }
+    Ok(job)
+}
+
 /// Writes one object a day and says how many.
 pub async fn execute(config: &Config, args: &FxArgs) -> anyhow::Result<u8> {
     let (first, last) = (args.date, args.to.unwrap_or(args.date));
@@ -27,14 +40,7 @@ pub async fn execute(config: &Config, args: &FxArgs) -> anyhow::Result<u8> {
         ))
         .into());
     }
-    if config.gcs_bucket.is_none() {
-        make_writable(&config.lake_dir, "LAKE_DIR")?;
-    }
-    let lake = LakeStore::open(&config.lake())?;
-    let job = FxJob::new(config.fx_settings(), lake).map_err(usage)?;
-    if job.provider() == Provider::Offline {
-        fx_fetcher::warn_offline(Speaker::PROCESS);
-    }
+    let job = open(config)?;
     let (mut written, mut kept) = (0, 0);
     for date in first.iter_days().take_while(|date| *date <= last) {
         let started = Instant::now();
@@ -66,7 +72,9 @@ fn stopped(error: JobError, date: NaiveDate, written: u64, kept: u64) -> anyhow:
         count(kept)
     );
     match error {
-        JobError::Rates(error @ FxError::Future { .. }) => BadUsage(error.to_string()).into(),
+        JobError::Fetch(FetchError::Rates(error @ FxError::Future { .. })) => {
+            BadUsage(error.to_string()).into()
+        }
         error => anyhow::Error::new(error).context(done),
     }
 }

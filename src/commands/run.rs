@@ -98,6 +98,14 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         }
         None => None,
     };
+    let users = postgres
+        .as_ref()
+        .and_then(|postgres| super::batch::user_updates(config, postgres, false));
+    // Whoever drains does not wait for it: it has its run at start, if that ends by itself.
+    let fx = match options.role {
+        Role::Run => super::batch::fx_rates(config, &meters, &health)?,
+        Role::Produce | Role::Consume => None,
+    };
     let loader = match options.role {
         Role::Run => super::load::side(config)?,
         Role::Produce | Role::Consume => None,
@@ -105,10 +113,10 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     let topology = TopologyOptions {
         publish: publishes.then(|| config.publish_settings(options.rows)),
         ingest: ingests.then(|| config.ingest_settings()),
-        sides: postgres
-            .iter()
-            .map(|postgres| Side::new(super::batch::user_updates(config, postgres, false)))
+        sides: users
+            .into_iter()
             .chain(captures)
+            .chain(fx)
             .chain(loader)
             .collect(),
         kafka: config.kafka_settings(kafka.bootstrap(), options.role),

@@ -144,12 +144,13 @@ settings! {
         open "UPDATE_PERCENTAGE" = "0.01", "Share of the users that one update job changes", "a number from 0 to 1";
         open "UPDATE_SEED" = "", "Makes the update job repeatable: the same tick changes the same users of the same table alike. Unset, it is random", "a whole number from 0";
         secret "FREECURRENCYAPI_API_KEY" = "", "Key of freecurrencyapi.com", "an API key";
-        open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
-        open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first";
+        open "INGEST_FX_SCHEDULE" = "*/5 * * * *", "When FX rates are fetched, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first, or `off`";
+        open "UPDATE_USERS_SCHEDULE" = "*/5 * * * *", "When users are changed, in UTC; also once at start", "a cron expression of five fields, or of six with the seconds first, or `off`";
     }
     "FX rates" {
         open "FX_API_URL" = "https://api.freecurrencyapi.com/v1", "Where the FX API is; another one for tests. The key is sent over https only, or to this machine", "an `http://` or `https://` address";
         open "FX_CACHE_SECONDS" = "21600", "How long an answer stands for the newest rates, which change daily; each run still writes its object", "seconds from 0 to 604800, fractions allowed";
+        open "FX_TIMEOUT_SECONDS" = "20", "How long the FX API may take to answer once; it is asked up to 5 times a run", "seconds from 0.1 to 300, fractions allowed";
         open "FX_OFFLINE_SEED" = "1", "Seed of the rates that are made up without FREECURRENCYAPI_API_KEY", "a whole number from 0";
     }
 }

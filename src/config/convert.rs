@@ -178,7 +178,10 @@ impl Config {
             cache_time: self.fx.cache_time,
             cache_file: self.data_dir.join("fx_cache.json"),
             offline_seed: self.fx.offline_seed,
-            policy: RequestPolicy::default(),
+            policy: RequestPolicy {
+                timeout: self.fx.timeout,
+                ..RequestPolicy::default()
+            },
         }
     }
 

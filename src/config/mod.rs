@@ -106,19 +106,11 @@ pub struct BatchConfig {
     /// Makes updates repeatable.
     pub update_seed: Option<u64>,
     /// Key of freecurrencyapi.com.
-    #[allow(
-        dead_code,
-        reason = "checked at start already, used by a stage to come"
-    )]
     pub freecurrencyapi_key: Option<Secret>,
-    /// When FX rates are fetched.
-    #[allow(
-        dead_code,
-        reason = "checked at start already, used by a stage to come"
-    )]
-    pub ingest_fx_schedule: Schedule,
-    /// When users are changed.
-    pub update_users_schedule: Schedule,
+    /// When FX rates are fetched; `None` is never.
+    pub ingest_fx_schedule: Option<Schedule>,
+    /// When users are changed; `None` is never.
+    pub update_users_schedule: Option<Schedule>,
 }
 
 /// BigQuery.
@@ -141,6 +133,8 @@ pub struct FxConfig {
     pub api_url: String,
     /// How long an answer stands.
     pub cache_time: Duration,
+    /// How long one answer may take.
+    pub timeout: Duration,
     /// Seed of rates made up.
     pub offline_seed: u64,
 }
@@ -475,6 +469,7 @@ impl Config {
             fx: FxConfig {
                 api_url: r.value("FX_API_URL", parse::endpoint),
                 cache_time: r.value("FX_CACHE_SECONDS", |t| parse::seconds(t, 0.0..=604_800.0)),
+                timeout: r.value("FX_TIMEOUT_SECONDS", |t| parse::seconds(t, 0.1..=300.0)),
                 offline_seed: r.value("FX_OFFLINE_SEED", |t| parse::whole(t, 0..=u64::MAX)),
             },
 

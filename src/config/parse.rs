@@ -196,9 +196,12 @@ pub fn location(text: &str) -> Result<String, Reason> {
     fits.then(|| text.to_owned()).ok_or_else(Reason::new)
 }
 
-/// A cron expression.
-pub fn schedule(text: &str) -> Result<Schedule, Reason> {
-    text.parse()
+/// A cron expression; `None` for a job that never runs.
+pub fn schedule(text: &str) -> Result<Option<Schedule>, Reason> {
+    match text.eq_ignore_ascii_case("off") {
+        true => Ok(None),
+        false => text.parse().map(Some),
+    }
 }
 
 /// `true` or `false`, and what other programs write for them.
@@ -481,8 +484,9 @@ mod tests {
             "0-30/10 * * * 7",
             "*/10 * * * * *",
         ] {
-            assert!(schedule(right).is_ok(), "{right}");
+            assert!(schedule(right).unwrap().is_some(), "{right}");
         }
+        assert!(schedule("off").unwrap().is_none());
         for wrong in [
             "* * * *",
             "60 * * * *",

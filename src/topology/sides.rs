@@ -6,6 +6,10 @@ use std::time::Duration;
 use ftap_actors::change_capture::{CaptureParts, ChangeCapture};
 use ftap_actors::clock::{Clock, Subscription};
 use ftap_actors::cron_clock::CronClock;
+use ftap_actors::fx::job::FxJob;
+use ftap_actors::fx_fetcher::{self, FxFetcher};
+use ftap_actors::health::Health;
+use ftap_actors::meters::Meters;
 use ftap_actors::postgres::Database;
 use ftap_actors::schedule::{Schedule, SystemTime};
 use ftap_actors::supervision::group::SupervisionContext;
@@ -81,6 +85,50 @@ impl Group for UserUpdatesGroup {
                 schedule,
                 Arc::new(SystemTime),
                 mutator.recipient(),
+            )
+        });
+    }
+}
+
+/// Fetches FX rates by a schedule: `fx_clock ──▶ fx_fetcher ══▶ lake`.
+pub struct FxRatesGroup {
+    /// What is run.
+    pub job: Arc<FxJob>,
+    /// When.
+    pub schedule: Schedule,
+    /// What is counted.
+    pub meters: Arc<Meters>,
+    /// Told while the lake does not answer.
+    pub health: Arc<Health>,
+}
+
+impl Group for FxRatesGroup {
+    fn name(&self) -> &'static str {
+        "fx_rates"
+    }
+
+    /// An object is there whole or not at all; the next start sees that.
+    fn finishes_before_stop(&self) -> bool {
+        false
+    }
+
+    fn start(&mut self, stages: &mut Stages) {
+        let (fetcher, fetcher_mailbox, fetcher_stage) =
+            stages.mailbox::<FxFetcher>("fx_fetcher", MAILBOX);
+        let (_, clock_mailbox, clock_stage) = stages.mailbox::<CronClock>("fx_clock", MAILBOX);
+        let job = self.job.clone();
+        let (meters, health) = (self.meters.clone(), self.health.clone());
+        stages.spawn(fetcher_mailbox, move |_| {
+            FxFetcher::new(fetcher_stage, job, meters, health)
+        });
+        let schedule = self.schedule.clone();
+        stages.spawn(clock_mailbox, move |_| {
+            CronClock::new(
+                clock_stage,
+                fx_fetcher::JOB,
+                schedule,
+                Arc::new(SystemTime),
+                fetcher.recipient(),
             )
         });
     }

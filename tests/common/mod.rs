@@ -14,6 +14,7 @@ pub mod container_postgres;
 pub mod containers;
 pub mod disk;
 pub mod dlq;
+pub mod fx_api;
 pub mod kafka;
 pub mod namespace;
 pub mod postgres;
@@ -103,6 +104,8 @@ impl Lab {
         lab.set("DASHBOARD_ADDR", "off");
         // Tests of the stream don't start a server each.
         lab.set("POSTGRES", "off");
+        // Nor do they look for rates among their files.
+        lab.set("INGEST_FX_SCHEDULE", "off");
         lab
     }
 

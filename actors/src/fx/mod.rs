@@ -230,20 +230,6 @@ pub enum FxError {
     },
 }
 
-impl FxError {
-    /// Whether the next scheduled run may do better without anybody changing something.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::BadUrl { .. } | Self::Refused { .. } | Self::Future { .. } => false,
-            Self::QuotaExhausted { .. }
-            | Self::RateLimited { .. }
-            | Self::Network { .. }
-            | Self::BadAnswer { .. } => true,
-            Self::Status { status, .. } => *status >= 500 || *status == 408,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
