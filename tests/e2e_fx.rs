@@ -237,6 +237,32 @@ fn whatever_the_api_does_is_told_without_the_key_and_the_next_tick_tries_again()
 }
 
 #[test]
+fn an_api_that_hangs_keeps_nobody_from_ending() {
+    let api = FxApi::start(Reply::Hang);
+    let lab = lab("fx-hang", &api);
+    let asked = |count| {
+        wait_until("a request", || {
+            (api.requests().len() >= count).then_some(())
+        })
+    };
+    let batch = lab.start(["batch"]);
+    asked(1);
+    batch.signal(libc::SIGTERM);
+    assert!(batch.wait_at_most(Duration::from_secs(5)).success());
+    let run = lab.start(["run", "--until-drained"]);
+    asked(2);
+    // The API's own limit is 20 s a try.
+    let status = run.wait_at_most(Duration::from_secs(15));
+    assert!(status.success(), "{}", run.tail());
+    let once = lab.start(["batch", "--once", "fx"]);
+    asked(3);
+    once.signal(libc::SIGINT);
+    let stopped = once.wait_at_most(Duration::from_secs(5));
+    assert_eq!(stopped.code(), Some(1));
+    lab.assert_exact(common::ROWS);
+}
+
+#[test]
 fn ticks_missed_in_a_sleep_make_one_run() {
     let api = FxApi::start(Reply::Rates);
     let lab = lab("fx-sleep", &api);

@@ -99,6 +99,14 @@ impl OpenDatabase {
         PostgresError::of(&self.settings, error)
     }
 
+    /// A value of another type than `init/01_schema.sql` gives the column.
+    pub fn other_schema(&self, column: &str, error: &tokio_postgres::Error) -> PostgresError {
+        PostgresError::OtherSchema {
+            address: self.settings.address(),
+            said: format!("{column}: {error}"),
+        }
+    }
+
     /// Somebody else was in the way.
     pub fn conflict(&self, said: &str) -> PostgresError {
         PostgresError::Conflict {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::types::{WasNull, WrongType};
 
 use super::PostgresSettings;
 use crate::supervision::{ErrorKind, StageError};
@@ -199,6 +200,10 @@ impl PostgresError {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         };
+        let source = std::error::Error::source(error);
+        if source.is_some_and(|cause| cause.is::<WrongType>() || cause.is::<WasNull>()) {
+            return Self::OtherSchema { address, said };
+        }
         if said.contains("password missing") {
             return Self::LoginRefused {
                 address,

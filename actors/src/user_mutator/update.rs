@@ -63,7 +63,7 @@ pub(super) async fn apply(
         .iter()
         .map(|row| row.try_get(0))
         .collect::<Result<_, _>>()
-        .map_err(failed)?;
+        .map_err(|error| database.other_schema("users.user_id", &error))?;
     if users.is_empty() {
         // Rolled back with the ledger's row: the tick counts when there is somebody to change.
         return Ok(Applied::NoUsers);
