@@ -49,6 +49,8 @@ pub struct PrivateClusterOptions {
     pub bin_dir: Option<PathBuf>,
     /// WAL that a replication slot may hold back before the server gives the slot up.
     pub max_slot_wal_keep_bytes: u64,
+    /// More settings of the server, each `name=value`; they go before the usual ones.
+    pub settings: Vec<String>,
     /// How long the server gets to start, recovery included.
     pub start_timeout: Duration,
     /// How long a clean stop may take before the server is stopped hard, which costs a recovery only.
@@ -62,6 +64,7 @@ impl PrivateClusterOptions {
             data_dir: data_dir.into(),
             bin_dir: None,
             max_slot_wal_keep_bytes: 1 << 30,
+            settings: Vec::new(),
             start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(3),
         }

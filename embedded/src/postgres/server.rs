@@ -46,7 +46,7 @@ impl Server {
             false => ("", address.host.as_str()),
         };
         let keep = (options.max_slot_wal_keep_bytes >> 20).max(1);
-        let settings = vec![
+        let mut settings = vec![
             format!("port={}", address.port),
             format!("listen_addresses={listen}"),
             format!("unix_socket_directories={socket}"),
@@ -64,6 +64,8 @@ impl Server {
             "logging_collector=off".to_owned(),
             "log_destination=stderr".to_owned(),
         ];
+        // Of two values the server takes the later one.
+        settings.extend(options.settings.iter().cloned());
         Self {
             base: base.to_path_buf(),
             cluster: base.join("cluster"),
