@@ -8,6 +8,7 @@
 mod lag;
 mod put;
 mod session;
+mod snapshot;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

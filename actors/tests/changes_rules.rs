@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ftap_actors::changes::buffer::{ChangeBuffer, Flow};
 use ftap_actors::changes::chain::{
-    Adoption, LakeEpoch, Plan, PlanError, ServerState, SlotState, SnapshotReason,
+    Adoption, LakeEpoch, Plan, PlanError, PublicationState, ServerState, SlotState, SnapshotReason,
     on_already_exists, plan,
 };
 use ftap_actors::changes::file::Origin;
@@ -80,7 +80,7 @@ fn server(slot: Option<SlotState>) -> ServerState {
         database: "d".to_owned(),
         flushed: Lsn(100),
         slot,
-        has_publication: true,
+        publication: PublicationState::Whole,
     }
 }
 
@@ -161,7 +161,7 @@ fn what_contradicts_itself_is_an_error_that_says_what_to_do() {
         ..epoch()
     };
     let unpublished = ServerState {
-        has_publication: false,
+        publication: PublicationState::Missing,
         ..server(Some(slot()))
     };
     let cases = [

@@ -1,7 +1,8 @@
 //! How far the slot is behind, in bytes and in seconds.
 //!
-//! Promises: the seconds are those since the server's log first was where it is not yet
-//! acknowledged, by this machine's clock; they go on growing while the server is away.
+//! Promises: the seconds are those since the oldest commit that is not durable in the lake, by
+//! the server's clock; where none was read yet, those since this process first saw that the
+//! server's log is longer. They go on growing while server or lake is away.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,13 +19,15 @@ const MAX_SAMPLES: usize = 1024;
 pub(super) struct LagClock {
     samples: VecDeque<(Instant, Lsn)>,
     durable: Lsn,
-    last: Option<SlotSample>,
+    last: Option<(Instant, SlotSample)>,
+    /// Commit time of the oldest change that was read and is not durable.
+    holds_since_us: Option<i64>,
 }
 
 impl LagClock {
     /// Takes what the server said at `now`.
     pub(super) fn sample(&mut self, sample: SlotSample, now: Instant) {
-        self.last = Some(sample);
+        self.last = Some((now, sample));
         self.acknowledged(sample.confirmed);
         if sample.flushed <= self.durable {
             return;
@@ -54,15 +57,28 @@ impl LagClock {
         }
     }
 
+    /// The oldest change that was read and is not durable was committed then, in microseconds
+    /// since 1970 by the server's clock.
+    pub(super) fn holds_since(&mut self, commit_us: Option<i64>) {
+        self.holds_since_us = commit_us;
+    }
+
     /// How long the oldest log that is not durable has been there.
     pub(super) fn behind_for(&self, now: Instant) -> Duration {
-        let oldest = self.samples.front();
-        oldest.map_or(Duration::ZERO, |(at, _)| now.saturating_duration_since(*at))
+        let seen = self.samples.front();
+        let seen = seen.map_or(Duration::ZERO, |(at, _)| now.saturating_duration_since(*at));
+        let held = self.last.zip(self.holds_since_us);
+        let held = held.map_or(Duration::ZERO, |((at, sample), commit_us)| {
+            let behind_us = sample.server_time_us.saturating_sub(commit_us);
+            let behind = Duration::from_micros(u64::try_from(behind_us).unwrap_or(0));
+            behind.saturating_add(now.saturating_duration_since(at))
+        });
+        seen.max(held)
     }
 
     /// Tells the meters.
     pub(super) fn report(&self, meters: &Meters, connected: bool, now: Instant) {
-        let Some(last) = self.last else {
+        let Some((_, last)) = self.last else {
             return;
         };
         meters.set_slot_lag(SlotLag {
@@ -87,6 +103,7 @@ mod tests {
             confirmed: Lsn(100),
             restart: Lsn(50),
             is_lost: false,
+            server_time_us: 1_000_000_000,
         };
         let mut lag = LagClock::default();
         lag.sample(sample(100), at(0));
@@ -98,5 +115,32 @@ mod tests {
         assert_eq!(lag.behind_for(at(25)), Duration::from_secs(5));
         lag.acknowledged(Lsn(300));
         assert_eq!(lag.behind_for(at(25)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_start_that_is_behind_says_so_by_the_age_of_what_it_reads() {
+        let start = Instant::now();
+        let mut lag = LagClock::default();
+        lag.sample(
+            SlotSample {
+                flushed: Lsn(200),
+                confirmed: Lsn(100),
+                restart: Lsn(50),
+                is_lost: false,
+                server_time_us: 3_600_000_000,
+            },
+            start,
+        );
+        assert_eq!(
+            lag.behind_for(start),
+            Duration::ZERO,
+            "nothing is known yet"
+        );
+        lag.holds_since(Some(0));
+        let later = start + Duration::from_secs(5);
+        assert_eq!(lag.behind_for(later), Duration::from_secs(3605));
+        // A commit by a clock that was ahead.
+        lag.holds_since(Some(i64::MAX));
+        assert_eq!(lag.behind_for(later), Duration::from_secs(5));
     }
 }

@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 
 use super::CaptureParts;
 use super::lag::LagClock;
 use super::put::put;
-use crate::changes::buffer::{BufferError, ChangeBuffer, Flow};
-use crate::changes::chain::{Adoption, SnapshotReason};
+use crate::changes::buffer::{BufferError, ChangeBuffer, Flow, Flush};
+use crate::changes::chain::Adoption;
 use crate::changes::file::Origin;
 use crate::changes::lake::newest_epoch;
 use crate::changes::server::{Control, SlotSample};
-use crate::changes::snapshot::{SnapshotError, SnapshotReader};
+use crate::changes::snapshot::SnapshotError;
 use crate::changes::source::{ChangeSource, SourceError};
 use crate::changes::wire::Wire;
-use crate::changes::{Lsn, Plan, Position, TABLES, plan};
-use crate::events::{
-    ChangesSnapshotStarted, ChangesSnapshotTaken, ChangesSnapshotWaits, ChangesStreaming,
-    PublicationCreated,
-};
+use crate::changes::{Lsn, Plan, Position, plan};
+use crate::events::ChangesStreaming;
+use crate::failpoint;
 use crate::gcs_uploader::Retries;
 use crate::lake::rolling::CloseReason;
 use crate::lake_outage::LakeOutage;
@@ -33,10 +33,6 @@ use crate::supervision::{ErrorKind, Stage, StageError};
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the last acknowledgement may take at a stop.
 const LAST_WORD: Duration = Duration::from_secs(2);
-/// After this a slot that is not made yet is explained.
-const SLOT_PATIENCE: Duration = Duration::from_secs(10);
-/// Keeps two processes from taking a snapshot at a time; any number that nobody else uses.
-const ADVISORY_LOCK: i64 = 0x0066_7461_7000_0002;
 
 /// How a session ended well.
 pub(super) enum SessionEnd {
@@ -86,6 +82,8 @@ pub(super) struct Session<'a> {
     pub(super) outage: &'a LakeOutage,
 }
 
+type Sampling<'a> = LocalBoxFuture<'a, Result<Option<SlotSample>, PostgresError>>;
+
 enum Event {
     Message(Result<crate::changes::Message, SourceError>),
     Sampled(Result<Option<SlotSample>, PostgresError>),
@@ -105,7 +103,8 @@ impl Session<'_> {
                 }
                 Plan::Stream { epoch, ends } => {
                     let origin = Origin { epoch, ..origin };
-                    Ok(Some((self.open(&origin, &ends).await?, origin, ends)))
+                    let (wire, sample) = self.open(&origin, &ends).await?;
+                    Ok(Some((wire, sample, origin, ends)))
                 }
             }
         };
@@ -115,7 +114,10 @@ impl Session<'_> {
         };
         match prepared? {
             None => Ok(SessionEnd::Again),
-            Some((wire, origin, ends)) => {
+            Some((wire, sample, origin, ends)) => {
+                if let Some(sample) = sample {
+                    lag.sample(sample, Instant::now());
+                }
                 let buffer = ChangeBuffer::new(origin, self.parts.settings.rolling, ends);
                 self.stream(wire, buffer, lag).await
             }
@@ -158,110 +160,11 @@ impl Session<'_> {
         Ok((plan, origin))
     }
 
-    /// Copies the tables at the place where a slot starts, then keeps the slot. In this
-    /// order a slot without a whole snapshot can't be left behind by whatever kill.
-    async fn snapshot(
-        &self,
-        origin: Origin,
-        epoch: u32,
-        reason: SnapshotReason,
-    ) -> Result<(), SessionError> {
-        let settings = &self.parts.settings;
-        let started = Instant::now();
-        // Not given back to the pool: it may end within a transaction.
-        let client = Object::take(self.connection().await?);
-        let control = Control {
-            client: &client,
-            settings: self.postgres,
-        };
-        self.be_the_only_one(&client).await?;
-        if control.ensure_publication(&settings.publication).await? {
-            PublicationCreated {
-                publication: settings.publication.clone(),
-            }
-            .emit(self.stage.speaker());
-        }
-        ChangesSnapshotStarted {
-            reason: reason.as_str().to_owned(),
-            epoch,
-            slot: settings.slot.clone(),
-        }
-        .emit(self.stage.speaker());
-        let mut wire = Wire::connect(self.postgres, &settings.slot, &settings.publication).await?;
-        let slot = {
-            let name = format!("{}_snapshot_{}", settings.slot, std::process::id());
-            let making = wire.create_temporary_slot(name);
-            self.explain_waiting(making).await?
-        };
-        let origin = Origin { epoch, ..origin };
-        let reader = SnapshotReader::begin(&client, self.postgres, &slot).await?;
-        let mut rows = 0;
-        for table in TABLES {
-            let put_part = |file| async move {
-                let (lake, meters) = (&self.parts.lake, &self.parts.meters);
-                match put(self.stage, lake, meters, self.outage, &file, "snapshot").await? {
-                    Adoption::Same => Ok(()),
-                    Adoption::Overtaken => Err(self.somebody_else("has written this snapshot")),
-                }
-            };
-            rows += reader
-                .copy::<_, SessionError>(table, &origin, &settings.rolling, put_part)
-                .await?;
-        }
-        reader.end().await?;
-        control.drop_slot(&settings.slot).await?;
-        wire.keep_slot(&slot, &settings.slot).await?;
-        self.parts.snapshot_was_taken();
-        ChangesSnapshotTaken {
-            epoch,
-            lsn: slot.consistent_point.to_string(),
-            rows,
-            duration_ms: started.elapsed().as_millis() as u64,
-        }
-        .emit(self.stage.speaker());
-        Ok(())
-    }
-
-    async fn be_the_only_one(
-        &self,
-        client: &deadpool_postgres::tokio_postgres::Client,
-    ) -> Result<(), SessionError> {
-        let sql = "SELECT pg_try_advisory_lock($1)";
-        let locked = client.query_one(sql, &[&ADVISORY_LOCK]).await;
-        let locked = locked.map_err(|error| PostgresError::of(self.postgres, &error))?;
-        match locked.get(0) {
-            true => Ok(()),
-            false => Err(self.somebody_else("is taking the snapshot")),
-        }
-    }
-
-    fn somebody_else(&self, does: &str) -> SessionError {
-        SessionError::Postgres(PostgresError::Conflict {
-            address: self.postgres.address(),
-            said: format!("another `ftap cdc` {does}"),
-        })
-    }
-
-    async fn explain_waiting<T>(&self, work: impl Future<Output = T>) -> T {
-        let started = Instant::now();
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = tokio::time::sleep(SLOT_PATIENCE) => ChangesSnapshotWaits {
-                    waited_ms: started.elapsed().as_millis() as u64,
-                    remedy: "end the transactions that are open on the server: SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start".to_owned(),
-                }
-                .emit(self.stage.speaker()),
-            }
-        }
-    }
-
     async fn open(
         &self,
         origin: &Origin,
         ends: &BTreeMap<String, Position>,
-    ) -> Result<Wire, SessionError> {
+    ) -> Result<(Wire, Option<SlotSample>), SessionError> {
         let settings = &self.parts.settings;
         let mut wire = Wire::connect(self.postgres, &settings.slot, &settings.publication).await?;
         wire.start().await?;
@@ -275,7 +178,7 @@ impl Session<'_> {
         }
         .emit(self.stage.speaker());
         self.stage.generation().ready();
-        Ok(wire)
+        Ok((wire, sample))
     }
 
     async fn stream(
@@ -290,7 +193,7 @@ impl Session<'_> {
             false => None,
         };
         let mut acknowledged = Lsn::default();
-        let mut sampling = Box::pin(self.sample());
+        let mut sampling = self.sample().boxed_local();
         loop {
             let flush_at = buffer.opened_at().map(|opened| opened + max_age);
             let event = tokio::select! {
@@ -310,22 +213,29 @@ impl Session<'_> {
                 Event::Message(Err(error)) => {
                     // What was read needs no server to become durable, and a connection
                     // that breaks again and again must not keep it from that.
-                    self.flush(&mut buffer, CloseReason::Requested).await?;
+                    self.flush(&mut buffer, CloseReason::Requested, &mut sampling, lag)
+                        .await?;
                     return Err(SessionError::Source(error));
                 }
                 Event::Sampled(sampled) => {
-                    match sampled? {
-                        Some(sample) if !sample.is_lost => lag.sample(sample, Instant::now()),
+                    match sampled {
+                        Ok(Some(sample)) if !sample.is_lost => lag.sample(sample, Instant::now()),
+                        // An answer, too: the server lives, and the stream needs no other
+                        // connection.
+                        Err(PostgresError::OutOfConnections { .. }) => {}
                         // The next plan says what to do.
-                        _ => return Ok(SessionEnd::Again),
+                        Ok(_) => return Ok(SessionEnd::Again),
+                        Err(error) => return Err(error.into()),
                     }
-                    sampling.set(self.sample());
+                    sampling = self.sample().boxed_local();
                 }
                 Event::Flush => flush = Some(CloseReason::Age),
                 Event::Stop => {
-                    if let Some(safe) = self.flush(&mut buffer, CloseReason::Shutdown).await? {
+                    let flushed =
+                        self.flush(&mut buffer, CloseReason::Shutdown, &mut sampling, lag);
+                    if let Some(safe) = flushed.await? {
                         wire.acknowledge(safe);
-                        last_word(&wire, safe).await;
+                        last_word(&mut wire, safe).await;
                     }
                     return Ok(SessionEnd::Finished);
                 }
@@ -334,7 +244,10 @@ impl Session<'_> {
                 flush = Some(CloseReason::Drain);
             }
             if let Some(reason) = flush
-                && self.flush(&mut buffer, reason).await?.is_none()
+                && self
+                    .flush(&mut buffer, reason, &mut sampling, lag)
+                    .await?
+                    .is_none()
             {
                 return Ok(SessionEnd::Again);
             }
@@ -344,24 +257,55 @@ impl Session<'_> {
                 wire.acknowledge(durable);
                 acknowledged = durable;
                 lag.acknowledged(durable);
+                failpoint::hit("change_capture.acknowledged")?;
             }
+            lag.holds_since(buffer.oldest_commit_us());
             lag.report(&self.parts.meters, true, Instant::now());
             if drain_to.is_some_and(|target| acknowledged >= target) {
-                last_word(&wire, acknowledged).await;
+                last_word(&mut wire, acknowledged).await;
                 return Ok(SessionEnd::Finished);
             }
         }
     }
 
-    /// Puts everything that is buffered. Gives what may be acknowledged, `None` if another
+    /// Puts everything that is buffered, and goes on to tell how far the slot is behind: a lake
+    /// that does not answer is when it counts. Gives what may be acknowledged, `None` if another
     /// writer was quicker.
-    async fn flush(
-        &self,
+    async fn flush<'a>(
+        &'a self,
         buffer: &mut ChangeBuffer,
+        reason: CloseReason,
+        sampling: &mut Sampling<'a>,
+        lag: &mut LagClock,
+    ) -> Result<Option<Lsn>, SessionError> {
+        lag.holds_since(buffer.oldest_commit_us());
+        let flush = buffer.take().map_err(|error| stage_error(&error))?;
+        let putting = self.put_all(flush, reason);
+        tokio::pin!(putting);
+        loop {
+            tokio::select! {
+                biased;
+                put = &mut putting => return put,
+                sampled = &mut *sampling => {
+                    // What is wrong with the server the stream finds out.
+                    let sample = sampled.ok().flatten();
+                    let now = Instant::now();
+                    if let Some(sample) = sample {
+                        lag.sample(sample, now);
+                    }
+                    lag.report(&self.parts.meters, sample.is_some(), now);
+                    *sampling = self.sample().boxed_local();
+                }
+            }
+        }
+    }
+
+    async fn put_all(
+        &self,
+        flush: Flush,
         reason: CloseReason,
     ) -> Result<Option<Lsn>, SessionError> {
         self.stage.progress().add_work(1);
-        let flush = buffer.take().map_err(|error| stage_error(&error))?;
         let mut is_ours = true;
         for file in &flush.files {
             if self.stage.is_fenced() {
@@ -398,7 +342,7 @@ impl Session<'_> {
         }
     }
 
-    async fn connection(&self) -> Result<Object, PostgresError> {
+    pub(super) async fn connection(&self) -> Result<Object, PostgresError> {
         connection(&self.pool, self.postgres).await
     }
 
@@ -411,13 +355,8 @@ impl Session<'_> {
 }
 
 /// Waits until the last acknowledgement was sent; it is only a hint, so not for long.
-async fn last_word(wire: &Wire, durable: Lsn) {
-    let sent = async {
-        while wire.acknowledged() < durable {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let _ = tokio::time::timeout(LAST_WORD, sent).await;
+async fn last_word(wire: &mut Wire, durable: Lsn) {
+    let _ = tokio::time::timeout(LAST_WORD, wire.told(durable)).await;
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -48,8 +48,24 @@ pub struct ServerState {
     pub flushed: Lsn,
     /// Our slot, if there is one.
     pub slot: Option<SlotState>,
-    /// Whether our publication is there.
-    pub has_publication: bool,
+    /// Our publication.
+    pub publication: PublicationState,
+}
+
+/// What our publication gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicationState {
+    /// There is none.
+    Missing,
+    /// All changes of all captured tables.
+    Whole,
+    /// Not all of them.
+    Lacks {
+        /// What is missing.
+        what: String,
+        /// The statement that adds it.
+        remedy: String,
+    },
 }
 
 /// Why a snapshot is taken.
@@ -122,6 +138,18 @@ pub enum PlanError {
         /// The slot.
         slot: String,
     },
+    /// The publication leaves changes out.
+    #[error(
+        "the publication of replication slot {slot} lacks {what}, so their changes are lost since it does: {remedy}, then `ftap cdc --resnapshot` copies the tables anew"
+    )]
+    PublicationLacks {
+        /// The slot.
+        slot: String,
+        /// What is missing.
+        what: String,
+        /// The statement that adds it.
+        remedy: String,
+    },
     /// The slot is somebody else's.
     #[error(
         "replication slot {slot} is not ours: its {what} is {theirs}, wanted {ours}; set CDC_SLOT to another name"
@@ -168,9 +196,9 @@ pub enum PlanError {
 
 /// What to do at a start.
 ///
-/// The slot is made after its snapshot is whole in the lake, so a slot without a snapshot
-/// is not ours, and a whole snapshot without changes and slot is one whose process ended
-/// in between: a new one replaces it.
+/// A slot is kept after the most of its snapshot is in the lake and before all of it is, so a
+/// slot without any snapshot is not ours, and the slot of a whole one begins at it or goes on
+/// behind it. A whole snapshot without changes and slot loses nothing by a new one.
 pub fn plan(
     slot_name: &str,
     lake: Option<&LakeEpoch>,
@@ -233,13 +261,18 @@ pub fn plan(
         Some(slot) if slot.wal_status.as_deref() == Some("lost") => {
             Err(PlanError::SlotLost { slot: slot_name })
         }
-        Some(_) if !server.has_publication => {
-            Err(PlanError::PublicationMissing { slot: slot_name })
-        }
-        Some(_) => Ok(Plan::Stream {
-            epoch: lake.number,
-            ends: lake.ends.clone(),
-        }),
+        Some(_) => match &server.publication {
+            PublicationState::Missing => Err(PlanError::PublicationMissing { slot: slot_name }),
+            PublicationState::Lacks { what, remedy } => Err(PlanError::PublicationLacks {
+                slot: slot_name,
+                what: what.clone(),
+                remedy: remedy.clone(),
+            }),
+            PublicationState::Whole => Ok(Plan::Stream {
+                epoch: lake.number,
+                ends: lake.ends.clone(),
+            }),
+        },
     }
 }
 

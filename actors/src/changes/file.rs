@@ -67,6 +67,7 @@ pub struct ChangeFileBuilder {
     name: ChangeObjectName,
     opened_at: Instant,
     first: Position,
+    first_commit: Commit,
     last: Position,
     first_change: u64,
     rows: u64,
@@ -155,6 +156,7 @@ impl ChangeFileBuilder {
             name,
             opened_at: Instant::now(),
             first,
+            first_commit: commit,
             last: first,
             first_change: 0,
             rows: 0,
@@ -289,6 +291,11 @@ impl ChangeFileBuilder {
     pub fn encoded_bytes(&self) -> u64 {
         let encoded = self.writer.bytes_written() + self.writer.in_progress_size();
         (encoded + self.batch_bytes) as u64
+    }
+
+    /// The commit of the first row.
+    pub fn first_commit(&self) -> Commit {
+        self.first_commit
     }
 
     /// When the first row came.

@@ -2,9 +2,9 @@
 //!
 //! Promises: nothing of others is changed; errors name what to set.
 
-use deadpool_postgres::tokio_postgres::{Client, types::PgLsn};
+use deadpool_postgres::tokio_postgres::{Client, Row, types::PgLsn};
 
-use super::chain::{ServerState, SlotState};
+use super::chain::{PublicationState, ServerState, SlotState};
 use super::position::Lsn;
 use super::schema::Column;
 use super::{SCHEMA, TABLES};
@@ -29,6 +29,8 @@ pub struct SlotSample {
     pub restart: Lsn,
     /// Whether the server has given the slot up.
     pub is_lost: bool,
+    /// The server's clock, in microseconds since 1970.
+    pub server_time_us: i64,
 }
 
 impl Control<'_> {
@@ -61,11 +63,8 @@ impl Control<'_> {
             )
             .await
             .map_err(|error| self.error(&error))?;
-        let sql = "SELECT count(*) > 0 FROM pg_publication WHERE pubname = $1";
-        let has_publication = self.client.query_one(sql, &[&publication]).await;
-        let has_publication = has_publication.map_err(|error| self.error(&error))?;
         Ok(ServerState {
-            has_publication: has_publication.get(0),
+            publication: self.publication(publication).await?,
             system: row.get(0),
             database: row.get(1),
             flushed: lsn(row.get(2)),
@@ -87,39 +86,96 @@ impl Control<'_> {
         Ok(found == TABLES.len() as i64)
     }
 
-    /// Makes the publication of our tables if it is not there; before the slot, because a
-    /// slot can't see a publication that is younger than itself.
-    pub async fn ensure_publication(&self, publication: &str) -> Result<bool, PostgresError> {
+    /// Whether the publication is there, and gives all changes of our tables.
+    async fn publication(&self, publication: &str) -> Result<PublicationState, PostgresError> {
+        // Row filters and column lists came with version 15: by name they need not be there.
         let rows = self
             .client
             .query(
-                "SELECT t.tablename::text FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = $2 WHERE p.pubname = $1",
+                "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+                   t.tablename::text,
+                   to_jsonb(t) ->> 'rowfilter' IS NOT NULL,
+                   (SELECT string_agg(a.attname, ', ') FROM pg_attribute a
+                    WHERE a.attrelid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
+                    AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+                    AND NOT to_jsonb(t) -> 'attnames' ? a.attname::text)
+                 FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = $2
+                 WHERE p.pubname = $1",
                 &[&publication, &SCHEMA],
             )
             .await
             .map_err(|error| self.error(&error))?;
-        if rows.is_empty() {
-            let sql = format!(
-                "CREATE PUBLICATION {} FOR TABLE {}",
-                quoted(publication),
-                TABLES.map(qualified).join(", ")
-            );
-            self.client
-                .batch_execute(&sql)
-                .await
-                .map_err(|error| self.error(&error))?;
-            return Ok(true);
-        }
-        let has = |table: &str| {
-            let mut names = rows.iter().map(|row| row.get::<_, Option<String>>(0));
-            names.any(|name| name.as_deref() == Some(table))
+        let Some(first) = rows.first() else {
+            return Ok(PublicationState::Missing);
         };
-        match TABLES.iter().find(|table| !has(table)) {
-            None => Ok(false),
-            Some(table) => Err(PostgresError::OtherSchema {
+        let alter = |how: String| format!("ALTER PUBLICATION {} {how}", quoted(publication));
+        if !first.get::<_, bool>(0) {
+            return Ok(PublicationState::Lacks {
+                what: "some kinds of changes".to_owned(),
+                remedy: alter("SET (publish = 'insert, update, delete, truncate')".to_owned()),
+            });
+        }
+        for table in TABLES {
+            let is_it = |row: &&Row| row.get::<_, Option<&str>>(1) == Some(table);
+            let (what, verb) = match rows.iter().find(is_it) {
+                None => (format!("table {table}"), "ADD"),
+                Some(row) if row.get(2) => (format!("rows of table {table}"), "SET"),
+                Some(row) => match row.get::<_, Option<&str>>(3) {
+                    Some(columns) => (format!("columns of table {table}: {columns}"), "SET"),
+                    None => continue,
+                },
+            };
+            let names = match verb {
+                "ADD" => qualified(table),
+                _ => TABLES.map(qualified).join(", "),
+            };
+            let remedy = alter(format!("{verb} TABLE {names}"));
+            return Ok(PublicationState::Lacks { what, remedy });
+        }
+        Ok(PublicationState::Whole)
+    }
+
+    /// Makes the publication of our tables if it is not there; before the slot, because a
+    /// slot can't see a publication that is younger than itself.
+    pub async fn ensure_publication(&self, publication: &str) -> Result<bool, PostgresError> {
+        match self.publication(publication).await? {
+            PublicationState::Whole => Ok(false),
+            PublicationState::Lacks { what, remedy } => Err(PostgresError::Publication {
                 address: self.settings.address(),
                 said: format!(
-                    "publication {publication} lacks table {table}: ALTER PUBLICATION {publication} ADD TABLE {SCHEMA}.{table}, or set CDC_PUBLICATION to a name that is free"
+                    "{publication} lacks {what}: {remedy}, or set CDC_PUBLICATION to a name that is free"
+                ),
+            }),
+            PublicationState::Missing => {
+                let sql = format!(
+                    "CREATE PUBLICATION {} FOR TABLE {}",
+                    quoted(publication),
+                    TABLES.map(qualified).join(", ")
+                );
+                let made = self.client.batch_execute(&sql).await;
+                made.map(|()| true)
+                    .map_err(|error| match self.error(&error) {
+                        PostgresError::NotPermitted { address, said } => {
+                            let said = format!("{said}; let the owner of the tables run {sql}");
+                            PostgresError::NotPermitted { address, said }
+                        }
+                        error => error,
+                    })
+            }
+        }
+    }
+
+    /// Nobody reads the slot; else an error that says who.
+    pub async fn slot_is_idle(&self, slot: &str) -> Result<(), PostgresError> {
+        let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL";
+        let reader = self.client.query_opt(sql, &[&slot]).await;
+        match reader.map_err(|error| self.error(&error))? {
+            None => Ok(()),
+            Some(row) => Err(PostgresError::Conflict {
+                address: self.settings.address(),
+                said: format!(
+                    "replication slot {slot} is being read, by process {} of the server: stop the other `ftap cdc`, or give each its own CDC_SLOT and lake",
+                    row.get::<_, i32>(0)
                 ),
             }),
         }
@@ -134,7 +190,7 @@ impl Control<'_> {
 
     /// How far the slot is behind; `None` if there is no such slot.
     pub async fn sample(&self, slot: &str) -> Result<Option<SlotSample>, PostgresError> {
-        let sql = "SELECT pg_current_wal_flush_lsn(), confirmed_flush_lsn, restart_lsn, wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = $1";
+        let sql = "SELECT pg_current_wal_flush_lsn(), confirmed_flush_lsn, restart_lsn, wal_status = 'lost', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM pg_replication_slots WHERE slot_name = $1";
         let row = self.client.query_opt(sql, &[&slot]).await;
         let row = row.map_err(|error| self.error(&error))?;
         let at = |value: Option<PgLsn>| value.map(lsn).unwrap_or_default();
@@ -143,6 +199,7 @@ impl Control<'_> {
             confirmed: at(row.get(1)),
             restart: at(row.get(2)),
             is_lost: row.get::<_, Option<bool>>(3).unwrap_or(false),
+            server_time_us: row.get(4),
         }))
     }
 
@@ -169,7 +226,7 @@ impl Control<'_> {
             )
             .await
             .map_err(|error| self.error(&error))?;
-        let column = |row: &deadpool_postgres::tokio_postgres::Row| Column {
+        let column = |row: &Row| Column {
             name: row.get(0),
             type_oid: row.get(1),
             type_modifier: row.get(2),

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::postgres::{PostgresError, PostgresSettings, SslMode, tls_config};
+use crate::postgres::{PostgresError, PostgresSettings, SslMode, is_broken_connection, tls_config};
 
 /// Asks the server for TLS: length and code of PostgreSQL's `SSLRequest`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -105,8 +105,10 @@ async fn connect(
         .map_err(|error| PostgresError::Tls(format!("{}: {error}", settings.host)))?;
     let connector = TlsConnector::from(Arc::new(tls_config(settings)?));
     let encrypted = connector.connect(name, stream).await;
-    let encrypted =
-        encrypted.map_err(|error| PostgresError::Tls(format!("{error}; see POSTGRES_SSLMODE")))?;
+    let encrypted = encrypted.map_err(|error| match is_broken_connection(&error) {
+        true => gone(error),
+        false => PostgresError::Tls(format!("{error}; see POSTGRES_SSLMODE")),
+    })?;
     Ok(Some(encrypted))
 }
 

@@ -8,16 +8,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use pg_walstream::LogicalReplicationParser;
 use pgwire_replication::{
-    Lsn as WireLsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent,
+    FeedbackObserver, Lsn as WireLsn, PgWireError, ReplicationClient, ReplicationConfig,
+    ReplicationEvent,
 };
+use tokio::sync::watch;
 
 use super::position::Lsn;
+use super::server::quoted;
 use super::source::{ChangeSource, Message, SESSION, SourceError, decode, unix_micros};
 use super::tunnel::Tunnel;
 use crate::postgres::{PostgresError, PostgresSettings};
 
-/// How long an acknowledgement may wait to be sent.
-const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an acknowledgement may wait to be sent; a stop waits for the last one.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// Messages between the network and the buffer; beyond it the server waits.
 const MESSAGES_IN_FLIGHT: usize = 1024;
 /// Larger than any row that PostgreSQL sends by default settings.
@@ -30,6 +33,8 @@ pub struct Wire {
     client: ReplicationClient,
     parser: LogicalReplicationParser,
     settings: PostgresSettings,
+    /// Told when an acknowledgement was sent.
+    told: watch::Receiver<()>,
     _tunnel: Option<Tunnel>,
 }
 
@@ -61,9 +66,13 @@ impl Wire {
         let mut config = ReplicationConfig::new(host, user, password, database, slot, publication)
             .with_port(port);
         // The session that made a snapshot is idle, in a transaction, while it is read.
+        // Its slot must not hold log for hours, as by default, after this machine is gone.
         let patience = [
             ("statement_timeout", "0"),
             ("idle_in_transaction_session_timeout", "0"),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
         ];
         let options = SESSION.iter().chain(&patience);
         let options: Vec<_> = options
@@ -74,6 +83,8 @@ impl Wire {
         config.status_interval = STATUS_INTERVAL;
         config.buffer_events = MESSAGES_IN_FLIGHT;
         config.max_message_size = MAX_MESSAGE_BYTES;
+        let (tell, told) = watch::channel(());
+        config.feedback_observer = Some(FeedbackObserver::new(move |_| _ = tell.send(())));
         let client = ReplicationClient::connect_gated(config)
             .await
             .map_err(|error| wire_error(settings, error))?;
@@ -81,6 +92,7 @@ impl Wire {
             client,
             parser: LogicalReplicationParser::with_protocol_version(PROTOCOL_VERSION),
             settings: settings.clone(),
+            told,
             _tunnel: tunnel,
         })
     }
@@ -142,9 +154,12 @@ impl Wire {
         }
     }
 
-    /// What the server was told to be durable.
-    pub fn acknowledged(&self) -> Lsn {
-        Lsn(self.client.metrics().last_applied_lsn().as_u64())
+    /// Waits until the server was told that everything before this place is durable, or the
+    /// connection is gone.
+    pub async fn told(&mut self, durable: Lsn) {
+        while self.client.metrics().last_applied_lsn().as_u64() < durable.0
+            && self.told.changed().await.is_ok()
+        {}
     }
 
     async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Option<Bytes>>>, PostgresError> {
@@ -223,6 +238,10 @@ fn wire_error(settings: &PostgresSettings, error: PgWireError) -> PostgresError 
     let code = said.rsplit_once("(SQLSTATE ").map_or("", |(_, code)| code);
     match code.trim_end_matches(')') {
         code if code.starts_with("28") => PostgresError::LoginRefused { address, said },
+        "42501" if said.contains("replication") => PostgresError::NotPermitted {
+            said: format!("{said}: ALTER ROLE {} REPLICATION", quoted(&settings.user)),
+            address,
+        },
         "42501" => PostgresError::NotPermitted { address, said },
         "53300" => PostgresError::OutOfConnections { address, said },
         "53400" => PostgresError::OutOfSlots { address, said },

@@ -91,6 +91,14 @@ pub enum PostgresError {
         /// What the server said.
         said: String,
     },
+    /// A publication leaves out what is to be captured.
+    #[error("the publication in PostgreSQL at {address} is not enough: {said}")]
+    Publication {
+        /// `user@host:port/database`.
+        address: String,
+        /// What it lacks, and the remedy.
+        said: String,
+    },
     /// All replication slots are taken.
     #[error(
         "PostgreSQL at {address} has no replication slot left: {said}; drop unused ones (SELECT pg_drop_replication_slot(…)) or raise max_replication_slots"
@@ -210,7 +218,9 @@ impl PostgresError {
                 said: "it asks for a password and POSTGRES_PASSWORD is unset".to_owned(),
             };
         }
-        if said.contains("TLS handshake") || said.contains("certificate") {
+        if (said.contains("TLS handshake") || said.contains("certificate"))
+            && !is_broken_connection(error)
+        {
             return Self::Tls(format!("{said}; see POSTGRES_SSLMODE"));
         }
         Self::Unavailable { address, said }
@@ -254,7 +264,10 @@ impl PostgresError {
             "28" => Self::LoginRefused { address, said },
             // Serialisation failures, deadlocks; locks not given in time; statements cut off by it.
             "40" => Self::Conflict { address, said },
-            _ if *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED => {
+            _ if *code == SqlState::LOCK_NOT_AVAILABLE
+                || *code == SqlState::QUERY_CANCELED
+                || *code == SqlState::OBJECT_IN_USE =>
+            {
                 Self::Conflict { address, said }
             }
             "53" | "58" => Self::Resources { address, said },
@@ -283,6 +296,7 @@ impl PostgresError {
             | Self::NotPermitted { .. }
             | Self::OtherSchema { .. }
             | Self::WalLevel { .. }
+            | Self::Publication { .. }
             | Self::Tls(_)
             | Self::Missing
             | Self::Refused { .. } => ErrorKind::PostgresRefused,
@@ -290,6 +304,17 @@ impl PostgresError {
             Self::Unreadable { .. } | Self::BadFile { .. } => ErrorKind::SourceInvalid,
         }
     }
+}
+
+/// Whether a connection broke, as it may within a handshake, rather than that one side refused.
+pub(crate) fn is_broken_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let io = causes.filter_map(|error| error.downcast_ref::<std::io::Error>());
+    // What rustls refuses comes within an error of the stream.
+    io.last().is_some_and(|error| {
+        let inner = error.get_ref();
+        !inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    })
 }
 
 impl From<PostgresError> for StageError {

@@ -17,6 +17,7 @@ mod tls;
 pub use database::{Database, OpenDatabase, retry_pause};
 pub use deadpool_postgres::Pool;
 pub use error::PostgresError;
+pub(crate) use error::is_broken_connection;
 pub use load::Loaded;
 pub use location::{PostgresLocation, PostgresLocator, PostgresState};
 pub use pool::pool;
