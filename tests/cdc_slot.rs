@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::changes::{self, assert_same_table, catch_up, lab, lab_on, lake};
 use common::cluster::Postgres;
-use common::wait_until;
+use common::{Lab, wait_until};
 
 const CHANGE: &str = "UPDATE users SET zip = zip + 1";
 
@@ -32,6 +32,15 @@ fn an_idle_slot_holds_no_log_while_other_tables_and_databases_are_written() {
     let at = postgres.value("SELECT pg_current_wal_flush_lsn()");
     wait_until("the slot to move on", || {
         confirmed(&postgres, &at).then_some(())
+    });
+    // So does the place from where on the server keeps its log.
+    wait_until("the log to be let go", || {
+        // The server says there what runs, by which it moves a slot on.
+        postgres.sql("CHECKPOINT");
+        let sql = format!(
+            "SELECT restart_lsn >= '{at}' FROM pg_replication_slots WHERE slot_name = 'ftap_changes'"
+        );
+        (postgres.value(&sql) == "t").then_some(())
     });
     capture.signal(libc::SIGTERM);
     capture.wait_for_success();
@@ -120,14 +129,44 @@ fn what_the_server_lacks_is_said() {
     postgres.sql("CREATE ROLE reader LOGIN PASSWORD 'secret-word'; GRANT SELECT ON users, merchants TO reader; CREATE PUBLICATION ftap_publication FOR TABLE users, merchants");
     lab.set("POSTGRES_USER", "reader");
     lab.set("POSTGRES_PASSWORD", "secret-word");
-    let refused = lab.start(["cdc"]);
-    let (_, said) = refused.wait_for_failure();
-    assert!(
-        said.contains("REPLICATION") || said.contains("replication"),
-        "{said}"
-    );
-    assert!(!said.contains("secret-word"), "{said}");
+    let fails_with = |lab: &Lab, expected: &str| {
+        let (code, said) = lab.start(["cdc"]).wait_for_failure();
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(!said.contains("secret-word"), "{said}");
+    };
+    fails_with(&lab, "ALTER ROLE \"reader\" REPLICATION");
+    postgres.sql("ALTER ROLE reader REPLICATION; DROP PUBLICATION ftap_publication");
+    lab.set("POSTGRES_USER", "reader");
+    fails_with(&lab, "CREATE PUBLICATION");
     postgres.use_in(&mut lab);
+
+    // Publications that leave something out; filters and lists of columns came with version 15.
+    let version: u32 = postgres.value("SHOW server_version_num").parse().unwrap();
+    for (since, publication, expected) in [
+        (0, "users", "ADD TABLE \"public\".\"merchants\""),
+        (
+            0,
+            "users, merchants WITH (publish = 'insert, delete')",
+            "SET (publish =",
+        ),
+        (
+            15,
+            "users WHERE (zip > 5), merchants",
+            "rows of table users",
+        ),
+        (15, "users, merchants (merchant)", "merch_lat"),
+    ] {
+        if version / 10_000 < since {
+            continue;
+        }
+        postgres.sql(&format!(
+            "CREATE PUBLICATION ftap_publication FOR TABLE {publication}"
+        ));
+        fails_with(&lab, expected);
+        postgres.sql("DROP PUBLICATION ftap_publication");
+    }
+    assert_eq!(lab.objects().len(), 0);
 
     // No slot left; another program's that is dropped makes room.
     let limit: u32 = postgres
@@ -149,4 +188,84 @@ fn what_the_server_lacks_is_said() {
     postgres.sql("SELECT pg_drop_replication_slot('s1'), pg_drop_replication_slot('s2')");
     capture.wait_for_event("changes_streaming");
     capture.kill();
+
+    // A table that is taken out of the publication under way is missed at the next start.
+    postgres.sql("ALTER PUBLICATION ftap_publication DROP TABLE merchants");
+    fails_with(
+        &lab,
+        "ADD TABLE \"public\".\"merchants\", then `ftap cdc --resnapshot`",
+    );
+    postgres.sql("ALTER PUBLICATION ftap_publication ADD TABLE merchants; UPDATE merchants SET merch_zipcode = 9");
+    lab.start(["cdc", "--resnapshot", "--until-drained"])
+        .wait_for_success();
+    assert_same_table(&postgres, lake(&lab), "merchants", "merchant");
+}
+
+#[test]
+fn a_server_that_does_not_decode_its_log_is_told_what_to_set_and_to_restart() {
+    let Some((lab, _postgres)) = Postgres::start_with(1 << 30, &["wal_level=replica"])
+        .and_then(|postgres| lab_on("cdc-level", postgres))
+    else {
+        return;
+    };
+    let (code, said) = lab.start(["cdc"]).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    for expected in [
+        "wal_level is replica",
+        "wal_level = logical",
+        "restart the server",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_slot_that_is_lost_under_a_frozen_reader_or_snapshot_is_named_with_what_to_do() {
+    let Some((mut lab, postgres)) =
+        Postgres::start_keeping(1 << 20).and_then(|postgres| lab_on("cdc-outrun", postgres))
+    else {
+        return;
+    };
+    postgres.sql("INSERT INTO merchants SELECT 'x' || n, 0, 0, 0 FROM generate_series(1, 20000) n");
+    let outrun = || {
+        for _ in 0..4 {
+            postgres.sql("SELECT pg_switch_wal()");
+            postgres.sql(CHANGE);
+        }
+        postgres.sql("CHECKPOINT");
+    };
+    lab.set("FILE_MAX_ROWS", "200");
+    let capture = lab.start(["cdc"]);
+    capture.wait_for_events("changes_committed", 5);
+    capture.signal(libc::SIGSTOP);
+    assert_eq!(
+        capture.events("changes_snapshot_taken").len(),
+        0,
+        "frozen too late"
+    );
+    outrun();
+    capture.signal(libc::SIGCONT);
+    let again = capture.wait_for_event("change_capture_interrupted");
+    assert!(
+        again["error"]
+            .as_str()
+            .unwrap()
+            .contains("max_slot_wal_keep_size"),
+        "{again}"
+    );
+    capture.wait_for_event("changes_streaming");
+
+    capture.signal(libc::SIGSTOP);
+    outrun();
+    capture.signal(libc::SIGCONT);
+    let (code, said) = capture.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("max_slot_wal_keep_size") && said.contains("`ftap cdc --resnapshot`"),
+        "{said}"
+    );
+    lab.start(["cdc", "--resnapshot", "--until-drained"])
+        .wait_for_success();
+    assert_same_table(&postgres, lake(&lab), "users", "user_id");
+    assert_same_table(&postgres, lake(&lab), "merchants", "merchant");
 }

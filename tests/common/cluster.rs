@@ -31,6 +31,11 @@ impl Postgres {
 
     /// The same with a limit, in bytes, to the log that it keeps for a slot.
     pub fn start_keeping(max_slot_wal_keep_bytes: u64) -> Option<Self> {
+        Self::start_with(max_slot_wal_keep_bytes, &[])
+    }
+
+    /// The same with more settings, each `name=value`.
+    pub fn start_with(max_slot_wal_keep_bytes: u64, settings: &[&str]) -> Option<Self> {
         // The server is not root and has to get in.
         let dir = tempfile::Builder::new()
             .prefix("ftap-pg-")
@@ -39,6 +44,7 @@ impl Postgres {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let options = PrivateClusterOptions {
             max_slot_wal_keep_bytes,
+            settings: settings.iter().map(ToString::to_string).collect(),
             ..PrivateClusterOptions::new(dir.path().join("pg"))
         };
         match PrivateCluster::start(options) {

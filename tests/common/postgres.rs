@@ -88,6 +88,15 @@ impl Server {
         query(&self.of_role(), statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"))
     }
 
+    /// The same by the superuser.
+    pub fn superuser_sql(&self, statement: &str) -> Vec<String> {
+        let address = ClusterAddress {
+            database: ROLE.to_owned(),
+            ..self.address.clone()
+        };
+        query(&address, statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"))
+    }
+
     /// One number.
     pub fn number(&self, statement: &str) -> u64 {
         self.sql(statement)[0].parse().unwrap()

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -238,6 +239,31 @@ impl Ftap {
         let line = status.lines().find_map(|line| line.strip_prefix(figure))?;
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kibibytes * 1024)
+    }
+
+    /// The figure of one of its metrics, with its labels if it has any; it needs DASHBOARD_ADDR.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let listening = self.wait_for_event("http_listening");
+        let address = listening["url"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address.trim_end_matches('/')).unwrap();
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let mut lines = answer.lines();
+        lines.find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse()
+                .ok()
+        })
     }
 
     /// The last lines of its log, for messages of failed tests.
