@@ -11,7 +11,7 @@ use super::CaptureParts;
 use super::lag::LagClock;
 use super::put::put;
 use crate::changes::buffer::{BufferError, ChangeBuffer, Flow, Flush};
-use crate::changes::chain::Adoption;
+use crate::changes::chain::{Adoption, PublicationState};
 use crate::changes::file::Origin;
 use crate::changes::lake::newest_epoch;
 use crate::changes::server::{Control, SlotSample};
@@ -323,14 +323,19 @@ impl Session<'_> {
         Ok(is_ours.then_some(flush.safe))
     }
 
-    /// How far the slot is behind, after a while.
+    /// How far the slot is behind, after a while; `None` where the next plan has something to
+    /// say. A publication that gives less than before is no error to the stream, which would go
+    /// on without the changes.
     async fn sample(&self) -> Result<Option<SlotSample>, PostgresError> {
         tokio::time::sleep(SAMPLE_INTERVAL).await;
         let asked = async {
             let client = self.connection().await?;
-            self.control(&client)
-                .sample(&self.parts.settings.slot)
-                .await
+            let control = self.control(&client);
+            let settings = &self.parts.settings;
+            match control.publication(&settings.publication).await? {
+                PublicationState::Whole => control.sample(&settings.slot).await,
+                PublicationState::Missing | PublicationState::Lacks { .. } => Ok(None),
+            }
         };
         let limit = self.postgres.connect_timeout + self.postgres.statement_timeout;
         match tokio::time::timeout(limit, asked).await {

@@ -87,7 +87,7 @@ impl Control<'_> {
     }
 
     /// Whether the publication is there, and gives all changes of our tables.
-    async fn publication(&self, publication: &str) -> Result<PublicationState, PostgresError> {
+    pub async fn publication(&self, publication: &str) -> Result<PublicationState, PostgresError> {
         // Row filters and column lists came with version 15: by name they need not be there.
         let rows = self
             .client
