@@ -257,14 +257,23 @@ fn a_frozen_reader_loses_its_slot_to_another_one_and_does_no_harm_when_it_wakes(
     let mut reader = lab.start(["cdc"]);
     let mut overtaken = 0;
     for round in 0..4 {
-        let streamed = reader.events("changes_streaming").len();
-        if streamed == 0 {
-            reader.wait_for_event("changes_streaming");
-        }
+        // After both have read, either may have got the slot.
+        reader.wait_for("the slot", |lines| {
+            let last = lines.iter().rev().find_map(|line| {
+                let event = line["event"].as_str()?;
+                event.starts_with("change").then_some(event)
+            });
+            last.is_some_and(|event| {
+                event != "change_capture_interrupted" && event != "changes_snapshot_started"
+            })
+            .then_some(())
+        });
         postgres.sql(CHANGE);
         // Read, and not yet put.
         wait_until("the changes to be read", || {
-            (postgres.value("SELECT sent_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication WHERE application_name = 'ftap-cdc'") == "t").then_some(())
+            let sql = "SELECT sent_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication WHERE application_name = 'ftap-cdc'";
+            let rows = postgres.sql(sql);
+            (rows.first()?[0].as_deref() == Some("t")).then_some(())
         });
         std::thread::sleep(Duration::from_millis(300));
         reader.signal(libc::SIGSTOP);
@@ -284,14 +293,18 @@ fn a_frozen_reader_loses_its_slot_to_another_one_and_does_no_harm_when_it_wakes(
         reader.signal(libc::SIGCONT);
         let interrupted = reader.wait_for_events("change_capture_interrupted", before + 1);
         eprintln!("{}", interrupted[before]["error"]);
+        let committed = || {
+            reader.events("changes_committed").len() + successor.events("changes_committed").len()
+        };
+        let before = committed();
         postgres.sql(CHANGE);
-        successor.wait_for_events("changes_committed", 2);
-        overtaken +=
-            reader.events("changes_overtaken").len() + successor.events("changes_overtaken").len();
-        assert_eq!(
-            reader.events("stage_failed").len() + successor.events("stage_failed").len(),
-            0
-        );
+        wait_until("both tables' changes", || {
+            (committed() >= before + 2).then_some(())
+        });
+        for process in [&reader, &successor] {
+            overtaken += process.events("changes_overtaken").len();
+            assert_eq!(process.events("stage_failed").len(), 0);
+        }
         reader.kill();
         reader = successor;
     }
@@ -375,11 +388,8 @@ fn two_snapshots_that_meet_at_one_key_don_t_mix() {
     slow.signal(libc::SIGTERM);
     slow.wait_for_success();
     catch_up(&lab);
+    let is_snapshot = |file: &&PathBuf| file.to_str().unwrap().contains("-snapshot-");
     let files = changes::files(&bucket.files(&lab), "users");
-    assert_eq!(
-        files.len(),
-        2,
-        "one snapshot, one change behind it: {files:?}"
-    );
+    assert_eq!(files.iter().filter(is_snapshot).count(), 1, "{files:?}");
     bucket.assert_same(&lab, &postgres);
 }

@@ -1,6 +1,7 @@
 //! A PostgreSQL server of the test's own, and a client beside the program's.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use ftap_embedded::postgres::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
@@ -14,7 +15,7 @@ pub type TextRow = Vec<Option<String>>;
 /// A private cluster in a folder of its own; stopped when dropped.
 pub struct Postgres {
     pub cluster: PrivateCluster,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 /// A connection, and the runtime it lives on.
@@ -48,7 +49,10 @@ impl Postgres {
             ..PrivateClusterOptions::new(dir.path().join("pg"))
         };
         match PrivateCluster::start(options) {
-            Ok(cluster) => Some(Self { cluster, _dir: dir }),
+            Ok(cluster) => Some(Self {
+                cluster,
+                _dir: Some(dir),
+            }),
             Err(error @ PostgresClusterError::NotInstalled { .. }) => {
                 assert!(
                     std::env::var_os("FTAP_REQUIRE_TOOLS").is_none(),
@@ -58,6 +62,14 @@ impl Postgres {
                 None
             }
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Starts the server of a folder that has one.
+    pub fn start_in(folder: &Path) -> Self {
+        Self {
+            cluster: PrivateCluster::start(PrivateClusterOptions::new(folder)).unwrap(),
+            _dir: None,
         }
     }
 
