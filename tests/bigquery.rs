@@ -5,8 +5,12 @@
 
 mod common;
 
-use common::ROWS;
+use std::time::{Duration, Instant};
+
 use common::warehouse::Warehouse;
+use common::{Lab, ROWS, Random, wait_until};
+use ftap_bigquery_fake::Operation::{Any, Submit};
+use ftap_bigquery_fake::{Fault, Rule};
 use serde_json::json;
 
 #[test]
@@ -89,4 +93,149 @@ fn everything_is_loaded_once_however_often_it_is_loaded() {
         assert_eq!(rates.unwrap()[figure], 4, "{verdict:#}");
         warehouse.bigquery.tamper("fx_rates", false);
     }
+}
+
+#[test]
+fn loads_that_are_killed_anywhere_come_to_each_object_once() {
+    let warehouse = Warehouse::new("kills");
+    let bigquery = &warehouse.bigquery;
+    let mut random = Random(7);
+    for round in 0..10 {
+        let day = format!("2020-01-{:02}", 1 + 2 * round);
+        let next = format!("2020-01-{:02}", 2 + 2 * round);
+        warehouse.write_fx(&day, &next);
+        let slow = Duration::from_millis(random.below(700));
+        bigquery.set_rules(vec![match random.below(4) {
+            0 => Rule::next(Submit, 1, Fault::CommitThenCut),
+            1 => Rule::next(Submit, 1, Fault::SlowJob(slow)),
+            2 => Rule::next(Submit, 1, Fault::JobFails("backendError", "try again")),
+            _ => Rule::next(Submit, 1, Fault::CommitThenRefuse(503)),
+        }]);
+        let (one, other) = (warehouse.start_load(), warehouse.start_load());
+        std::thread::sleep(Duration::from_millis(random.below(900)));
+        one.signal(libc::SIGKILL);
+        if random.below(2) == 0 {
+            other.signal(libc::SIGKILL);
+        }
+        one.wait();
+        other.wait();
+    }
+    bigquery.set_rules(Vec::new());
+    warehouse.load();
+    warehouse.assert_loaded_once("fx_rates");
+    assert_eq!(bigquery.rows("fx_rates"), 80);
+}
+
+#[test]
+fn a_zombie_that_wakes_up_loads_nothing_again() {
+    let warehouse = Warehouse::new("zombie");
+    // Asleep while its job runs, and before BigQuery has heard of one.
+    let slow = Rule::next(Submit, 1, Fault::SlowJob(Duration::from_millis(500)));
+    let hang = Rule::next(Submit, 1, Fault::Hang);
+    for (rule, year) in [(slow, 2020), (hang, 2021)] {
+        warehouse.write_fx(&format!("{year}-01-01"), &format!("{year}-01-03"));
+        warehouse.bigquery.set_rules(vec![rule]);
+        let zombie = warehouse.start_load();
+        wait_until("the job to be submitted", || {
+            warehouse.bigquery.rules_are_used_up().then_some(())
+        });
+        zombie.signal(libc::SIGSTOP);
+        warehouse.load();
+        for month in 2..4 {
+            let day = format!("{year}-{month:02}-01");
+            warehouse.write_fx(&day, &day);
+            warehouse.load();
+        }
+        zombie.signal(libc::SIGCONT);
+        if year == 2020 {
+            assert!(zombie.wait().success());
+        } else {
+            // It would wait for its limit of time.
+            zombie.kill();
+        }
+        warehouse.load();
+        warehouse.assert_loaded_once("fx_rates");
+    }
+}
+
+#[test]
+fn a_run_loads_as_it_goes_and_stops_at_once() {
+    let mut warehouse = Warehouse::new("run");
+    warehouse.lab.set("PRODUCE_SPEED", common::speed_for(60));
+    let run = warehouse.lab.start(["run"]);
+    run.wait_for("two loads of transactions", |lines| {
+        let loads = lines
+            .iter()
+            .filter(|line| line["event"] == "bigquery_loaded" && line["table"] == "transactions");
+        (loads.count() >= 2).then_some(())
+    });
+    let started = Instant::now();
+    run.signal(libc::SIGTERM);
+    assert!(run.wait().success());
+    assert!(
+        started.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        started.elapsed()
+    );
+    warehouse.load();
+    warehouse.assert_loaded_once("transactions");
+    let jobs = warehouse.bigquery.jobs();
+    assert!(jobs.iter().all(|job| job.state == "DONE"), "{jobs:?}");
+}
+
+#[test]
+fn a_bigquery_that_refuses_keeps_nothing_from_the_lake() {
+    let warehouse = Warehouse::new("refused");
+    let denied = Fault::Refuse(403, "accessDenied");
+    warehouse
+        .bigquery
+        .set_rules(vec![Rule::always(Any, denied)]);
+    let run = warehouse.lab.run_until_drained();
+    let told = run.wait_for_event("group_gave_up");
+    let told = told.to_string();
+    assert!(
+        told.contains("bigquery.datasets.get") && told.contains("ftap load"),
+        "{told}"
+    );
+    let load = warehouse.ftap(&["load"]);
+    assert_eq!(load.code, 1, "{}", load.err);
+    assert!(load.err.contains("bigquery.datasets.get"), "{}", load.err);
+    // Mended, all of it is loaded.
+    warehouse.bigquery.set_rules(Vec::new());
+    warehouse.load();
+    warehouse.assert_loaded_once("transactions");
+    assert_eq!(warehouse.bigquery.rows("transactions"), ROWS);
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_told_with_the_remedy() {
+    let mut lab = Lab::new("bq-settings").without_broker();
+    let told = |lab: &Lab| {
+        let output = lab.command(["load"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let text = told(&lab);
+    assert!(
+        text.contains("BIGQUERY_PROJECT and BIGQUERY_DATASET are not set"),
+        "{text}"
+    );
+    lab.set("BIGQUERY_PROJECT", "my-project");
+    let text = told(&lab);
+    assert!(text.contains("BIGQUERY_DATASET is not set"), "{text}");
+    lab.set("BIGQUERY_DATASET", "my-dataset");
+    let text = told(&lab);
+    assert!(
+        text.contains("BIGQUERY_DATASET is \"my-dataset\""),
+        "{text}"
+    );
+    lab.set("BIGQUERY_DATASET", "platform");
+    let text = told(&lab);
+    assert!(
+        text.contains("GCS_BUCKET_NAME is not set") && text.contains("BIGQUERY_PROJECT"),
+        "{text}"
+    );
+    lab.set("BIGQUERY_PROJECT", "");
+    let text = told(&lab);
+    assert!(text.contains("BIGQUERY_PROJECT is not set"), "{text}");
 }

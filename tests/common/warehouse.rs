@@ -28,12 +28,25 @@ pub struct Ended {
 
 impl Warehouse {
     pub fn new(name: &str) -> Self {
+        Self::with_options(name, Options::default())
+    }
+
+    /// With a bucket that is this folder.
+    pub fn in_folder(name: &str, folder: &std::path::Path) -> Self {
+        let options = Options {
+            data_dir: Some(folder.to_owned()),
+            ..Options::default()
+        };
+        Self::with_options(name, options)
+    }
+
+    fn with_options(name: &str, options: Options) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let start = ftap_gcs_fake::Server::start(Options::default());
+        let start = ftap_gcs_fake::Server::start(options);
         let bucket = Arc::new(runtime.block_on(start).unwrap());
         let reader = Arc::clone(&bucket);
         let start = ftap_bigquery_fake::Server::start(Box::new(move |key| reader.object(key)));

@@ -1,0 +1,10 @@
+//! Loading the lake into BigQuery: the rules, and the loader against test servers with faults.
+
+#![allow(clippy::unwrap_used)]
+
+mod crashes;
+mod faults;
+mod place;
+mod refusals;
+mod rules;
+mod schemas;
