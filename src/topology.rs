@@ -10,6 +10,7 @@
 //!           fx_rates:     fx_clock ──▶ fx_fetcher ══▶ lake
 //!           changes:      PostgreSQL ══▶ change_capture ══▶ lake
 //!           bigquery:     lake ══▶ bigquery_loader ══▶ BigQuery
+//!           watch_*:      clock ──▶ watcher ◀══ Kafka, lake, PostgreSQL (`ftap serve`)
 //! ```
 //!
 //! A side's end ends nothing else, unless the process has nothing but sides. A group restarts as a whole: a rewound source makes what is downstream stale.

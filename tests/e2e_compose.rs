@@ -7,12 +7,11 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
-use common::compose::{ComposeFile, Variables};
+use common::compose::{ComposeFile, Condition, Variables};
 use common::containers::{Container, Event, Project};
+use common::http::get;
 use common::verdict::Verdict;
 use common::{container_postgres, not_run, speed_for, wait_until};
 use serde_json::Value;
@@ -46,6 +45,9 @@ fn what_is_open_and_allowed_is_the_least() {
         assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
         // The image writes its settings into its root.
         assert_eq!(service.read_only, name != "kafka", "{name}");
+        // No disk is filled by logs.
+        assert_eq!(service.logging.driver, "local", "{name}");
+        assert!(service.logging.options.contains_key("max-size"), "{name}");
         for port in &service.ports {
             assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
         }
@@ -62,6 +64,23 @@ fn what_is_open_and_allowed_is_the_least() {
             assert!(mount.is_read_only || !is_ours, "{name}: {}", mount.source);
         }
     }
+    let waits_for = |name: &str| -> Vec<_> {
+        let dependencies = file.service(name).depends_on.iter();
+        dependencies
+            .map(|(on, of)| (on.as_str(), of.condition))
+            .collect()
+    };
+    let (is_healthy, is_done) = (
+        Condition::ServiceHealthy,
+        Condition::ServiceCompletedSuccessfully,
+    );
+    let kafka = ("kafka", is_healthy);
+    let (postgres, data) = (("postgres", is_healthy), ("data", is_done));
+    assert_eq!(waits_for("transactions_producer"), [data, kafka]);
+    assert_eq!(waits_for("transactions_consumer"), [kafka]);
+    assert_eq!(waits_for("batch-cron"), [data, postgres]);
+    assert_eq!(waits_for("cdc"), [data, postgres]);
+    assert_eq!(waits_for("dashboard"), []);
     let writers: Vec<_> = OURS
         .iter()
         .filter(|name| {
@@ -217,7 +236,7 @@ fn up_kill_and_stop_work_and_every_row_and_change_is_in_the_lake() {
     assert!(restarts(true) && !restarts(false));
 
     let status = wait_until("the dashboard to show all of it", || {
-        let status = get(&project, "localhost:8080", "/api/status")?;
+        let status = published(&project, "localhost:8080", "/api/status")?;
         let platform = &status["platform"];
         let figures = |source: &str| platform[source]["figures"].clone();
         let objects = |folder: &str| {
@@ -236,7 +255,7 @@ fn up_kill_and_stop_work_and_every_row_and_change_is_in_the_lake() {
     let rows = &status["platform"]["postgres"]["figures"]["rows"];
     assert!(rows["users"].as_u64().unwrap() > 100, "{rows}");
     assert!(rows["merchants"].as_u64().unwrap() > 100, "{rows}");
-    assert_eq!(get(&project, "evil.example", "/api/status"), None);
+    assert_eq!(published(&project, "evil.example", "/api/status"), None);
 
     let verdict = Verdict::of(project.run("dashboard", &["verify", "--json"]));
     verdict.assert_exact();
@@ -253,20 +272,12 @@ fn up_kill_and_stop_work_and_every_row_and_change_is_in_the_lake() {
 }
 
 /// The published port's JSON, `None` for any answer but a good one.
-fn get(project: &Project, host: &str, path: &str) -> Option<Value> {
+fn published(project: &Project, host: &str, path: &str) -> Option<Value> {
     let published = &project.file.service("dashboard").ports[0];
     let parts: Vec<_> = published.split(':').collect();
     let port = project.port("dashboard", parts[2].parse().unwrap());
-    let mut stream = TcpStream::connect((parts[0], port)).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    if !head.starts_with("HTTP/1.1 200 ") {
-        return None;
-    }
-    serde_json::from_str(body).ok()
+    let answer = get(&format!("{}:{port}", parts[0]), host, path)?;
+    (answer.status == 200).then_some(answer.body)
 }
 
 #[test]

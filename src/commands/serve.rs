@@ -32,13 +32,15 @@ pub fn execute(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
     super::sides::execute(config, telemetry, "serve", false, |parts| {
         let watched = parts.watched;
         let lake = LakeLook::new(config.lake(), config.kafka_topic.clone());
+        let set = config.dashboard_look_interval;
+        let interval = set.unwrap_or(INTERVAL);
         let lake_interval = match config.gcs_bucket {
-            Some(_) => BUCKET_INTERVAL,
-            None => INTERVAL,
+            Some(_) => set.unwrap_or(BUCKET_INTERVAL),
+            None => interval,
         };
         let kafka = KafkaLook::new(kafka(config));
         let mut sides = vec![
-            Side::new(WatchGroup::new("watch_kafka", kafka, INTERVAL, watched)),
+            Side::new(WatchGroup::new("watch_kafka", kafka, interval, watched)),
             Side::new(WatchGroup::new("watch_lake", lake, lake_interval, watched)),
         ];
         if config.postgres.usage != PostgresUse::Off {
@@ -46,7 +48,7 @@ pub fn execute(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
             sides.push(Side::new(WatchGroup::new(
                 "watch_postgres",
                 look,
-                INTERVAL,
+                interval,
                 watched,
             )));
         }

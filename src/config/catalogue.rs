@@ -124,6 +124,7 @@ settings! {
         open "LOG_FORMAT" = "auto", "`json`: one object a line; `text`: for people; `auto`: text on a terminal, else json", "`auto`, `text` or `json`";
         open "DASHBOARD_ADDR" = "127.0.0.1:8080", "Where the status page, /metrics, /healthz and /readyz are served; `off` serves none. Beyond this machine only with DASHBOARD_TOKEN", "an `address:port` such as 127.0.0.1:8080, or `off`";
         open "DASHBOARD_ONLY_LOCALHOST" = "false", "Says that DASHBOARD_ADDR is reached from this machine alone although it is no loopback address: in a container whose port is published on 127.0.0.1. No token is asked for then, and only requests for localhost or 127.0.0.1 are answered", "`true` or `false`";
+        open "DASHBOARD_LOOK_SECONDS" = "<5, 60 for a lake in a bucket>", "Time between two looks of `ftap serve` at Kafka, the lake and PostgreSQL; a look at a bucket is a dozen requests that cost", "seconds from 0.1 to 3600, fractions allowed";
         secret "DASHBOARD_TOKEN" = "", "Asked for by everything there but /healthz and /readyz: as `Authorization: Bearer`, or as the password in a browser", "16 to 512 letters, digits and other ASCII signs without spaces, such as `openssl rand -hex 24` makes";
     }
     "PostgreSQL and batch jobs" {

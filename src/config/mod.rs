@@ -232,6 +232,8 @@ pub struct Config {
     pub dashboard_addr: DashboardAddr,
     /// Only names of this machine are answered, whatever the address.
     pub dashboard_only_localhost: bool,
+    /// Between two looks at what is shown; `None` is the source's own default.
+    pub dashboard_look_interval: Option<Duration>,
     /// What it asks for; `None` only where other machines can't reach it.
     pub dashboard_token: Option<Secret>,
 
@@ -434,6 +436,9 @@ impl Config {
             log_format: r.value("LOG_FORMAT", parse::log_format),
             dashboard_addr,
             dashboard_only_localhost,
+            dashboard_look_interval: r.optional("DASHBOARD_LOOK_SECONDS", |t| {
+                parse::seconds(t, 0.1..=3600.0)
+            }),
             dashboard_token,
 
             postgres: PostgresConfig {

@@ -18,6 +18,8 @@ pub struct ComposeFile {
     pub name: String,
     pub services: BTreeMap<String, Service>,
     pub volumes: BTreeMap<String, Option<Value>>,
+    #[serde(rename = "x-logging")]
+    _logging: Value,
     #[serde(rename = "x-ftap")]
     _common: Value,
     #[serde(rename = "x-settings")]
@@ -41,6 +43,7 @@ pub struct Service {
     pub cap_drop: Vec<String>,
     #[serde(default)]
     pub security_opt: Vec<String>,
+    pub logging: Logging,
     #[serde(default)]
     pub env_file: Vec<EnvFile>,
     #[serde(default)]
@@ -52,6 +55,13 @@ pub struct Service {
     pub volumes: Vec<String>,
     #[serde(default)]
     pub ports: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logging {
+    pub driver: String,
+    pub options: Variables,
 }
 
 #[derive(Debug, Deserialize)]

@@ -15,6 +15,7 @@ pub mod containers;
 pub mod disk;
 pub mod dlq;
 pub mod fx_api;
+pub mod http;
 pub mod kafka;
 pub mod namespace;
 pub mod postgres;

@@ -15,7 +15,8 @@ pub fn is_possible() -> bool {
     is_possible
 }
 
-/// The command will see these mounts, and be in `root`, which it can write in or not. They end with it.
+/// The command will see these mounts in `root`, which is one, too, and can be written in or not. They
+/// end with it.
 pub fn mount(command: &mut Command, root: &std::path::Path, mounts: &Mounts, read_only: bool) {
     linux::mount(command, root, mounts, read_only);
 }
@@ -56,6 +57,7 @@ mod linux {
             .iter()
             .map(|(source, target, read_only)| (text(source), text(target), *read_only))
             .collect();
+        let folder = text(command.get_current_dir().unwrap());
         let root = text(root);
         let enter = move || {
             // SAFETY: a flag is all there is to it.
@@ -73,7 +75,7 @@ mod linux {
             }
             // The folder that it was in is below the mount.
             // SAFETY: the text outlives the call.
-            check(unsafe { libc::chdir(root.as_ptr()) })
+            check(unsafe { libc::chdir(folder.as_ptr()) })
         };
         // SAFETY: between fork and exec only system calls are made, with texts made before.
         unsafe { command.pre_exec(enter) };
