@@ -63,7 +63,8 @@ pub enum Command {
     ///
     /// Changes some users in PostgreSQL (UPDATE_USERS_SCHEDULE) and writes FX rates to the lake
     /// (INGEST_FX_SCHEDULE), each once at start and then by cron. A run that was done is not done again,
-    /// whoever was killed when. Without PostgreSQL the FX rates go on alone.
+    /// whoever was killed when. With BIGQUERY_PROJECT it also loads what all processes put into the lake, every
+    /// BIGQUERY_LOAD_SECONDS. Without PostgreSQL the others go on alone.
     #[command(
         after_help = "Examples:\n  POSTGRES_HOST=db POSTGRES_PASSWORD=secret ftap batch\n  ftap batch --once users\n  FREECURRENCYAPI_API_KEY=... ftap batch --once fx"
     )]

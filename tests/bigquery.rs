@@ -184,6 +184,23 @@ fn a_run_loads_as_it_goes_and_stops_at_once() {
 }
 
 #[test]
+fn the_batch_jobs_load_what_other_processes_put_into_the_lake() {
+    let mut warehouse = Warehouse::new("batch");
+    // No other job is left, and it goes on for this one.
+    warehouse.lab.set("INGEST_FX_SCHEDULE", "off");
+    let batch = warehouse.lab.start(["batch"]);
+    for (day, rows) in [("2020-01-01", 4), ("2020-01-02", 8)] {
+        warehouse.write_fx(day, day);
+        wait_until("the rates in BigQuery", || {
+            (warehouse.bigquery.rows("fx_rates") == rows).then_some(())
+        });
+    }
+    warehouse.assert_loaded_once("fx_rates");
+    batch.signal(libc::SIGTERM);
+    batch.wait_for_success();
+}
+
+#[test]
 fn a_bigquery_that_refuses_keeps_nothing_from_the_lake() {
     let warehouse = Warehouse::new("refused");
     let denied = Fault::Refuse(403, "accessDenied");

@@ -69,9 +69,10 @@ fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
     let has_users =
         config.postgres.usage != PostgresUse::Off && config.batch.update_users_schedule.is_some();
     let has_fx = config.batch.ingest_fx_schedule.is_some();
-    if !has_users && !has_fx {
+    let has_loader = config.bigquery_settings().is_some();
+    if !has_users && !has_fx && !has_loader {
         return Err(BadUsage(
-            "there is no job to run: INGEST_FX_SCHEDULE is off, and so is UPDATE_USERS_SCHEDULE or POSTGRES; set one of the schedules to a cron expression such as `*/5 * * * *`".to_owned(),
+            "there is no job to run: INGEST_FX_SCHEDULE is off, and so is UPDATE_USERS_SCHEDULE or POSTGRES, and BIGQUERY_PROJECT is not set; set one of the schedules to a cron expression such as `*/5 * * * *`".to_owned(),
         )
         .into());
     }
@@ -80,12 +81,13 @@ fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
     }
     super::sides::execute(config, telemetry, "batch", false, |parts| {
         let fx = fx_rates(config, parts.meters, parts.health)?;
-        // Without PostgreSQL, of which one warning tells, the FX rates are enough to go on.
+        // Without PostgreSQL, of which one warning tells, the other jobs are enough to go on.
         let users = match has_users {
-            true => user_updates(config, parts.postgres(), !has_fx),
+            true => user_updates(config, parts.postgres(), !has_fx && !has_loader),
             false => None,
         };
-        Ok(users.into_iter().chain(fx).collect())
+        let loader = super::load::side(config)?;
+        Ok(users.into_iter().chain(fx).chain(loader).collect())
     })
 }
 
