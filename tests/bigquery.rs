@@ -201,6 +201,40 @@ fn the_batch_jobs_load_what_other_processes_put_into_the_lake() {
 }
 
 #[test]
+fn what_was_loaded_is_counted_in_the_metrics() {
+    let mut warehouse = Warehouse::new("metrics");
+    warehouse.lab.set("INGEST_FX_SCHEDULE", "*/5 * * * *");
+    warehouse.lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
+    let batch = warehouse.lab.start(["batch"]);
+    let loaded = batch.wait_for_event("bigquery_loaded");
+    assert_eq!(
+        (&loaded["table"], &loaded["rows"], &loaded["rows_loaded"]),
+        (&json!("fx_rates"), &json!(4), &json!(4))
+    );
+    let url = batch.wait_for_event("http_listening");
+    let url = format!(
+        "{}/metrics",
+        url["url"].as_str().unwrap().trim_end_matches('/')
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let metrics = runtime
+        .unwrap()
+        .block_on(async { reqwest::get(url).await.unwrap().text().await.unwrap() });
+    for line in [
+        "ftap_bigquery_rows_loaded_total{table=\"fx_rates\"} 4",
+        "ftap_bigquery_objects_loaded_total{table=\"fx_rates\"} 1",
+        "ftap_bigquery_jobs_total{outcome=\"done\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in:\n{metrics}");
+    }
+    batch.signal(libc::SIGTERM);
+    assert!(batch.wait().success());
+    warehouse.assert_loaded_once("fx_rates");
+}
+
+#[test]
 fn a_bigquery_that_refuses_keeps_nothing_from_the_lake() {
     let warehouse = Warehouse::new("refused");
     let denied = Fault::Refuse(403, "accessDenied");

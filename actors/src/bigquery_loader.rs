@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use crate::bigquery::client::BigQueryClient;
-use crate::bigquery::load::{Backoff, Depth, Loader};
-use crate::bigquery::{BigQueryError, BigQuerySettings, Fate};
+use crate::bigquery::load::{Depth, Loader};
+use crate::bigquery::{Backoff, BigQueryError, BigQuerySettings, Fate};
 use crate::events::BigQueryUnavailable;
 use crate::lake::LakeStore;
 use crate::supervision::Stage;

@@ -35,6 +35,12 @@ pub mod names {
     pub const USERS_UPDATED: &str = "ftap_users_updated_total";
     pub const FX_REQUESTS: &str = "ftap_fx_requests_total";
     pub const FX_QUOTA: &str = "ftap_fx_quota_remaining";
+    pub const BIGQUERY_ROWS: &str = "ftap_bigquery_rows_loaded_total";
+    pub const BIGQUERY_OBJECTS: &str = "ftap_bigquery_objects_loaded_total";
+    pub const BIGQUERY_DIFFERING: &str = "ftap_bigquery_rows_differing_total";
+    pub const BIGQUERY_JOBS: &str = "ftap_bigquery_jobs_total";
+    pub const BIGQUERY_WAITING: &str = "ftap_bigquery_objects_waiting";
+    pub const BIGQUERY_LAST_LOAD: &str = "ftap_bigquery_last_load_timestamp_seconds";
     pub const CHANGES: &str = "ftap_changes_committed_total";
     pub const CHANGE_FILES: &str = "ftap_change_files_committed_total";
     pub const SLOT_CONNECTED: &str = "ftap_slot_connected";
@@ -169,6 +175,21 @@ impl Meters {
         describe_counter!(
             LAKE_RETRIES,
             "Puts and reads of the lake that were tried again"
+        );
+        describe_counter!(BIGQUERY_ROWS, "Rows loaded into BigQuery, by table");
+        describe_counter!(BIGQUERY_OBJECTS, "Objects loaded into BigQuery, by table");
+        describe_counter!(
+            BIGQUERY_DIFFERING,
+            "Rows by which BigQuery's count of a load differs from the objects', by table"
+        );
+        describe_counter!(BIGQUERY_JOBS, "Load jobs that ended, by outcome");
+        describe_gauge!(
+            BIGQUERY_WAITING,
+            "Objects found that are not in BigQuery yet, by table; at most those of one job"
+        );
+        describe_gauge!(
+            BIGQUERY_LAST_LOAD,
+            "When this process last finished a load, by table"
         );
         describe_counter!(CHANGES, "Changes durable in the lake, by table");
         describe_counter!(CHANGE_FILES, "Objects of changes in the lake, by table");

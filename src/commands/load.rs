@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ftap_actors::bigquery::client::BigQueryClient;
-use ftap_actors::bigquery::load::{Backoff, Depth, Loaded, Loader};
-use ftap_actors::bigquery::{BigQueryError, BigQuerySettings, Fate};
+use ftap_actors::bigquery::load::{Depth, Loaded, Loader};
+use ftap_actors::bigquery::{Backoff, BigQueryError, BigQuerySettings, Fate};
 use ftap_actors::bigquery_loader::LoaderParts;
 use ftap_actors::events::{BigQueryUnavailable, Speaker};
 use ftap_actors::lake::store::LakeStore;

@@ -3,6 +3,7 @@
 
 use ftap_actors::postgres::SslMode;
 use std::path::Path;
+use std::time::Duration;
 
 use super::Config;
 use super::catalogue::{SETTINGS, spec};
@@ -39,6 +40,9 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("GOOGLE_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
     ("POSTGRES_DATABASE", "POSTGRES_DB"),
 ];
+
+/// A day has 1,440 minutes.
+const LEAST_LOAD_WINDOW: Duration = Duration::from_secs(60);
 
 /// Variables whose names nearly are those of settings.
 pub fn near_misses(layers: &Layers) -> Vec<Doubt> {
@@ -125,6 +129,13 @@ pub fn odd_combinations(config: &Config) -> Vec<Doubt> {
                 "{} partitions with files of up to {} bytes need more than {} bytes: files will be closed early; raise it or lower FILE_MAX_BYTES",
                 config.kafka_partitions, config.file_max_bytes, config.ingest_memory_bytes
             ),
+        ));
+    }
+    let loads = config.bigquery.target.is_some() && config.bigquery.api_url.is_none();
+    if loads && config.bigquery.window < LEAST_LOAD_WINDOW {
+        doubts.push(Doubt::new(
+            "BIGQUERY_LOAD_SECONDS",
+            "BigQuery takes 1,500 loads a table and day, which are used up before the day is over: set 60 or more",
         ));
     }
     if config.restart_initial_backoff > config.restart_max_backoff {

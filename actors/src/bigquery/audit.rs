@@ -9,9 +9,10 @@ use std::ops::ControlFlow;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::BigQuerySettings;
-use super::batch::{folder, job_id};
+use super::batch::folder;
 use super::error::BigQueryError;
-use super::ledger::Ledger;
+use super::job::{deciding_attempt, id_of};
+use super::ledger::{Last, Ledger};
 use super::load::read_footer;
 use super::tables::{TABLES, Table};
 use super::warehouse::{Counts, JobState, Warehouse};
@@ -105,7 +106,8 @@ async fn audit_table(
         ControlFlow::Continue(())
     })
     .await?;
-    let mut ledger = Ledger::new(folder(&settings.project, &settings.dataset, table.name));
+    let mut ledger =
+        Ledger::of_all_manifests(folder(&settings.project, &settings.dataset, table.name));
     let mut written_down: BTreeMap<String, u64> = BTreeMap::new();
     ledger
         .refresh(lake, |manifest| {
@@ -175,34 +177,10 @@ impl TableAudit {
     }
 }
 
-/// Whether one of the first attempts of a manifest that has no mark has loaded it all the same.
-async fn is_loaded(
-    warehouse: &dyn Warehouse,
-    last: &super::ledger::Last,
-) -> Result<bool, BigQueryError> {
-    let manifest = &last.manifest;
-    let mut search = super::batch::AttemptSearch::default();
-    let attempt = loop {
-        match search.next() {
-            Err(found) => break found,
-            Ok(attempt) => {
-                let id = job_id(
-                    &manifest.table,
-                    manifest.sequence,
-                    &last.fingerprint,
-                    attempt,
-                );
-                let state = warehouse.job(&id, &manifest.location).await?;
-                search.note(attempt, matches!(state, JobState::Failed(_)));
-            }
-        }
-    };
-    let id = job_id(
-        &manifest.table,
-        manifest.sequence,
-        &last.fingerprint,
-        attempt,
-    );
-    let state = warehouse.job(&id, &manifest.location).await?;
+/// Whether a manifest that has no mark was loaded all the same.
+async fn is_loaded(warehouse: &dyn Warehouse, last: &Last) -> Result<bool, BigQueryError> {
+    let attempt = deciding_attempt(warehouse, last).await?;
+    let id = id_of(last, attempt);
+    let state = warehouse.job(&id, &last.manifest.location).await?;
     Ok(matches!(state, JobState::Done { .. }))
 }

@@ -8,8 +8,9 @@
 //! ```text
 //! bigquery/{project}/{dataset}/{table}/{sequence, 20 digits}.json        the manifest
 //! bigquery/{project}/{dataset}/{table}/{sequence, 20 digits}.done.json   its job is done
+//! bigquery/{project}/{dataset}/{table}/{sequence, 20 digits}.names       now and then: all so far
 //! ```
-//! Both are create-only. A manifest is put only when the one before it is done. BigQuery forgets a
+//! All are create-only. A manifest is put only when the one before it is done. BigQuery forgets a
 //! job after 180 days; a manifest with a mark, or with a successor, is never asked about again.
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ pub const JOB_MEMORY_DAYS: i64 = 150;
 
 const SUFFIX: &str = ".json";
 const DONE_SUFFIX: &str = ".done.json";
+const NAMES_SUFFIX: &str = ".names";
 const DIGITS: usize = 20;
 
 /// An object of a batch.
@@ -175,6 +177,11 @@ pub fn done_key(folder: &str, sequence: u64) -> String {
     format!("{folder}/{sequence:0DIGITS$}{DONE_SUFFIX}")
 }
 
+/// Key of the summary of all manifests up to that one.
+pub fn names_key(folder: &str, sequence: u64) -> String {
+    format!("{folder}/{sequence:0DIGITS$}{NAMES_SUFFIX}")
+}
+
 /// An object of a table's chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainObject {
@@ -182,15 +189,20 @@ pub enum ChainObject {
     Manifest(u64),
     /// Its mark.
     Done(u64),
+    /// The summary up to it.
+    Names(u64),
 }
 
 /// Reads a key of a table's chain.
 pub fn parse_key(folder: &str, key: &str) -> Option<ChainObject> {
     let file = key.strip_prefix(folder)?.strip_prefix('/')?;
-    let (digits, found): (_, fn(u64) -> ChainObject) = match file.strip_suffix(DONE_SUFFIX) {
-        Some(digits) => (digits, ChainObject::Done),
-        None => (file.strip_suffix(SUFFIX)?, ChainObject::Manifest),
+    let known = |suffix: &str, found: fn(u64) -> ChainObject| {
+        let digits = file.strip_suffix(suffix)?;
+        Some((digits, found))
     };
+    let (digits, found) = known(DONE_SUFFIX, ChainObject::Done)
+        .or_else(|| known(NAMES_SUFFIX, ChainObject::Names))
+        .or_else(|| known(SUFFIX, ChainObject::Manifest))?;
     let is_number = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
     let sequence = digits.parse().ok().filter(|_| is_number)?;
     Some(found(sequence))

@@ -5,14 +5,12 @@
 //! refused is renewed once. Credentials are the lake's: the key file, or the metadata server. Relies on the crate for the
 //! API's messages; the crate repeats no request by itself.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ftap_http_client::{is_this_machine, problem_of};
 use gcp_bigquery_client::Client;
-use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 use gcp_bigquery_client::error::{BQError, NestedResponseError};
 use gcp_bigquery_client::model::clustering::Clustering;
@@ -31,22 +29,19 @@ use gcp_bigquery_client::model::table_field_schema::TableFieldSchema;
 use gcp_bigquery_client::model::table_reference::TableReference;
 use gcp_bigquery_client::model::table_schema::TableSchema;
 use gcp_bigquery_client::model::time_partitioning::TimePartitioning;
-use object_store::gcp::GcpCredentialProvider;
 use serde_json::Value;
 
 use super::BigQuerySettings;
-use super::error::{Asked, BigQueryError};
+use super::error::{Asked, BigQueryError, is_of_project};
 use super::schema::{Column, ColumnType};
 use super::tables::{DayOf, Table};
+use super::tokens::Tokens;
 use super::warehouse::{Counts, JobFailure, JobState, LoadJob, Submitted, Warehouse};
-use crate::lake::{LakeError, gcs};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request waits for a query; it is asked again until the limit below.
 const QUERY_WAIT_MS: i32 = 10_000;
 const QUERY_LIMIT: Duration = Duration::from_secs(600);
-/// What a test server gets.
-const TEST_TOKEN: &str = "test-endpoint";
 
 /// A client of one dataset.
 pub struct BigQueryClient {
@@ -227,9 +222,7 @@ impl Warehouse for BigQueryClient {
         });
         match answer.await? {
             Answer::Yes(dataset) => Ok(Some(dataset.location.unwrap_or_default())),
-            Answer::NotThere(reason, message)
-                if message.contains("roject") && !message.contains("ataset") =>
-            {
+            Answer::NotThere(reason, message) if is_of_project(&message) => {
                 Err(self.not_there(asked, "", &reason, &message))
             }
             _ => Ok(None),
@@ -341,7 +334,7 @@ impl Warehouse for BigQueryClient {
         });
         let job = match answer.await? {
             Answer::Yes(job) => job,
-            Answer::NotThere(reason, message) if message.contains("roject ") => {
+            Answer::NotThere(reason, message) if is_of_project(&message) => {
                 return Err(self.not_there(asked, id, &reason, &message));
             }
             _ => return Ok(JobState::Unknown),
@@ -435,107 +428,5 @@ fn setting(settings: &BigQuerySettings, problem: &str) -> BigQueryError {
         setting: "BIGQUERY_API_URL",
         value: settings.api_url.clone().unwrap_or_default(),
         problem: problem.to_owned(),
-    }
-}
-
-/// Tokens of the lake's credentials; clones share them.
-#[derive(Clone)]
-struct Tokens(Arc<TokenState>);
-
-struct TokenState {
-    bucket: String,
-    credentials_file: Option<PathBuf>,
-    /// `None` sends a test server's.
-    source: Mutex<Option<GcpCredentialProvider>>,
-    /// Why there was none: the crate's error has no room for it.
-    problem: Mutex<String>,
-}
-
-impl Tokens {
-    fn open(settings: &BigQuerySettings) -> Result<Self, LakeError> {
-        let state = TokenState {
-            bucket: settings.bucket.clone(),
-            credentials_file: settings.credentials_file.clone(),
-            source: Mutex::new(None),
-            problem: Mutex::default(),
-        };
-        if settings.api_url.is_none() {
-            *state.source() = Some(state.provider()?);
-        }
-        Ok(Self(Arc::new(state)))
-    }
-
-    fn forget_problem(&self) -> Option<GcpCredentialProvider> {
-        self.0.told().clear();
-        self.0.source().clone()
-    }
-
-    /// Asks for a new token, unless somebody did since `old` was looked at.
-    fn renew(&self, old: Option<GcpCredentialProvider>) -> Result<(), LakeError> {
-        let mut source = self.0.source();
-        let is_old = match (&*source, &old) {
-            (Some(now), Some(old)) => Arc::ptr_eq(now, old),
-            _ => false,
-        };
-        if is_old {
-            *source = Some(self.0.provider()?);
-        }
-        Ok(())
-    }
-
-    fn problem(&self) -> BigQueryError {
-        let detail = self.0.told().clone();
-        // Google's token endpoint answers a revoked or unknown key with 400.
-        let is_refused = [
-            "status 400",
-            "status 401",
-            "status 403",
-            "400 Bad",
-            "401 Un",
-            "403 Fo",
-        ];
-        let is_refused = is_refused.iter().any(|text| detail.contains(text));
-        BigQueryError::Refused {
-            place: "account".to_owned(),
-            action: "get a token",
-            remedy: "check GOOGLE_APPLICATION_CREDENTIALS and this machine's clock".to_owned(),
-            fate: match is_refused {
-                true => super::Fate::Final,
-                false => super::Fate::Again,
-            },
-            detail,
-        }
-    }
-}
-
-impl TokenState {
-    fn provider(&self) -> Result<GcpCredentialProvider, LakeError> {
-        let store = gcs::open(&self.bucket, self.credentials_file.as_deref(), None)?;
-        Ok(Arc::clone(store.credentials()))
-    }
-
-    fn source(&self) -> std::sync::MutexGuard<'_, Option<GcpCredentialProvider>> {
-        self.source.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn told(&self) -> std::sync::MutexGuard<'_, String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Authenticator for Tokens {
-    async fn access_token(&self) -> Result<String, BQError> {
-        let source = self.0.source().clone();
-        let Some(source) = source else {
-            return Ok(TEST_TOKEN.to_owned());
-        };
-        match source.get_credential().await {
-            Ok(credential) => Ok(credential.bearer.clone()),
-            Err(error) => {
-                *self.0.told() = crate::lake::error_text(&error);
-                Err(BQError::NoToken)
-            }
-        }
     }
 }

@@ -216,6 +216,11 @@ impl From<BigQueryError> for StageError {
     }
 }
 
+/// Whether a 404 is about the whole project; names of other things begin with the project's.
+pub(super) fn is_of_project(message: &str) -> bool {
+    message.contains("Not found: Project")
+}
+
 const WAIT: &str = "it is tried again";
 
 fn judge(asked: Asked, status: Option<u16>, reason: &str, message: &str) -> (Fate, String) {
@@ -244,7 +249,7 @@ fn judge(asked: Asked, status: Option<u16>, reason: &str, message: &str) -> (Fat
                 asked.permission()
             ),
         ),
-        (_, Some(404)) if message.contains("roject") => {
+        (_, Some(404)) if is_of_project(message) => {
             (Fate::Final, "check BIGQUERY_PROJECT".to_owned())
         }
         (_, Some(404)) => (
@@ -285,6 +290,10 @@ fn judge_job(bucket: &str, reason: &str, message: &str) -> (Fate, String) {
             "check that the dataset and the table are there, and where".to_owned(),
         ),
         "billingNotEnabled" => (Fate::Final, "enable billing for BIGQUERY_PROJECT".to_owned()),
+        _ if message.contains("different locations") => (
+            Fate::Final,
+            format!("the dataset has to be where the bucket {bucket} is: load into another BIGQUERY_DATASET, made with that BIGQUERY_LOCATION"),
+        ),
         _ => (
             Fate::Final,
             "compare the table's columns with those of the named object; a table that can't take it is moved aside, or another BIGQUERY_DATASET loaded".to_owned(),

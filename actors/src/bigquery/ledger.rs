@@ -2,17 +2,21 @@
 //!
 //! Promises: an object counts as named only if a manifest of the chain names it, and the chain is
 //! read whole, without holes; so a new manifest, which is put create-only behind the last one,
-//! never names an object that another has. 16 bytes a named object are kept.
+//! never names an object that another has. 16 bytes a named object are kept. A summary of the
+//! chain so far, put now and then, is read in place of its manifests; one that can't be used is
+//! left, and they are read.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::batch::{
-    ChainObject, Done, Manifest, ManifestError, done_key, fingerprint, manifest_key, parse_key,
+    ChainObject, Done, Manifest, ManifestError, VERSION, done_key, fingerprint, manifest_key,
+    names_key, parse_key,
 };
 use super::error::BigQueryError;
 use crate::lake::LakeStore;
@@ -29,6 +33,16 @@ pub struct Ledger {
     /// The last manifest, its fingerprint, and whether its job is done.
     last: Option<Last>,
     is_read: bool,
+    uses_summaries: bool,
+}
+
+/// The first line of a summary; the names' hashes follow, 16 bytes each, in their order.
+#[derive(Serialize, Deserialize)]
+struct SummaryHead {
+    version: u32,
+    /// Of the last manifest.
+    fingerprint: String,
+    objects: u64,
 }
 
 /// The end of a chain.
@@ -51,6 +65,15 @@ impl Ledger {
             loaded_objects: 0,
             last: None,
             is_read: false,
+            uses_summaries: true,
+        }
+    }
+
+    /// Of the same chain, but every manifest of it is read and seen.
+    pub fn of_all_manifests(folder: String) -> Self {
+        Self {
+            uses_summaries: false,
+            ..Self::new(folder)
         }
     }
 
@@ -116,6 +139,7 @@ impl Ledger {
         seen: &mut impl FnMut(&Manifest),
     ) -> Result<(), BigQueryError> {
         let mut marks: BTreeMap<u64, bool> = BTreeMap::new();
+        let mut summary = None;
         let folder = self.folder.clone();
         lake.scan(&folder, |key, _| {
             match parse_key(&folder, key) {
@@ -125,6 +149,9 @@ impl Ledger {
                 Some(ChainObject::Done(sequence)) => {
                     marks.insert(sequence, true);
                 }
+                Some(ChainObject::Names(sequence)) => {
+                    summary = summary.max(Some(sequence));
+                }
                 None => {}
             }
             ControlFlow::Continue(())
@@ -133,6 +160,9 @@ impl Ledger {
         let Some(newest) = marks.keys().next_back().copied() else {
             return Ok(());
         };
+        if let Some(sequence) = summary.filter(|_| self.uses_summaries) {
+            self.read_summary(lake, sequence).await?;
+        }
         let mut manifests = stream::iter(self.next_sequence()..=newest)
             .map(|sequence| {
                 let key = manifest_key(&folder, sequence);
@@ -151,6 +181,51 @@ impl Ledger {
             seen(&self.last.as_ref().expect("it was appended").manifest);
         }
         Ok(())
+    }
+
+    /// Everything up to the manifest, if its summary is there and whole.
+    async fn read_summary(&mut self, lake: &LakeStore, sequence: u64) -> Result<(), BigQueryError> {
+        let manifest_key = manifest_key(&self.folder, sequence);
+        let summary = lake
+            .get_if_there(&names_key(&self.folder, sequence))
+            .await?;
+        let (Some(summary), Some(bytes)) = (summary, lake.get_if_there(&manifest_key).await?)
+        else {
+            return Ok(());
+        };
+        let Some((head, names)) = parse_summary(&summary) else {
+            return Ok(());
+        };
+        let manifest = Manifest::decode(&manifest_key, &bytes)?;
+        let fingerprint = fingerprint(&bytes);
+        if head.fingerprint != fingerprint || manifest.sequence != sequence {
+            return Ok(());
+        }
+        self.named = names;
+        // It was put when the manifest's job was done.
+        self.loaded_objects = head.objects;
+        self.last = Some(Last {
+            manifest,
+            fingerprint,
+            is_done: true,
+        });
+        Ok(())
+    }
+
+    /// The summary of the chain up to `last`, its end: the same bytes, whoever makes it.
+    pub fn summary(&self, last: &Last) -> Bytes {
+        let mut names: Vec<u128> = self.named.iter().copied().collect();
+        names.sort_unstable();
+        let head = SummaryHead {
+            version: VERSION,
+            fingerprint: last.fingerprint.clone(),
+            objects: names.len() as u64,
+        };
+        let mut bytes = serde_json::to_vec(&head).expect("strings and numbers become JSON");
+        bytes.push(b'\n');
+        bytes.reserve(names.len() * size_of::<u128>());
+        bytes.extend(names.into_iter().flat_map(u128::to_le_bytes));
+        bytes.into()
     }
 
     async fn look_for_mark(&mut self, lake: &LakeStore) -> Result<(), BigQueryError> {
@@ -201,6 +276,15 @@ impl Ledger {
             previous,
         }
     }
+}
+
+fn parse_summary(bytes: &[u8]) -> Option<(SummaryHead, HashSet<u128>)> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let head: SummaryHead = serde_json::from_slice(&bytes[..end]).ok()?;
+    let (names, rest) = bytes[end + 1..].as_chunks::<{ size_of::<u128>() }>();
+    let is_whole = head.version == VERSION && rest.is_empty() && names.len() as u64 == head.objects;
+    let names = names.iter().copied().map(u128::from_le_bytes);
+    is_whole.then(|| (head, names.collect()))
 }
 
 /// The bytes of a mark.

@@ -5,9 +5,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::Utc;
 use futures::future::join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use metrics::{counter, gauge};
@@ -15,20 +15,19 @@ use parquet::arrow::parquet_to_arrow_schema;
 
 use super::BigQuerySettings;
 use super::batch::{
-    AttemptSearch, BatchObject, Done, JOB_MEMORY_DAYS, Manifest, VERSION, done_key, folder, job_id,
-    manifest_key,
+    BatchObject, Done, Manifest, VERSION, done_key, folder, manifest_key, names_key,
 };
 use super::error::{BigQueryError, Fate};
 use super::ledger::{Last, Ledger, encode_done};
 use super::schema::{Column, columns_of, fit, unite};
 use super::tables::{TABLES, Table};
-use super::warehouse::{JobState, LoadJob, Submitted, Warehouse};
+use super::warehouse::Warehouse;
 use crate::events::{
-    BigQueryJobFailed, BigQueryJobSubmitted, BigQueryLoaded, BigQueryReady, BigQueryRowsDiffer,
-    BigQueryTableCreated, Speaker,
+    BigQueryLoaded, BigQueryReady, BigQueryRowsDiffer, BigQueryTableCreated, Speaker,
 };
 use crate::lake::LakeStore;
 use crate::lake::error::LakeError;
+use crate::meters::names;
 
 /// Footers read side by side.
 const FOOTER_READS: usize = 16;
@@ -65,12 +64,12 @@ pub struct Loader {
 }
 
 /// What a table's load needs beside the table.
-struct Context<'a> {
-    warehouse: &'a dyn Warehouse,
-    lake: &'a LakeStore,
-    settings: &'a BigQuerySettings,
-    location: &'a str,
-    speaker: Speaker,
+pub(super) struct Context<'a> {
+    pub(super) warehouse: &'a dyn Warehouse,
+    pub(super) lake: &'a LakeStore,
+    pub(super) settings: &'a BigQuerySettings,
+    pub(super) location: &'a str,
+    pub(super) speaker: Speaker,
 }
 
 impl Loader {
@@ -197,7 +196,7 @@ impl Context<'_> {
                 continue;
             }
             let found = self.find(table, ledger, depth).await?;
-            gauge!("ftap_bigquery_objects_waiting", "table" => table.name).set(found.len() as f64);
+            gauge!(names::BIGQUERY_WAITING, "table" => table.name).set(found.len() as f64);
             if found.is_empty() {
                 return Ok((table.name, loaded));
             }
@@ -283,7 +282,7 @@ impl Context<'_> {
 
     /// The columns that the table has once objects with `columns` are loaded, and whether any is
     /// new. A table that is not there yet is made.
-    async fn columns_after(
+    pub(super) async fn columns_after(
         &self,
         table: &Table,
         ledger: &Ledger,
@@ -310,7 +309,7 @@ impl Context<'_> {
         Ok((columns.to_vec(), false))
     }
 
-    fn place(&self, table: &Table) -> String {
+    pub(super) fn place(&self, table: &Table) -> String {
         let settings = self.settings;
         format!("{}.{}.{}", settings.project, settings.dataset, table.name)
     }
@@ -341,15 +340,21 @@ impl Context<'_> {
                 }
             }
         };
+        // Before the mark: whoever comes after a kill in between does it again.
+        if manifest
+            .sequence
+            .is_multiple_of(self.settings.policy.manifests_a_summary)
+        {
+            let names = names_key(ledger.folder(), manifest.sequence);
+            self.lake.put_create(&names, ledger.summary(last)).await?;
+        }
         let mark = done_key(ledger.folder(), manifest.sequence);
         self.lake.put_create(&mark, encode_done(&done)).await?;
         ledger.mark();
-        counter!("ftap_bigquery_rows_loaded_total", "table" => table.name)
-            .increment(done.rows_loaded);
-        counter!("ftap_bigquery_objects_loaded_total", "table" => table.name)
+        counter!(names::BIGQUERY_ROWS, "table" => table.name).increment(done.rows_loaded);
+        counter!(names::BIGQUERY_OBJECTS, "table" => table.name)
             .increment(manifest.objects.len() as u64);
-        gauge!("ftap_bigquery_last_load_timestamp_seconds", "table" => table.name)
-            .set(Utc::now().timestamp() as f64);
+        gauge!(names::BIGQUERY_LAST_LOAD, "table" => table.name).set(Utc::now().timestamp() as f64);
         BigQueryLoaded {
             table: table.name.to_owned(),
             job: done.job.clone(),
@@ -362,7 +367,7 @@ impl Context<'_> {
         }
         .emit(self.speaker);
         if done.rows_loaded != rows {
-            counter!("ftap_bigquery_rows_differing_total", "table" => table.name)
+            counter!(names::BIGQUERY_DIFFERING, "table" => table.name)
                 .increment(done.rows_loaded.abs_diff(rows));
             BigQueryRowsDiffer {
                 job: done.job,
@@ -373,143 +378,6 @@ impl Context<'_> {
             }
             .emit(self.speaker);
         }
-        Ok(())
-    }
-
-    /// The id of the job that loaded the manifest, and the rows that it loaded.
-    async fn run_job(
-        &self,
-        table: &Table,
-        ledger: &Ledger,
-        last: &Last,
-    ) -> Result<(String, u64), BigQueryError> {
-        let policy = &self.settings.policy;
-        let mut attempt = self.find_attempt(last).await?;
-        let mut retry = policy.first_retry;
-        loop {
-            let id = self.id(last, attempt);
-            let failure = match self.await_job(table, ledger, last, &id).await? {
-                Ok(rows) => {
-                    counter!("ftap_bigquery_jobs_total", "outcome" => "done").increment(1);
-                    return Ok((id, rows));
-                }
-                Err(failure) => failure,
-            };
-            counter!("ftap_bigquery_jobs_total", "outcome" => "failed").increment(1);
-            let bucket = &self.settings.bucket;
-            let (reason, message) = (&failure.reason, &failure.message);
-            let error = BigQueryError::job(&id, &self.place(table), bucket, reason, message);
-            let pause = match error.fate() {
-                // The attempt is used up: whoever starts again makes another.
-                Fate::Final => return Err(error),
-                Fate::Again => retry,
-                Fate::AgainLater => policy.longest_retry,
-            };
-            BigQueryJobFailed {
-                error: error.to_string(),
-                retry_in_ms: pause.as_millis() as u64,
-            }
-            .emit(self.speaker);
-            tokio::time::sleep(pause).await;
-            retry = (retry * 2).min(policy.longest_retry);
-            attempt += 1;
-        }
-    }
-
-    fn id(&self, last: &Last, attempt: u64) -> String {
-        let manifest = &last.manifest;
-        job_id(
-            &manifest.table,
-            manifest.sequence,
-            &last.fingerprint,
-            attempt,
-        )
-    }
-
-    /// The first attempt that has not failed. That an attempt has failed before we came says
-    /// nothing about the next one: somebody may have mended what it failed of.
-    async fn find_attempt(&self, last: &Last) -> Result<u64, BigQueryError> {
-        let mut search = AttemptSearch::default();
-        loop {
-            let attempt = match search.next() {
-                Ok(attempt) => attempt,
-                Err(found) => return Ok(found),
-            };
-            let id = self.id(last, attempt);
-            let state = self.warehouse.job(&id, &last.manifest.location).await?;
-            search.note(attempt, matches!(state, JobState::Failed(_)));
-        }
-    }
-
-    /// Submits the job unless there is one of its id, and waits for its end: rows, or why it failed.
-    async fn await_job(
-        &self,
-        table: &Table,
-        ledger: &Ledger,
-        last: &Last,
-        id: &str,
-    ) -> Result<Result<u64, super::JobFailure>, BigQueryError> {
-        let manifest = &last.manifest;
-        let mut poll = self.settings.policy.first_poll;
-        let mut submitted = false;
-        loop {
-            match self.warehouse.job(id, &manifest.location).await? {
-                JobState::Done { rows } => return Ok(Ok(rows)),
-                JobState::Failed(failure) => return Ok(Err(failure)),
-                JobState::Running => {}
-                // What was just submitted may take a moment to be seen.
-                JobState::Unknown if submitted => {}
-                JobState::Unknown => {
-                    self.submit(table, ledger, last, id).await?;
-                    submitted = true;
-                    // Small loads are over in a second or two.
-                    poll = self.settings.policy.first_poll;
-                }
-            }
-            tokio::time::sleep(poll).await;
-            poll = (poll * 2).min(self.settings.policy.longest_poll);
-        }
-    }
-
-    async fn submit(
-        &self,
-        table: &Table,
-        ledger: &Ledger,
-        last: &Last,
-        id: &str,
-    ) -> Result<(), BigQueryError> {
-        let manifest = &last.manifest;
-        let key = manifest_key(ledger.folder(), manifest.sequence);
-        let created = DateTime::from_timestamp_millis(manifest.created_ms).unwrap_or_default();
-        if Utc::now() - created > chrono::TimeDelta::days(JOB_MEMORY_DAYS) {
-            return Err(BigQueryError::Forgotten {
-                key,
-                created: created.to_rfc3339_opts(SecondsFormat::Secs, true),
-                place: self.place(table),
-                done_key: done_key(ledger.folder(), manifest.sequence),
-            });
-        }
-        let (columns, adds_columns) = self
-            .columns_after(table, ledger, &manifest.columns, &key)
-            .await?;
-        let job = LoadJob {
-            id: id.to_owned(),
-            location: manifest.location.clone(),
-            table: table.name,
-            uris: manifest.uris(&self.settings.bucket),
-            columns,
-            adds_columns,
-        };
-        let submitted = self.warehouse.submit(&job).await?;
-        BigQueryJobSubmitted {
-            table: table.name.to_owned(),
-            job: job.id,
-            manifest: key,
-            objects: manifest.objects.len() as u64,
-            rows: manifest.rows(),
-            before: submitted == Submitted::Before,
-        }
-        .emit(self.speaker);
         Ok(())
     }
 }
@@ -529,35 +397,4 @@ pub(super) async fn read_footer(
         .map_err(|error| damaged(error.to_string()))?;
     let rows = u64::try_from(file.num_rows()).map_err(|error| damaged(error.to_string()))?;
     Ok((rows, columns_of(key, &schema)?))
-}
-
-/// A pause that doubles, for callers that try a pass again.
-#[derive(Clone, Copy, Debug)]
-pub struct Backoff {
-    pause: Duration,
-    attempt: u64,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self {
-            pause: Duration::from_secs(1),
-            attempt: 0,
-        }
-    }
-}
-
-impl Backoff {
-    const LONGEST: Duration = Duration::from_secs(60);
-
-    /// Which try has failed, from 1, and how long to wait.
-    pub fn next(&mut self, fate: Fate) -> (u64, Duration) {
-        self.attempt += 1;
-        let pause = match fate {
-            Fate::AgainLater => Self::LONGEST,
-            _ => self.pause,
-        };
-        self.pause = (self.pause * 2).min(Self::LONGEST);
-        (self.attempt, pause)
-    }
 }

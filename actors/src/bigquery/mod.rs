@@ -12,18 +12,22 @@
 //! them together, [`audit`] compares.
 
 pub mod audit;
+mod backoff;
 pub mod batch;
 pub mod client;
 pub mod error;
+mod job;
 pub mod ledger;
 pub mod load;
 pub mod schema;
 pub mod tables;
+mod tokens;
 mod warehouse;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use backoff::Backoff;
 pub use error::{BigQueryError, Fate};
 pub use warehouse::{Counts, JobFailure, JobState, LoadJob, Submitted, Warehouse};
 
@@ -67,6 +71,8 @@ pub struct LoadPolicy {
     pub max_objects: usize,
     /// Their bytes; BigQuery takes 15 TB.
     pub max_bytes: u64,
+    /// Manifests after which a summary spares the next process from reading them.
+    pub manifests_a_summary: u64,
 }
 
 impl Default for LoadPolicy {
@@ -79,6 +85,7 @@ impl Default for LoadPolicy {
             longest_retry: Duration::from_secs(300),
             max_objects: 10_000,
             max_bytes: 1_000_000_000_000,
+            manifests_a_summary: 256,
         }
     }
 }

@@ -16,6 +16,7 @@ async fn two_loaders_that_end_anywhere_load_each_object_once() {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut place = Place::new().await;
         place.settings.policy.max_objects = dice.random_range(1..6);
+        place.settings.policy.manifests_a_summary = dice.random_range(1..5);
         let mut written = 0;
         for _ in 0..12 {
             let more = dice.random_range(0..4);

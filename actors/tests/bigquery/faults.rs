@@ -172,3 +172,38 @@ async fn another_number_of_rows_than_the_objects_have_is_done_and_told() {
     );
     place.assert_loaded_once("fx_rates", "miscounted");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_summary_spares_the_manifests_and_a_damaged_one_does_not() {
+    let mut place = Place::new().await;
+    place.settings.policy.max_objects = 1;
+    place.settings.policy.manifests_a_summary = 4;
+    place.write_fx(0, 10).await;
+    place.drain().await.unwrap();
+    let summary = place.manifest("fx_rates", 8).replace(".json", ".names");
+    let whole = place.bucket.object(&summary).unwrap();
+    let reads = |place: &Place| place.bucket.counts().gets;
+    for (name, bytes, is_used) in [
+        ("whole", whole.clone(), true),
+        ("cut", whole[..whole.len() - 3].to_vec(), false),
+        ("of another", [b"{}\n", &whole[..]].concat(), false),
+    ] {
+        place.bucket.remove(&summary).unwrap();
+        place.lake.put_create(&summary, bytes.into()).await.unwrap();
+        let before = reads(&place);
+        place.drain().await.unwrap();
+        let cost = reads(&place) - before;
+        assert_eq!(cost < 10, is_used, "{name}: {cost} reads");
+        place.assert_loaded_once("fx_rates", name);
+    }
+    // What it stands for may even be gone.
+    place.bucket.remove(&summary).unwrap();
+    place.lake.put_create(&summary, whole.into()).await.unwrap();
+    for sequence in 1..8 {
+        let key = place.manifest("fx_rates", sequence);
+        place.bucket.remove(&key).unwrap();
+    }
+    place.write_fx(10, 2).await;
+    place.drain().await.unwrap();
+    place.assert_loaded_once("fx_rates", "without the manifests");
+}

@@ -88,6 +88,15 @@ async fn what_else_only_a_person_can_mend_is_told() {
     .await;
     says(
         Submit,
+        F::JobFails(
+            "invalid",
+            "Cannot read and write in different locations: source: EU",
+        ),
+        &["where the bucket lake is", "BIGQUERY_LOCATION"],
+    )
+    .await;
+    says(
+        Submit,
         F::JobFails("notFound", "Not found: URI gs://lake/x"),
         &["restore the object"],
     )

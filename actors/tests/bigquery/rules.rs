@@ -2,7 +2,7 @@
 
 use ftap_actors::bigquery::batch::{
     AttemptSearch, BatchObject, ChainObject, Manifest, VERSION, done_key, fingerprint, job_id,
-    manifest_key, parse_key,
+    manifest_key, names_key, parse_key,
 };
 use ftap_actors::bigquery::schema::{Column, ColumnType};
 use proptest::prelude::*;
@@ -73,6 +73,8 @@ proptest! {
         let (manifest, done) = (manifest_key(folder, sequence), done_key(folder, sequence));
         prop_assert_eq!(parse_key(folder, &manifest), Some(ChainObject::Manifest(sequence)));
         prop_assert_eq!(parse_key(folder, &done), Some(ChainObject::Done(sequence)));
+        let names = names_key(folder, sequence);
+        prop_assert_eq!(parse_key(folder, &names), Some(ChainObject::Names(sequence)));
         prop_assert_eq!(parse_key("bigquery/p/d/other", &manifest), None);
     }
 }
