@@ -6,7 +6,9 @@ mod common;
 use common::http::{Answer, address_of, get};
 use common::postgres::Server;
 use common::process::Ftap;
+use common::warehouse::Warehouse;
 use common::{Lab, ROWS, wait_until};
+use ftap_gcs_fake::{Fault, Operation, Rule, Times};
 use serde_json::Value;
 
 /// A schedule whose time does not come during a test: only the run at start.
@@ -134,6 +136,27 @@ fn a_broker_that_is_down_is_named_and_the_lake_is_shown() {
     assert!(postgres.is_null(), "POSTGRES is off");
     serve.signal(libc::SIGTERM);
     serve.wait_for_success();
+}
+
+#[test]
+fn a_bucket_is_counted_and_one_that_refuses_is_shown_with_what_is_missing() {
+    let mut warehouse = Warehouse::new("serve");
+    warehouse.lab.set("KAFKA_BROKER", "127.0.0.1:1");
+    warehouse.write_fx("2020-01-30", "2020-03-02");
+    warehouse.lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
+    warehouse.lab.set("DASHBOARD_LOOK_SECONDS", "0.5");
+    let serve = warehouse.lab.start(["serve"]);
+    let lake = source(&serve, "lake", is_up);
+    let rates = &lake["figures"]["folders"]["fx_rates"];
+    assert_eq!(rates["objects"], 33, "{rates}");
+    let forbidden = Rule::new(Operation::List, Times::Always, Fault::Status(403));
+    warehouse.bucket.set_rules(vec![forbidden]);
+    source(&serve, "lake", is_down_because("storage.objects.list"));
+    warehouse.bucket.clear_rules();
+    warehouse.write_fx("2020-03-03", "2020-03-03");
+    source(&serve, "lake", |lake| {
+        is_up(lake) && lake["figures"]["folders"]["fx_rates"]["objects"] == 34
+    });
 }
 
 #[test]

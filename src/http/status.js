@@ -54,7 +54,9 @@ async function refresh() {
     const status = await answer.json();
     byId("state").textContent =
       `${status.command} · ${status.ready ? "ready" : "not ready"} · up ${Math.round(status.uptime_seconds)} s`;
-    byId("figures").replaceChildren(...FIGURES.map(([key, label]) => {
+    // Who only watches has no rows of its own.
+    const shown = status.platform ? FIGURES.filter(([key]) => /restarts|memory/.test(key)) : FIGURES;
+    byId("figures").replaceChildren(...shown.map(([key, label]) => {
       const pair = document.createElement("div");
       const value = status.meters[key] ?? status[key];
       pair.append(element("dt", label), element("dd", value == null ? "–" : value.toLocaleString("en")));
