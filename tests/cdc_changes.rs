@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Instant;
+
 use common::changes::{self, assert_same_table, catch_up, lab, lake, user};
 use serde_json::json;
 
@@ -117,6 +119,11 @@ fn columns_that_come_go_and_change_their_type_start_new_objects() {
     postgres.sql(&change);
     postgres.sql("ALTER TABLE users DROP COLUMN job, DROP COLUMN _op");
     postgres.sql(&change);
+    // All of it within one transaction, too, and a name that passes from one column to another.
+    postgres.sql(&format!(
+        "BEGIN; {change}; ALTER TABLE users RENAME COLUMN score TO points; ALTER TABLE users ADD COLUMN score INT DEFAULT 7; {change};
+         ALTER TABLE users ALTER COLUMN score TYPE TEXT; ALTER TABLE users DROP COLUMN points; {change}; COMMIT"
+    ));
     catch_up(&lab);
     let files = changes::files(lake(&lab), "users");
     let rows: Vec<_> = files
@@ -124,10 +131,10 @@ fn columns_that_come_go_and_change_their_type_start_new_objects() {
         .flat_map(|file| changes::read_file(file))
         .collect();
     let updates: Vec<_> = rows.iter().filter(|row| row.op == "update").collect();
-    assert_eq!(updates.len(), 4);
+    assert_eq!(updates.len(), 7);
     assert_eq!(
         files.len(),
-        5,
+        8,
         "a snapshot, and one object for each shape: {files:?}"
     );
     assert_eq!(updates[1].get("score"), Some("9007199254740993"));
@@ -135,6 +142,12 @@ fn columns_that_come_go_and_change_their_type_start_new_objects() {
     assert_eq!(updates[2].get("score"), Some("score 9007199254740993"));
     assert!(!updates[3].columns.contains_key("job"));
     assert_eq!(updates[3].get("city"), Some("Oslo..."));
+    let scores: Vec<_> = updates[4..].iter().map(|row| row.get("score")).collect();
+    assert_eq!(
+        scores,
+        [Some("score 9007199254740993"), Some("7"), Some("7")]
+    );
+    assert_eq!(updates[5].get("points"), Some("score 9007199254740993"));
 }
 
 #[test]
@@ -159,5 +172,53 @@ fn a_transaction_larger_than_an_object_is_split_and_survives_kills_within() {
     let updates: Vec<_> = rows.iter().filter(|row| row.op == "update").collect();
     assert_eq!(updates.len() as u64, ROWS);
     assert!(updates.iter().zip(1..).all(|(row, seq)| row.seq == seq));
+    assert_same_table(&postgres, lake(&lab), "merchants", "merchant");
+}
+
+#[test]
+fn memory_does_not_grow_with_the_transaction_and_a_kill_in_its_middle_costs_nothing() {
+    // Half of them inserts, half updates; FTAP_HUGE_ROWS=1000000 for figures.
+    let huge: u64 = std::env::var("FTAP_HUGE_ROWS").map_or(120_000, |rows| rows.parse().unwrap());
+    let Some((mut lab, postgres)) = lab("cdc-huge") else {
+        return;
+    };
+    lab.set("FILE_MAX_ROWS", "10000");
+    lab.set("CDC_FLUSH_SECONDS", "600");
+    catch_up(&lab);
+    let mut peaks = Vec::new();
+    for (name, rows) in [("small", huge / 10), ("huge", huge)] {
+        let half = rows / 2;
+        postgres.sql(&format!(
+            "BEGIN; INSERT INTO merchants SELECT '{name} ' || n, n, 0.5, 0 FROM generate_series(1, {half}) n;
+             UPDATE merchants SET merch_zipcode = 1 WHERE merchant LIKE '{name} %'; COMMIT"
+        ));
+        if name == "huge" {
+            let capture = lab.start(["cdc"]);
+            capture.wait_for_events("changes_committed", 3);
+            capture.kill();
+        }
+        let started = Instant::now();
+        let capture = lab.start(["cdc", "--until-drained"]);
+        let peak = capture.peak_memory_bytes();
+        capture.wait_for_success();
+        let seconds = started.elapsed().as_secs_f64();
+        let committed = capture.events("changes_committed");
+        let last = committed.last().unwrap()["last"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(last.ends_with(&format!("#{rows}")), "{last}");
+        println!(
+            "{rows} changes in one commit: {} MB at the most, {seconds:.1} s",
+            peak >> 20
+        );
+        peaks.push(peak);
+    }
+    assert!(peaks[1] < peaks[0] + (48 << 20), "{peaks:?}");
+    let rows = changes::read(lake(&lab), "merchants");
+    let commit = rows.last().unwrap().lsn;
+    let commit: Vec<_> = rows.iter().filter(|row| row.lsn == commit).collect();
+    assert_eq!(commit.len() as u64, huge);
+    assert!(commit.iter().zip(1..).all(|(row, seq)| row.seq == seq));
     assert_same_table(&postgres, lake(&lab), "merchants", "merchant");
 }
