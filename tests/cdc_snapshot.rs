@@ -80,6 +80,15 @@ fn assert_every_prefix_balances(rows: &[LakeRow]) -> usize {
     commits
 }
 
+/// Ends the transfers also where the test fails, which would wait for them else.
+struct EndWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for EndWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 #[test]
 fn a_snapshot_killed_at_any_moment_while_transfers_go_on_is_taken_whole_in_the_end() {
     const KILLS: u64 = 9;
@@ -91,6 +100,7 @@ fn a_snapshot_killed_at_any_moment_while_transfers_go_on_is_taken_whole_in_the_e
     let mut epochs = BTreeSet::new();
     let mut within = 0;
     std::thread::scope(|scope| {
+        let end = EndWhenDropped(&is_over);
         for seed in [5, 6] {
             let (postgres, transfers) = (&postgres, &transfers);
             let (is_over, hurry) = (&is_over, &hurry);
@@ -160,7 +170,7 @@ fn a_snapshot_killed_at_any_moment_while_transfers_go_on_is_taken_whole_in_the_e
             Ftap::start(command).wait_for_success();
             assert_every_prefix_balances(&changes::read(lake(&lab), "merchants"));
         }
-        is_over.store(true, SeqCst);
+        drop(end);
         eprintln!(
             "{KILLS} kills, {within} of them within a snapshot, in {:?}",
             started.elapsed()
