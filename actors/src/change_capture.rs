@@ -9,6 +9,7 @@ mod lag;
 mod put;
 mod session;
 mod snapshot;
+mod tables;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -81,6 +81,7 @@ fn server(slot: Option<SlotState>) -> ServerState {
         flushed: Lsn(100),
         slot,
         publication: PublicationState::Whole,
+        oids: BTreeMap::from([("users".to_owned(), 16_385)]),
     }
 }
 
@@ -94,6 +95,7 @@ fn epoch() -> LakeEpoch {
             ("users".to_owned(), position(80, 2)),
             ("merchants".to_owned(), position(40, 0)),
         ]),
+        oids: BTreeMap::from([("users".to_owned(), 16_385)]),
     }
 }
 
@@ -110,6 +112,7 @@ fn what_lake_and_server_hold_decides_what_to_do() {
     let stream = Ok(Plan::Stream {
         epoch: 4,
         ends: epoch().ends,
+        oids: epoch().oids,
     });
     assert_eq!(decide(Some(epoch()), &server(Some(slot()))), stream);
     assert_eq!(
@@ -164,7 +167,12 @@ fn what_contradicts_itself_is_an_error_that_says_what_to_do() {
         publication: PublicationState::Missing,
         ..server(Some(slot()))
     };
+    let remade = ServerState {
+        oids: BTreeMap::from([("users".to_owned(), 16_999)]),
+        ..server(Some(slot()))
+    };
     let cases = [
+        (Some(epoch()), remade, "made anew"),
         (Some(epoch()), server(None), "is gone"),
         (Some(epoch()), server(Some(lost)), "max_slot_wal_keep_size"),
         (Some(epoch()), server(Some(foreign)), "CDC_SLOT"),
@@ -188,6 +196,7 @@ fn table(name: &str, columns: usize) -> Arc<Table> {
         is_key: index == 0,
     };
     Arc::new(Table {
+        oid: 1,
         schema: "public".to_owned(),
         name: name.to_owned(),
         columns: (0..columns).map(column).collect(),

@@ -10,15 +10,16 @@ use futures::future::LocalBoxFuture;
 use super::CaptureParts;
 use super::lag::LagClock;
 use super::put::put;
+use super::tables::KnownTables;
 use crate::changes::buffer::{BufferError, ChangeBuffer, Flow, Flush};
-use crate::changes::chain::{Adoption, PublicationState};
+use crate::changes::chain::{Adoption, PlanError, PublicationState};
 use crate::changes::file::Origin;
 use crate::changes::lake::newest_epoch;
 use crate::changes::server::{Control, SlotSample};
 use crate::changes::snapshot::SnapshotError;
 use crate::changes::source::{ChangeSource, SourceError};
 use crate::changes::wire::Wire;
-use crate::changes::{Lsn, Plan, Position, plan};
+use crate::changes::{Lsn, Message, Plan, Position, plan};
 use crate::events::ChangesStreaming;
 use crate::failpoint;
 use crate::gcs_uploader::Retries;
@@ -85,7 +86,7 @@ pub(super) struct Session<'a> {
 type Sampling<'a> = LocalBoxFuture<'a, Result<Option<SlotSample>, PostgresError>>;
 
 enum Event {
-    Message(Result<crate::changes::Message, SourceError>),
+    Message(Result<Message, SourceError>),
     Sampled(Result<Option<SlotSample>, PostgresError>),
     Flush,
     Stop,
@@ -101,10 +102,10 @@ impl Session<'_> {
                     self.snapshot(origin, epoch, reason).await?;
                     Ok(None)
                 }
-                Plan::Stream { epoch, ends } => {
+                Plan::Stream { epoch, ends, oids } => {
                     let origin = Origin { epoch, ..origin };
                     let (wire, sample) = self.open(&origin, &ends).await?;
-                    Ok(Some((wire, sample, origin, ends)))
+                    Ok(Some((wire, sample, origin, ends, oids)))
                 }
             }
         };
@@ -114,12 +115,12 @@ impl Session<'_> {
         };
         match prepared? {
             None => Ok(SessionEnd::Again),
-            Some((wire, sample, origin, ends)) => {
+            Some((wire, sample, origin, ends, oids)) => {
                 if let Some(sample) = sample {
                     lag.sample(sample, Instant::now());
                 }
                 let buffer = ChangeBuffer::new(origin, self.parts.settings.rolling, ends);
-                self.stream(wire, buffer, lag).await
+                self.stream(wire, buffer, KnownTables::new(oids), lag).await
             }
         }
     }
@@ -148,8 +149,7 @@ impl Session<'_> {
         }
         let server = control.state(&settings.slot, &settings.publication).await?;
         let asked = self.parts.snapshot_was_asked();
-        let plan = plan(&settings.slot, lake.as_ref(), &server, asked)
-            .map_err(|error| StageError::new(ErrorKind::ChangesConflict, error.to_string()))?;
+        let plan = plan(&settings.slot, lake.as_ref(), &server, asked).map_err(conflict)?;
         let origin = Origin {
             system: server.system.into(),
             slot: settings.slot.as_str().into(),
@@ -185,6 +185,7 @@ impl Session<'_> {
         &self,
         mut wire: Wire,
         mut buffer: ChangeBuffer,
+        mut tables: KnownTables,
         lag: &mut LagClock,
     ) -> Result<SessionEnd, SessionError> {
         let max_age = self.parts.settings.rolling.max_age;
@@ -205,11 +206,21 @@ impl Session<'_> {
             };
             let mut flush = None;
             match event {
-                Event::Message(Ok(message)) => match buffer.apply(message) {
-                    Ok(Flow::Continue) => {}
-                    Ok(Flow::Flush(reason)) => flush = Some(reason),
-                    Err(error) => return Err(buffer_error(error)),
-                },
+                Event::Message(Ok(message)) => {
+                    if let Message::Relation { table, .. } = &message
+                        && table.is_captured()
+                    {
+                        let changed = tables.meet(table);
+                        if let Some(changed) = changed.map_err(conflict)? {
+                            changed.emit(self.stage.speaker());
+                        }
+                    }
+                    match buffer.apply(message) {
+                        Ok(Flow::Continue) => {}
+                        Ok(Flow::Flush(reason)) => flush = Some(reason),
+                        Err(error) => return Err(buffer_error(error)),
+                    }
+                }
                 Event::Message(Err(error)) => {
                     // What was read needs no server to become durable, and a connection
                     // that breaks again and again must not keep it from that.
@@ -369,6 +380,10 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
+}
+
+fn conflict(error: PlanError) -> StageError {
+    StageError::new(ErrorKind::ChangesConflict, error.to_string())
 }
 
 fn buffer_error(error: BufferError) -> SessionError {

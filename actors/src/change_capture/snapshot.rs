@@ -52,7 +52,11 @@ impl Session<'_> {
         self.be_the_only_one(&client).await?;
         // Before anything is copied in vain.
         control.slot_is_idle(&settings.slot).await?;
-        if control.ensure_publication(&settings.publication).await? {
+        let may_mend = reason == SnapshotReason::Asked;
+        let made = control
+            .ensure_publication(&settings.publication, may_mend)
+            .await?;
+        if made {
             PublicationCreated {
                 publication: settings.publication.clone(),
             }

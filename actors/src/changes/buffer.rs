@@ -15,7 +15,6 @@ use super::footer::Content;
 use super::position::{Lsn, Position};
 use super::schema::Table;
 use super::source::{Change, Message};
-use super::{SCHEMA, TABLES};
 use crate::lake::LakeError;
 use crate::lake::rolling::{CloseReason, should_close};
 use crate::settings::RollingSettings;
@@ -137,7 +136,7 @@ impl ChangeBuffer {
             let text = format!("a change of table {relation} without its columns");
             return Err(out_of_order(&text));
         };
-        if table.schema != SCHEMA || !TABLES.contains(&table.name.as_str()) {
+        if !table.is_captured() {
             return Ok(());
         }
         let Some(open) = &mut self.commit else {

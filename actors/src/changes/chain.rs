@@ -22,6 +22,8 @@ pub struct LakeEpoch {
     pub has_changes: bool,
     /// Of each table the position of the last row in the lake.
     pub ends: BTreeMap<String, Position>,
+    /// Of each table its object identifier, where an object says it.
+    pub oids: BTreeMap<String, u32>,
 }
 
 /// Our slot on the server.
@@ -50,6 +52,8 @@ pub struct ServerState {
     pub slot: Option<SlotState>,
     /// Our publication.
     pub publication: PublicationState,
+    /// Of each captured table its object identifier.
+    pub oids: BTreeMap<String, u32>,
 }
 
 /// What our publication gives.
@@ -106,6 +110,8 @@ pub enum Plan {
         epoch: u32,
         /// Of each table the position of the last row in the lake.
         ends: BTreeMap<String, Position>,
+        /// Of each table its object identifier, as far as it is known.
+        oids: BTreeMap<String, u32>,
     },
 }
 
@@ -149,6 +155,18 @@ pub enum PlanError {
         what: String,
         /// The statement that adds it.
         remedy: String,
+    },
+    /// A table of the same name that is another one.
+    #[error(
+        "table {table} was dropped and made anew since it was captured (its object identifier is {ours}, in the lake {theirs}): its new rows may be captured, its old ones were never seen to go; `ftap cdc --resnapshot` copies the tables anew"
+    )]
+    TableRemade {
+        /// The table.
+        table: String,
+        /// Object identifier in the lake.
+        theirs: u32,
+        /// On the server.
+        ours: u32,
     },
     /// The slot is somebody else's.
     #[error(
@@ -268,11 +286,29 @@ pub fn plan(
                 what: what.clone(),
                 remedy: remedy.clone(),
             }),
-            PublicationState::Whole => Ok(Plan::Stream {
-                epoch: lake.number,
-                ends: lake.ends.clone(),
-            }),
+            PublicationState::Whole => {
+                for (table, ours) in &server.oids {
+                    same_table(&lake.oids, table, *ours)?;
+                }
+                Ok(Plan::Stream {
+                    epoch: lake.number,
+                    ends: lake.ends.clone(),
+                    oids: server.oids.clone(),
+                })
+            }
         },
+    }
+}
+
+/// Fails if the table is another one than the one of its name that was captured.
+pub fn same_table(known: &BTreeMap<String, u32>, table: &str, ours: u32) -> Result<(), PlanError> {
+    match known.get(table) {
+        Some(theirs) if *theirs != ours => Err(PlanError::TableRemade {
+            table: table.to_owned(),
+            theirs: *theirs,
+            ours,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -290,6 +326,10 @@ pub fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Option<Lake
         ends: newest
             .iter()
             .map(|(footer, _)| (footer.table.clone(), footer.last))
+            .collect(),
+        oids: newest
+            .iter()
+            .filter_map(|(footer, _)| Some((footer.table.clone(), footer.table_oid?)))
             .collect(),
     })
 }

@@ -315,6 +315,7 @@ impl ChangeFileBuilder {
         }
         let footer = ChangeFooter {
             table: self.table.name.clone(),
+            table_oid: Some(self.table.oid),
             system: self.origin.system.to_string(),
             slot: self.origin.slot.to_string(),
             epoch: self.origin.epoch,

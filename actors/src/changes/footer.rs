@@ -11,6 +11,7 @@ pub const FORMAT_VERSION: u32 = 1;
 
 const FORMAT_VERSION_KEY: &str = "ftap.changes_version";
 const TABLE: &str = "ftap.table";
+const TABLE_OID: &str = "ftap.table_oid";
 const SYSTEM: &str = "ftap.system";
 const SLOT: &str = "ftap.slot";
 const EPOCH: &str = "ftap.epoch";
@@ -51,6 +52,8 @@ impl Content {
 pub struct ChangeFooter {
     /// The table.
     pub table: String,
+    /// The table's object identifier on the server; objects of an earlier version lack it.
+    pub table_oid: Option<u32>,
     /// The server's system identifier: positions of another one mean nothing.
     pub system: String,
     /// The slot.
@@ -79,7 +82,7 @@ pub struct ChangeFooter {
 impl ChangeFooter {
     /// The footer as key-value pairs.
     pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut pairs = vec![
             (FORMAT_VERSION_KEY, FORMAT_VERSION.to_string()),
             (TABLE, self.table.clone()),
             (SYSTEM, self.system.clone()),
@@ -95,7 +98,9 @@ impl ChangeFooter {
             (ROWS, self.rows.to_string()),
             (CHECKSUM, hash_text(self.checksum)),
             (WRITER_ID, self.writer_id.clone()),
-        ]
+        ];
+        pairs.extend(self.table_oid.map(|oid| (TABLE_OID, oid.to_string())));
+        pairs
     }
 
     /// Reads key-value pairs; those of others are ignored.
@@ -112,6 +117,10 @@ impl ChangeFooter {
         };
         let footer = Self {
             table: pairs.text(TABLE)?.to_owned(),
+            table_oid: match pairs.text(TABLE_OID) {
+                Ok(_) => Some(pairs.number(TABLE_OID)?),
+                Err(_) => None,
+            },
             system: pairs.text(SYSTEM)?.to_owned(),
             slot: pairs.text(SLOT)?.to_owned(),
             epoch: pairs.number(EPOCH)?,

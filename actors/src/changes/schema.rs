@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use super::{SCHEMA, TABLES};
+
 /// Columns that follow the table's, by name.
 #[allow(missing_docs)]
 pub mod field {
@@ -95,6 +97,8 @@ pub struct Column {
 /// A captured table as it is at some position.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
+    /// Its object identifier on the server: another one of the same name is another table.
+    pub oid: u32,
     /// Its schema.
     pub schema: String,
     /// Its name.
@@ -104,6 +108,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// Whether it is one of those that are captured.
+    pub fn is_captured(&self) -> bool {
+        self.schema == SCHEMA && TABLES.contains(&self.name.as_str())
+    }
+
     /// The columns of its objects. A column whose name is taken gets underscores added.
     pub fn columns_in_lake(&self) -> SchemaRef {
         let own = own_fields();

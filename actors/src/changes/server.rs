@@ -2,6 +2,8 @@
 //!
 //! Promises: nothing of others is changed; errors name what to set.
 
+use std::collections::BTreeMap;
+
 use deadpool_postgres::tokio_postgres::{Client, Row, types::PgLsn};
 
 use super::chain::{PublicationState, ServerState, SlotState};
@@ -9,6 +11,9 @@ use super::position::Lsn;
 use super::schema::Column;
 use super::{SCHEMA, TABLES};
 use crate::postgres::{PostgresError, PostgresSettings};
+
+/// The publication that is ours unless somebody chose another.
+const OWN_PUBLICATION: &str = "ftap_publication";
 
 /// A connection for questions, beside the one that streams.
 pub struct Control<'a> {
@@ -65,6 +70,7 @@ impl Control<'_> {
             .map_err(|error| self.error(&error))?;
         Ok(ServerState {
             publication: self.publication(publication).await?,
+            oids: self.oids().await?,
             system: row.get(0),
             database: row.get(1),
             flushed: lsn(row.get(2)),
@@ -75,6 +81,19 @@ impl Control<'_> {
                 confirmed: slot.get::<_, Option<PgLsn>>(3).map(lsn),
             }),
         })
+    }
+
+    /// Of each captured table that is there its object identifier.
+    pub async fn oids(&self) -> Result<BTreeMap<String, u32>, PostgresError> {
+        let sql = "SELECT to_regclass(name)::oid FROM unnest($1::text[]) name";
+        let tables = TABLES.map(qualified).to_vec();
+        let found = self.client.query(sql, &[&tables]).await;
+        let found = found.map_err(|error| self.error(&error))?;
+        let oids = found.iter().map(|row| row.get::<_, Option<u32>>(0));
+        let known = TABLES.into_iter().zip(oids);
+        Ok(known
+            .filter_map(|(table, oid)| Some((table.to_owned(), oid?)))
+            .collect())
     }
 
     /// Whether all captured tables are there.
@@ -137,9 +156,31 @@ impl Control<'_> {
 
     /// Makes the publication of our tables if it is not there; before the slot, because a
     /// slot can't see a publication that is younger than itself.
-    pub async fn ensure_publication(&self, publication: &str) -> Result<bool, PostgresError> {
+    /// With `may_mend` the one that is ours by its name gets what it lacks.
+    pub async fn ensure_publication(
+        &self,
+        publication: &str,
+        may_mend: bool,
+    ) -> Result<bool, PostgresError> {
         match self.publication(publication).await? {
             PublicationState::Whole => Ok(false),
+            // A table that was dropped and made anew has left it.
+            PublicationState::Lacks { remedy, .. }
+                if may_mend && publication == OWN_PUBLICATION =>
+            {
+                let mended = self.client.batch_execute(&remedy).await;
+                mended.map_err(|error| self.error(&error))?;
+                // There may be more that is missing.
+                match self.publication(publication).await? {
+                    PublicationState::Whole => Ok(false),
+                    _ => Err(PostgresError::Publication {
+                        address: self.settings.address(),
+                        said: format!(
+                            "{publication} does not give all changes of all tables, also after {remedy}: drop it, it is made anew"
+                        ),
+                    }),
+                }
+            }
             PublicationState::Lacks { what, remedy } => Err(PostgresError::Publication {
                 address: self.settings.address(),
                 said: format!(

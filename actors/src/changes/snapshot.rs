@@ -125,14 +125,17 @@ impl<'a> SnapshotReader<'a> {
 
     async fn table(&self, name: &str) -> Result<Table, SnapshotError> {
         let (client, settings) = (self.client, self.settings);
-        let columns = Control { client, settings }.columns(name).await?;
+        let control = Control { client, settings };
+        let columns = control.columns(name).await?;
         if columns.is_empty() {
             return Err(SnapshotError::Postgres(PostgresError::OtherSchema {
                 address: settings.address(),
                 said: format!("there is no table {name}, or it has no columns"),
             }));
         }
+        let oid = control.oids().await?.get(name).copied();
         Ok(Table {
+            oid: oid.unwrap_or_default(),
             schema: SCHEMA.to_owned(),
             name: name.to_owned(),
             columns,

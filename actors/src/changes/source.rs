@@ -177,6 +177,7 @@ pub fn decode(parser: &mut LogicalReplicationParser, data: Bytes) -> Result<Mess
         } => Message::Relation {
             id: relation_id,
             table: Arc::new(Table {
+                oid: relation_id,
                 schema: namespace.to_string(),
                 name: relation_name.to_string(),
                 columns: columns

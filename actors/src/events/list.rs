@@ -524,6 +524,17 @@ events! {
         /// Its writer.
         writer: String,
     }
+    /// A captured table has other columns from now on; new objects have them.
+    WARN TableColumnsChanged "table_columns_changed" {
+        /// The table.
+        table: String,
+        /// Columns that are gone, or had another type.
+        gone: String,
+        /// Columns that are new, or have another type.
+        new: String,
+        /// What to do about the rows that do not change.
+        remedy: String,
+    }
     /// PostgreSQL can't be reached or refuses for the moment; it is tried again.
     WARN ChangeCaptureInterrupted "change_capture_interrupted" {
         /// Which try this was since the last success, from 1.
