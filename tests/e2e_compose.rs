@@ -9,7 +9,7 @@ mod common;
 
 use std::process::Command;
 
-use common::compose::{ComposeFile, Condition, Variables};
+use common::compose::{ComposeFile, Condition, Image, Variables};
 use common::containers::{Container, Event, Project};
 use common::http::get;
 use common::verdict::Verdict;
@@ -40,6 +40,8 @@ fn what_is_open_and_allowed_is_the_least() {
         file.service(name);
     }
     assert_eq!(file.name, "ftap");
+    let image = Image::read();
+    assert_eq!(image.user, "10001:10001");
     for (name, service) in &file.services {
         assert_eq!(service.cap_drop, ["ALL"], "{name}");
         assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
@@ -60,8 +62,12 @@ fn what_is_open_and_allowed_is_the_least() {
             assert!(tag.starts_with(|c: char| c.is_ascii_digit()), "{name}");
         }
         for mount in service.mounts() {
-            let is_ours = mount.source.starts_with("./");
-            assert!(mount.is_read_only || !is_ours, "{name}: {}", mount.source);
+            let is_of_repository = mount.source.starts_with("./");
+            let shown = format!("{name}: {mount:?}");
+            assert!(mount.is_read_only || !is_of_repository, "{shown}");
+            if service.is_ours() && !is_of_repository {
+                assert!(image.owned.contains(&mount.target), "{shown}");
+            }
         }
     }
     let waits_for = |name: &str| -> Vec<_> {

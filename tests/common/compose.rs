@@ -200,6 +200,9 @@ pub struct Image {
     pub environment: Variables,
     pub working_dir: String,
     pub volumes: Vec<String>,
+    pub user: String,
+    /// Folders of that user; a new volume takes its owner from the folder that it is mounted on.
+    pub owned: Vec<String>,
 }
 
 impl Image {
@@ -224,6 +227,12 @@ impl Image {
             environment: words("ENV ").into_iter().map(pair).collect(),
             working_dir: words("WORKDIR ").pop().unwrap(),
             volumes: words("VOLUME "),
+            owned: stage
+                .split_once("chown 10001:10001 ")
+                .and_then(|(_, rest)| rest.lines().next())
+                .map(|folders| folders.split_whitespace().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            user: words("USER ").pop().unwrap(),
         }
     }
 }

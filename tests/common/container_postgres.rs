@@ -170,13 +170,11 @@ fn account() -> Option<(u32, u32)> {
     if unsafe { libc::geteuid() } != 0 {
         return None;
     }
-    let id = |what: &str| {
-        let output = Command::new("id")
-            .args([what, "postgres"])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.trim().parse().expect("no account postgres")
+    let id = |what: &str, name: &str| -> Option<u32> {
+        let output = Command::new("id").args([what, name]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
     };
-    Some((id("-u"), id("-g")))
+    let ids = |name| Some((id("-u", name)?, id("-g", name)?));
+    let found = ids("postgres").or_else(|| ids("nobody"));
+    Some(found.expect("no account to run the server"))
 }
