@@ -39,7 +39,7 @@ const DEFAULT_LOCATION: &str = "US";
 pub enum Depth {
     /// All of it.
     Full,
-    /// The folders of today and yesterday.
+    /// The folders of today and yesterday, of tables with many objects; of others all, too.
     Recent,
 }
 
@@ -57,10 +57,18 @@ pub struct Loader {
     warehouse: Arc<dyn Warehouse>,
     lake: LakeStore,
     settings: Arc<BigQuerySettings>,
-    tables: Vec<(Table, Ledger)>,
+    tables: Vec<TableState>,
     /// Where the dataset is, once that is known.
     location: Option<String>,
     speaker: Speaker,
+}
+
+/// What is known of a table.
+struct TableState {
+    table: Table,
+    ledger: Ledger,
+    /// How many objects it has in the lake, by the last look at all of them.
+    objects: Option<u64>,
 }
 
 /// What a table's load needs beside the table.
@@ -82,7 +90,11 @@ impl Loader {
     ) -> Self {
         let ledger = |table: Table| {
             let folder = folder(&settings.project, &settings.dataset, table.name);
-            (table, Ledger::new(folder))
+            TableState {
+                table,
+                ledger: Ledger::new(folder),
+                objects: None,
+            }
         };
         Self {
             tables: TABLES.map(ledger).into(),
@@ -118,7 +130,7 @@ impl Loader {
             speaker: self.speaker,
         };
         let tables = self.tables.iter_mut();
-        let loads = tables.map(|(table, ledger)| context.load_table(table, ledger, depth));
+        let loads = tables.map(|state| context.load_table(state, depth));
         let mut loaded = Vec::new();
         let mut first_error: Option<BigQueryError> = None;
         for result in join_all(loads).await {
@@ -182,10 +194,19 @@ async fn find_dataset(
 impl Context<'_> {
     async fn load_table(
         &self,
-        table: &Table,
-        ledger: &mut Ledger,
+        state: &mut TableState,
         depth: Depth,
     ) -> Result<(&'static str, Loaded), BigQueryError> {
+        let TableState {
+            table,
+            ledger,
+            objects,
+        } = state;
+        let is_cheap = objects.is_some_and(|o| o <= self.settings.policy.cheap_look_objects);
+        let depth = match is_cheap {
+            true => Depth::Full,
+            false => depth,
+        };
         let mut loaded = Loaded::default();
         loop {
             ledger.refresh(self.lake, |_| ()).await?;
@@ -195,7 +216,10 @@ impl Context<'_> {
                 loaded.rows += last.manifest.rows();
                 continue;
             }
-            let found = self.find(table, ledger, depth).await?;
+            let (found, looked_at) = self.find(table, ledger, depth).await?;
+            if depth == Depth::Full {
+                *objects = Some(looked_at);
+            }
             gauge!(names::BIGQUERY_WAITING, "table" => table.name).set(found.len() as f64);
             if found.is_empty() {
                 return Ok((table.name, loaded));
@@ -204,22 +228,24 @@ impl Context<'_> {
         }
     }
 
-    /// Objects that no manifest names, as many as one job takes, in the order of their keys.
+    /// Objects that no manifest names, as many as one job takes, in the order of their keys; and
+    /// how many were looked at.
     async fn find(
         &self,
         table: &Table,
         ledger: &Ledger,
         depth: Depth,
-    ) -> Result<Vec<(String, u64)>, LakeError> {
+    ) -> Result<(Vec<(String, u64)>, u64), LakeError> {
         let policy = &self.settings.policy;
         let folders = match depth {
             Depth::Full => vec![table.name.to_owned()],
             Depth::Recent => table.recent_folders(Utc::now()),
         };
-        let (mut found, mut bytes) = (Vec::new(), 0u64);
+        let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0u64, 0);
         for folder in folders {
             self.lake
                 .scan(&folder, |key, size| {
+                    looked_at += 1;
                     if ledger.has(key) || !table.owns(key) {
                         return ControlFlow::Continue(());
                     }
@@ -236,7 +262,7 @@ impl Context<'_> {
                 .await?;
         }
         found.sort();
-        Ok(found)
+        Ok((found, looked_at))
     }
 
     /// Puts the manifest of what was found. Somebody else's in its place is fine: the next look

@@ -71,6 +71,8 @@ pub struct LoadPolicy {
     pub max_objects: usize,
     /// Their bytes; BigQuery takes 15 TB.
     pub max_bytes: u64,
+    /// Up to so many objects a table's whole folder is listed each time: twenty requests.
+    pub cheap_look_objects: u64,
     /// Manifests after which a summary spares the next process from reading them.
     pub manifests_a_summary: u64,
 }
@@ -85,6 +87,7 @@ impl Default for LoadPolicy {
             longest_retry: Duration::from_secs(300),
             max_objects: 10_000,
             max_bytes: 1_000_000_000_000,
+            cheap_look_objects: 20_000,
             manifests_a_summary: 256,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ftap_actors::bigquery::load::Depth;
+
 use ftap_bigquery_fake::Fault as F;
 use ftap_bigquery_fake::Operation::{
     Any, CreateDataset, CreateTable, GetDataset, GetJob, GetTable, Submit,
@@ -206,4 +208,21 @@ async fn a_summary_spares_the_manifests_and_a_damaged_one_does_not() {
     place.write_fx(10, 2).await;
     place.drain().await.unwrap();
     place.assert_loaded_once("fx_rates", "without the manifests");
+}
+
+/// A consumer that is behind, or a backfill, writes into old folders.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_folder_is_looked_at_unless_there_are_very_many_objects() {
+    for (cheap, seen) in [(20_000, 6), (3, 4)] {
+        let mut place = Place::new().await;
+        place.settings.policy.cheap_look_objects = cheap;
+        place.write_fx(0, 4).await;
+        let mut loader = place.loader().await;
+        loader.pass(Depth::Full).await.unwrap();
+        place.write_fx(4, 2).await;
+        loader.pass(Depth::Recent).await.unwrap();
+        assert_eq!(place.bigquery.loads("fx_rates").len(), seen);
+        loader.pass(Depth::Full).await.unwrap();
+        place.assert_loaded_once("fx_rates", "in the end");
+    }
 }
