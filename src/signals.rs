@@ -3,7 +3,7 @@
 //! Promises that the process is gone within ten seconds of the first signal, whatever hangs. A
 //! thread of its own listens, so that a busy or blocked runtime does not delay it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ftap_actors::events::{ShutdownRequested, Speaker};
@@ -14,6 +14,9 @@ use crate::exit;
 
 /// Below the ten seconds that `docker stop` waits before it kills.
 const HARD_STOP: Duration = Duration::from_millis(9_500);
+/// A second signal that comes sooner is the same one again: `timeout` and some shells send it to the
+/// process and to its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Starts listening; the receiver turns true when the process is to stop.
 pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
@@ -41,17 +44,24 @@ pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
                 ShutdownRequested { reason }.emit(Speaker::PROCESS);
                 // Nobody listening means that the process is ending anyway.
                 let _ = stop.send(true);
-                tokio::select! {
-                    _ = interrupts.recv() => {}
-                    _ = terminations.recv() => {}
-                    () = tokio::time::sleep(HARD_STOP) => {
-                        eprintln!(
-                            "error: stopping took too long, the rest is left behind; nothing is lost, the next run goes on from the last file in the lake"
-                        );
-                        std::process::exit(exit::GAVE_UP.into());
+                let since = Instant::now();
+                let hard_stop = tokio::time::sleep(HARD_STOP);
+                tokio::pin!(hard_stop);
+                loop {
+                    tokio::select! {
+                        _ = interrupts.recv() => {}
+                        _ = terminations.recv() => {}
+                        () = &mut hard_stop => {
+                            eprintln!(
+                                "error: stopping took too long, the rest is left behind; nothing is lost, the next run goes on from the last file in the lake"
+                            );
+                            std::process::exit(exit::GAVE_UP.into());
+                        }
+                    }
+                    if since.elapsed() >= SAME_SIGNAL {
+                        std::process::exit(exit::INTERRUPTED.into());
                     }
                 }
-                std::process::exit(exit::INTERRUPTED.into());
             });
         })
         .context("the signal listener can't be started")?;
