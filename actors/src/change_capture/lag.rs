@@ -2,7 +2,8 @@
 //!
 //! Promises: the seconds are those since the oldest commit that is not durable in the lake, by
 //! the server's clock; where none was read yet, those since this process first saw that the
-//! server's log is longer. They go on growing while server or lake is away.
+//! server's log is longer. They go on growing while server or lake is away; of a server that
+//! hangs nothing is known, so the seconds are then at least those of its silence.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::meters::{Meters, SlotLag};
 
 /// Samples that are kept; beyond it only the newest is replaced, so the oldest stay.
 const MAX_SAMPLES: usize = 1024;
+/// A server that says nothing for so long is not known to be level with us any more.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -73,7 +76,17 @@ impl LagClock {
             let behind = Duration::from_micros(u64::try_from(behind_us).unwrap_or(0));
             behind.saturating_add(now.saturating_duration_since(at))
         });
-        seen.max(held)
+        let silent = self.silent_for(now);
+        let unknown = match silent >= SILENCE {
+            true => silent,
+            false => Duration::ZERO,
+        };
+        seen.max(held).max(unknown)
+    }
+
+    fn silent_for(&self, now: Instant) -> Duration {
+        let last = self.last.map(|(at, _)| now.saturating_duration_since(at));
+        last.unwrap_or_default()
     }
 
     /// Tells the meters.
@@ -82,7 +95,7 @@ impl LagClock {
             return;
         };
         meters.set_slot_lag(SlotLag {
-            connected,
+            connected: connected && self.silent_for(now) < SILENCE,
             lag_bytes: last.flushed.0.saturating_sub(self.durable.0),
             lag_seconds: self.behind_for(now).as_secs_f64(),
             retained_bytes: last.flushed.0.saturating_sub(last.restart.0),
@@ -115,6 +128,8 @@ mod tests {
         assert_eq!(lag.behind_for(at(25)), Duration::from_secs(5));
         lag.acknowledged(Lsn(300));
         assert_eq!(lag.behind_for(at(25)), Duration::ZERO);
+        // A server that hangs.
+        assert_eq!(lag.behind_for(at(50)), Duration::from_secs(30));
     }
 
     #[test]

@@ -89,6 +89,7 @@ enum Event {
     Message(Result<Message, SourceError>),
     Sampled(Result<Option<SlotSample>, PostgresError>),
     Flush,
+    Report,
     Stop,
 }
 
@@ -203,6 +204,8 @@ impl Session<'_> {
                 () = sleep_until(flush_at) => Event::Flush,
                 sampled = &mut sampling => Event::Sampled(sampled),
                 message = wire.next() => Event::Message(message),
+                // A server that hangs sends nothing, and how far we are behind grows all the same.
+                () = tokio::time::sleep(SAMPLE_INTERVAL) => Event::Report,
             };
             let mut flush = None;
             match event {
@@ -241,6 +244,7 @@ impl Session<'_> {
                     sampling = self.sample().boxed_local();
                 }
                 Event::Flush => flush = Some(CloseReason::Age),
+                Event::Report => {}
                 Event::Stop => {
                     let flushed =
                         self.flush(&mut buffer, CloseReason::Shutdown, &mut sampling, lag);
