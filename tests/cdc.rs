@@ -4,33 +4,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::changes::{self, LakeRow, USERS, assert_same_table, catch_up, lab, lake, user};
+use common::changes::{self, USERS, assert_same_table, assert_steps, catch_up, lab, lake, user};
 use common::cluster::{Postgres, Session};
 use common::{Random, wait_until};
-
-/// A column of a table counts each row's updates: every step is there once and in order, from
-/// the snapshot on. Gives the steps.
-fn assert_steps(rows: &[LakeRow], key: &str, counter: &str) -> u64 {
-    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
-    let mut steps = 0;
-    for row in rows {
-        let id = row.get(key).unwrap();
-        let count: i64 = row.get(counter).unwrap().parse().unwrap();
-        match row.op.as_str() {
-            "snapshot" => assert_eq!(last.insert(id, count), None, "{row:?}"),
-            "update" => {
-                assert_eq!(last.insert(id, count), Some(count - 1), "{row:?}");
-                steps += 1;
-            }
-            other => panic!("{other}: {row:?}"),
-        }
-    }
-    steps
-}
 
 #[test]
 fn a_snapshot_and_the_changes_after_it_make_the_table() {

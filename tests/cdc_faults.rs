@@ -5,10 +5,10 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::changes::{self, assert_same_table, catch_up, lab, lake};
+use common::changes::{self, assert_same_table, assert_steps, catch_up, lab, lake};
 use common::cluster::Postgres;
 use common::process::Ftap;
 use common::{Lab, wait_until};
@@ -61,12 +61,23 @@ impl Bucket {
     /// What is in it makes the tables, and nobody overwrote.
     fn assert_same(&self, lab: &Lab, postgres: &Postgres) {
         let lake = self.files(lab);
-        assert_same_table(postgres, &lake, "users", "user_id");
-        assert_same_table(postgres, &lake, "merchants", "merchant");
+        assert_every_step(postgres, &lake);
         let counts = self.server.counts();
         assert_eq!(counts.puts_not_create_only, 0, "{counts:?}");
         assert_eq!(counts.overwrites, 0, "{counts:?}");
         assert_eq!(counts.creates, self.server.keys().len() as u64);
+    }
+}
+
+/// The tables, and on the way to them every change once: a lost one would be covered up by the
+/// next of its row.
+fn assert_every_step(postgres: &Postgres, lake: &Path) {
+    for (table, key, counter) in [
+        ("users", "user_id", "zip"),
+        ("merchants", "merchant", "merch_zipcode"),
+    ] {
+        assert_steps(&changes::read(lake, table), key, counter);
+        assert_same_table(postgres, lake, table, key);
     }
 }
 
@@ -237,8 +248,7 @@ fn a_stage_that_dies_around_a_put_or_an_acknowledgement_loses_and_doubles_nothin
     capture.kill();
     lab.set("FTAP_FAILPOINTS", "");
     catch_up(&lab);
-    assert_same_table(&postgres, lake(&lab), "users", "user_id");
-    assert_same_table(&postgres, lake(&lab), "merchants", "merchant");
+    assert_every_step(&postgres, lake(&lab));
 }
 
 /// Ends at the server what a reader has there, as its keepalives do when they are not answered.
@@ -312,8 +322,7 @@ fn a_frozen_reader_loses_its_slot_to_another_one_and_does_no_harm_when_it_wakes(
     reader.wait_for_success();
     catch_up(&lab);
     eprintln!("{overtaken} runs were overtaken");
-    assert_same_table(&postgres, lake(&lab), "users", "user_id");
-    assert_same_table(&postgres, lake(&lab), "merchants", "merchant");
+    assert_every_step(&postgres, lake(&lab));
 }
 
 #[test]
@@ -356,8 +365,7 @@ fn a_reader_frozen_in_its_snapshot_is_told_of_and_ended_by_the_remedy_that_is_to
     frozen.signal(libc::SIGTERM);
     frozen.wait_for_success();
     catch_up(&lab);
-    assert_same_table(&postgres, lake(&lab), "users", "user_id");
-    assert_same_table(&postgres, lake(&lab), "merchants", "merchant");
+    assert_every_step(&postgres, lake(&lab));
 }
 
 #[test]

@@ -258,3 +258,23 @@ pub fn assert_same_table(postgres: &Postgres, lake: &Path, table: &str, key: &st
         assert_eq!(replayed.get(id), Some(columns), "{table} {id}");
     }
 }
+
+/// A column of a table counts each row's updates: every step is there once and in order, from
+/// the snapshot on. Gives the steps.
+pub fn assert_steps(rows: &[LakeRow], key: &str, counter: &str) -> u64 {
+    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut steps = 0;
+    for row in rows {
+        let id = row.get(key).unwrap();
+        let count: i64 = row.get(counter).unwrap().parse().unwrap();
+        match row.op.as_str() {
+            "snapshot" => assert_eq!(last.insert(id, count), None, "{row:?}"),
+            "update" => {
+                assert_eq!(last.insert(id, count), Some(count - 1), "{row:?}");
+                steps += 1;
+            }
+            other => panic!("{other}: {row:?}"),
+        }
+    }
+    steps
+}
