@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod audits;
 mod crashes;
 mod faults;
 mod place;
