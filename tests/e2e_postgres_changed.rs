@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::Lab;
 use common::postgres::Server;
+use common::{Lab, wait_until};
 
 /// A schedule whose time does not come during a test: only the run at start.
 const NEVER: &str = "0 0 1 1 *";
@@ -37,7 +37,7 @@ fn a_table_that_somebody_changed_is_named_and_goes_on_when_it_is_changed_back() 
         (
             "ALTER TABLE users RENAME user_id TO id",
             "ALTER TABLE users RENAME id TO user_id",
-            "\"user_id\"",
+            "public.users has no column user_id",
         ),
         (
             "ALTER TABLE users ALTER user_id TYPE text",
@@ -85,6 +85,86 @@ fn a_table_that_somebody_changed_is_named_and_goes_on_when_it_is_changed_back() 
 }
 
 #[test]
+fn a_column_that_is_gone_or_of_another_type_is_named_before_chance_comes_to_it() {
+    let mut lab = lab("columns");
+    let Some(server) = Server::start(&mut lab) else {
+        return;
+    };
+    lab.start(["batch", "--once", "users"]).wait_for_success();
+    let runs = server.number("SELECT count(*) FROM ftap.job_runs");
+    let fails = |said: &[&str]| {
+        // Whichever column it is this time that would be changed.
+        for _ in 0..3 {
+            let message = failure(&lab);
+            for said in said {
+                assert!(message.contains(said), "{said}: {message}");
+            }
+            assert!(message.contains("init/01_schema.sql"), "{message}");
+        }
+    };
+    server.sql("ALTER TABLE users DROP COLUMN job, DROP COLUMN city");
+    fails(&[
+        "public.users has no column city",
+        "ALTER TABLE public.users ADD COLUMN city text",
+    ]);
+    server.sql("ALTER TABLE users ADD COLUMN city text, ADD COLUMN job date");
+    fails(&["the column job of public.users is date, it has to be text"]);
+    server.sql("ALTER TABLE users ALTER job TYPE varchar(200)");
+    server.sql("ALTER TABLE merchants ALTER merch_zipcode TYPE text");
+    fails(&["the column merch_zipcode of public.merchants is text, it has to be integer"]);
+    assert_eq!(server.number("SELECT count(*) FROM ftap.job_runs"), runs);
+    // What takes and gives the same values is as good, and more columns are no harm.
+    server.sql("ALTER TABLE merchants ALTER merch_zipcode TYPE bigint USING merch_zipcode::bigint");
+    server.sql("ALTER TABLE users ADD COLUMN note text");
+    lab.start(["batch", "--once", "users"]).wait_for_success();
+}
+
+#[test]
+fn a_broken_file_stops_nothing_and_is_loaded_when_it_is_mended() {
+    let mut lab = lab("mended");
+    let Some(server) = Server::start(&mut lab) else {
+        return;
+    };
+    server.as_superuser("ALTER ROLE platform REPLICATION");
+    let events = lab.path("prepared/credit_card_transactions_events.csv");
+    std::fs::create_dir(lab.path("prepared")).unwrap();
+    std::fs::copy(common::events_file(), &events).unwrap();
+    lab.set("EVENTS_FILE", &events);
+    let users = events.with_file_name("credit_card_transactions_users.csv");
+    let good = common::events_file().with_file_name("credit_card_transactions_users.csv");
+    let good = std::fs::read_to_string(good).unwrap();
+    let fifth = good.lines().nth(4).unwrap();
+    let broken = format!("{};1990-99-99", fifth.rsplit_once(';').unwrap().0);
+    std::fs::write(&users, good.replace(fifth, &broken)).unwrap();
+
+    lab.set("UPDATE_USERS_SCHEDULE", "* * * * * *");
+    lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
+    let run = lab.start(["run"]);
+    let refused = run.wait_for_events("table_not_loaded", 2);
+    let said = refused[1]["error"].as_str().unwrap();
+    assert!(said.contains("line 5, column dob"), "{said}");
+    assert!(said.contains("_users.csv"), "{said}");
+    // The capture does not need the file.
+    run.wait_for_event("changes_streaming");
+    run.wait_for_event("publish_finished");
+    let url = run.wait_for_event("http_listening")["url"].clone();
+    let url = url.as_str().unwrap().trim_start_matches("http://");
+    lab.set("DASHBOARD_ADDR", url.trim_end_matches('/'));
+    let is_ready = || lab.start(["health", "--ready"]).wait().success();
+    assert!(!is_ready(), "a job that can't be done is no good health");
+
+    std::fs::write(&users, &good).unwrap();
+    run.wait_for_event("table_loaded");
+    run.wait_for_event("users_updated");
+    wait_until("readiness", || is_ready().then_some(()));
+    assert_eq!(run.events("group_gave_up").len(), 0);
+    run.signal(libc::SIGTERM);
+    run.wait_for_success();
+    let rows = good.lines().count() as u64 - 1;
+    assert_eq!(server.number("SELECT count(*) FROM users"), rows);
+}
+
+#[test]
 fn a_file_of_odd_bytes_or_values_out_of_range_loads_nothing_and_says_where() {
     let mut lab = lab("odd-files");
     let Some(server) = Server::start(&mut lab) else {
@@ -113,7 +193,11 @@ fn a_file_of_odd_bytes_or_values_out_of_range_loads_nothing_and_says_where() {
         (7, b"nan", "line 4, column lat"),
         (10, b"9999999-01-01", "line 4, column dob"),
         (10, b"1988-13-01", "line 4, column dob"),
-        (4, b"\"open", "line 4"),
+        (
+            4,
+            b"\"open",
+            "a quote opens in column street and is not closed",
+        ),
     ] {
         std::fs::write(&users, with(4, column, value)).unwrap();
         let message = failure(&lab);

@@ -105,6 +105,7 @@ fn the_stream_of_changes_is_encrypted_and_its_server_checked_as_the_sslmode_says
         password: Some(PASSWORD.to_owned()),
         ssl_mode: SslMode::VerifyFull,
         ssl_root_cert: Some(folder.join("ca.crt")),
+        private_folder: None,
         pool_size: 1,
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(5),

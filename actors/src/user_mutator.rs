@@ -3,7 +3,8 @@
 //! Promises: a run is one transaction that also records the run, so each tick is applied once,
 //! whatever is killed when and however often it is asked for; with a seed the same tick changes the
 //! same users of the same table in the same way. While PostgreSQL does not answer it waits and tries
-//! again; an error that no waiting can mend ends the stage. Relies on `init/01_schema.sql`.
+//! again; a prepared file that can't be loaded is tried again at the next tick; any other error that no
+//! waiting can mend ends the stage. Relies on `init/01_schema.sql`.
 
 mod update;
 mod values;
@@ -15,7 +16,10 @@ use actix::prelude::*;
 use metrics::counter;
 use tokio::sync::Mutex;
 
-use crate::events::{JobAlreadyApplied, NoUsers, PostgresUnavailable, Speaker, UsersUpdated};
+use crate::events::{
+    JobAlreadyApplied, NoUsers, PostgresUnavailable, Speaker, TableNotLoaded, UsersUpdated,
+};
+use crate::health::{GroupState, Health};
 use crate::meters::names;
 use crate::postgres::{Database, OpenDatabase, PostgresError, retry_pause};
 use crate::schedule::JobTick;
@@ -107,21 +111,26 @@ fn report(applied: &Applied, tick: JobTick, took: Duration, speaker: Speaker) {
     }
 }
 
+/// Its group's name in [`Health`].
+pub const GROUP: &str = "user_updates";
+
 /// The actor.
 pub struct UserMutator {
     stage: Stage,
     job: Arc<UserUpdates>,
     needs_postgres: bool,
+    health: Arc<Health>,
 }
 
 impl UserMutator {
     /// Runs the job when told to. Where there is no PostgreSQL it has nothing to do, or if it needs
     /// one, fails.
-    pub fn new(stage: Stage, job: UserUpdates, needs_postgres: bool) -> Self {
+    pub fn new(stage: Stage, job: UserUpdates, needs_postgres: bool, health: Arc<Health>) -> Self {
         Self {
             stage,
             job: Arc::new(job),
             needs_postgres,
+            health,
         }
     }
 }
@@ -136,11 +145,18 @@ impl Handler<JobTick> for UserMutator {
 
     fn handle(&mut self, tick: JobTick, _: &mut Context<Self>) -> Self::Result {
         let (stage, job) = (self.stage.clone(), self.job.clone());
-        Box::pin(run_until_done(stage, job, tick, self.needs_postgres).into_actor(self))
+        let (needs_postgres, health) = (self.needs_postgres, self.health.clone());
+        Box::pin(run_until_done(stage, job, tick, needs_postgres, health).into_actor(self))
     }
 }
 
-async fn run_until_done(stage: Stage, job: Arc<UserUpdates>, tick: JobTick, needs_postgres: bool) {
+async fn run_until_done(
+    stage: Stage,
+    job: Arc<UserUpdates>,
+    tick: JobTick,
+    needs_postgres: bool,
+    health: Arc<Health>,
+) {
     let speaker = stage.speaker();
     stage.progress().add_work(1);
     // Every wait in it has an end of its own.
@@ -151,6 +167,10 @@ async fn run_until_done(stage: Stage, job: Arc<UserUpdates>, tick: JobTick, need
         match job.run(tick, speaker).await {
             Ok(Some(_)) => {
                 stage.generation().ready();
+                // A run before this one may have failed over a file.
+                if !stage.is_fenced() {
+                    health.set(GROUP, GroupState::Running, stage.generation().number());
+                }
                 break;
             }
             Ok(None) if needs_postgres => {
@@ -170,6 +190,12 @@ async fn run_until_done(stage: Stage, job: Arc<UserUpdates>, tick: JobTick, need
                 }
                 .emit(speaker);
                 tokio::time::sleep(pause).await;
+            }
+            Err(error) if error.is_of_a_file() => {
+                let error = error.to_string();
+                health.failed(GROUP, stage.generation().number(), error.clone());
+                TableNotLoaded { error }.emit(speaker);
+                break;
             }
             Err(error) => {
                 stage.fail(error.into());

@@ -130,6 +130,7 @@ impl Config {
             password,
             ssl_mode: self.postgres.ssl_mode,
             ssl_root_cert: self.postgres.ssl_root_cert.clone(),
+            private_folder: None,
             pool_size: self.postgres.pool_size,
             connect_timeout: self.postgres.connect_timeout,
             statement_timeout: self.postgres.statement_timeout,

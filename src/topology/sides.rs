@@ -56,11 +56,13 @@ pub struct UserUpdatesGroup {
     pub settings: UpdateSettings,
     /// The process has nothing else to do: without PostgreSQL this is a failure.
     pub is_all: bool,
+    /// Told while a prepared file can't be loaded.
+    pub health: Arc<Health>,
 }
 
 impl Group for UserUpdatesGroup {
     fn name(&self) -> &'static str {
-        "user_updates"
+        user_mutator::GROUP
     }
 
     /// What a run has not committed has not happened; the next start sees that.
@@ -73,9 +75,9 @@ impl Group for UserUpdatesGroup {
             stages.mailbox::<UserMutator>("user_mutator", MAILBOX);
         let (_, clock_mailbox, clock_stage) = stages.mailbox::<CronClock>("cron_clock", MAILBOX);
         let job = UserUpdates::new(self.database.clone(), self.settings);
-        let is_all = self.is_all;
+        let (is_all, health) = (self.is_all, self.health.clone());
         stages.spawn(mutator_mailbox, move |_| {
-            UserMutator::new(mutator_stage, job, is_all)
+            UserMutator::new(mutator_stage, job, is_all, health)
         });
         let schedule = self.schedule.clone();
         stages.spawn(clock_mailbox, move |_| {

@@ -363,7 +363,7 @@ events! {
         /// The group.
         group: String,
     }
-    /// No restart can help, or too many did not: the process drains and ends.
+    /// No restart can help, or too many did not: after `publish` or `ingest` the process drains and ends, after others the rest runs on; the exit code is 1.
     ERROR GroupGaveUp "group_gave_up" {
         /// The group.
         group: String,
@@ -398,6 +398,11 @@ events! {
         error: String,
         /// Pause before the next try.
         retry_in_ms: u64,
+    }
+    /// A prepared file can't be loaded and nothing of it was; the job tries again at its next time.
+    ERROR TableNotLoaded "table_not_loaded" {
+        /// The file, where in it, what is wrong and what to do.
+        error: String,
     }
     /// A prepared file was loaded into its table.
     INFO TableLoaded "table_loaded" {

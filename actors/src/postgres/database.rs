@@ -75,13 +75,17 @@ impl Database {
                 let prepare = prepare::prepare(&fresh.pool, &fresh.settings, preparation);
                 let prepared = fresh.limited(prepare).await?;
                 PostgresReady {
-                    address: fresh.settings.address(),
+                    address: fresh.settings.address().to_string(),
                     version: prepared.server_version,
                     duration_ms: started.elapsed().as_millis() as u64,
                 }
                 .emit(speaker);
                 report(&prepared.loaded, speaker);
-                open.insert(fresh)
+                let fresh = open.insert(fresh);
+                if let Some(error) = prepared.refused {
+                    return Err(error);
+                }
+                fresh
             }
         };
         Ok(Some(open))

@@ -6,7 +6,7 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{WasNull, WrongType};
 
-use super::PostgresSettings;
+use super::{PostgresSettings, ServerAddress};
 use crate::supervision::{ErrorKind, StageError};
 
 /// What went wrong with PostgreSQL.
@@ -14,12 +14,10 @@ use crate::supervision::{ErrorKind, StageError};
 #[non_exhaustive]
 pub enum PostgresError {
     /// The server does not answer.
-    #[error(
-        "PostgreSQL at {address} does not answer: {said}; check that it runs and that POSTGRES_HOST and POSTGRES_PORT name it"
-    )]
+    #[error("PostgreSQL at {address} does not answer: {said}; {}", .address.when_silent())]
     Unavailable {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the client said.
         said: String,
     },
@@ -28,46 +26,40 @@ pub enum PostgresError {
         "PostgreSQL at {address} has no connection left: {said}; raise its max_connections or lower POSTGRES_POOL_SIZE"
     )]
     OutOfConnections {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
     /// The server accepts no changes.
-    #[error(
-        "PostgreSQL at {address} is read-only: {said}; name its primary in POSTGRES_HOST, or set default_transaction_read_only to off there"
-    )]
+    #[error("PostgreSQL at {address} is read-only: {said}; {}", .address.when_read_only())]
     ReadOnly {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
     /// The role or its password is wrong, or the server wants none of us.
-    #[error(
-        "PostgreSQL at {address} refuses the login: {said}; check POSTGRES_USER and POSTGRES_PASSWORD, and the server's pg_hba.conf"
-    )]
+    #[error("PostgreSQL at {address} refuses the login: {said}; {}", .address.when_refused())]
     LoginRefused {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
     /// There is no such database.
-    #[error(
-        "PostgreSQL at {address} has no such database: {said}; check POSTGRES_DB, or create it (CREATE DATABASE)"
-    )]
+    #[error("PostgreSQL at {address} has no such database: {said}; {}", .address.when_database_is_gone())]
     UnknownDatabase {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
     /// The role may not do what is needed.
-    #[error("PostgreSQL at {address} does not permit it: {said}; grant it to that role")]
+    #[error("PostgreSQL at {address} does not permit it: {said}; grant it to that role{}", grant(.address, .said))]
     NotPermitted {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
@@ -76,8 +68,8 @@ pub enum PostgresError {
         "a table in PostgreSQL at {address} is not as init/01_schema.sql makes it: {said}; undo the change, or rename the table and start again"
     )]
     OtherSchema {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
@@ -86,16 +78,16 @@ pub enum PostgresError {
         "PostgreSQL at {address} does not decode its log: {said}; set wal_level = logical in postgresql.conf and restart the server"
     )]
     WalLevel {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
     /// A publication leaves out what is to be captured.
     #[error("the publication in PostgreSQL at {address} is not enough: {said}")]
     Publication {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What it lacks, and the remedy.
         said: String,
     },
@@ -104,26 +96,24 @@ pub enum PostgresError {
         "PostgreSQL at {address} has no replication slot left: {said}; drop unused ones (SELECT pg_drop_replication_slot(…)) or raise max_replication_slots"
     )]
     OutOfSlots {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
     /// Another session was in the way; the next try may succeed.
     #[error("another session was in the way in PostgreSQL at {address}: {said}")]
     Conflict {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
     /// The disk is full, or the like.
-    #[error(
-        "PostgreSQL at {address} can't go on: {said}; see its log, and free disk space or memory there"
-    )]
+    #[error("PostgreSQL at {address} can't go on: {said}; {}", .address.when_out_of_resources())]
     Resources {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
@@ -152,7 +142,7 @@ pub enum PostgresError {
     },
     /// There is none on this machine, and none is named.
     #[error(
-        "there is no PostgreSQL to use: install it (Debian: apt-get install postgresql), or name a server in POSTGRES_HOST"
+        "there is no PostgreSQL to use: the log's line `postgres_off` says why, and what to do"
     )]
     Missing,
     /// Asked for by a test.
@@ -161,8 +151,8 @@ pub enum PostgresError {
     /// Anything else that the server refuses.
     #[error("PostgreSQL at {address} refuses a statement: {said}")]
     Refused {
-        /// `user@host:port/database`.
-        address: String,
+        /// The server.
+        address: ServerAddress,
         /// What the server said.
         said: String,
     },
@@ -201,7 +191,7 @@ impl PostgresError {
         }
     }
 
-    fn of_client(address: String, error: &tokio_postgres::Error) -> Self {
+    fn of_client(address: ServerAddress, error: &tokio_postgres::Error) -> Self {
         // The outer text is only "error connecting to server".
         let cause = std::error::Error::source(error).map(ToString::to_string);
         let said = match cause {
@@ -226,7 +216,7 @@ impl PostgresError {
         Self::Unavailable { address, said }
     }
 
-    fn of_server(address: String, error: &DbError) -> Self {
+    fn of_server(address: ServerAddress, error: &DbError) -> Self {
         let said = match error.detail() {
             Some(detail) => format!("{} ({detail})", error.message()),
             None => error.message().to_owned(),
@@ -306,6 +296,23 @@ impl PostgresError {
     }
 }
 
+/// The statement that gives a permission, where the server's words say which.
+fn grant(address: &ServerAddress, said: &str) -> String {
+    let missing = said.split_once("permission denied for ");
+    let missing = missing.and_then(|(_, what)| what.split_once(' '));
+    let Some((kind, name)) = missing else {
+        return String::new();
+    };
+    let name = name.split([' ', ';', ',']).next().unwrap_or(name);
+    let what = match kind {
+        "schema" => "USAGE, CREATE ON SCHEMA",
+        "database" => "CREATE ON DATABASE",
+        "table" => "SELECT, INSERT, UPDATE, DELETE ON",
+        _ => return String::new(),
+    };
+    format!(" (GRANT {what} {name} TO {})", address.role())
+}
+
 /// Whether a connection broke, as it may within a handshake, rather than that one side refused.
 pub(crate) fn is_broken_connection(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -315,6 +322,13 @@ pub(crate) fn is_broken_connection(error: &(dyn std::error::Error + 'static)) ->
         let inner = error.get_ref();
         !inner.is_some_and(|inner| inner.is::<rustls::Error>())
     })
+}
+
+impl PostgresError {
+    /// Whether a prepared file is to blame, so that all is well as soon as that is mended.
+    pub fn is_of_a_file(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::BadFile { .. })
+    }
 }
 
 impl From<PostgresError> for StageError {

@@ -23,9 +23,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A table, and the file that fills it.
 pub(super) struct Table {
-    name: &'static str,
+    pub(super) name: &'static str,
     /// The first is the primary key.
-    columns: &'static [Column],
+    pub(super) columns: &'static [Column],
 }
 
 /// See CONTRACT: one row a user.
@@ -247,7 +247,15 @@ impl<'a> Rows<'a> {
         let line = self.record.position().map_or(0, csv::Position::line);
         if self.record.len() != self.columns.len() {
             let (has, wanted) = (self.record.len(), self.columns.len());
-            let problem = format!("it has {has} columns, it is to have {wanted}");
+            let last = self.record.iter().next_back().unwrap_or_default();
+            let problem = match has < wanted && last.contains(&b'\n') {
+                // It has taken the lines that follow, to the next quote or the end, for its own.
+                true => format!(
+                    "it has {has} columns, it is to have {wanted}; a quote opens in column {} and is not closed on that line",
+                    self.columns[has - 1].name
+                ),
+                false => format!("it has {has} columns, it is to have {wanted}"),
+            };
             return Err(self.bad(line, None, problem));
         }
         for (index, column) in self.columns.iter().enumerate() {

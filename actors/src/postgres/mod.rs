@@ -4,6 +4,7 @@
 //! waiting can help and what to do; no password is ever shown. It relies on `init/*.sql`, the same
 //! files that the container of docker compose runs.
 
+mod address;
 mod columns;
 mod database;
 mod error;
@@ -12,8 +13,10 @@ mod location;
 mod pool;
 mod prepare;
 mod settings;
+mod shape;
 mod tls;
 
+pub use address::ServerAddress;
 pub use database::{Database, OpenDatabase, retry_pause};
 pub use deadpool_postgres::Pool;
 pub use error::PostgresError;

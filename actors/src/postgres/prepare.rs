@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use deadpool_postgres::{Object, Pool};
 
 use super::load::{self, Loaded, MERCHANTS, USERS};
-use super::{PostgresError, PostgresSettings};
+use super::{PostgresError, PostgresSettings, shape};
 
 /// What the container of docker compose runs as well, in the same order.
 const SCRIPTS: [&str; 2] = [
@@ -28,15 +28,18 @@ pub struct Preparation {
 }
 
 /// What a preparation did.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Prepared {
     /// Version of the server.
     pub server_version: String,
     /// What was loaded into which table; nothing if it was loaded before.
     pub loaded: Vec<Loaded>,
+    /// Why the files could not be loaded, if one of them is to blame: the tables are there all the same.
+    pub refused: Option<PostgresError>,
 }
 
-/// Makes schema, tables, publication and, if asked for, the slot; then loads the files.
+/// Makes schema, tables, publication and, if asked for, the slot; then loads the files, without which
+/// the tables are of use as well.
 pub async fn prepare(
     pool: &Pool,
     settings: &PostgresSettings,
@@ -60,9 +63,15 @@ pub async fn prepare(
     if preparation.airbyte_slot {
         create_slot(&client, settings).await?;
     }
+    let (loaded, refused) = match load_files(&mut client, settings, preparation).await {
+        Ok(loaded) => (loaded, None),
+        Err(error) if error.is_of_a_file() => (Vec::new(), Some(error)),
+        Err(error) => return Err(error),
+    };
     Ok(Prepared {
         server_version: version.get(0),
-        loaded: load_files(&mut client, settings, preparation).await?,
+        loaded,
+        refused,
     })
 }
 
@@ -91,6 +100,9 @@ async fn load_files(
         .execute("SELECT pg_advisory_xact_lock($1)", &[&ADVISORY_LOCK])
         .await
         .map_err(failed)?;
+    for (table, _) in files {
+        shape::check(&transaction, settings, table).await?;
+    }
     let mut all = Vec::new();
     for (table, file) in files {
         all.extend(load::load(&transaction, settings, table, file).await?);

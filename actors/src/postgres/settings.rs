@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ServerAddress;
+
 /// Encryption on the way to the server, by libpq's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SslMode {
@@ -34,6 +36,8 @@ pub struct PostgresSettings {
     pub ssl_mode: SslMode,
     /// PEM file of authorities that [`SslMode::VerifyFull`] trusts; `None` takes the system's.
     pub ssl_root_cert: Option<PathBuf>,
+    /// Folder of the private cluster, if that is what the server is; messages then name it.
+    pub private_folder: Option<PathBuf>,
     /// Most connections at a time.
     pub pool_size: usize,
     /// How long a connection may take to be made, or to become free.
@@ -48,8 +52,8 @@ impl PostgresSettings {
         self.host.starts_with('/')
     }
 
-    /// `user@host:port/database`, for messages.
-    pub fn address(&self) -> String {
+    /// What messages call it.
+    pub fn address(&self) -> ServerAddress {
         let Self {
             host,
             port,
@@ -57,7 +61,8 @@ impl PostgresSettings {
             user,
             ..
         } = self;
-        format!("{user}@{host}:{port}/{database}")
+        let text = format!("{user}@{host}:{port}/{database}");
+        ServerAddress::new(text, self.private_folder.clone())
     }
 }
 
@@ -89,6 +94,7 @@ mod tests {
             password: Some("hunter2".to_owned()),
             ssl_mode: SslMode::Prefer,
             ssl_root_cert: None,
+            private_folder: None,
             pool_size: 4,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),

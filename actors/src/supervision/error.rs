@@ -147,10 +147,10 @@ impl ErrorKind {
                 "the lake and the topic contradict each other: use another KAFKA_TOPIC, or another lake together with another KAFKA_CONSUMER_GROUP, or move the named files away"
             }
             Self::PostgresUnavailable => {
-                "check that PostgreSQL runs, takes changes and has connections left; POSTGRES=off does without"
+                "check that PostgreSQL runs, takes changes and has connections left; `ftap run` with POSTGRES=off does without"
             }
             Self::PostgresRefused => {
-                "check the POSTGRES_* settings, the role's permissions and the tables; POSTGRES=off does without"
+                "mend what the error names: the server, its role or its tables; `ftap run` with POSTGRES=off does without"
             }
             Self::ChangesConflict => {
                 "check that POSTGRES_HOST, CDC_SLOT and the lake belong together; `ftap cdc --resnapshot` makes the slot and the copies of the tables anew"

@@ -136,7 +136,7 @@ async fn look(
             wal_status: row.get::<_, Option<String>>(3).unwrap_or_default(),
         });
     Ok(PostgresFigures {
-        address: settings.address(),
+        address: settings.address().to_string(),
         rows,
         slot,
     })
