@@ -13,7 +13,9 @@
 //!           watch_*:      clock ──▶ watcher ◀══ Kafka, lake, PostgreSQL (`ftap serve`)
 //! ```
 //!
-//! A side's end ends nothing else, unless the process has nothing but sides. A group restarts as a whole: a rewound source makes what is downstream stale.
+//! A side's end ends nothing else, unless the process has nothing but sides; one that gave up makes
+//! the exit code 1 all the same. A group restarts as a whole: a rewound source makes what is downstream
+//! stale.
 
 pub mod bigquery;
 pub mod sides;
@@ -112,6 +114,9 @@ pub enum RunError {
         /// What to do.
         remedy: String,
     },
+    /// Groups beside the stream gave up, which itself went on.
+    #[error("{}", list(.0))]
+    SidesGaveUp(Vec<RunError>),
     /// Everything that was read is in the lake, but records were left out.
     #[error(
         "{offsets} offsets are not in the lake and were skipped, see the `offsets_skipped` events: the group's committed offset or the topic's retention is beyond the lake's end\n  to read what the topic still has into an empty lake, use another KAFKA_CONSUMER_GROUP or delete the group's offsets"
@@ -131,6 +136,11 @@ pub enum RunError {
     /// The lake can't be opened at all.
     #[error("the lake can't be opened")]
     Lake(#[from] LakeError),
+}
+
+fn list(errors: &[RunError]) -> String {
+    let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    texts.join("\n")
 }
 
 struct PublishGroup {
@@ -322,6 +332,7 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     let mut shutdown = options.shutdown;
 
     let mut failure = None;
+    let mut sides_gave_up = Vec::new();
     let mut stopped = false;
     let mut publish_runs = publishes;
     let mut ingest_runs = ingests;
@@ -347,14 +358,8 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
             }
             end = &mut report => ("report", end),
             Some(end) = sides.next(), if !sides.is_empty() => {
-                // Supervision has logged it with its remedy; the stream goes on, and other sides.
-                if has_only_sides && let (group, GroupEnd::GaveUp { root_cause, remedy }) = end {
-                    failure.get_or_insert(RunError::GaveUp {
-                        group,
-                        root_cause,
-                        remedy: remedy.to_owned(),
-                    });
-                }
+                // The stream goes on, and other sides; the end tells of it.
+                sides_gave_up.extend(gave_up(end));
                 continue;
             }
         };
@@ -374,14 +379,29 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     if !report.is_terminated() {
         report.await;
     }
-    while sides.next().await.is_some() {}
+    while let Some(end) = sides.next().await {
+        sides_gave_up.extend(gave_up(end));
+    }
     match failure {
         Some(failure) => Err(failure),
+        None if !sides_gave_up.is_empty() => Err(RunError::SidesGaveUp(sides_gave_up)),
         None if stopped => Ok(Outcome::Stopped),
         None => match meters.snapshot().offsets_skipped {
             0 => Ok(Outcome::Drained),
             offsets => Err(RunError::Skipped { offsets }),
         },
+    }
+}
+
+/// Of a side's end, what is wrong with it.
+fn gave_up((group, end): (&'static str, GroupEnd)) -> Option<RunError> {
+    match end {
+        GroupEnd::GaveUp { root_cause, remedy } => Some(RunError::GaveUp {
+            group,
+            root_cause,
+            remedy: remedy.to_owned(),
+        }),
+        GroupEnd::Finished | GroupEnd::Stopped | GroupEnd::StopUnfinished => None,
     }
 }
 
