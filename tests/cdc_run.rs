@@ -26,7 +26,7 @@ fn a_run_and_a_capture_share_the_private_cluster_and_each_takes_over_from_the_ot
     let capture = lab.start(["cdc"]);
     let begun = capture.wait_for("a server, or none", |lines| {
         let found = |name: &str| lines.iter().any(|line| line["event"] == name);
-        let none = found("postgres_off");
+        let none = found("process_stopped");
         (found("private_postgres_started") || none).then_some(!none)
     });
     if !begun {

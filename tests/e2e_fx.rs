@@ -301,9 +301,8 @@ fn ticks_missed_in_a_sleep_make_one_run() {
 fn without_postgresql_runs_and_batch_jobs_write_rates_and_warn_once() {
     let mut lab = Lab::new("fx-alone").without_broker();
     lab.set("INGEST_FX_SCHEDULE", NEVER);
-    std::fs::create_dir(lab.path("empty")).unwrap();
-    lab.set("POSTGRES", "on");
-    lab.set("POSTGRES_BIN_DIR", lab.path("empty"));
+    lab.set("POSTGRES", "auto");
+    lab.set("POSTGRES_BIN_DIR", common::postgres::old_programs(&lab));
     for (command, event) in [("run", "fx_rates_written"), ("batch", "fx_rates_kept")] {
         let run = lab.start([command]);
         run.wait_for_event(event);

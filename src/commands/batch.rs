@@ -38,13 +38,19 @@ pub fn execute(config: &Config, args: &BatchArgs, telemetry: &Telemetry) -> anyh
 }
 
 /// Changes users by the schedule, if there is one.
-pub fn user_updates(config: &Config, postgres: &PostgresAccess, is_all: bool) -> Option<Side> {
+pub fn user_updates(
+    config: &Config,
+    postgres: &PostgresAccess,
+    is_all: bool,
+    health: &Arc<Health>,
+) -> Option<Side> {
     let schedule = config.batch.update_users_schedule.clone()?;
     Some(Side::new(UserUpdatesGroup {
         database: Database::new(postgres.location(), config.preparation()),
         schedule,
         settings: config.update_settings(),
         is_all,
+        health: health.clone(),
     }))
 }
 
@@ -81,10 +87,13 @@ fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
     }
     super::sides::execute(config, telemetry, "batch", false, |parts| {
         let fx = fx_rates(config, parts.meters, parts.health)?;
-        // Without PostgreSQL, of which one warning tells, the other jobs are enough to go on.
-        let users = match has_users {
-            true => user_updates(config, parts.postgres(), !has_fx && !has_loader),
-            false => None,
+        // Without PostgreSQL, of which one warning tells, the other jobs are enough to go on, unless
+        // it was asked for by name.
+        let is_needed = !has_fx && !has_loader || config.postgres.usage == PostgresUse::On;
+        let users = match (has_users, is_needed) {
+            (true, true) => user_updates(config, parts.required_postgres()?, true, parts.health),
+            (true, false) => user_updates(config, parts.postgres(), false, parts.health),
+            (false, _) => None,
         };
         let loader = super::load::side(config)?;
         Ok(users.into_iter().chain(fx).chain(loader).collect())
@@ -136,7 +145,7 @@ fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
         make_writable(&config.data_dir, "DATA_DIR")?;
     }
     let mut shutdown = signals::listen()?;
-    let postgres = PostgresAccess::open(config);
+    let postgres = PostgresAccess::require(config, &shutdown)?;
     let job = UserUpdates::new(
         Database::new(postgres.location(), config.preparation()),
         config.update_settings(),

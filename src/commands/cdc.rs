@@ -58,7 +58,7 @@ pub fn execute(config: &Config, args: &CdcArgs, telemetry: &Telemetry) -> anyhow
             resnapshot: Arc::new(AtomicBool::new(args.resnapshot)),
             until_drained: args.until_drained,
             is_all: true,
-            ..capture(config, parts.postgres(), meters, health)?
+            ..capture(config, parts.required_postgres()?, meters, health)?
         };
         Ok(vec![Side::new(ChangesGroup { parts })])
     })

@@ -68,7 +68,6 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     }
 
     let kafka = KafkaAccess::open(config)?;
-    let postgres = uses_postgres(config, options).then(|| PostgresAccess::open(config));
     let meters = Arc::new(Meters::default());
     let health = Arc::new(Health::default());
     let http = http::start(
@@ -83,6 +82,13 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         },
     )?;
     let shutdown = signals::listen()?;
+    let postgres = match uses_postgres(config, options) {
+        true if config.postgres.usage == PostgresUse::On => {
+            Some(PostgresAccess::require(config, &shutdown)?)
+        }
+        true => Some(PostgresAccess::open(config)),
+        false => None,
+    };
     let stopwatch = Stopwatch::start();
     let status = LiveStatus::start(
         telemetry,
@@ -100,7 +106,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     };
     let users = postgres
         .as_ref()
-        .and_then(|postgres| super::batch::user_updates(config, postgres, false));
+        .and_then(|postgres| super::batch::user_updates(config, postgres, false, &health));
     // Whoever drains does not wait for it: it has its run at start, if that ends by itself.
     let fx = match options.role {
         Role::Run => super::batch::fx_rates(config, &meters, &health)?,

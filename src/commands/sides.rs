@@ -7,6 +7,7 @@ use std::time::Instant;
 use ftap_actors::health::Health;
 use ftap_actors::meters::Meters;
 use ftap_actors::watch::Watched;
+use tokio::sync::watch;
 
 use crate::config::{Config, Role};
 use crate::exit;
@@ -21,6 +22,7 @@ use crate::topology::{self, TopologyOptions};
 pub struct SideParts<'a> {
     config: &'a Config,
     opened: &'a OnceCell<PostgresAccess>,
+    shutdown: &'a watch::Receiver<bool>,
     /// What is counted.
     pub meters: &'a Arc<Meters>,
     /// What the groups are doing.
@@ -34,6 +36,12 @@ impl<'a> SideParts<'a> {
     pub fn postgres(&self) -> &'a PostgresAccess {
         self.opened
             .get_or_init(|| PostgresAccess::open(self.config))
+    }
+
+    /// The same for sides that can't do without: waits until it is found, and is an error without.
+    pub fn required_postgres(&self) -> anyhow::Result<&'a PostgresAccess> {
+        let access = PostgresAccess::require(self.config, self.shutdown)?;
+        Ok(self.opened.get_or_init(|| access))
     }
 }
 
@@ -65,6 +73,7 @@ pub fn execute(
     let sides = make(SideParts {
         config,
         opened: &postgres,
+        shutdown: &shutdown,
         meters: &meters,
         health: &health,
         watched: &watched,

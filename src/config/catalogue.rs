@@ -128,7 +128,7 @@ settings! {
         secret "DASHBOARD_TOKEN" = "", "Asked for by everything there but /healthz and /readyz: as `Authorization: Bearer`, or as the password in a browser", "16 to 512 letters, digits and other ASCII signs without spaces, such as `openssl rand -hex 24` makes";
     }
     "PostgreSQL and batch jobs" {
-        open "POSTGRES" = "auto", "Whether users, merchants and their changes are kept in PostgreSQL. `auto`: yes, but for `ftap run --until-drained` only with POSTGRES_HOST, because a private cluster would start for a moment only", "`auto`, `on` or `off`";
+        open "POSTGRES" = "auto", "Whether users, merchants and their changes are kept in PostgreSQL. `auto`: yes, if there is one (else one warning), but for `ftap run --until-drained` only with POSTGRES_HOST, because a private cluster would start for a moment only. `on`: without POSTGRES_HOST and a private cluster that starts, `ftap run` and `ftap batch` end with exit code 1", "`auto`, `on` or `off`";
         open "POSTGRES_HOST" = "", "PostgreSQL's host. Unset, this machine's PostgreSQL serves as a private cluster under DATA_DIR", "a host name, an address, or the folder of a socket";
         open "POSTGRES_PORT" = "5432", "PostgreSQL's port", "a port from 1 to 65535";
         open "POSTGRES_DB" = "<$POSTGRES_USER>", "Database", "a database name";
@@ -139,7 +139,7 @@ settings! {
         open "POSTGRES_POOL_SIZE" = "4", "Most connections at a time", "a whole number from 1 to 100";
         open "POSTGRES_CONNECT_TIMEOUT_SECONDS" = "5", "How long a connection may take to be made, or to become free", "seconds from 0.1 to 300, fractions allowed";
         open "POSTGRES_STATEMENT_TIMEOUT_SECONDS" = "30", "How long one statement may take", "seconds from 0.1 to 3600, fractions allowed";
-        open "POSTGRES_BIN_DIR" = "", "Where the private cluster's programs `postgres` and `initdb` are. Unset, they are looked for in pg_config's folder, in PATH and in the usual places", "an existing directory";
+        open "POSTGRES_BIN_DIR" = "", "Where the private cluster's programs `postgres` and `initdb` are. Unset, they are looked for in pg_config's folder, in PATH and in the usual places", "a directory that holds both programs";
         open "POSTGRES_SLOT_WAL_KEEP_BYTES" = "1GiB", "Log that a reader who stays away may hold back in the private cluster, before it has to start anew", "bytes from 64MB, with a suffix such as MB, MiB or GB";
         open "AIRBYTE_SLOT" = "false", "Make the replication slot `airbyte_slot`; as long as nobody reads it, the server keeps its log for it", "`true` or `false`";
         open "UPDATE_PERCENTAGE" = "0.01", "Share of the users that one update job changes", "a number from 0 to 1";

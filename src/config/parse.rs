@@ -264,6 +264,23 @@ pub fn existing_file(text: &str) -> Result<PathBuf, Reason> {
     }
 }
 
+/// A folder with PostgreSQL's server programs.
+pub fn postgres_bin_dir(text: &str) -> Result<PathBuf, Reason> {
+    let dir = path(text)?;
+    match std::fs::metadata(&dir) {
+        Ok(metadata) if !metadata.is_dir() => return Err("it is not a directory".to_owned()),
+        Ok(_) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    match ["postgres", "initdb"]
+        .into_iter()
+        .find(|name| !dir.join(name).is_file())
+    {
+        Some(absent) => Err(format!("there is no program `{absent}` in it")),
+        None => Ok(dir),
+    }
+}
+
 /// Any text.
 pub fn text(text: &str) -> Result<String, Reason> {
     Ok(text.to_owned())

@@ -132,6 +132,18 @@ impl Held {
     }
 }
 
+/// Programs of a version that is too old to be used: as good as none.
+pub fn old_programs(lab: &Lab) -> PathBuf {
+    let dir = lab.path("old-programs");
+    std::fs::create_dir_all(&dir).unwrap();
+    for name in ["postgres", "initdb"] {
+        let program = dir.join(name);
+        std::fs::write(&program, "#!/bin/sh\necho 'postgres (PostgreSQL) 9.6.24'\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
 /// Lets every account enter a folder: a server that is not root has to.
 pub fn open_to_all(folder: &Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();

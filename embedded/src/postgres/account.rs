@@ -25,8 +25,7 @@ struct Ids {
 impl Account {
     /// The account for a cluster in this folder: its owner's if it has been used already.
     pub(super) fn for_folder(base: &Path) -> Result<Self, PostgresClusterError> {
-        // SAFETY: geteuid has no arguments and cannot fail.
-        if unsafe { libc::geteuid() } != 0 {
+        if user_id() != 0 {
             return Ok(Self { switch_to: None });
         }
         let owner = std::fs::metadata(base.join("cluster"))
@@ -44,6 +43,33 @@ impl Account {
         Ok(Self {
             switch_to: Some(ids),
         })
+    }
+
+    /// Says whose the cluster's files are if they are not the account's, before the system or the
+    /// server says less about it. A folder that root takes over has to be the account's below, too.
+    pub(super) fn owns(&self, base: &Path) -> Result<(), PostgresClusterError> {
+        let (path, uid, account) = match &self.switch_to {
+            Some(ids) => (base.join("cluster"), ids.uid, ids.name.clone()),
+            None => (base.to_path_buf(), user_id(), user_id().to_string()),
+        };
+        match std::fs::metadata(path).map(|metadata| metadata.uid()) {
+            Ok(owner) if owner != uid => Err(PostgresClusterError::OtherOwner {
+                path: base.to_path_buf(),
+                owner,
+                account,
+            }),
+            // What is not there yet will be its own.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the system knows a name for the account, without which initdb makes no cluster.
+    pub(super) fn has_name(&self) -> Result<(), PostgresClusterError> {
+        let user_id = user_id();
+        match self.switch_to.is_some() || is_known(user_id) {
+            true => Ok(()),
+            false => Err(PostgresClusterError::UnknownUser { user_id }),
+        }
     }
 
     /// Makes a folder the account's own, closed to all others.
@@ -109,6 +135,28 @@ impl Account {
             command.uid(ids.uid).gid(ids.gid);
         }
         command
+    }
+}
+
+fn user_id() -> u32 {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn is_known(uid: u32) -> bool {
+    let mut buffer = vec![0; 16 * 1024];
+    // SAFETY: as in `look_up`.
+    unsafe {
+        let mut entry: libc::passwd = std::mem::zeroed();
+        let mut found = std::ptr::null_mut();
+        let code = libc::getpwuid_r(
+            uid,
+            &mut entry,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            &mut found,
+        );
+        code == 0 && !found.is_null()
     }
 }
 

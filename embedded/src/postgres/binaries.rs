@@ -50,7 +50,7 @@ impl Binaries {
             None => usual_dirs(),
         };
         let mut found: Vec<Self> = dirs.iter().filter_map(|dir| Self::at(dir)).collect();
-        found.retain(|binaries| binaries.major >= MIN_MAJOR);
+        let too_old = versions(found.extract_if(.., |binaries| binaries.major < MIN_MAJOR));
         let made_by = std::fs::read_to_string(cluster.join("PG_VERSION")).ok();
         let newest = found.iter().max_by_key(|binaries| binaries.major).cloned();
         let Some(newest) = newest else {
@@ -59,6 +59,7 @@ impl Binaries {
                     Some(dir) => dir.display().to_string(),
                     None => "pg_config's folder, PATH and the usual places".to_owned(),
                 },
+                too_old,
             });
         };
         let Some(made_by) = made_by else {
@@ -70,13 +71,7 @@ impl Binaries {
             .ok_or_else(|| PostgresClusterError::OtherVersion {
                 path: cluster.to_path_buf(),
                 made_by: made_by.to_owned(),
-                installed: found
-                    .iter()
-                    .map(|binaries| binaries.version.as_str())
-                    .collect::<BTreeSet<_>>()
-                    .into_iter()
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                installed: versions(found.iter().cloned()),
             })
     }
 
@@ -107,6 +102,12 @@ impl Binaries {
     pub(super) fn postgres(&self) -> PathBuf {
         self.dir.join("postgres")
     }
+}
+
+fn versions(binaries: impl Iterator<Item = Binaries>) -> String {
+    let versions: BTreeSet<_> = binaries.map(|binaries| binaries.version).collect();
+    let versions: Vec<_> = versions.into_iter().collect();
+    versions.join(", ")
 }
 
 fn usual_dirs() -> Vec<PathBuf> {

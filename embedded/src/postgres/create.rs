@@ -76,6 +76,7 @@ pub(super) fn cluster(
     if cluster.join("PG_VERSION").is_file() {
         return Ok(());
     }
+    account.has_name()?;
     let pending = base.join("cluster.tmp");
     // A start that was killed left it.
     if pending.exists() {

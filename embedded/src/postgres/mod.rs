@@ -85,6 +85,7 @@ impl PrivateCluster {
     pub fn start(options: PrivateClusterOptions) -> Result<Self, PostgresClusterError> {
         let base = prepare_folder(&options.data_dir)?;
         let account = Account::for_folder(&base)?;
+        account.owns(&base)?;
         account.take_over(&base)?;
         account.can_reach(&base)?;
         let lock = take_lock(&base)?;

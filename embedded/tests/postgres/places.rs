@@ -1,6 +1,6 @@
 //! Folders and machines that don't fit: what is said, and what is done.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -79,6 +79,45 @@ fn a_folder_that_the_account_cannot_enter_is_named() {
     let path = closed.path().canonicalize().unwrap();
     let remedy = format!("chmod o+x {}", path.display());
     assert!(error.to_string().contains(&remedy), "{error}");
+}
+
+#[test]
+fn a_cluster_that_was_copied_by_root_is_refused_with_its_owner() {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("NOT RUN: only root can give files to others");
+        return;
+    }
+    let dir = open_folder();
+    if start(dir.path()).is_none() {
+        return;
+    }
+    chown(dir.path().join("cluster"), Some(0), Some(0)).unwrap();
+    let error = PrivateCluster::start(PrivateClusterOptions::new(dir.path())).unwrap_err();
+    let PostgresClusterError::OtherOwner {
+        owner: 0,
+        account,
+        path,
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    let remedy = format!("chown -R {account} {}", path.display());
+    assert!(error.remedy().contains(&remedy), "{error}");
+}
+
+#[test]
+fn programs_that_are_too_old_are_named_with_their_version() {
+    let dir = open_folder();
+    for name in ["postgres", "initdb"] {
+        let program = dir.path().join(name);
+        std::fs::write(&program, "#!/bin/sh\necho 'postgres (PostgreSQL) 9.6.24'\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut options = PrivateClusterOptions::new(dir.path().join("postgres"));
+    options.bin_dir = Some(dir.path().to_path_buf());
+    let error = PrivateCluster::start(options).unwrap_err();
+    assert!(error.reason().contains("there is 9.6.24"), "{error}");
 }
 
 #[test]
