@@ -189,7 +189,7 @@ pub struct BatchArgs {
     #[arg(long, value_name = "JOB")]
     pub once: Option<BatchJob>,
     /// The run's identity, 2026-01-31T12:00:00Z; a run that was done is not done again [default: now]
-    #[arg(long, value_name = "TIME", requires = "once")]
+    #[arg(long, value_name = "TIME", requires = "once", value_parser = tick)]
     pub tick: Option<DateTime<Utc>>,
 }
 
@@ -268,14 +268,24 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn tick(text: &str) -> Result<DateTime<Utc>, String> {
+    text.parse()
+        .map_err(|_| "it may be a time with its zone, for instance 2026-01-31T12:00:00Z".to_owned())
+}
+
+fn day(text: &str) -> Result<NaiveDate, String> {
+    text.parse()
+        .map_err(|_| "it may be a day of the calendar, for instance 2026-01-31".to_owned())
+}
+
 /// See [`Command::Fx`].
 #[derive(Clone, Debug, Args)]
 pub struct FxArgs {
     /// The day, or the first of several
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     pub date: NaiveDate,
     /// The last day [default: the first]
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     pub to: Option<NaiveDate>,
 }
 

@@ -35,7 +35,9 @@ fn unusable(dir: &Path, setting: &str, error: &io::Error) -> String {
         io::ErrorKind::ReadOnlyFilesystem => {
             "the file system is read-only: mount it for writing".to_owned()
         }
-        _ => format!("as a user who may: chown -R {user} {shown}"),
+        _ if dir.exists() => format!("as a user who may: chown -R {user} {shown}"),
+        // Nobody can give away what is not there.
+        _ => format!("as a user who may: mkdir -p {shown} && chown {user} {shown}"),
     };
     format!(
         "{shown} can't be written by user {user} (from {setting}): {error}\n  {remedy}, or set {setting} to another directory"

@@ -133,10 +133,19 @@ fn is_own(target: &str) -> bool {
     target == OWN_TARGET || target.starts_with(BROKER_TARGET)
 }
 
+/// Whether a library's messages say less than what the actors make of the same errors.
+fn is_told_better(target: &str) -> bool {
+    ["pgwire_replication", "deadpool.postgres", "tokio_postgres"]
+        .iter()
+        .any(|library| target.starts_with(library))
+}
+
 impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let threshold = if is_own(metadata.target()) {
             self.threshold
+        } else if is_told_better(metadata.target()) && self.threshold < Level::DEBUG {
+            return false;
         } else {
             self.threshold.min(Level::WARN)
         };

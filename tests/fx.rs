@@ -45,7 +45,14 @@ fn days_are_backfilled_once_and_marked_as_made_up() {
 fn what_was_mistyped_is_named() {
     let lab = Lab::new("fx").without_broker();
     for (args, wanted) in [
-        (&["fx", "--date", "2020-02-30"][..], "2020-02-30"),
+        (
+            &["fx", "--date", "2020-02-30"][..],
+            "'2020-02-30' for '--date <YYYY-MM-DD>': it may be a day of the calendar, for instance 2026-01-31",
+        ),
+        (
+            &["batch", "--once", "fx", "--tick", "yesterday"],
+            "it may be a time with its zone, for instance 2026-01-31T12:00:00Z",
+        ),
         (
             &["fx", "--date", "2020-02-02", "--to", "2020-02-01"],
             "is before --date",

@@ -53,12 +53,19 @@ pub async fn execute(config: &Config, args: &FxArgs) -> anyhow::Result<u8> {
         }
     }
     print(&format!(
-        "{} days of FX rates written, {} were there ({first} to {last}, {})\n",
-        count(written),
+        "{} of FX rates written, {} were there ({first} to {last}, {})\n",
+        days(written),
         count(kept),
         job.provider().as_str()
     ))?;
     Ok(exit::DONE)
+}
+
+fn days(number: u64) -> String {
+    match number {
+        1 => "1 day".to_owned(),
+        _ => format!("{} days", count(number)),
+    }
 }
 
 fn usage(error: FxError) -> anyhow::Error {
@@ -67,8 +74,8 @@ fn usage(error: FxError) -> anyhow::Error {
 
 fn stopped(error: JobError, date: NaiveDate, written: u64, kept: u64) -> anyhow::Error {
     let done = format!(
-        "{date}: stopped after {} days written and {} that were there; the same command goes on from here",
-        count(written),
+        "{date}: stopped after {} written and {} that were there; the same command goes on from here",
+        days(written),
         count(kept)
     );
     match error {

@@ -457,8 +457,7 @@ impl Config {
                 statement_timeout: r.value("POSTGRES_STATEMENT_TIMEOUT_SECONDS", |t| {
                     parse::seconds(t, 0.1..=3600.0)
                 }),
-                // Whether it holds the programs is told when they are needed.
-                bin_dir: r.optional("POSTGRES_BIN_DIR", parse::path),
+                bin_dir: r.optional("POSTGRES_BIN_DIR", parse::postgres_bin_dir),
                 slot_wal_keep_bytes: r.value("POSTGRES_SLOT_WAL_KEEP_BYTES", |t| {
                     parse::bytes(t, 64_000_000..=u64::MAX)
                 }),
@@ -495,15 +494,22 @@ impl Config {
 
     /// Whether somebody set it: a flag, the environment or `.env`.
     pub fn is_set(&self, name: &str) -> bool {
-        self.source(name) != Source::Default && self.source(name) != Source::RunDefault
+        !matches!(self.layer(name), Source::Default | Source::RunDefault)
     }
 
-    /// Where a setting's value is from.
-    pub fn source(&self, name: &str) -> Source {
-        self.effective
-            .iter()
-            .find(|setting| setting.name == name)
-            .map_or(Source::Default, |setting| setting.source)
+    /// Where a setting's value is from, in words: completes "it is VALUE, from …".
+    pub fn source(&self, name: &str) -> String {
+        match self.layer(name) {
+            Source::Environment => "the environment".to_owned(),
+            Source::Flag => "a flag".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    fn layer(&self, name: &str) -> Source {
+        let mut settings = self.effective.iter();
+        let setting = settings.find(|setting| setting.name == name);
+        setting.map_or(Source::Default, |setting| setting.source)
     }
 
     /// Every setting with its value, masked where it is secret, and its source.

@@ -72,7 +72,10 @@ impl FromStr for Schedule {
         let fields: Vec<&str> = text.split_whitespace().collect();
         let is_nickname = text.trim_start().starts_with('@');
         if !is_nickname && !matches!(fields.len(), 5 | 6) {
-            return Err(format!("it has {} fields", fields.len()));
+            return Err(match fields.len() {
+                1 => "it has 1 field".to_owned(),
+                number => format!("it has {number} fields"),
+            });
         }
         let cron = CronParser::builder()
             .seconds(Seconds::Optional)
@@ -210,6 +213,7 @@ mod tests {
             ("* * * *", "it has 4 fields"),
             ("* * * * * * *", "it has 7 fields"),
             ("", "it has 0 fields"),
+            ("yesterday", "it has 1 field"),
             ("*/0 * * * *", "`*/0` is no minute"),
             ("every five minutes or so", "`every` is no minute"),
             ("0 0 30 2 *", "that time never comes"),
