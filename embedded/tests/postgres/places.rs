@@ -114,7 +114,7 @@ fn programs_that_are_too_old_are_named_with_their_version() {
         std::fs::write(&program, "#!/bin/sh\necho 'postgres (PostgreSQL) 9.6.24'\n").unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let mut options = PrivateClusterOptions::new(dir.path().join("postgres"));
+    let mut options = PrivateClusterOptions::new(dir.path().join("cluster"));
     options.bin_dir = Some(dir.path().to_path_buf());
     let error = PrivateCluster::start(options).unwrap_err();
     assert!(error.reason().contains("there is 9.6.24"), "{error}");
