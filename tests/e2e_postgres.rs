@@ -332,6 +332,11 @@ fn what_no_waiting_can_mend_ends_it_with_the_remedy() {
     lab.set("POSTGRES_PASSWORD", PASSWORD);
     lab.set("POSTGRES_DB", "elsewhere");
     fails(&lab, "POSTGRES_DB");
+    server.as_superuser("CREATE DATABASE closed");
+    lab.set("POSTGRES_DB", "closed");
+    // On what depends on the server's version.
+    fails(&lab, "(GRANT ");
+    fails(&lab, " TO platform)");
     lab.set("POSTGRES_DB", "platform");
     server.sql("CREATE TABLE users (id int)");
     fails(&lab, "init/01_schema.sql");
