@@ -2,7 +2,7 @@
 //!
 //! Logs are an interface. Code emits an event only through a struct of this
 //! module, so the catalogue in `docs/EVENTS.md`, which a test renders from
-//! [`CATALOGUE`], can't drift from what is logged. Every line carries `event`,
+//! [`catalogue`], can't drift from what is logged. Every line carries `event`,
 //! `actor` and `generation` beside the fields of its struct.
 
 use std::fmt::Write as _;
@@ -47,7 +47,7 @@ pub struct EventDoc {
 }
 
 macro_rules! events {
-    ($(
+    ($catalogue:ident; $(
         #[doc = $doc:literal]
         $level:ident $ty:ident $name:literal {
             $( #[doc = $fdoc:literal] $field:ident : $fty:ty ),* $(,)?
@@ -75,8 +75,8 @@ macro_rules! events {
             }
         )*
 
-        /// Every event, in the order of this file.
-        pub const CATALOGUE: &[EventDoc] = &[
+        /// Every event of this file, in its order.
+        pub const $catalogue: &[EventDoc] = &[
             $( EventDoc {
                 name: $name,
                 type_name: stringify!($ty),
@@ -88,10 +88,17 @@ macro_rules! events {
     };
 }
 
-mod list;
 mod others;
-pub use list::*;
+mod sides;
+mod stream;
 pub use others::OTHERS;
+pub use sides::*;
+pub use stream::*;
+
+/// Every event that a struct of this module logs.
+pub fn catalogue() -> impl Iterator<Item = &'static EventDoc> + Clone {
+    STREAM.iter().chain(SIDES)
+}
 
 /// The catalogue as Markdown, the text of `docs/EVENTS.md`.
 pub fn catalogue_markdown() -> String {
@@ -102,7 +109,7 @@ pub fn catalogue_markdown() -> String {
          lists what each event adds. Made from `actors/src/events/`; a test compares.\n\n\
          | event | level | meaning | fields |\n|---|---|---|---|\n",
     );
-    for event in CATALOGUE.iter().chain(OTHERS) {
+    for event in catalogue().chain(OTHERS) {
         let fields = event
             .fields
             .iter()
