@@ -15,6 +15,10 @@ use super::warehouse::{JobFailure, JobState, LoadJob, Submitted, Warehouse};
 use crate::events::{BigQueryJobFailed, BigQueryJobSubmitted};
 use crate::meters::names;
 
+/// Looks at a job that was submitted and is not to be seen, before it is submitted again: under
+/// its own id that loads nothing twice.
+const UNSEEN_LOOKS: u32 = 10;
+
 /// The id of an attempt's job.
 pub(super) fn id_of(last: &Last, attempt: u64) -> String {
     let manifest = &last.manifest;
@@ -95,17 +99,17 @@ impl Context<'_> {
     ) -> Result<Result<u64, JobFailure>, BigQueryError> {
         let manifest = &last.manifest;
         let mut poll = self.settings.policy.first_poll;
-        let mut submitted = false;
+        let mut unseen = UNSEEN_LOOKS;
         loop {
             match self.warehouse.job(id, &manifest.location).await? {
                 JobState::Done { rows } => return Ok(Ok(rows)),
                 JobState::Failed(failure) => return Ok(Err(failure)),
                 JobState::Running => {}
                 // What was just submitted may take a moment to be seen.
-                JobState::Unknown if submitted => {}
+                JobState::Unknown if unseen < UNSEEN_LOOKS => unseen += 1,
                 JobState::Unknown => {
                     self.submit(table, ledger, last, id).await?;
-                    submitted = true;
+                    unseen = 0;
                     // Small loads are over in a second or two.
                     poll = self.settings.policy.first_poll;
                 }
