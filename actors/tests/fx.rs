@@ -282,11 +282,14 @@ async fn nothing_is_written_when_the_answer_is_no_good() {
         (ok("{}"), "no object `data`", 1),
         (ok("x".repeat(70_000)), "longer than", 3),
         (changed(r#""SEK""#, r#""ISK""#), "SEK is missing", 1),
+        (ok(format!("invalid key: {KEY}")), "not JSON", 1),
+        (changed("6.87", &format!("{KEY:?}")), "DKK is a text", 1),
         (changed("6.87", "0"), "DKK is 0", 1),
         (changed("6.87", "-6.87"), "DKK is -6.87", 1),
+        (changed("6.87", "1e300"), "below a million", 1),
         (changed("6.87", "null"), "DKK is null", 1),
-        (changed("6.87", r#""NaN""#), r#"DKK is "NaN""#, 1),
-        (changed("6.87", r#""6.87""#), r#"DKK is "6.87""#, 1),
+        (changed("6.87", r#""NaN""#), "DKK is a text", 1),
+        (changed("6.87", r#""6.87""#), "DKK is a text", 1),
         (changed("6.87", "1e400"), "", 1),
     ];
     for (fault, wanted, requests) in cases {

@@ -256,10 +256,10 @@ async fn body_of(mut response: Response) -> Result<Vec<u8>, Failure> {
 /// The object under `data`.
 fn parse(body: &[u8]) -> Result<Map<String, Value>, String> {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
-        let text = String::from_utf8_lossy(&body[..body.len().min(64)]).into_owned();
-        return Err(match text.trim_start().starts_with('<') {
+        // Nothing of it is shown: a server that complains about the key may repeat it.
+        return Err(match body.trim_ascii_start().starts_with(b"<") {
             true => "it is an HTML page, not JSON".to_owned(),
-            false => format!("it is not JSON: {:?}", text),
+            false => format!("it is not JSON, {} bytes of something else", body.len()),
         });
     };
     match answer {
@@ -277,7 +277,12 @@ fn rates_of(data: &Map<String, Value>) -> Result<Rates, String> {
         *value = match data.get(currency) {
             None => return Err(format!("the rate of {currency} is missing")),
             Some(rate) => rate.as_f64().ok_or_else(|| {
-                format!("the rate of {currency} is {rate}; wanted a number above 0")
+                let found = match rate {
+                    Value::Null => "null",
+                    Value::String(_) => "a text",
+                    _ => "no number",
+                };
+                format!("the rate of {currency} is {found}; wanted a number above 0")
             })?,
         };
     }

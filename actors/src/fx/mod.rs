@@ -56,7 +56,7 @@ pub struct Rates {
 
 /// A rate that can't be one.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("the rate of {currency} is {value}; wanted a number above 0")]
+#[error("the rate of {currency} is {value:e}; wanted a number above 0 and below a million")]
 pub struct BadRate {
     currency: &'static str,
     value: f64,
@@ -66,7 +66,7 @@ impl Rates {
     /// Checks each of the rates.
     pub fn new(values: [f64; CURRENCIES.len()], provider: Provider) -> Result<Self, BadRate> {
         for (currency, value) in CURRENCIES.into_iter().zip(values) {
-            if !(value.is_finite() && value > 0.0) {
+            if !(value > 0.0 && value < MAX_RATE) {
                 return Err(BadRate { currency, value });
             }
         }
@@ -83,6 +83,9 @@ impl Rates {
         self.provider
     }
 }
+
+/// No currency had so many units to the dollar but in the last days of a hyperinflation.
+const MAX_RATE: f64 = 1e6;
 
 /// A key that prints as stars.
 #[derive(Clone, PartialEq, Eq)]
