@@ -94,6 +94,15 @@ fn secrets_show_nowhere() {
     .ends_with(2)
     .says(&["KAFKA_EXTRA", "nonsense"]);
     assert!(!wrong.stderr.contains("hunter2"), "{}", wrong.stderr);
+    let mut command = place.ftap(&["config"]);
+    command.env("FX_API_URL", "https://me:hunter2@fx.example/v1");
+    let wrong = Done::from(command.output().unwrap()).ends_with(2);
+    let wrong = wrong.says(&[
+        "FX_API_URL",
+        "***@fx.example",
+        "take the user and password out",
+    ]);
+    assert!(!wrong.stderr.contains("hunter2"), "{}", wrong.stderr);
 }
 
 #[test]

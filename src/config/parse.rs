@@ -165,7 +165,10 @@ pub fn endpoint(text: &str) -> Result<String, Reason> {
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"))
         .ok_or_else(Reason::new)?;
-    if rest.is_empty() || rest.contains('@') || rest.contains(char::is_whitespace) {
+    if rest.contains('@') {
+        return Err("take the user and password out of it".to_owned());
+    }
+    if rest.is_empty() || rest.contains(char::is_whitespace) {
         return Err(Reason::new());
     }
     Ok(text.trim_end_matches('/').to_owned())

@@ -1,6 +1,7 @@
 //! Turns the layers' texts into typed values, one setting at a time, and keeps a list of what was
 //! wrong instead of stopping at the first.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
         let value = if spec.secret {
             MASK.to_owned()
         } else {
-            format!("{text:?}")
+            format!("{:?}", without_login(text))
         };
         let reason = match reason {
             "" => String::new(),
@@ -216,6 +217,17 @@ fn place(spec: &Spec, source: Source) -> String {
         (Source::Flag, Some(flag)) => format!("the flag --{flag}"),
         (Source::Environment, _) => "the environment".to_owned(),
         (other, _) => other.to_string(),
+    }
+}
+
+/// An address without the user and password that somebody wrote into it.
+fn without_login(text: &str) -> Cow<'_, str> {
+    let parts = text
+        .split_once("://")
+        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    match parts {
+        Some((scheme, host)) => Cow::Owned(format!("{scheme}://{MASK}@{host}")),
+        None => Cow::Borrowed(text),
     }
 }
 
