@@ -90,7 +90,6 @@ fn epoch() -> LakeEpoch {
         number: 4,
         system: "7".to_owned(),
         is_complete: true,
-        has_changes: true,
         ends: BTreeMap::from([
             ("users".to_owned(), position(80, 2)),
             ("merchants".to_owned(), position(40, 0)),
@@ -123,17 +122,14 @@ fn what_lake_and_server_hold_decides_what_to_do() {
     // A kill during the snapshot, or between it and its slot.
     let half = LakeEpoch {
         is_complete: false,
-        has_changes: false,
         ..epoch()
     };
-    let whole = LakeEpoch {
-        has_changes: false,
-        ..epoch()
-    };
+    let whole = LakeEpoch { ..epoch() };
     let again = snapshot(5, SnapshotReason::Interrupted);
     assert_eq!(decide(Some(half.clone()), &server(None)), again);
     assert_eq!(decide(Some(half), &server(Some(slot()))), again);
-    assert_eq!(decide(Some(whole.clone()), &server(None)), again);
+    let lost = decide(Some(whole.clone()), &server(None));
+    assert!(matches!(lost, Err(PlanError::SlotMissing { .. })));
     let begun = decide(Some(whole), &server(Some(slot())));
     assert!(matches!(begun, Ok(Plan::Stream { .. })));
 

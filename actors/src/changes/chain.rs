@@ -18,8 +18,6 @@ pub struct LakeEpoch {
     pub system: String,
     /// Whether the snapshots of all tables are whole.
     pub is_complete: bool,
-    /// Whether it has any change behind its snapshot.
-    pub has_changes: bool,
     /// Of each table the position of the last row in the lake.
     pub ends: BTreeMap<String, Position>,
     /// Of each table its object identifier, where an object says it.
@@ -216,7 +214,7 @@ pub enum PlanError {
 ///
 /// A slot is kept after the most of its snapshot is in the lake and before all of it is, so a
 /// slot without any snapshot is not ours, and the slot of a whole one begins at it or goes on
-/// behind it. A whole snapshot without changes and slot loses nothing by a new one.
+/// behind it, and a whole one without a slot has lost what came after it.
 pub fn plan(
     slot_name: &str,
     lake: Option<&LakeEpoch>,
@@ -271,11 +269,10 @@ pub fn plan(
         return snapshot(SnapshotReason::Interrupted);
     }
     match &server.slot {
-        None if lake.has_changes => Err(PlanError::SlotMissing {
+        None => Err(PlanError::SlotMissing {
             slot: slot_name,
             end,
         }),
-        None => snapshot(SnapshotReason::Interrupted),
         Some(slot) if slot.wal_status.as_deref() == Some("lost") => {
             Err(PlanError::SlotLost { slot: slot_name })
         }
@@ -322,7 +319,6 @@ pub fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Option<Lake
         is_complete: TABLES
             .iter()
             .all(|table| of(table).is_some_and(|(_, snapshot_is_whole)| *snapshot_is_whole)),
-        has_changes: newest.iter().any(|(footer, _)| footer.last.seq > 0),
         ends: newest
             .iter()
             .map(|(footer, _)| (footer.table.clone(), footer.last))
