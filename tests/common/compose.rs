@@ -31,6 +31,7 @@ pub struct ComposeFile {
 pub struct Service {
     pub image: String,
     pub build: Option<String>,
+    pub pull_policy: Option<String>,
     pub command: Option<Vec<String>>,
     pub user: Option<String>,
     pub restart: String,
