@@ -18,7 +18,6 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::Xxh3;
@@ -30,6 +29,7 @@ use super::schema::{Kind, Table, field};
 use super::source::{Cell, Change, Tuple};
 use super::value::{ColumnBuilder, Fit};
 use crate::lake::LakeError;
+use crate::lake::pairs::close_with;
 
 /// Rows handed to the Parquet writer at once.
 const BATCH_ROWS: usize = 8 * 1024;
@@ -328,17 +328,11 @@ impl ChangeFileBuilder {
             checksum: self.checksum.digest(),
             writer_id: self.origin.writer_id.to_string(),
         };
-        for (key, value) in footer.to_pairs() {
-            self.writer
-                .append_key_value_metadata(KeyValue::new(key.to_owned(), value));
-        }
-        let bytes = self
-            .writer
-            .into_inner()
+        let bytes = close_with(self.writer, footer.to_pairs())
             .map_err(|source| encoding_error(&self.name, source))?;
         Ok(ChangeFile {
             name: self.name,
-            bytes: Bytes::from(bytes),
+            bytes,
             footer,
             opened_at: self.opened_at,
         })

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
@@ -20,6 +19,7 @@ use super::checksum::{Checksum, record_fingerprint};
 use super::error::LakeError;
 use super::footer::{FORMAT_VERSION, Footer, RejectedRange};
 use super::naming::ObjectName;
+use super::pairs::close_with;
 use crate::transaction::{RejectReason, RowBuilders, field, schema};
 
 /// Rows handed to the Parquet writer at once.
@@ -254,17 +254,11 @@ impl FileBuilder {
             checksum: self.checksum.digest(),
             format_version: FORMAT_VERSION,
         };
-        for (key, value) in footer.to_pairs() {
-            self.writer
-                .append_key_value_metadata(KeyValue::new(key.to_owned(), value));
-        }
-        let bytes = self
-            .writer
-            .into_inner()
+        let bytes = close_with(self.writer, footer.to_pairs())
             .map_err(|source| encoding_error(&self.name, source))?;
         Ok(ClosedFile {
             name: self.name,
-            bytes: Bytes::from(bytes),
+            bytes,
             footer,
         })
     }

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+
 /// A footer that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FooterError {
@@ -86,6 +91,17 @@ impl<'a> Pairs<'a> {
             wanted,
         }
     }
+}
+
+/// Writes the pairs into the footer and ends the file.
+pub(crate) fn close_with(
+    mut writer: ArrowWriter<Vec<u8>>,
+    pairs: Vec<(&'static str, String)>,
+) -> Result<Bytes, ParquetError> {
+    for (key, value) in pairs {
+        writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+    }
+    Ok(writer.into_inner()?.into())
 }
 
 /// A hash as footers hold it.
