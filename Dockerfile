@@ -20,10 +20,10 @@ COPY Cargo.toml Cargo.lock ./
 COPY actors/Cargo.toml actors/
 COPY bigquery-fake/Cargo.toml bigquery-fake/
 COPY chaos/Cargo.toml chaos/
-COPY dataset/Cargo.toml dataset/
-COPY embedded/Cargo.toml embedded/
+COPY crates/broker/Cargo.toml crates/broker/
+COPY crates/dataset/Cargo.toml crates/dataset/
+COPY crates/http-client/Cargo.toml crates/http-client/
 COPY gcs-fake/Cargo.toml gcs-fake/
-COPY http-client/Cargo.toml http-client/
 COPY scripts/empty-crates scripts/
 RUN scripts/empty-crates
 RUN cargo build --release --locked --bin ftap

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ftap_actors::events::{BrokerDataCopied, EmbeddedKafkaStarted, Speaker};
-use ftap_embedded::{Broker, BrokerError, BrokerHandle, BrokerOptions};
+use ftap_broker::{Broker, BrokerError, BrokerHandle, BrokerOptions};
 
 use crate::config::Config;
 use crate::exit::BadUsage;

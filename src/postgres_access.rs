@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ftap_actors::events::{PostgresOff, Speaker};
 use ftap_actors::postgres::{PostgresLocation, PostgresLocator, PostgresSettings, PostgresState};
-use ftap_embedded::postgres::{
+use ftap_broker::postgres::{
     ClusterAddress, PostgresClusterError, PrivateCluster, PrivateClusterOptions,
 };
 use tokio::sync::watch;

@@ -28,7 +28,7 @@ use line::{Fields, Shape};
 /// Target of the program's own events.
 const OWN_TARGET: &str = "ftap";
 /// Target of the embedded broker, a library that knows no actors.
-const BROKER_TARGET: &str = "ftap_embedded";
+const BROKER_TARGET: &str = "ftap_broker";
 
 /// Upper bounds in seconds: a local file takes milliseconds, an upload with retries up to minutes.
 const FLUSH_BUCKETS: &[f64] = &[

@@ -58,7 +58,7 @@ fn every_event_of_the_catalogue_is_logged_somewhere() {
 
 #[test]
 fn what_the_embedded_broker_logs_is_in_the_catalogue_and_no_more() {
-    let mut folders = vec![root().join("embedded/src")];
+    let mut folders = vec![root().join("crates/broker/src")];
     let mut logged = std::collections::BTreeSet::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

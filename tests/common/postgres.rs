@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ftap_embedded::postgres::{
+use ftap_broker::postgres::{
     ClusterAddress, PostgresClusterError, PrivateCluster, PrivateClusterOptions,
 };
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};

@@ -1,7 +1,7 @@
 //! What a cluster is like, first start and second.
 
 use crate::common::{is_running, open_folder, sql, start, wait_until};
-use ftap_embedded::postgres::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
+use ftap_broker::postgres::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
 use std::os::unix::fs::PermissionsExt;
 
 #[test]

@@ -49,7 +49,7 @@ fn send_at(bootstrap: &str, topic: &str, timestamps_ms: impl Iterator<Item = i64
 #[test]
 fn retention_by_bytes_deletes_whole_segments_and_old_offsets_are_out_of_range() {
     let dir = tempfile::tempdir().unwrap();
-    let small = |o: &mut ftap_embedded::BrokerOptions| {
+    let small = |o: &mut ftap_broker::BrokerOptions| {
         o.default_partitions = 1;
         o.segment_bytes = 10_000;
         o.retention_bytes = Some(30_000);

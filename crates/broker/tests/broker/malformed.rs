@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use ftap_embedded::BrokerHandle;
+use ftap_broker::BrokerHandle;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rdkafka::consumer::{BaseConsumer, Consumer};

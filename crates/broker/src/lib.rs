@@ -24,9 +24,9 @@
 //! `start` there (the first offset that can be read, once records were deleted).
 //!
 //! ```no_run
-//! use ftap_embedded::{Broker, BrokerOptions};
+//! use ftap_broker::{Broker, BrokerOptions};
 //!
-//! # fn main() -> Result<(), ftap_embedded::BrokerError> {
+//! # fn main() -> Result<(), ftap_broker::BrokerError> {
 //! let broker = Broker::start(BrokerOptions::default())?;
 //! println!("bootstrap.servers={}", broker.bootstrap());
 //! broker.shutdown()

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
-use ftap_embedded::{Broker, BrokerError, BrokerOptions};
+use ftap_broker::{Broker, BrokerError, BrokerOptions};
 
 use crate::common::*;
 
@@ -98,7 +98,7 @@ fn impossible_options_are_named_with_their_values() {
 #[test]
 fn a_handle_can_be_shared_between_threads() {
     fn shareable<T: Send + Sync>() {}
-    shareable::<ftap_embedded::BrokerHandle>();
+    shareable::<ftap_broker::BrokerHandle>();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ftap_embedded::postgres::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
+use ftap_broker::postgres::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
 
 use crate::common::{open_folder, sql, start};
 

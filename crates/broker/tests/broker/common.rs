@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ftap_embedded::{Broker, BrokerHandle, BrokerOptions};
+use ftap_broker::{Broker, BrokerHandle, BrokerOptions};
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ftap_embedded::postgres::{
+use ftap_broker::postgres::{
     ClusterAddress, PostgresClusterError, PrivateCluster, PrivateClusterOptions,
 };
 use tokio_postgres::{Client, NoTls};

@@ -1,7 +1,7 @@
 //! How fast the broker takes records in and gives them out, with librdkafka in the same process, and
 //! beside it the ceiling: the same bytes through a loopback socket and a file without any Kafka.
 //!
-//! `cargo bench -p ftap-embedded [-- MESSAGES]`. Machines differ and are busy: compare the ratios of
+//! `cargo bench -p ftap-broker [-- MESSAGES]`. Machines differ and are busy: compare the ratios of
 //! one run.
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ftap_embedded::{Broker, BrokerOptions};
+use ftap_broker::{Broker, BrokerOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
