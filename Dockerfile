@@ -21,8 +21,19 @@ COPY actors/Cargo.toml actors/
 COPY bigquery-fake/Cargo.toml bigquery-fake/
 COPY chaos/Cargo.toml chaos/
 COPY crates/broker/Cargo.toml crates/broker/
+COPY crates/cdc/Cargo.toml crates/cdc/
 COPY crates/dataset/Cargo.toml crates/dataset/
+COPY crates/fx/Cargo.toml crates/fx/
 COPY crates/http-client/Cargo.toml crates/http-client/
+COPY crates/kafka/Cargo.toml crates/kafka/
+COPY crates/lake/Cargo.toml crates/lake/
+COPY crates/postgres/Cargo.toml crates/postgres/
+COPY crates/schedule/Cargo.toml crates/schedule/
+COPY crates/supervision/Cargo.toml crates/supervision/
+COPY crates/telemetry/Cargo.toml crates/telemetry/
+COPY crates/transaction/Cargo.toml crates/transaction/
+COPY crates/warehouse/Cargo.toml crates/warehouse/
+COPY crates/watch/Cargo.toml crates/watch/
 COPY gcs-fake/Cargo.toml gcs-fake/
 COPY scripts/empty-crates scripts/
 RUN scripts/empty-crates

@@ -17,10 +17,10 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Resource};
 use anyhow::Context as _;
-use ftap_actors::events::{HttpListening, SettingDoubtful, Speaker};
-use ftap_actors::health::Health;
-use ftap_actors::meters::Meters;
-use ftap_actors::watch::Watched;
+use ftap_supervision::Health;
+use ftap_telemetry::events::{HttpListening, SettingDoubtful, Speaker};
+use ftap_telemetry::metrics::Meters;
+use ftap_watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
@@ -342,7 +342,7 @@ fn status(shown: &Shown) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
-    use ftap_actors::health::GroupState;
+    use ftap_supervision::GroupState;
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     use super::*;

@@ -12,8 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ftap_actors::events::{BrokerDataCopied, EmbeddedKafkaStarted, Speaker};
 use ftap_broker::{Broker, BrokerError, BrokerHandle, BrokerOptions};
+use ftap_telemetry::events::{BrokerDataCopied, EmbeddedKafkaStarted, Speaker};
 
 use crate::config::Config;
 use crate::exit::BadUsage;

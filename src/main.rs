@@ -23,7 +23,7 @@ mod topology;
 mod verify;
 
 use anyhow::Context as _;
-use ftap_actors::events::{ProcessStarted, ProcessStopped, SettingDoubtful, Speaker};
+use ftap_telemetry::events::{ProcessStarted, ProcessStopped, SettingDoubtful, Speaker};
 
 use cli::Command;
 use commands::run::Options;

@@ -8,11 +8,11 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ftap_actors::events::{PostgresOff, Speaker};
-use ftap_actors::postgres::{PostgresLocation, PostgresLocator, PostgresSettings, PostgresState};
-use ftap_broker::postgres::{
+use ftap_postgres::cluster::{
     ClusterAddress, PostgresClusterError, PrivateCluster, PrivateClusterOptions,
 };
+use ftap_postgres::{PostgresLocation, PostgresLocator, PostgresSettings, PostgresState};
+use ftap_telemetry::events::{PostgresOff, Speaker};
 use tokio::sync::watch;
 
 use crate::config::Config;

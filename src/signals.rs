@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ftap_actors::events::{ShutdownRequested, Speaker};
+use ftap_telemetry::events::{ShutdownRequested, Speaker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 

@@ -8,8 +8,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ftap_actors::health::{GroupState, Health};
-use ftap_actors::meters::{Meters, Snapshot};
+use ftap_supervision::{GroupState, Health};
+use ftap_telemetry::metrics::{Meters, Snapshot};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -12,8 +12,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use ftap_actors::events::{KafkaClientMessage, Speaker};
-use ftap_actors::meters::{Meters, names};
+use ftap_telemetry::events::{KafkaClientMessage, Speaker};
+use ftap_telemetry::metrics::{Meters, names};
 use indicatif::MultiProgress;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::level_filters::LevelFilter;
@@ -27,8 +27,8 @@ use line::{Fields, Shape};
 
 /// Target of the program's own events.
 const OWN_TARGET: &str = "ftap";
-/// Target of the embedded broker, a library that knows no actors.
-const BROKER_TARGET: &str = "ftap_broker";
+/// Targets of the embedded services, which know no actors.
+const EMBEDDED_TARGETS: [&str; 2] = ["ftap_broker", "ftap_postgres::cluster"];
 
 /// Upper bounds in seconds: a local file takes milliseconds, an upload with retries up to minutes.
 const FLUSH_BUCKETS: &[f64] = &[
@@ -128,9 +128,15 @@ struct LogLayer {
     shape: Shape,
 }
 
-/// Whether a target is this program's: its actors', or its embedded broker's.
+/// Whether a target is this program's: its actors', or an embedded service's.
 fn is_own(target: &str) -> bool {
-    target == OWN_TARGET || target.starts_with(BROKER_TARGET)
+    target == OWN_TARGET || is_embedded(target)
+}
+
+fn is_embedded(target: &str) -> bool {
+    EMBEDDED_TARGETS
+        .iter()
+        .any(|embedded| target.starts_with(embedded))
 }
 
 /// Whether a library's messages say less than what the actors make of the same errors.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use common::postgres::{PASSWORD, ROLE, Server, open_to_all};
 use common::{Lab, changes, wait_until};
-use ftap_actors::changes::wire::Wire;
-use ftap_actors::postgres::{PostgresError, PostgresSettings, SslMode, connection, pool};
+use ftap_cdc::wire::Wire;
+use ftap_postgres::{PostgresError, PostgresSettings, SslMode, connection, pool};
 
 #[test]
 fn each_sslmode_does_what_it_says() {

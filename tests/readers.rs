@@ -91,7 +91,7 @@ fn expected() -> (f64, u64, usize, usize) {
         fraud += is_fraud.parse::<u64>().unwrap();
         users.push(line.split(';').nth(1).unwrap());
         transactions.push(number);
-        let currency = ftap_actors::transaction::currency_of(number.as_bytes());
+        let currency = ftap_transaction::currency_of(number.as_bytes());
         amount += dollars.parse::<f64>().unwrap() / currency.usd_per_unit();
     }
     for values in [&mut users, &mut transactions] {

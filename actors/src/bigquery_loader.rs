@@ -1,6 +1,6 @@
 //! Loads the lake's objects into BigQuery, window by window.
 //!
-//! Promises what [`bigquery`](crate::bigquery) promises; a stop is prompt, because a pass may be
+//! Promises what [`bigquery`](ftap_warehouse) promises; a stop is prompt, because a pass may be
 //! dropped at any point. BigQuery or a lake that does not answer is tried again for ever; what
 //! only a person can mend ends the actor.
 
@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-
-use crate::bigquery::client::BigQueryClient;
-use crate::bigquery::load::{Depth, Loader};
-use crate::bigquery::{Backoff, BigQueryError, BigQuerySettings, Fate};
-use crate::events::BigQueryUnavailable;
-use crate::lake::LakeStore;
-use crate::supervision::Stage;
+use ftap_lake::LakeStore;
+use ftap_supervision::Stage;
+use ftap_telemetry::events::BigQueryUnavailable;
+use ftap_warehouse::client::BigQueryClient;
+use ftap_warehouse::load::{Depth, Loader};
+use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings, Fate};
 
 /// Old folders are looked at this often: a consumer that is behind writes into them.
 const FULL_LOOK: Duration = Duration::from_secs(3600);

@@ -1,61 +1,8 @@
-//! Captures the changes of PostgreSQL's tables into the lake.
-//!
-//! Promises: what [`changes`](crate::changes) promises, over kills and restarts of this
-//! process and of the server. A place in the server's log is acknowledged only when every
-//! object up to it is durable; an idle slot is acknowledged as the server's log grows, so
-//! that it holds none of it. A server that does not answer is tried again for ever.
-
-mod lag;
-mod put;
-mod session;
-mod snapshot;
-mod tables;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+//! Captures the changes of PostgreSQL's tables into the lake; see [`ftap_cdc::capture`].
 
 use actix::prelude::*;
-
-use crate::changes::source::SourceError;
-use crate::events::ChangeCaptureInterrupted;
-use crate::health::Health;
-use crate::lake::store::LakeStore;
-use crate::lake_outage::LakeOutage;
-use crate::meters::Meters;
-use crate::postgres::{PostgresError, PostgresLocation, Preparation, pool};
-use crate::settings::CaptureSettings;
-use crate::supervision::{ErrorKind, Stage, StageError};
-use lag::LagClock;
-use session::{Session, SessionEnd, SessionError};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// A session that lasted this long makes the pauses start anew.
-const HEALTHY_AFTER: Duration = Duration::from_secs(10);
-
-/// What change capture needs.
-#[derive(Clone)]
-pub struct CaptureParts {
-    /// Where PostgreSQL is.
-    pub location: PostgresLocation,
-    /// Makes the tables where there are none.
-    pub preparation: Preparation,
-    /// The settings.
-    pub settings: Arc<CaptureSettings>,
-    /// Whether a snapshot that was asked for is still to be taken; outlives generations.
-    pub resnapshot: Arc<AtomicBool>,
-    /// Where the changes go.
-    pub lake: LakeStore,
-    /// What is counted.
-    pub meters: Arc<Meters>,
-    /// Told while the lake does not answer.
-    pub health: Arc<Health>,
-    /// End when everything is in the lake that the server has at the start.
-    pub until_drained: bool,
-    /// The process has nothing else to do: without PostgreSQL this is a failure.
-    pub is_all: bool,
-}
+use ftap_cdc::capture::{CaptureParts, run};
+use ftap_supervision::Stage;
 
 /// The actor.
 pub struct ChangeCapture {
@@ -82,79 +29,5 @@ impl Actor for ChangeCapture {
             }
         };
         context.spawn(task.into_actor(self));
-    }
-}
-
-/// Captures until a stop is asked for, the drain is done, or no retry can help.
-async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), StageError> {
-    let mut lag = LagClock::default();
-    let outage = LakeOutage::new(parts.health.clone());
-    let mut attempt = 0;
-    let mut pause = FIRST_PAUSE;
-    while !stage.is_fenced() {
-        // Asked each time: a private server that was started again may be somewhere else.
-        let found = tokio::select! {
-            found = parts.location.settings() => found,
-            () = stage.generation().stop_request() => return Ok(()),
-        };
-        let postgres = match found {
-            Some(postgres) => postgres,
-            None if parts.is_all => return Err(PostgresError::Missing.into()),
-            None => return Ok(()),
-        };
-        let session = Session {
-            stage,
-            pool: pool(&postgres)?,
-            postgres: &postgres,
-            parts: &parts,
-            outage: &outage,
-        };
-        let started = Instant::now();
-        let error = match session.run(&mut lag).await {
-            Ok(SessionEnd::Finished) => return Ok(()),
-            Ok(SessionEnd::Again) => continue,
-            Err(error) => error,
-        };
-        let error = match error {
-            SessionError::Stage(error) => return Err(error),
-            SessionError::Postgres(error) if is_hopeless(&error) => return Err(error.into()),
-            SessionError::Source(error @ SourceError::Garbled(_)) => {
-                return Err(StageError::new(ErrorKind::Bug, error.to_string()));
-            }
-            SessionError::Postgres(error) => error.to_string(),
-            SessionError::Source(error) => error.to_string(),
-        };
-        if started.elapsed() >= HEALTHY_AFTER {
-            (attempt, pause) = (0, FIRST_PAUSE);
-        }
-        attempt += 1;
-        lag.report(&parts.meters, false, Instant::now());
-        ChangeCaptureInterrupted {
-            attempt,
-            error,
-            retry_in_ms: pause.as_millis() as u64,
-        }
-        .emit(stage.speaker());
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stage.generation().stop_request() => return Ok(()),
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    Ok(())
-}
-
-/// Tables that are not there yet are waited for: whoever makes them starts beside us.
-fn is_hopeless(error: &PostgresError) -> bool {
-    !error.retry_helps() && !matches!(error, PostgresError::OtherSchema { .. })
-}
-
-impl CaptureParts {
-    fn snapshot_was_asked(&self) -> bool {
-        self.resnapshot.load(Relaxed)
-    }
-
-    fn snapshot_was_taken(&self) {
-        self.resnapshot.store(false, Relaxed);
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use ftap_supervision::Stage;
+use ftap_telemetry::events::Throughput;
+use ftap_telemetry::metrics::{Meters, Snapshot};
 
-use crate::events::Throughput;
 use crate::messages::Tick;
-use crate::meters::{Meters, Snapshot};
-use crate::supervision::Stage;
 
 /// Who wants ticks, and how often.
 pub struct Subscription {

@@ -1,16 +1,17 @@
 //! Tells one job when to run, by its cron expression.
 //!
-//! Promises what [`crate::schedule`] says. One clock a job: it waits for the answer to its tick, so
+//! Promises what [`ftap_schedule`] says. One clock a job: it waits for the answer to its tick, so
 //! a run that takes long delays nobody else. Its group restarts without running the job again for a
 //! tick that the job has done, because the job knows a tick by its time.
 
 use std::sync::Arc;
 
 use actix::prelude::*;
+use ftap_schedule::{Due, JobPlan, JobTick, Schedule, TimeSource};
+use ftap_supervision::{ErrorKind, Stage, StageError};
+use ftap_telemetry::events::{JobOverrun, JobTicksMissed};
 
-use crate::events::{JobOverrun, JobTicksMissed};
-use crate::schedule::{Due, JobPlan, JobTick, Schedule, TimeSource};
-use crate::supervision::{ErrorKind, Stage, StageError};
+use crate::messages::RunJob;
 
 /// The actor.
 pub struct CronClock {
@@ -18,7 +19,7 @@ pub struct CronClock {
     job: &'static str,
     plan: JobPlan,
     time: Arc<dyn TimeSource>,
-    listener: Recipient<JobTick>,
+    listener: Recipient<RunJob>,
 }
 
 impl CronClock {
@@ -28,7 +29,7 @@ impl CronClock {
         job: &'static str,
         schedule: Schedule,
         time: Arc<dyn TimeSource>,
-        listener: Recipient<JobTick>,
+        listener: Recipient<RunJob>,
     ) -> Self {
         Self {
             stage,
@@ -75,7 +76,7 @@ impl CronClock {
     }
 
     fn run(&mut self, tick: JobTick, context: &mut Context<Self>) {
-        let request = self.listener.send(tick);
+        let request = self.listener.send(RunJob(tick));
         context.spawn(request.into_actor(self).map(|answer, clock, _| {
             clock.plan.finished();
             if answer.is_err() {

@@ -12,16 +12,15 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use csv::ByteRecord;
+use ftap_kafka::publish_resume::{Place, load_checkpoint};
+use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_telemetry::events::{PublishResumed, SourceRowRejected};
+use ftap_telemetry::metrics::Meters;
+use ftap_transaction::{SourceRow, encode_json, partition_of};
 
-use crate::events::{PublishResumed, SourceRowRejected};
-use crate::failpoint;
 use crate::kafka_publisher::KafkaPublisher;
 use crate::messages::{EncodedRow, RowBatch, StartReading};
-use crate::meters::Meters;
 use crate::settings::{Pace, PublishSettings};
-use crate::source::{Place, load_checkpoint};
-use crate::supervision::{ErrorKind, Stage, StageError};
-use crate::transaction::{SourceRow, encode_json, partition_of};
 
 /// Columns of the events file, in order.
 pub const COLUMNS: [&str; 8] = [

@@ -4,25 +4,24 @@
 //! records. A crash in between sends them again, so the topic holds each rejected
 //! record at least once; its key `{partition}-{offset}` tells duplicates.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
+use ftap_kafka::admin::{TopicUse, ensure_topic};
+use ftap_kafka::{KafkaSettings, client_config, stage_error};
+use ftap_supervision::{Stage, StageError, failpoint};
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
 use tokio::sync::oneshot;
 
-use crate::failpoint;
-use crate::kafka::admin::{TopicUse, ensure_topic};
-use crate::kafka::{client_config, stage_error};
 use crate::memory::Permit;
 use crate::messages::{DeadLetter, Reject};
-use crate::settings::KafkaSettings;
-use crate::supervision::{Stage, StageError};
 
 /// Bytes kept of a payload that the broker refuses as too large.
 const TRUNCATED_BYTES: usize = 512 * 1024;

@@ -11,20 +11,17 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use chrono::{DateTime, SecondsFormat, Utc};
-use metrics::{counter, gauge};
-
-use crate::events::{
+use ftap_fx::Provider;
+use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
+use ftap_lake::{LakeOutage, Retries};
+use ftap_supervision::{ErrorKind, Health, Stage, StageError, failpoint};
+use ftap_telemetry::events::{
     FxCacheFailed, FxRatesFailed, FxRatesKept, FxRatesOffline, FxRatesWritten, Speaker,
 };
-use crate::failpoint;
-use crate::fx::Provider;
-use crate::fx::job::{Done, FetchError, FxJob, JobError, Origin};
-use crate::gcs_uploader::Retries;
-use crate::health::Health;
-use crate::lake_outage::LakeOutage;
-use crate::meters::{Meters, names};
-use crate::schedule::JobTick;
-use crate::supervision::{ErrorKind, Stage, StageError};
+use ftap_telemetry::metrics::{Meters, names};
+use metrics::{counter, gauge};
+
+use crate::messages::RunJob;
 
 /// Name of the job, in logs.
 pub const JOB: &str = "fx_rates";
@@ -58,11 +55,11 @@ impl Actor for FxFetcher {
     }
 }
 
-impl Handler<JobTick> for FxFetcher {
+impl Handler<RunJob> for FxFetcher {
     // Runs in the actor's context, so that a panic is the stage's.
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, tick: JobTick, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, RunJob(tick): RunJob, _: &mut Context<Self>) -> Self::Result {
         let (stage, job) = (self.stage.clone(), self.job.clone());
         let (meters, outage) = (self.meters.clone(), self.outage.clone());
         let run = async move {

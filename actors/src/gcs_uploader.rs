@@ -7,28 +7,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
+use ftap_lake::chain::{Adoption, on_already_exists};
+use ftap_lake::queue::PutQueue;
+use ftap_lake::store::{LakeStore, PutOutcome};
+use ftap_lake::{Footer, LakeOutage, Retries, stage_error};
+use ftap_supervision::{ErrorKind, Health, Stage, StageError, failpoint};
+use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
+use ftap_telemetry::metrics::Meters;
 
-use crate::events::{FileAdopted, FileCommitted, LeftoversCleared};
-use crate::failpoint;
-use crate::health::Health;
 use crate::kafka_subscriber::KafkaSubscriber;
-use crate::lake::chain::{Adoption, on_already_exists};
-use crate::lake::queue::PutQueue;
-use crate::lake::store::{LakeStore, PutOutcome};
-use crate::lake::{Footer, LakeError, RetryHint};
-use crate::lake_outage::LakeOutage;
 use crate::messages::{ChainEnds, ClosePartitions, Committed, FindChainEnds, Rewind, Upload};
-use crate::meters::Meters;
-use crate::parquet_buffer::stage_error;
-use crate::supervision::{ErrorKind, Stage, StageError};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// Tries after an error that a few tries may mend: some 6 s.
-const BRIEF_TRIES: u32 = 5;
 
 /// The actor.
 pub struct GcsUploader {
@@ -235,50 +226,6 @@ async fn find_chain_ends(
             }
             Err(error) => retries.wait(error).await?,
         }
-    }
-}
-
-/// The pauses between tries of one request.
-pub(crate) struct Retries<'a> {
-    stage: &'a Stage,
-    meters: &'a Meters,
-    outage: &'a LakeOutage,
-    what: &'a str,
-    brief_tries: u32,
-    pause: Duration,
-}
-
-impl<'a> Retries<'a> {
-    pub(crate) fn new(
-        stage: &'a Stage,
-        meters: &'a Meters,
-        outage: &'a LakeOutage,
-        what: &'a str,
-    ) -> Self {
-        Self {
-            stage,
-            meters,
-            outage,
-            what,
-            brief_tries: 0,
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// Sleeps before the next try; fails when no try can help.
-    pub(crate) async fn wait(&mut self, error: LakeError) -> Result<(), StageError> {
-        match error.retry() {
-            RetryHint::Transient => self.brief_tries = 0,
-            RetryHint::Briefly if self.brief_tries < BRIEF_TRIES => self.brief_tries += 1,
-            RetryHint::Briefly | RetryHint::Fatal => return Err(stage_error(&error)),
-        }
-        self.meters.lake_retry();
-        self.outage
-            .refused(self.stage, self.what, error.to_string(), self.pause);
-        let _waiting = self.stage.progress().waiting();
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        Ok(())
     }
 }
 

@@ -11,22 +11,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use ftap_kafka::admin::{TopicUse, ensure_topic, pause, wait_for_broker};
+use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
+use ftap_kafka::tail::{LookFor, read_tails};
+use ftap_kafka::{KafkaSettings, ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
+use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_telemetry::events::{
+    PublishFinished, RowsPublished, TransactionPublished, TransactionSampled,
+};
+use ftap_telemetry::metrics::Meters;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::oneshot;
 
 use crate::csv_reader::CsvReader;
-use crate::events::{PublishFinished, RowsPublished, TransactionPublished, TransactionSampled};
-use crate::failpoint;
-use crate::kafka::admin::{TopicUse, ensure_topic, pause, wait_for_broker};
-use crate::kafka::tail::{LookFor, read_tails};
-use crate::kafka::{ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
 use crate::messages::{EncodedRow, RowBatch, StartReading};
-use crate::meters::Meters;
-use crate::settings::{KafkaSettings, PublishSettings};
-use crate::source::{Fingerprint, Place, Resume, resume, save_checkpoint};
-use crate::supervision::{ErrorKind, Stage, StageError};
+use crate::settings::PublishSettings;
 
 /// Batches the actor may hand to its thread ahead; the reader sends one at a time.
 const BATCHES_AHEAD: usize = 2;
@@ -375,7 +376,7 @@ impl Publisher {
         let file = &self.settings.checkpoint_file;
         match save_checkpoint(file, &session.source, session.place) {
             Ok(()) => session.saved_row = session.place.row,
-            Err(error) => crate::events::CheckpointFailed {
+            Err(error) => ftap_telemetry::events::CheckpointFailed {
                 path: file.display().to_string(),
                 error: error.to_string(),
             }

@@ -13,15 +13,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use actix::prelude::*;
+use ftap_kafka::KafkaSettings;
+use ftap_supervision::Stage;
+use ftap_telemetry::metrics::Meters;
 use tokio::sync::watch;
 
 use crate::gcs_uploader::GcsUploader;
 use crate::memory::MemoryBudget;
 use crate::messages::{ChainEnds, Committed, Rewind};
-use crate::meters::Meters;
 use crate::parquet_buffer::ParquetBuffer;
-use crate::settings::KafkaSettings;
-use crate::supervision::Stage;
 
 /// What the other stages tell the consumer's thread.
 enum Command {

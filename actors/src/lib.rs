@@ -1,33 +1,17 @@
-//! The actors of ftap, their supervision and the delivery protocol of the lake.
-pub mod bigquery;
+//! The actors of ftap and the messages between them.
 pub mod bigquery_loader;
 pub mod change_capture;
-pub mod changes;
 pub mod clock;
 pub mod cron_clock;
 pub mod csv_reader;
 pub mod dead_letters;
-pub mod events;
-pub mod failpoint;
-pub mod fx;
 pub mod fx_fetcher;
 pub mod gcs_uploader;
-pub mod health;
-pub mod kafka;
 pub mod kafka_publisher;
 pub mod kafka_subscriber;
-pub mod lake;
-mod lake_outage;
 pub mod memory;
 pub mod messages;
-pub mod meters;
 pub mod parquet_buffer;
-pub mod postgres;
-pub mod schedule;
 pub mod settings;
-pub mod source;
-pub mod supervision;
-pub mod transaction;
 pub mod user_mutator;
-pub mod watch;
 pub mod watcher;

@@ -5,7 +5,8 @@
 //! exceed the budget is what one poll hands out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// The budget. Clones share it.
 #[derive(Clone, Debug)]

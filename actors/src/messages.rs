@@ -1,14 +1,15 @@
 //! What actors say to each other. Batches, never single rows.
 
 use actix::Message;
+use ftap_kafka::consumer::Batch;
+use ftap_kafka::publish_resume::{Place, Resume};
+use ftap_lake::file::ClosedFile;
+use ftap_lake::rolling::CloseReason;
+use ftap_schedule::JobTick;
+use ftap_supervision::StageError;
 use tokio::sync::oneshot;
 
-use crate::kafka::consumer::Batch;
-use crate::lake::file::ClosedFile;
-use crate::lake::rolling::CloseReason;
 use crate::memory::Permit;
-use crate::source::{Place, Resume};
-use crate::supervision::StageError;
 
 /// KafkaPublisher to CsvReader: start reading here.
 #[derive(Message)]
@@ -211,5 +212,10 @@ pub struct ChainEnds {
     /// The request that it answers.
     pub request: u64,
     /// Footer of the newest file by partition; `None` where there is no file.
-    pub footers: std::collections::BTreeMap<i32, Option<crate::lake::Footer>>,
+    pub footers: std::collections::BTreeMap<i32, Option<ftap_lake::Footer>>,
 }
+
+/// CronClock to the actor of a job: run now. Answered when the run is over, whether it failed or not.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct RunJob(pub JobTick);

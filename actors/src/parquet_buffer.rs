@@ -10,20 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use ftap_lake::file::{Appended, FileBuilder, FileSettings};
+use ftap_lake::rolling::{CloseReason, should_close};
+use ftap_lake::stage_error;
+use ftap_supervision::{Stage, StageError, failpoint};
+use ftap_telemetry::events::{FileClosed, RecordRejected};
+use ftap_telemetry::metrics::Meters;
 use tokio::sync::oneshot;
 
 use crate::dead_letters::DeadLetters;
-use crate::events::{FileClosed, RecordRejected};
-use crate::failpoint;
 use crate::gcs_uploader::GcsUploader;
-use crate::lake::LakeError;
-use crate::lake::file::{Appended, FileBuilder, FileSettings};
-use crate::lake::rolling::{CloseReason, should_close};
 use crate::memory::{MemoryBudget, Permit};
 use crate::messages::{ClosePartitions, DeadLetter, Flush, OpenPartition, Records, Reject, Upload};
-use crate::meters::Meters;
 use crate::settings::IngestSettings;
-use crate::supervision::{ErrorKind, Stage, StageError};
 
 /// How often the size of an open file is looked at, in records.
 const SIZE_CHECK_RECORDS: usize = 512;
@@ -336,14 +335,4 @@ impl Handler<Flush> for ParquetBuffer {
             self.close_all(|_| Some(flush.reason));
         }
     }
-}
-
-/// An error of the lake as a stage's error.
-pub(crate) fn stage_error(error: &LakeError) -> StageError {
-    use crate::lake::RetryHint;
-    let kind = match error.retry() {
-        RetryHint::Transient => ErrorKind::LakeUnavailable,
-        RetryHint::Briefly | RetryHint::Fatal => ErrorKind::LakeConflict,
-    };
-    StageError::new(kind, error.to_string())
 }

@@ -6,110 +6,15 @@
 //! again; a prepared file that can't be loaded is tried again at the next tick; any other error that no
 //! waiting can mend ends the stage. Relies on `init/01_schema.sql`.
 
-mod update;
-mod values;
-
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use metrics::counter;
-use tokio::sync::Mutex;
+use ftap_postgres::{PostgresError, UserUpdates, retry_pause};
+use ftap_schedule::JobTick;
+use ftap_supervision::{GroupState, Health, Stage};
+use ftap_telemetry::events::{PostgresUnavailable, TableNotLoaded};
 
-use crate::events::{
-    JobAlreadyApplied, NoUsers, PostgresUnavailable, Speaker, TableNotLoaded, UsersUpdated,
-};
-use crate::health::{GroupState, Health};
-use crate::meters::names;
-use crate::postgres::{Database, OpenDatabase, PostgresError, retry_pause};
-use crate::schedule::JobTick;
-use crate::supervision::Stage;
-
-pub use update::Applied;
-
-/// Name of the job, in logs and in its ledger.
-pub const JOB: &str = "update_users";
-
-/// How users are changed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct UpdateSettings {
-    /// Share of the users that one run changes, from 0 to 1; at least one user is.
-    pub share: f64,
-    /// Makes the choice repeatable: it follows from this, the tick and the table.
-    pub seed: Option<u64>,
-}
-
-/// The job itself, with an actor around it or without.
-pub struct UserUpdates {
-    database: Database,
-    settings: UpdateSettings,
-    open: Mutex<Option<OpenDatabase>>,
-}
-
-impl UserUpdates {
-    /// A job on this database; it connects at its first run.
-    pub fn new(database: Database, settings: UpdateSettings) -> Self {
-        Self {
-            database,
-            settings,
-            open: Mutex::new(None),
-        }
-    }
-
-    /// One try of one run. `None` if there is no PostgreSQL.
-    pub async fn run(
-        &self,
-        tick: JobTick,
-        speaker: Speaker,
-    ) -> Result<Option<Applied>, PostgresError> {
-        let mut open = self.open.lock().await;
-        let Some(database) = self.database.open(&mut open, speaker).await? else {
-            return Ok(None);
-        };
-        let started = Instant::now();
-        let applied = database
-            .limited(update::apply(database, self.settings, tick))
-            .await?;
-        report(&applied, tick, started.elapsed(), speaker);
-        Ok(Some(applied))
-    }
-}
-
-fn report(applied: &Applied, tick: JobTick, took: Duration, speaker: Speaker) {
-    let outcome = match applied {
-        Applied::Now { count, .. } => {
-            counter!(names::USERS_UPDATED).increment(*count);
-            "applied"
-        }
-        Applied::Before => "applied_before",
-        Applied::NoUsers => "no_users",
-    };
-    counter!(names::JOB_RUNS, "job" => JOB, "outcome" => outcome).increment(1);
-    match applied {
-        Applied::Now {
-            field,
-            count,
-            users,
-        } => UsersUpdated {
-            tick: tick.id(),
-            field: (*field).to_owned(),
-            count: *count,
-            users: *users,
-            duration_ms: took.as_millis() as u64,
-        }
-        .emit(speaker),
-        Applied::Before => JobAlreadyApplied {
-            job: JOB.to_owned(),
-            tick: tick.id(),
-        }
-        .emit(speaker),
-        Applied::NoUsers => NoUsers {
-            tick: tick.id(),
-            remedy: "make the prepared users file with `ftap prepare FILE`; it is loaded at the next run".to_owned(),
-        }
-        .emit(speaker),
-    }
-}
+use crate::messages::RunJob;
 
 /// Its group's name in [`Health`].
 pub const GROUP: &str = "user_updates";
@@ -139,11 +44,11 @@ impl Actor for UserMutator {
     type Context = Context<Self>;
 }
 
-impl Handler<JobTick> for UserMutator {
+impl Handler<RunJob> for UserMutator {
     // Runs in the actor's context, so that a panic is the stage's.
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, tick: JobTick, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, RunJob(tick): RunJob, _: &mut Context<Self>) -> Self::Result {
         let (stage, job) = (self.stage.clone(), self.job.clone());
         let (needs_postgres, health) = (self.needs_postgres, self.health.clone());
         Box::pin(run_until_done(stage, job, tick, needs_postgres, health).into_actor(self))

@@ -1,15 +1,15 @@
-//! Looks at one source at each tick and notes what it sees, see [`crate::watch`].
+//! Looks at one source at each tick and notes what it sees, see [`ftap_watch`].
 //!
 //! Promises that at most one look is under way, and that none lasts longer than its limit.
 
 use std::sync::Arc;
 
 use actix::prelude::*;
+use ftap_supervision::Stage;
+use ftap_watch::{Look, Watched};
 use tokio::sync::Mutex;
 
 use crate::messages::Tick;
-use crate::supervision::Stage;
-use crate::watch::{Look, Watched};
 
 /// The actor.
 pub struct Watcher<L: Look> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use actix::prelude::*;
 use chrono::{DateTime, Utc};
 use ftap_actors::cron_clock::CronClock;
-use ftap_actors::health::Health;
-use ftap_actors::meters::Meters;
-use ftap_actors::schedule::{JobTick, ManualTime, TickCause};
-use ftap_actors::settings::SupervisionSettings;
-use ftap_actors::supervision::group::SupervisionContext;
-use ftap_actors::supervision::{Group, GroupEnd, Stages, supervise};
+use ftap_actors::messages::RunJob;
+use ftap_schedule::{JobTick, ManualTime, TickCause};
+use ftap_supervision::{
+    Group, GroupEnd, Health, Stages, SupervisionContext, SupervisionSettings, supervise,
+};
+use ftap_telemetry::metrics::Meters;
 use tokio::sync::{Semaphore, watch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,10 +28,10 @@ impl Actor for Job {
     type Context = Context<Self>;
 }
 
-impl Handler<JobTick> for Job {
+impl Handler<RunJob> for Job {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, tick: JobTick, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, RunJob(tick): RunJob, _: &mut Context<Self>) -> Self::Result {
         self.ticks.lock().unwrap().push(tick);
         let ends = self.ends.clone();
         Box::pin(async move { ends.acquire().await.unwrap().forget() })

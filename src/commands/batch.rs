@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::{SecondsFormat, Utc};
-use ftap_actors::events::{PostgresUnavailable, Speaker};
 use ftap_actors::fx_fetcher;
-use ftap_actors::health::Health;
-use ftap_actors::meters::Meters;
-use ftap_actors::postgres::{Database, PostgresError, retry_pause};
-use ftap_actors::schedule::{JobTick, TickCause};
-use ftap_actors::user_mutator::{Applied, UserUpdates};
+use ftap_postgres::{Applied, UserUpdates};
+use ftap_postgres::{Database, PostgresError, retry_pause};
+use ftap_schedule::{JobTick, TickCause};
+use ftap_supervision::Health;
+use ftap_telemetry::events::{PostgresUnavailable, Speaker};
+use ftap_telemetry::metrics::Meters;
 
 use crate::cli::{BatchArgs, BatchJob};
 use crate::config::{Config, PostgresUse};

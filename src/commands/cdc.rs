@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
-use ftap_actors::change_capture::CaptureParts;
-use ftap_actors::health::Health;
-use ftap_actors::lake::store::LakeStore;
-use ftap_actors::meters::Meters;
+use ftap_cdc::capture::CaptureParts;
+use ftap_lake::store::LakeStore;
+use ftap_supervision::Health;
+use ftap_telemetry::metrics::Meters;
 
 use crate::cli::CdcArgs;
 use crate::config::{Config, PostgresUse};

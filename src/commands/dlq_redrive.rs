@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ftap_actors::events::{RedriveFinished, Speaker};
-use ftap_actors::lake::LakeStore;
-use ftap_actors::settings::KafkaSettings;
+use ftap_kafka::KafkaSettings;
+use ftap_lake::LakeStore;
+use ftap_telemetry::events::{RedriveFinished, Speaker};
 use rdkafka::message::Message;
 use serde_json::json;
 

@@ -6,11 +6,11 @@
 use std::time::Instant;
 
 use chrono::NaiveDate;
-use ftap_actors::events::Speaker;
-use ftap_actors::fx::job::{Done, FetchError, FxJob, JobError};
-use ftap_actors::fx::{FxError, Provider};
 use ftap_actors::fx_fetcher;
-use ftap_actors::lake::store::LakeStore;
+use ftap_fx::job::{Done, FetchError, FxJob, JobError};
+use ftap_fx::{FxError, Provider};
+use ftap_lake::store::LakeStore;
+use ftap_telemetry::events::Speaker;
 
 use crate::cli::FxArgs;
 use crate::config::Config;

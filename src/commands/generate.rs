@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use ftap_actors::events::{DataPrepared, Speaker};
 use ftap_dataset::generate::{GenerateOptions, GenerateReport, generate};
+use ftap_telemetry::events::{DataPrepared, Speaker};
 
 use crate::cli::GenerateArgs;
 use crate::config::Config;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ftap_actors::bigquery::client::BigQueryClient;
-use ftap_actors::bigquery::load::{Depth, Loaded, Loader};
-use ftap_actors::bigquery::{Backoff, BigQueryError, BigQuerySettings, Fate};
 use ftap_actors::bigquery_loader::LoaderParts;
-use ftap_actors::events::{BigQueryUnavailable, Speaker};
-use ftap_actors::lake::store::LakeStore;
+use ftap_lake::store::LakeStore;
+use ftap_telemetry::events::{BigQueryUnavailable, Speaker};
+use ftap_warehouse::client::BigQueryClient;
+use ftap_warehouse::load::{Depth, Loaded, Loader};
+use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings, Fate};
 use serde_json::json;
 
 use crate::cli::LoadArgs;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use ftap_actors::events::{DataPrepared, SettingDoubtful, Speaker};
 use ftap_dataset::generate::GenerateOptions;
 use ftap_dataset::kaggle::{self, KaggleCredentials};
 use ftap_dataset::prepare::{PrepareReport, prepare};
 use ftap_dataset::schema::{EVENTS_FILE, MERCHANTS_FILE, USERS_FILE};
+use ftap_telemetry::events::{DataPrepared, SettingDoubtful, Speaker};
 
 use crate::cli::PrepareArgs;
 use crate::config::Config;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ftap_actors::health::Health;
-use ftap_actors::meters::Meters;
 use ftap_dataset::generate::GenerateOptions;
+use ftap_supervision::Health;
+use ftap_telemetry::metrics::Meters;
 use tokio::sync::watch;
 
 use crate::config::{Config, PostgresUse, Role};

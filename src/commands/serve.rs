@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use ftap_actors::postgres::PostgresSettings;
-use ftap_actors::settings::KafkaSettings;
-use ftap_actors::watch::{KafkaLook, LakeLook, Locate, PostgresLook};
+use ftap_kafka::KafkaSettings;
+use ftap_postgres::PostgresSettings;
+use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook};
 
 use crate::config::{Config, DashboardAddr, PostgresUse, Role};
 use crate::exit::BadUsage;

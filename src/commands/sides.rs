@@ -4,9 +4,9 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ftap_actors::health::Health;
-use ftap_actors::meters::Meters;
-use ftap_actors::watch::Watched;
+use ftap_supervision::Health;
+use ftap_telemetry::metrics::Meters;
+use ftap_watch::Watched;
 use tokio::sync::watch;
 
 use crate::config::{Config, Role};

@@ -4,15 +4,16 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use ftap_actors::bigquery::{BigQuerySettings, LoadPolicy};
-use ftap_actors::fx::{ApiKey, FxSettings, RequestPolicy};
-use ftap_actors::postgres::{PostgresSettings, Preparation};
-use ftap_actors::settings::{
-    CaptureSettings, IngestSettings, KafkaSettings, LakeLocation, PublishSettings, RollingSettings,
-    SupervisionSettings,
-};
-use ftap_actors::user_mutator::UpdateSettings;
+use ftap_actors::settings::{IngestSettings, PublishSettings};
+use ftap_cdc::CaptureSettings;
 use ftap_dataset::schema::{MERCHANTS_FILE, USERS_FILE};
+use ftap_fx::{ApiKey, FxSettings, RequestPolicy};
+use ftap_kafka::KafkaSettings;
+use ftap_lake::{LakeLocation, RollingSettings};
+use ftap_postgres::UpdateSettings;
+use ftap_postgres::{PostgresSettings, Preparation};
+use ftap_supervision::SupervisionSettings;
+use ftap_warehouse::{BigQuerySettings, LoadPolicy};
 
 use super::Config;
 

@@ -1,7 +1,7 @@
 //! Settings that were understood but are probably not what was meant: misspelt names and odd
 //! combinations. None of them stops the program.
 
-use ftap_actors::postgres::SslMode;
+use ftap_postgres::SslMode;
 use std::path::Path;
 use std::time::Duration;
 

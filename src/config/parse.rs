@@ -8,9 +8,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ftap_actors::postgres::SslMode;
-use ftap_actors::schedule::Schedule;
 use ftap_actors::settings::Pace;
+use ftap_postgres::SslMode;
+use ftap_schedule::Schedule;
 
 use super::{DashboardAddr, LogFormat, LogLevel, PostgresUse, Secret};
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ftap_actors::postgres::SslMode;
-use ftap_actors::schedule::Schedule;
+use ftap_postgres::SslMode;
+use ftap_schedule::Schedule;
 
 use super::parse;
 use super::reader::Reader;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ftap_actors::kafka::REDRIVEN_HEADER;
+use ftap_kafka::REDRIVEN_HEADER;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use xxhash_rust::xxh3::xxh3_64;
 

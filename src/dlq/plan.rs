@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::BufRead;
 
-use ftap_actors::transaction::check;
+use ftap_transaction::check;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
-use ftap_actors::events::{EntriesRedriven, Speaker};
-use ftap_actors::failpoint;
-use ftap_actors::kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, stage_error};
-use ftap_actors::settings::KafkaSettings;
+use ftap_kafka::KafkaSettings;
+use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, stage_error};
+use ftap_supervision::failpoint;
+use ftap_telemetry::events::{EntriesRedriven, Speaker};
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};

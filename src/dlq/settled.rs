@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ftap_actors::lake::{Footer, LakeError, LakeStore, ObjectName};
+use ftap_lake::{Footer, LakeError, LakeStore, ObjectName};
 
 use super::EntryId;
 
@@ -74,7 +74,7 @@ fn of(footer: &Footer, offset: i64) -> Settled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ftap_actors::lake::RejectedRange;
+    use ftap_lake::RejectedRange;
 
     #[test]
     fn a_footer_says_what_became_of_each_of_its_offsets() {

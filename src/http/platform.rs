@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use chrono::SecondsFormat;
-use ftap_actors::watch::{
-    FolderFigures, KafkaFigures, LakeFigures, PostgresFigures, Seen, Sources,
-};
+use ftap_watch::{FolderFigures, KafkaFigures, LakeFigures, PostgresFigures, Seen, Sources};
 use serde_json::{Value, json};
 
 /// Null if nothing is watched.

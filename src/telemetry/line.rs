@@ -45,9 +45,10 @@ impl Fields {
     /// Adds what the events of the embedded services lack.
     pub fn adopt_embedded(&mut self, target: &str) {
         self.number("generation", 0);
-        let actor = match target.contains("::postgres") {
-            true => "private_postgres",
-            false => "embedded_kafka",
+        let actor = if target.starts_with("ftap_postgres") {
+            "private_postgres"
+        } else {
+            "embedded_kafka"
         };
         self.text("actor", actor);
     }

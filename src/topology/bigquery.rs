@@ -1,7 +1,7 @@
 //! The group that loads the lake into BigQuery.
 
 use ftap_actors::bigquery_loader::{BigQueryLoader, LoaderParts};
-use ftap_actors::supervision::{Group, Stages};
+use ftap_supervision::{Group, Stages};
 
 use super::MAILBOX;
 

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ftap_actors::change_capture::{CaptureParts, ChangeCapture};
+use ftap_actors::change_capture::ChangeCapture;
 use ftap_actors::clock::{Clock, Subscription};
 use ftap_actors::cron_clock::CronClock;
-use ftap_actors::fx::job::FxJob;
 use ftap_actors::fx_fetcher::{self, FxFetcher};
-use ftap_actors::health::Health;
-use ftap_actors::meters::Meters;
-use ftap_actors::postgres::Database;
-use ftap_actors::schedule::{Schedule, SystemTime};
-use ftap_actors::supervision::group::SupervisionContext;
-use ftap_actors::supervision::{Group, GroupEnd, Stages, supervise};
-use ftap_actors::user_mutator::{self, UpdateSettings, UserMutator, UserUpdates};
-use ftap_actors::watch::{Look, Watched};
+use ftap_actors::user_mutator::{self, UserMutator};
 use ftap_actors::watcher::Watcher;
+use ftap_cdc::capture::CaptureParts;
+use ftap_fx::job::FxJob;
+use ftap_postgres::Database;
+use ftap_postgres::{UPDATE_USERS, UpdateSettings, UserUpdates};
+use ftap_schedule::{Schedule, SystemTime};
+use ftap_supervision::Health;
+use ftap_supervision::SupervisionContext;
+use ftap_supervision::{Group, GroupEnd, Stages, supervise};
+use ftap_telemetry::metrics::Meters;
+use ftap_watch::{Look, Watched};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use tokio::sync::Mutex;
@@ -83,7 +85,7 @@ impl Group for UserUpdatesGroup {
         stages.spawn(clock_mailbox, move |_| {
             CronClock::new(
                 clock_stage,
-                user_mutator::JOB,
+                UPDATE_USERS,
                 schedule,
                 Arc::new(SystemTime),
                 mutator.recipient(),

@@ -6,10 +6,10 @@
 use std::fmt;
 use std::time::Instant;
 
-use ftap_actors::bigquery::audit::{TableAudit, audit};
-use ftap_actors::bigquery::client::BigQueryClient;
-use ftap_actors::bigquery::{BigQueryError, BigQuerySettings, Fate};
-use ftap_actors::lake::LakeStore;
+use ftap_lake::LakeStore;
+use ftap_warehouse::audit::{TableAudit, audit};
+use ftap_warehouse::client::BigQueryClient;
+use ftap_warehouse::{BigQueryError, BigQuerySettings, Fate};
 use serde_json::{Value, json};
 
 use super::PATIENCE;

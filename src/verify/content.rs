@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use ftap_actors::transaction::{currency_of, field};
+use ftap_transaction::{currency_of, field};
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for Fields {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use ftap_actors::transaction::{SourceRow, encode_json};
+    use ftap_transaction::{SourceRow, encode_json};
 
     const ROW: [&[u8]; 8] = [
         b"2019-01-01 00:00:18",

@@ -8,9 +8,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
-use ftap_actors::lake::checksum::Checksum;
-use ftap_actors::lake::{Footer, LakeError, LakeStore, ObjectName, naming};
-use ftap_actors::transaction::field;
+use ftap_lake::checksum::Checksum;
+use ftap_lake::{Footer, LakeError, LakeStore, ObjectName, naming};
+use ftap_transaction::field;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::content::Hasher;

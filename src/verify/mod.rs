@@ -25,10 +25,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::Context;
-use ftap_actors::bigquery::BigQuerySettings;
-use ftap_actors::lake::{LakeStore, patiently};
-use ftap_actors::settings::{KafkaSettings, LakeLocation};
-use ftap_actors::transaction::partition_of;
+use ftap_kafka::KafkaSettings;
+use ftap_lake::LakeLocation;
+use ftap_lake::{LakeStore, patiently};
+use ftap_transaction::partition_of;
+use ftap_warehouse::BigQuerySettings;
 use tokio::runtime::Handle;
 
 use crate::config::{Config, Role};

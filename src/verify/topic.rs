@@ -9,10 +9,10 @@ use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use ftap_actors::kafka::access;
-use ftap_actors::kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
-use ftap_actors::settings::KafkaSettings;
-use ftap_actors::supervision::ErrorKind;
+use ftap_kafka::KafkaSettings;
+use ftap_kafka::access;
+use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
+use ftap_supervision::ErrorKind;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ftap_broker::postgres::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
+use ftap_postgres::cluster::{PostgresClusterError, PrivateCluster, PrivateClusterOptions};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::{Lab, wait_until};

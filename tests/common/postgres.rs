@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ftap_broker::postgres::{
+use ftap_postgres::cluster::{
     ClusterAddress, PostgresClusterError, PrivateCluster, PrivateClusterOptions,
 };
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};

@@ -8,25 +8,24 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
-
-use super::partition::{Awaiting, Progress};
-use super::{Command, KafkaSubscriber, SubscriberParts};
-use crate::events::{
+use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
+use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
+use ftap_kafka::kind_of;
+use ftap_kafka::tail::read_records_at;
+use ftap_lake::Footer;
+use ftap_lake::chain::{ChainError, Skipped, StartFrom, check_continuation, start_offset};
+use ftap_lake::rolling::CloseReason;
+use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_telemetry::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
     PartitionsResumed, PartitionsRevoked,
 };
-use crate::failpoint;
-use crate::kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
-use crate::kafka::consumer::{Batch, GroupConsumer, Signal};
-use crate::kafka::kind_of;
-use crate::kafka::tail::read_records_at;
-use crate::lake::Footer;
-use crate::lake::chain::{ChainError, Skipped, StartFrom, check_continuation, start_offset};
-use crate::lake::rolling::CloseReason;
+
+use super::partition::{Awaiting, Progress};
+use super::{Command, KafkaSubscriber, SubscriberParts};
 use crate::messages::{
     ChainEnds, ClosePartitions, Committed, FindChainEnds, OpenPartition, Records, Rewind,
 };
-use crate::supervision::{ErrorKind, Stage, StageError};
 
 const POLL: Duration = Duration::from_millis(50);
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);

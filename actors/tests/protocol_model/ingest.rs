@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ftap_actors::kafka_subscriber::partition::{Awaiting, Progress};
-use ftap_actors::lake::queue::PutQueue;
+use ftap_lake::queue::PutQueue;
 
 use super::world::{Rules, World};
 
@@ -402,7 +402,7 @@ impl Ingest {
         state: &State,
         committed: Option<i64>,
         newest: Option<u16>,
-    ) -> Result<ftap_actors::lake::Start, ftap_actors::lake::ChainError> {
+    ) -> Result<ftap_lake::Start, ftap_lake::ChainError> {
         let chain_end = newest.map(|run| self.world.run(run).last);
         (self.rules.start)(committed, chain_end, state.log_start, state.log_end)
     }

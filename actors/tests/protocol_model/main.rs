@@ -17,7 +17,7 @@ mod world;
 use std::sync::Arc;
 
 use check::{catches, holds};
-use ftap_actors::lake::{Adoption, ObjectName, Start, start_offset};
+use ftap_lake::{Adoption, ObjectName, Start, start_offset};
 use ingest::{Faults, Ingest};
 use publish::{Publish, PublishRules};
 use world::{Rules, TOPIC, World};

@@ -1,8 +1,8 @@
 //! Rows from a file into two partitions by publishers with one transactional id, as a state
 //! machine. The newest process may be a successor of one that is still alive (a zombie).
 
-use ftap_actors::kafka::tail::{Mark, Tail};
-use ftap_actors::source::{Resume, resume};
+use ftap_kafka::publish_resume::{Resume, resume};
+use ftap_kafka::tail::{Mark, Tail};
 
 use super::check::Machine;
 

@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ftap_actors::lake::chain::{Adoption, ChainError, Start, check_continuation};
-use ftap_actors::lake::checksum::record_fingerprint;
-use ftap_actors::lake::rolling::should_close;
-use ftap_actors::lake::{
-    FileBuilder, FileSettings, Footer, ObjectName, on_already_exists, start_offset,
+use ftap_lake::chain::{Adoption, ChainError, Start, check_continuation};
+use ftap_lake::rolling::should_close;
+use ftap_lake::{
+    FileBuilder, FileSettings, Footer, ObjectName, RollingSettings, on_already_exists, start_offset,
 };
-use ftap_actors::settings::RollingSettings;
+use ftap_transaction::record_fingerprint;
 
 pub const TOPIC: &str = "t";
 const DAY_MS: i64 = 86_400_000;

@@ -2,14 +2,13 @@
 //! its own, so that any caller, synchronous or not, can hold it.
 
 use std::fs::{self, File};
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{io, thread};
 
 use tokio::sync::watch;
 

@@ -45,7 +45,6 @@ mod groups;
 mod ledger;
 mod log;
 mod options;
-pub mod postgres;
 mod server;
 #[cfg(test)]
 mod server_tests;

@@ -149,8 +149,9 @@ fn inside(layout: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn a_false_claim_of_elements_is_refused() {

@@ -2,10 +2,9 @@
 //! take effect by a single rename, so a kill leaves a whole topic or none.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::{fs, io};
 
 use kafka_protocol::ResponseError;
 use tokio::sync::Notify;

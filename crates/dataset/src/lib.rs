@@ -13,7 +13,6 @@ pub mod prepare;
 pub mod schema;
 
 pub use error::DatasetError;
-
 use uuid::Uuid;
 
 /// The identity of a cardholder: UUIDv5 in the DNS namespace of

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use ftap_kafka::tail::{LookFor, read_tails};
+use ftap_lake::rolling::CloseReason;
+use ftap_supervision::StageError;
+
 use super::{REQUEST_TIMEOUT, Subscriber};
-use crate::kafka::tail::{LookFor, read_tails};
 use crate::kafka_subscriber::partition::Progress;
-use crate::lake::rolling::CloseReason;
 use crate::messages::Flush;
-use crate::supervision::StageError;
 
 const FLUSH_REPEAT: Duration = Duration::from_millis(200);
 /// How often other members' offsets are asked for.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ftap_supervision::StageError;
+
 use super::Subscriber;
-use crate::supervision::StageError;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 

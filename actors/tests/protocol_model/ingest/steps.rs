@@ -1,6 +1,6 @@
 //! What each step does: the program's stages, a message at a time.
 
-use ftap_actors::lake::chain::{Adoption, SkipCause};
+use ftap_lake::chain::{Adoption, SkipCause};
 
 use super::super::world::{bits, timestamp};
 use super::{Action, Buffer, Ingest, Put, State, ToBuffer, Word, Writer};

@@ -1,6 +1,8 @@
 //! Fetch: waits until there is enough to read, then reads straight into the response. The response
 //! is laid out by hand (versions 4 to 11), because the codec would copy every record once more.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
@@ -13,9 +15,6 @@ use crate::buffer::ResponseBuffer;
 use crate::log::read::ReadPlan;
 use crate::log::{Aborted, Isolation, storage_error};
 use crate::topics::{Partition, Watch};
-
-use std::path::Path;
-use std::sync::Arc;
 
 /// A client that asks for longer gets an empty answer and asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use kafka_protocol::ResponseError;
+use state::{Answer, Answers, Group, Ticket};
 use tokio::sync::oneshot;
 
 use crate::sync::locked;
-use state::{Answer, Answers, Group, Ticket};
 
 #[derive(Default)]
 struct Inner {

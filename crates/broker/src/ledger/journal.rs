@@ -135,8 +135,9 @@ fn record_at(content: &[u8], at: usize) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::fs;
+
+    use super::*;
 
     fn replayed(path: &Path) -> Vec<Vec<u8>> {
         let mut records = Vec::new();

@@ -19,13 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
-
-use crate::batch::{self, BatchHeader, Decision, PREFIX_BYTES};
 use producers::ProducerTable;
 pub(crate) use producers::{Aborted, Verdict};
 use read::ReadPlan;
 use segment::Segment;
 pub(crate) use storage::storage_error;
+
+use crate::batch::{self, BatchHeader, Decision, PREFIX_BYTES};
 
 const START_FILE: &str = "start";
 /// Readers whose place is remembered, so that a sequential reader never searches.

@@ -6,11 +6,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
+
 use super::segment::HeaderWalk;
 use super::{PartitionLog, storage_error};
 use crate::batch::{self, BatchHeader, HEADER_BYTES};
 use crate::buffer::ResponseBuffer;
-use kafka_protocol::ResponseError;
 
 /// Where to read, and the offsets that hold at that moment.
 #[derive(Debug, Clone)]

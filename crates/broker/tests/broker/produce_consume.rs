@@ -1,11 +1,13 @@
 //! Records go in and come out: once, in order, and after a kill.
 
-use crate::common::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::Producer;
-use std::collections::BTreeMap;
-use std::time::Duration;
+
+use crate::common::*;
 
 #[test]
 fn every_record_comes_back_once_and_in_order() {

@@ -18,13 +18,14 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
-use crate::error::DatasetError;
-use crate::pending::{PendingFile, sync_directory};
-use crate::schema::{SOURCE_COLUMNS, SOURCE_FILE};
 use calendar::{Day, FIRST_SECOND, FraudClock, LAST_SECOND};
 use draw::{Draw, Purpose, Quota, Roster, apportion};
 use figures::{CARDS_WITH_FRAUD, CATEGORIES, FRAUD_ROWS, ROWS, ROWS_PER_BURST};
 use people::{Card, Merchant};
+
+use crate::error::DatasetError;
+use crate::pending::{PendingFile, sync_directory};
+use crate::schema::{SOURCE_COLUMNS, SOURCE_FILE};
 
 /// More rows than this are a slip of the hand: a terabyte of text.
 const MAX_ROWS: u64 = 4_000_000_000;

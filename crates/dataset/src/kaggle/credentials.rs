@@ -1,10 +1,8 @@
 //! Where Kaggle's own tools look for credentials: the environment, then `kaggle.json`. The key is
 //! held in a type that does not print it, and no error carries a piece of the file.
 
-use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use crate::error::DatasetError;
 

@@ -11,10 +11,9 @@ mod credentials;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use credentials::KaggleCredentials;
 use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
-
-pub use credentials::KaggleCredentials;
 
 use crate::error::DatasetError;
 use crate::pending::PendingFile;

@@ -19,16 +19,15 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
-
 pub use check::RejectReason;
+use check::{is_amount, is_date, is_degrees, is_integer, is_timestamp, present, require, zip_text};
+use output::Outputs;
 pub(crate) use reader::split_line;
+use reader::{Record, RecordReader};
+use uuid::Uuid;
 
 use crate::error::DatasetError;
 use crate::schema::{EVENTS_FILE, MERCHANTS_FILE, REJECTED_FILE, USERS_FILE};
-use check::{is_amount, is_date, is_degrees, is_integer, is_timestamp, present, require, zip_text};
-use output::Outputs;
-use reader::{Record, RecordReader};
 
 /// Progress is told every so many records.
 const PROGRESS_RECORDS: u64 = 8_192;

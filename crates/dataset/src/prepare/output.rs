@@ -2,9 +2,8 @@
 //! published together: an old events file goes first and the new one comes last, so whatever moment
 //! the process is killed at, an events file never stands beside users of another run.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use uuid::Uuid;
 

@@ -1,0 +1,16 @@
+use ftap_lake::RollingSettings;
+
+/// The change capture: PostgreSQL tables into the lake.
+#[derive(Clone, Debug)]
+pub struct CaptureSettings {
+    /// Our replication slot.
+    pub slot: String,
+    /// Our publication.
+    pub publication: String,
+    /// When files are closed, all tables of a flush together.
+    pub rolling: RollingSettings,
+    /// zstd level of the Parquet files.
+    pub zstd_level: i32,
+    /// Names this process in file footers.
+    pub writer_id: String,
+}

@@ -1,0 +1,153 @@
+//! The tables as they were at one place of the server's log.
+//!
+//! Promises: the rows handed out are exactly those that every commit before the slot's
+//! consistent point has left behind. Relies on the snapshot that the server exports with
+//! the slot.
+
+use std::sync::Arc;
+
+use deadpool_postgres::tokio_postgres::{Client, SimpleQueryMessage};
+use ftap_lake::{LakeError, RollingSettings};
+use ftap_postgres::{PostgresError, PostgresSettings};
+use futures::{StreamExt, pin_mut};
+
+use super::SCHEMA;
+use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
+use super::footer::Content;
+use super::position::Position;
+use super::schema::Table;
+use super::server::{Control, qualified, quoted};
+use super::source::{Cell, SESSION, Tuple};
+use super::wire::TemporarySlot;
+
+/// Why a snapshot failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The server.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The files.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+}
+
+/// A transaction that sees the tables as they were when the slot was made. It ends with
+/// its connection, or with [`end`](Self::end).
+pub struct SnapshotReader<'a> {
+    client: &'a Client,
+    settings: &'a PostgresSettings,
+    at: Position,
+    commit: Commit,
+}
+
+impl<'a> SnapshotReader<'a> {
+    /// Opens the transaction. The session that made the slot has to be idle since.
+    pub async fn begin(
+        client: &'a Client,
+        settings: &'a PostgresSettings,
+        slot: &TemporarySlot,
+    ) -> Result<Self, PostgresError> {
+        let error = |error| PostgresError::of(settings, &error);
+        let session = SESSION.map(|(name, value)| format!("SET LOCAL {name} = '{value}';"));
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{}'; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; {}",
+            slot.snapshot,
+            session.concat()
+        );
+        client.batch_execute(&begin).await.map_err(error)?;
+        let sql = "SELECT (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint";
+        let row = client.query_one(sql, &[]).await.map_err(error)?;
+        Ok(Self {
+            client,
+            settings,
+            at: Position::snapshot(slot.consistent_point),
+            commit: Commit {
+                time_us: row.get(0),
+                xid: None,
+            },
+        })
+    }
+
+    /// Copies a table. `put` takes each object before more is read than one object holds.
+    pub async fn copy<F, E>(
+        &self,
+        name: &str,
+        origin: &Origin,
+        rolling: &RollingSettings,
+        mut put: impl FnMut(ChangeFile) -> F,
+    ) -> Result<u64, E>
+    where
+        F: Future<Output = Result<(), E>>,
+        E: From<SnapshotError>,
+    {
+        let table = Arc::new(self.table(name).await?);
+        let open = |number| {
+            let (table, origin) = (table.clone(), origin.clone());
+            ChangeFileBuilder::snapshot(table, origin, number, self.at, self.commit)
+                .map_err(SnapshotError::from)
+        };
+        let mut number = 1;
+        let mut rows = 0;
+        let mut builder = open(number)?;
+        let columns: Vec<_> = table.columns.iter().map(|c| quoted(&c.name)).collect();
+        // The simple protocol gives values as the stream does; a cast to text would not:
+        // it cuts the blanks off a `char(n)`.
+        let sql = format!("SELECT {} FROM {}", columns.join(", "), qualified(name));
+        let answer = self.client.simple_query_raw(&sql).await;
+        let messages = answer.map_err(|error| self.error(&error))?;
+        pin_mut!(messages);
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| self.error(&error))?;
+            let SimpleQueryMessage::Row(row) = message else {
+                continue;
+            };
+            let cell = |index| {
+                row.get(index)
+                    .map_or(Cell::Null, |text| Cell::Text(text.into()))
+            };
+            let tuple = Tuple((0..columns.len()).map(cell).collect());
+            builder
+                .append_snapshot(&tuple, self.commit)
+                .map_err(SnapshotError::from)?;
+            rows += 1;
+            if builder.rows() >= rolling.max_rows || builder.encoded_bytes() >= rolling.max_bytes {
+                number += 1;
+                let full = std::mem::replace(&mut builder, open(number)?);
+                let file = full.close(Content::SnapshotPart, false);
+                put(file.map_err(SnapshotError::from)?).await?;
+            }
+        }
+        let file = builder.close(Content::SnapshotEnd, false);
+        put(file.map_err(SnapshotError::from)?).await?;
+        Ok(rows)
+    }
+
+    async fn table(&self, name: &str) -> Result<Table, SnapshotError> {
+        let (client, settings) = (self.client, self.settings);
+        let control = Control { client, settings };
+        let columns = control.columns(name).await?;
+        if columns.is_empty() {
+            return Err(SnapshotError::Postgres(PostgresError::OtherSchema {
+                address: settings.address(),
+                said: format!("there is no table {name}, or it has no columns"),
+            }));
+        }
+        let oid = control.oids().await?.get(name).copied();
+        Ok(Table {
+            oid: oid.unwrap_or_default(),
+            schema: SCHEMA.to_owned(),
+            name: name.to_owned(),
+            columns,
+        })
+    }
+
+    /// Ends the transaction.
+    pub async fn end(self) -> Result<(), PostgresError> {
+        let ended = self.client.batch_execute("COMMIT").await;
+        ended.map_err(|error| PostgresError::of(self.settings, &error))
+    }
+
+    fn error(&self, error: &deadpool_postgres::tokio_postgres::Error) -> SnapshotError {
+        SnapshotError::Postgres(PostgresError::of(self.settings, error))
+    }
+}

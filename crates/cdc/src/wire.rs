@@ -1,0 +1,256 @@
+//! The slot over the network: `pgwire-replication` behind [`ChangeSource`].
+//!
+//! Promises: every wait for the server has an end, and errors say what they are by the
+//! server's code. The library confirms a place only after [`Wire::acknowledge`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ftap_postgres::{PostgresError, PostgresSettings};
+use pg_walstream::LogicalReplicationParser;
+use pgwire_replication::{
+    FeedbackObserver, Lsn as WireLsn, PgWireError, ReplicationClient, ReplicationConfig,
+    ReplicationEvent,
+};
+use tokio::sync::watch;
+
+use super::position::Lsn;
+use super::server::quoted;
+use super::source::{ChangeSource, Message, SESSION, SourceError, decode, unix_micros};
+use super::tunnel::Tunnel;
+
+/// How long an acknowledgement may wait to be sent; a stop waits for the last one.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// Messages between the network and the buffer; beyond it the server waits.
+const MESSAGES_IN_FLIGHT: usize = 1024;
+/// Larger than any row that PostgreSQL sends by default settings.
+const MAX_MESSAGE_BYTES: usize = 256 << 20;
+/// pgoutput's first version: whole transactions in commit order.
+const PROTOCOL_VERSION: u32 = 1;
+
+/// A session that can replicate.
+pub struct Wire {
+    client: ReplicationClient,
+    parser: LogicalReplicationParser,
+    settings: PostgresSettings,
+    /// Told when an acknowledgement was sent.
+    told: watch::Receiver<()>,
+    _tunnel: Option<Tunnel>,
+}
+
+/// A slot that lives as long as its session, and the snapshot that belongs to it.
+#[derive(Clone, Debug)]
+pub struct TemporarySlot {
+    /// Its name.
+    pub name: String,
+    /// Every commit before it is in the snapshot, none from it on.
+    pub consistent_point: Lsn,
+    /// For `SET TRANSACTION SNAPSHOT`.
+    pub snapshot: String,
+}
+
+impl Wire {
+    /// Logs in. Nothing is streamed yet.
+    pub async fn connect(
+        settings: &PostgresSettings,
+        slot: &str,
+        publication: &str,
+    ) -> Result<Self, PostgresError> {
+        let (user, database) = (settings.user.as_str(), settings.database.as_str());
+        let password = settings.password.as_deref().unwrap_or_default();
+        let tunnel = Tunnel::open(settings).await?;
+        let host = tunnel
+            .as_ref()
+            .map_or_else(|| settings.host.clone(), Tunnel::host);
+        let port = settings.port;
+        let mut config = ReplicationConfig::new(host, user, password, database, slot, publication)
+            .with_port(port);
+        // The session that made a snapshot is idle, in a transaction, while it is read.
+        // Its slot must not hold log for hours, as by default, after this machine is gone.
+        let patience = [
+            ("statement_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+        ];
+        let options = SESSION.iter().chain(&patience);
+        let options: Vec<_> = options
+            .map(|(name, value)| format!("-c {name}={value}"))
+            .collect();
+        config.options = Some(options.join(" "));
+        config.application_name = Some("ftap-cdc".to_owned());
+        config.status_interval = STATUS_INTERVAL;
+        config.buffer_events = MESSAGES_IN_FLIGHT;
+        config.max_message_size = MAX_MESSAGE_BYTES;
+        let (tell, told) = watch::channel(());
+        config.feedback_observer = Some(FeedbackObserver::new(move |_| _ = tell.send(())));
+        let client = ReplicationClient::connect_gated(config)
+            .await
+            .map_err(|error| wire_error(settings, error))?;
+        Ok(Self {
+            client,
+            parser: LogicalReplicationParser::with_protocol_version(PROTOCOL_VERSION),
+            settings: settings.clone(),
+            told,
+            _tunnel: tunnel,
+        })
+    }
+
+    /// Makes a slot that ends with this session, and exports its snapshot. Waits for the
+    /// transactions that are open on the server.
+    pub async fn create_temporary_slot(
+        &mut self,
+        name: String,
+    ) -> Result<TemporarySlot, PostgresError> {
+        let sql = format!(
+            "CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT"
+        );
+        let rows = self.query(&sql).await?;
+        let field = |index: usize| {
+            let value = rows.first()?.get(index)?.as_ref()?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        let parsed = field(1).and_then(|point| point.parse().ok());
+        match (parsed, field(2)) {
+            (Some(consistent_point), Some(snapshot)) => Ok(TemporarySlot {
+                name,
+                consistent_point,
+                snapshot,
+            }),
+            _ => Err(self.unexpected("CREATE_REPLICATION_SLOT")),
+        }
+    }
+
+    /// Makes the slot that stays, at the place where the temporary one is.
+    pub async fn keep_slot(
+        &mut self,
+        slot: &TemporarySlot,
+        name: &str,
+    ) -> Result<(), PostgresError> {
+        let sql = format!(
+            "SELECT slot_name FROM pg_copy_logical_replication_slot('{}', '{name}', false)",
+            slot.name
+        );
+        match self.query(&sql).await?.len() {
+            1 => Ok(()),
+            _ => Err(self.unexpected("pg_copy_logical_replication_slot")),
+        }
+    }
+
+    /// Starts the stream where the slot was acknowledged last.
+    pub async fn start(&mut self) -> Result<(), PostgresError> {
+        let limit = self.settings.connect_timeout;
+        let started = tokio::time::timeout(limit, async {
+            self.client.start().await?;
+            self.client.wait_started().await
+        });
+        match started.await {
+            Ok(result) => result.map_err(|error| wire_error(&self.settings, error)),
+            Err(_) => Err(PostgresError::Unavailable {
+                address: self.settings.address(),
+                said: format!("the slot was not opened within {} s", limit.as_secs_f64()),
+            }),
+        }
+    }
+
+    /// Waits until the server was told that everything before this place is durable, or the
+    /// connection is gone.
+    pub async fn told(&mut self, durable: Lsn) {
+        while self.client.metrics().last_applied_lsn().as_u64() < durable.0
+            && self.told.changed().await.is_ok()
+        {}
+    }
+
+    async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Option<Bytes>>>, PostgresError> {
+        let answer = self.client.simple_query(sql).await;
+        answer.map_err(|error| wire_error(&self.settings, error))
+    }
+
+    fn unexpected(&self, command: &str) -> PostgresError {
+        PostgresError::Refused {
+            address: self.settings.address(),
+            said: format!("it answered {command} with something else"),
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // Ends a connect that hangs as well, which asking to stop would not.
+        self.client.abort();
+    }
+}
+
+impl ChangeSource for Wire {
+    async fn next(&mut self) -> Result<Message, SourceError> {
+        let event = match self.client.recv().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return Err(SourceError::Gone("the server ended it".to_owned())),
+            Err(PgWireError::Server(said)) => return Err(SourceError::Refused(said)),
+            Err(error @ PgWireError::MessageTooLarge { .. }) => {
+                return Err(SourceError::Garbled(error.to_string()));
+            }
+            Err(error) => return Err(SourceError::Gone(error.to_string())),
+        };
+        Ok(match event {
+            ReplicationEvent::Begin {
+                final_lsn,
+                xid,
+                commit_time_micros,
+            } => Message::Begin {
+                lsn: Lsn(final_lsn.as_u64()),
+                time_us: unix_micros(commit_time_micros),
+                xid,
+            },
+            ReplicationEvent::Commit { end_lsn, .. } => Message::Commit {
+                end: Lsn(end_lsn.as_u64()),
+            },
+            ReplicationEvent::XLogData { data, .. } => decode(&mut self.parser, data)?,
+            ReplicationEvent::KeepAlive {
+                wal_end,
+                reply_requested,
+                ..
+            } => Message::KeepAlive {
+                at: Lsn(wal_end.as_u64()),
+                is_urgent: reply_requested,
+            },
+            ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. } => Message::Other,
+        })
+    }
+
+    fn acknowledge(&mut self, durable: Lsn) {
+        self.client.update_applied_lsn(WireLsn::from_u64(durable.0));
+    }
+}
+
+/// Sorts an error of the library by the server's code, which its text ends with.
+fn wire_error(settings: &PostgresSettings, error: PgWireError) -> PostgresError {
+    let address = settings.address();
+    let said = match error {
+        PgWireError::Server(said) => said,
+        PgWireError::Auth(said) => return PostgresError::LoginRefused { address, said },
+        other => {
+            let said = other.to_string();
+            return PostgresError::Unavailable { address, said };
+        }
+    };
+    let code = said.rsplit_once("(SQLSTATE ").map_or("", |(_, code)| code);
+    match code.trim_end_matches(')') {
+        code if code.starts_with("28") => PostgresError::LoginRefused { address, said },
+        "42501" if said.contains("replication") => PostgresError::NotPermitted {
+            said: format!("{said}: ALTER ROLE {} REPLICATION", quoted(&settings.user)),
+            address,
+        },
+        "42501" => PostgresError::NotPermitted { address, said },
+        "53300" => PostgresError::OutOfConnections { address, said },
+        "53400" => PostgresError::OutOfSlots { address, said },
+        "55000" if said.contains("wal_level") => PostgresError::WalLevel { address, said },
+        // Another reader has the slot, or the server is starting or stopping.
+        "55006" | "40001" | "42710" => PostgresError::Conflict { address, said },
+        code if code.starts_with("57") || code.starts_with("08") || code.starts_with("53") => {
+            PostgresError::Unavailable { address, said }
+        }
+        _ => PostgresError::Refused { address, said },
+    }
+}

@@ -1,0 +1,228 @@
+//! One run: rates from the API, the cache or the offline provider into the lake.
+//!
+//! Promises: nothing is written unless all rates are good; a run repeated with the same time
+//! changes nothing and asks nobody.
+
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use ftap_lake::LakeError;
+use ftap_lake::store::{LakeStore, PutOutcome};
+use object_store::ObjectStoreExt as _;
+
+use super::api::{Answer, FxApi, Quota};
+use super::object::{self, EncodeError};
+use super::{BadRate, FxError, FxSettings, Provider, Rates, cache, offline};
+
+/// Why a run has no object to write.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// There are no rates.
+    #[error(transparent)]
+    Rates(#[from] FxError),
+    /// A fault of the program.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The offline provider went astray: a fault of the program.
+    #[error(transparent)]
+    Offline(#[from] BadRate),
+}
+
+/// Why a run wrote nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// It had nothing to write.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The lake did not take it.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+}
+
+/// An object that is to be put.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    key: String,
+    bytes: Bytes,
+    rates: Rates,
+    origin: Origin,
+    cache_error: Option<String>,
+}
+
+impl Fetched {
+    /// Its key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Where a run's rates were from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The API was asked.
+    Api {
+        /// Requests made.
+        attempts: u32,
+        /// What is left of the plan.
+        quota: Quota,
+    },
+    /// An earlier answer still stands.
+    Cache,
+    /// Invented.
+    Offline,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done {
+    /// The object is in the lake.
+    Written {
+        /// Its key.
+        key: String,
+        /// Its rates.
+        rates: Rates,
+        /// Where they are from.
+        origin: Origin,
+        /// Why the answer could not be kept for later, if so.
+        cache_error: Option<String>,
+    },
+    /// It was there before; nobody was asked, or somebody was quicker.
+    AlreadyThere {
+        /// Its key.
+        key: String,
+    },
+}
+
+/// Fetches rates into the lake.
+pub struct FxJob {
+    settings: FxSettings,
+    api: Option<FxApi>,
+    lake: LakeStore,
+}
+
+impl FxJob {
+    /// Checks the settings; nothing is sent.
+    pub fn new(settings: FxSettings, lake: LakeStore) -> Result<Self, FxError> {
+        let api = match &settings.api_key {
+            Some(key) => Some(FxApi::new(&settings.api_url, key, settings.policy)?),
+            None => None,
+        };
+        Ok(Self {
+            settings,
+            api,
+            lake,
+        })
+    }
+
+    /// Who will be asked.
+    pub fn provider(&self) -> Provider {
+        match self.api {
+            Some(_) => Provider::FreeCurrencyApi,
+            None => Provider::Offline,
+        }
+    }
+
+    /// The run's end, if its object is in the lake already.
+    pub async fn done_before(&self, run_at: DateTime<Utc>) -> Option<Done> {
+        let key = object::key(run_at);
+        // Whatever else is wrong the put says better.
+        let found = self.lake.object_store().head(&key.as_str().into()).await;
+        found.ok().map(|_| Done::AlreadyThere { key })
+    }
+
+    /// The newest rates, as the object of the run at `run_at`.
+    pub async fn fetch(&self, run_at: DateTime<Utc>) -> Result<Fetched, FetchError> {
+        let Some(api) = &self.api else {
+            let rates = offline::rates(self.settings.offline_seed, run_at.date_naive())?;
+            return fetched(run_at, rates, Origin::Offline, None);
+        };
+        let (file, url) = (&self.settings.cache_file, &self.settings.api_url);
+        let now = Utc::now();
+        if let Some(rates) = cache::load(file, url, self.settings.cache_time, now) {
+            return fetched(run_at, rates, Origin::Cache, None);
+        }
+        let answer = api.latest().await?;
+        let kept = cache::save(file, url, &answer.rates, now);
+        let cache_error = kept
+            .err()
+            .map(|error| format!("{}: {error}", file.display()));
+        fetched(run_at, answer.rates, origin(&answer), cache_error)
+    }
+
+    /// The rates of a past time's day, as the object of that time.
+    pub async fn fetch_past(&self, run_at: DateTime<Utc>) -> Result<Fetched, FetchError> {
+        let date = run_at.date_naive();
+        if date > Utc::now().date_naive() {
+            return Err(FxError::Future { date }.into());
+        }
+        let (rates, origin) = match &self.api {
+            Some(api) => {
+                let answer = api.historical(date).await?;
+                (answer.rates, origin(&answer))
+            }
+            None => (
+                offline::rates(self.settings.offline_seed, date)?,
+                Origin::Offline,
+            ),
+        };
+        fetched(run_at, rates, origin, None)
+    }
+
+    /// Writes the object; it may be put again after an error.
+    pub async fn put(&self, fetched: &Fetched) -> Result<Done, LakeError> {
+        let put = self.lake.put_create(&fetched.key, fetched.bytes.clone());
+        Ok(match put.await? {
+            PutOutcome::Created => Done::Written {
+                key: fetched.key.clone(),
+                rates: fetched.rates,
+                origin: fetched.origin,
+                cache_error: fetched.cache_error.clone(),
+            },
+            PutOutcome::AlreadyExists => Done::AlreadyThere {
+                key: fetched.key.clone(),
+            },
+        })
+    }
+
+    /// A whole run of now, tried once.
+    pub async fn run(&self, run_at: DateTime<Utc>) -> Result<Done, JobError> {
+        match self.done_before(run_at).await {
+            Some(done) => Ok(done),
+            None => Ok(self.put(&self.fetch(run_at).await?).await?),
+        }
+    }
+
+    /// A whole run of a past time, tried once: the rates are those of its day.
+    pub async fn run_past(&self, run_at: DateTime<Utc>) -> Result<Done, JobError> {
+        match self.done_before(run_at).await {
+            Some(done) => Ok(done),
+            None => Ok(self.put(&self.fetch_past(run_at).await?).await?),
+        }
+    }
+
+    /// The rates of a day, in an object of its midnight.
+    pub async fn backfill(&self, date: NaiveDate) -> Result<Done, JobError> {
+        self.run_past(date.and_time(NaiveTime::MIN).and_utc()).await
+    }
+}
+
+fn fetched(
+    run_at: DateTime<Utc>,
+    rates: Rates,
+    origin: Origin,
+    cache_error: Option<String>,
+) -> Result<Fetched, FetchError> {
+    Ok(Fetched {
+        key: object::key(run_at),
+        bytes: object::encode(run_at, &rates)?,
+        rates,
+        origin,
+        cache_error,
+    })
+}
+
+fn origin(answer: &Answer) -> Origin {
+    Origin::Api {
+        attempts: answer.attempts,
+        quota: answer.quota,
+    }
+}

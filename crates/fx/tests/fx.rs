@@ -1,0 +1,378 @@
+//! FX rates against a local fake of the API with every fault that an API has.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Float64Type;
+use chrono::{DateTime, NaiveDate, Utc};
+use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
+use ftap_fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy};
+use ftap_lake::LakeLocation;
+use ftap_lake::store::LakeStore;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+const KEY: &str = "fca_live_canary_2f1c";
+const GOOD: &str = r#"{"data":{"EUR":0.92,"DKK":6.87,"NOK":10.61,"SEK":10.43}}"#;
+
+/// What the API answers.
+#[derive(Clone, Debug)]
+enum Reply {
+    /// Status, headers, body.
+    Whole(u16, &'static str, String),
+    /// Half of the body that the head promises.
+    Cut,
+    /// Nothing, ever.
+    Hang,
+}
+
+fn ok(body: impl Into<String>) -> Reply {
+    let quota =
+        "X-RateLimit-Remaining-Quota-Month: 4999\r\nX-RateLimit-Remaining-Quota-Minute: 9\r\n";
+    Reply::Whole(200, quota, body.into())
+}
+
+fn status(status: u16, headers: &'static str) -> Reply {
+    Reply::Whole(status, headers, r#"{"message":"no"}"#.to_owned())
+}
+
+/// The API on a free port: gives its replies in turn, the last one for ever.
+struct Api {
+    url: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Api {
+    async fn start(replies: Vec<Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read_u8().await {
+                        Ok(byte) => head.push(byte),
+                        Err(_) => break,
+                    }
+                }
+                let reply = {
+                    let mut seen = seen.lock().unwrap();
+                    seen.push(String::from_utf8(head).unwrap());
+                    replies[(seen.len() - 1).min(replies.len() - 1)].clone()
+                };
+                let text = match reply {
+                    Reply::Whole(status, headers, body) => format!(
+                        "HTTP/1.1 {status} X\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    ),
+                    Reply::Cut => {
+                        format!(
+                            "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+                            &GOOD[..20]
+                        )
+                    }
+                    Reply::Hang => {
+                        tokio::spawn(async move {
+                            let _held = stream;
+                            std::future::pending::<()>().await;
+                        });
+                        continue;
+                    }
+                };
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        });
+        Self { url, requests }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+struct Lab {
+    dir: tempfile::TempDir,
+    settings: FxSettings,
+}
+
+impl Lab {
+    fn new(url: &str, key: Option<&str>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = FxSettings {
+            api_url: url.to_owned(),
+            api_key: key.map(ApiKey::new),
+            cache_time: Duration::ZERO,
+            cache_file: dir.path().join("fx_cache.json"),
+            offline_seed: 1,
+            policy: RequestPolicy {
+                attempts: 3,
+                timeout: Duration::from_millis(500),
+                first_pause: Duration::from_millis(10),
+                longest_pause: Duration::from_secs(2),
+            },
+        };
+        Self { dir, settings }
+    }
+
+    fn job(&self) -> FxJob {
+        let lake = LakeLocation::Local(self.dir.path().join("lake"));
+        FxJob::new(self.settings.clone(), LakeStore::open(&lake).unwrap()).unwrap()
+    }
+
+    fn objects(&self) -> Vec<String> {
+        fn walk(root: &Path, dir: &Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(dir).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(root, &path, found);
+                } else if path.extension().is_some_and(|end| end == "parquet") {
+                    found.push(path.strip_prefix(root).unwrap().display().to_string());
+                }
+            }
+        }
+        let root = self.dir.path().join("lake");
+        let mut found = Vec::new();
+        walk(&root, &root, &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn run_at() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_577_836_805, 0).unwrap()
+}
+
+#[tokio::test]
+async fn a_run_writes_the_contracts_columns_and_a_repeat_asks_nobody() {
+    let api = Api::start(vec![ok(GOOD)]).await;
+    let lab = Lab::new(&api.url, Some(KEY));
+    let done = lab.job().run(run_at()).await.unwrap();
+    let Done::Written { key, origin, .. } = done else {
+        panic!("{done:?}");
+    };
+    assert_eq!(key, "fx_rates/2020/01/01/fx_rates_20200101_000005.parquet");
+    let Origin::Api { attempts, quota } = origin else {
+        panic!("{origin:?}");
+    };
+    assert_eq!(
+        (attempts, quota.month, quota.minute),
+        (1, Some(4999), Some(9))
+    );
+
+    let file = std::fs::File::open(lab.dir.path().join("lake").join(&key)).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let batch = reader.build().unwrap().next().unwrap().unwrap();
+    let schema = batch.schema();
+    let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(
+        names,
+        ["timestamp", "base_currency", "currency", "rate", "provider"]
+    );
+    let text = |column: usize, row| {
+        batch
+            .column(column)
+            .as_string::<i32>()
+            .value(row)
+            .to_owned()
+    };
+    let rate = |row| batch.column(3).as_primitive::<Float64Type>().value(row);
+    let rows: Vec<_> = (0..batch.num_rows())
+        .map(|row| {
+            (
+                text(0, row),
+                text(1, row),
+                text(2, row),
+                rate(row),
+                text(4, row),
+            )
+        })
+        .collect();
+    let row = |currency: &str, rate| {
+        let text = str::to_owned;
+        let at = text("2020-01-01T00:00:05Z");
+        (
+            at,
+            text("USD"),
+            text(currency),
+            rate,
+            text("freecurrencyapi"),
+        )
+    };
+    assert_eq!(
+        rows,
+        [
+            row("EUR", 0.92),
+            row("DKK", 6.87),
+            row("NOK", 10.61),
+            row("SEK", 10.43)
+        ]
+    );
+
+    assert_eq!(
+        lab.job().run(run_at()).await.unwrap(),
+        Done::AlreadyThere { key }
+    );
+    let requests = api.requests();
+    assert_eq!(requests.len(), 1, "the second run asked nobody");
+    let (first_line, headers) = requests[0].split_once("\r\n").unwrap();
+    assert_eq!(
+        first_line,
+        "GET /v1/latest?base_currency=USD&currencies=EUR%2CDKK%2CNOK%2CSEK HTTP/1.1"
+    );
+    assert!(headers.contains(&format!("apikey: {KEY}")), "{headers}");
+}
+
+#[tokio::test]
+async fn what_passes_is_waited_out() {
+    let faults = [
+        status(500, ""),
+        status(503, ""),
+        status(429, "Retry-After: 1\r\n"),
+        Reply::Cut,
+        Reply::Hang,
+    ];
+    for fault in faults {
+        let api = Api::start(vec![fault.clone(), ok(GOOD)]).await;
+        let lab = Lab::new(&api.url, Some(KEY));
+        let began = Instant::now();
+        let done = lab.job().run(run_at()).await;
+        assert!(
+            matches!(
+                done,
+                Ok(Done::Written {
+                    origin: Origin::Api { attempts: 2, .. },
+                    ..
+                })
+            ),
+            "{fault:?}: {done:?}"
+        );
+        if matches!(fault, Reply::Whole(429, ..)) {
+            assert!(began.elapsed() >= Duration::from_secs(1), "Retry-After");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_when_the_answer_is_no_good() {
+    let changed = |from: &str, to: &str| ok(GOOD.replace(from, to));
+    let exhausted = "X-RateLimit-Remaining-Quota-Month: 0\r\nRetry-After: 1\r\n";
+    let cases = [
+        (status(401, ""), "FREECURRENCYAPI_API_KEY", 1),
+        (status(403, ""), "FREECURRENCYAPI_API_KEY", 1),
+        (status(404, ""), "status 404", 1),
+        (
+            status(302, "Location: http://127.0.0.1:1/\r\n"),
+            "status 302",
+            1,
+        ),
+        (status(429, exhausted), "monthly quota", 1),
+        (status(429, "Retry-After: 3600\r\n"), "pause of 3600 s", 1),
+        (status(500, ""), "status 500, 3 times", 3),
+        (Reply::Cut, "3 times", 3),
+        (Reply::Hang, "3 times", 3),
+        (ok("<html>maintenance</html>"), "HTML page", 1),
+        (ok("{"), "not JSON", 1),
+        (ok("[]"), "not a JSON object", 1),
+        (ok("{}"), "no object `data`", 1),
+        (ok("x".repeat(70_000)), "longer than", 3),
+        (changed(r#""SEK""#, r#""ISK""#), "SEK is missing", 1),
+        (ok(format!("invalid key: {KEY}")), "not JSON", 1),
+        (changed("6.87", &format!("{KEY:?}")), "DKK is a text", 1),
+        (changed("6.87", "0"), "DKK is 0", 1),
+        (changed("6.87", "-6.87"), "DKK is -6.87", 1),
+        (changed("6.87", "1e300"), "below a million", 1),
+        (changed("6.87", "null"), "DKK is null", 1),
+        (changed("6.87", r#""NaN""#), "DKK is a text", 1),
+        (changed("6.87", r#""6.87""#), "DKK is a text", 1),
+        (changed("6.87", "1e400"), "", 1),
+    ];
+    for (fault, wanted, requests) in cases {
+        let api = Api::start(vec![fault.clone()]).await;
+        let lab = Lab::new(&api.url, Some(KEY));
+        let error = lab.job().run(run_at()).await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(wanted), "{fault:?}: {text}");
+        assert!(!text.contains(KEY), "{text}");
+        assert_eq!(api.requests().len(), requests, "{fault:?}");
+        assert_eq!(lab.objects(), [] as [String; 0], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_once_and_each_run_has_its_object() {
+    let api = Api::start(vec![ok(GOOD)]).await;
+    let mut lab = Lab::new(&api.url, Some(KEY));
+    lab.settings.cache_time = Duration::from_secs(3600);
+    for minutes in 0..5 {
+        let at = run_at() + chrono::TimeDelta::minutes(5 * minutes);
+        // A job of its own each time: the answer outlives a restart.
+        let done = lab.job().run(at).await.unwrap();
+        assert!(matches!(done, Done::Written { .. }), "{done:?}");
+    }
+    assert_eq!(api.requests().len(), 1);
+    assert_eq!(lab.objects().len(), 5);
+}
+
+#[tokio::test]
+async fn days_of_the_past_come_from_the_historical_endpoint() {
+    let day = |date: &str| {
+        ok(format!(
+            r#"{{"data":{{"{date}":{{"EUR":0.87,"DKK":6.5,"NOK":8.6,"SEK":8.9}}}}}}"#
+        ))
+    };
+    let api = Api::start(vec![day("2019-01-01"), day("2019-01-01")]).await;
+    let lab = Lab::new(&api.url, Some(KEY));
+    let date = NaiveDate::from_ymd_opt(2019, 1, 1).unwrap();
+    lab.job().backfill(date).await.unwrap();
+    assert_eq!(
+        lab.objects(),
+        ["fx_rates/2019/01/01/fx_rates_20190101_000000.parquet"]
+    );
+    assert!(api.requests()[0].starts_with("GET /v1/historical?date=2019-01-01&base"));
+    // The second day's answer is of another day.
+    let error = lab
+        .job()
+        .backfill(date.succ_opt().unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no object of 2019-01-02"),
+        "{error}"
+    );
+    let future = Utc::now().date_naive() + chrono::TimeDelta::days(2);
+    let error = lab.job().backfill(future).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            JobError::Fetch(FetchError::Rates(FxError::Future { .. }))
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_key_rates_are_made_up_and_say_so() {
+    let lab = Lab::new("http://127.0.0.1:1/v1", None);
+    let done = lab.job().run(run_at()).await.unwrap();
+    let Done::Written { rates, origin, .. } = done else {
+        panic!("{done:?}");
+    };
+    assert_eq!(
+        (rates.provider(), origin),
+        (Provider::Offline, Origin::Offline)
+    );
+}
+
+#[test]
+fn a_key_is_never_sent_in_the_clear_over_the_network() {
+    let lab = Lab::new("http://api.example.com/v1", Some(KEY));
+    let lake = LakeStore::open(&LakeLocation::Local(lab.dir.path().join("lake"))).unwrap();
+    let error = FxJob::new(lab.settings.clone(), lake).err().unwrap();
+    assert!(error.to_string().contains("https only"), "{error}");
+}

@@ -1,0 +1,98 @@
+//! Kafka through librdkafka: client properties, access, error classes, topics,
+//! tails, and a group consumer that hands out whole batches.
+
+pub mod access;
+pub mod admin;
+pub mod consumer;
+pub mod publish_resume;
+mod settings;
+pub mod tail;
+
+use ftap_supervision::{ErrorKind, StageError};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+pub use settings::KafkaSettings;
+
+/// Header with the row's ordinal in the events file, ASCII decimal, from 0.
+pub const ROW_HEADER: &str = "row";
+/// Header with `{fingerprint}/{partition count}` of the events file, ASCII.
+pub const SOURCE_HEADER: &str = "source";
+/// Header of a message that was rejected, repaired and sent again: the id of its entry in the
+/// dead-letter topic, `{partition}-{offset}` of the rejected record.
+pub const REDRIVE_HEADER: &str = "redrive";
+/// Header of the mark in the dead-letter topic, under an entry's key, that its message was
+/// sent again: written in one transaction with that message.
+pub const REDRIVEN_HEADER: &str = "redriven";
+
+/// Properties that every client of this program has.
+pub fn common_properties(settings: &KafkaSettings) -> Vec<(String, String)> {
+    [
+        ("bootstrap.servers", settings.bootstrap_servers.as_str()),
+        ("client.id", "ftap"),
+        // Loopback brokers are reached by whatever address they advertise.
+        ("broker.address.family", "any"),
+        ("reconnect.backoff.max.ms", "2000"),
+        ("topic.metadata.propagation.max.ms", "10000"),
+        ("allow.auto.create.topics", "false"),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// A client configuration: common properties, then `own`, then the user's.
+pub fn client_config(settings: &KafkaSettings, own: &[(&str, &str)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (key, value) in common_properties(settings) {
+        config.set(key, value);
+    }
+    for (key, value) in own {
+        config.set(*key, *value);
+    }
+    for (key, value) in &settings.extra {
+        config.set(key, value);
+    }
+    config
+}
+
+/// What a librdkafka error code means for supervision.
+pub fn kind_of(code: RDKafkaErrorCode) -> ErrorKind {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication
+        | Code::InvalidArgument
+        | Code::InvalidConfig
+        | Code::PolicyViolation
+        | Code::InvalidTopic
+        | Code::InvalidReplicationFactor
+        | Code::InvalidPartitions
+        | Code::UnsupportedFeature => ErrorKind::KafkaRefused,
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
+            ErrorKind::PublisherFenced
+        }
+        _ => ErrorKind::KafkaUnavailable,
+    }
+}
+
+/// A librdkafka error as a stage's error; `what` says what was being done.
+pub fn stage_error(what: &str, error: &KafkaError) -> StageError {
+    let kind = match error {
+        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) => ErrorKind::KafkaRefused,
+        other => other
+            .rdkafka_error_code()
+            .map_or(ErrorKind::KafkaUnavailable, kind_of),
+    };
+    // The value of a rejected property may be a secret.
+    let text = match error {
+        KafkaError::ClientConfig(_, reason, property, _) => {
+            format!("property {property}: {reason}")
+        }
+        other => other.to_string(),
+    };
+    StageError::new(kind, format!("{what}: {text}"))
+}

@@ -1,0 +1,48 @@
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// How to reach Kafka. `Debug` shows the names of [`extra`](Self::extra), not their values, which
+/// may be secrets.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    /// Comma-separated `host:port` list.
+    pub bootstrap_servers: String,
+    /// Topic of the transactions.
+    pub topic: String,
+    /// Partitions of the topic when this program creates it.
+    pub partitions: i32,
+    /// Consumer group of the ingest side.
+    pub consumer_group: String,
+    /// Pause between two tries to reach a broker.
+    pub retry_delay: Duration,
+    /// Tries before giving up; `None` is for ever.
+    pub max_retries: Option<NonZeroU32>,
+    /// How long a silent consumer keeps its partitions.
+    pub session_timeout: Duration,
+    /// Further librdkafka properties (`security.protocol`, …), applied last.
+    pub extra: Vec<(String, String)>,
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.extra.iter().map(|(name, _)| name).collect();
+        f.debug_struct("KafkaSettings")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("topic", &self.topic)
+            .field("partitions", &self.partitions)
+            .field("consumer_group", &self.consumer_group)
+            .field("retry_delay", &self.retry_delay)
+            .field("max_retries", &self.max_retries)
+            .field("session_timeout", &self.session_timeout)
+            .field("extra", &names)
+            .finish()
+    }
+}
+
+impl KafkaSettings {
+    /// The topic that takes records the lake can't.
+    pub fn dead_letter_topic(&self) -> String {
+        format!("{}.dlq", self.topic)
+    }
+}

@@ -1,0 +1,277 @@
+//! The last visible record of each partition: the publisher's checkpoint.
+//!
+//! `read_committed`: control records and aborted transactions may sit at a
+//! partition's end, so reading starts a little before the end and steps back
+//! further until a record is found or the log's start is reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ftap_supervision::{ErrorKind, Progress, StageError};
+use ftap_transaction::record_fingerprint;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
+use crate::KafkaSettings;
+
+const FIRST_STEP: i64 = 64;
+const STEP_FACTOR: i64 = 16;
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// The publisher's mark on a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The row's ordinal in the events file.
+    pub row: u64,
+    /// `{fingerprint}/{partition count}`.
+    pub source: String,
+}
+
+/// The end of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// The newest record that bears a mark.
+    pub marked: Option<Mark>,
+    /// Offset of the newest visible record, marked or not.
+    pub last_offset: Option<i64>,
+}
+
+impl Tail {
+    /// A later record was seen: messages without a mark do not hide the one before them.
+    pub fn saw(&mut self, offset: i64, mark: Option<Mark>) {
+        self.last_offset = Some(offset);
+        if mark.is_some() {
+            self.marked = mark;
+        }
+    }
+}
+
+/// What the search for a tail ends at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookFor {
+    /// The newest record that bears a mark.
+    Mark,
+    /// The newest visible record.
+    AnyRecord,
+}
+
+/// Reads the tail of partitions `0..partitions`.
+pub fn read_tails(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: i32,
+    look_for: LookFor,
+    progress: &Progress,
+) -> Result<Vec<Tail>, StageError> {
+    let consumer = reader(settings)?;
+    let what = format!("reading the tail of {topic}");
+    let failed = |error: KafkaError| stage_error(&what, &error);
+    let mut searches = (0..partitions)
+        .map(|partition| {
+            let (low, high) =
+                consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
+            Ok(Search {
+                partition,
+                low,
+                high,
+                tail: Tail::default(),
+                is_done: low >= high,
+            })
+        })
+        .collect::<Result<Vec<_>, KafkaError>>()
+        .map_err(failed)?;
+    let mut step = FIRST_STEP;
+    while searches.iter().any(|search| !search.is_done) {
+        let mut assignment = TopicPartitionList::new();
+        for search in searches.iter().filter(|search| !search.is_done) {
+            assignment
+                .add_partition_offset(topic, search.partition, Offset::Offset(search.start(step)))
+                .map_err(failed)?;
+        }
+        consumer.assign(&assignment).map_err(failed)?;
+        read_to_ends(&consumer, &mut searches, progress, &what)?;
+        for search in &mut searches {
+            search.is_done |= search.has_found(look_for) || search.start(step) <= search.low;
+        }
+        step = step.saturating_mul(STEP_FACTOR);
+    }
+    if look_for == LookFor::Mark
+        && let Some(search) = searches.iter().find(|search| search.has_lost_its_mark())
+    {
+        return Err(StageError::new(
+            ErrorKind::PublishConflict,
+            format!(
+                "partition {} of topic {topic} no longer has a record of the events file: retention \
+                 took all of them, the last offset below {}, so nobody knows how far it was published",
+                search.partition, search.low
+            ),
+        ));
+    }
+    Ok(searches.into_iter().map(|search| search.tail).collect())
+}
+
+/// A `read_committed` reader outside of any group's doings.
+fn reader(settings: &KafkaSettings) -> Result<BaseConsumer, StageError> {
+    client_config(
+        settings,
+        &[
+            // librdkafka wants a group id for `assign`; nothing is committed to it.
+            ("group.id", "ftap-tail"),
+            ("isolation.level", "read_committed"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "earliest"),
+            ("queued.max.messages.kbytes", "8192"),
+            ("fetch.queue.backoff.ms", "5"),
+            // A long poll at one partition's end would hold up the next assignment.
+            ("fetch.wait.max.ms", "10"),
+        ],
+    )
+    .create::<BaseConsumer>()
+    .map_err(|error| stage_error("reading the topic's tail", &error))
+}
+
+/// The first visible record at or after an offset, for each partition: its offset and
+/// [`record_fingerprint`].
+pub fn read_records_at(
+    settings: &KafkaSettings,
+    topic: &str,
+    offsets: &[(i32, i64)],
+    progress: &Progress,
+) -> Result<BTreeMap<i32, (i64, u64)>, StageError> {
+    let what = format!("reading records of {topic}");
+    let failed = |error: KafkaError| stage_error(&what, &error);
+    let consumer = reader(settings)?;
+    let mut assignment = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        assignment
+            .add_partition_offset(topic, *partition, Offset::Offset(*offset))
+            .map_err(failed)?;
+    }
+    consumer.assign(&assignment).map_err(failed)?;
+    let mut open: BTreeSet<i32> = offsets.iter().map(|(partition, _)| *partition).collect();
+    let mut found = BTreeMap::new();
+    let mut heard = Instant::now();
+    while !open.is_empty() {
+        progress.step();
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                if open.remove(&message.partition()) {
+                    let timestamp_ms = message.timestamp().to_millis().unwrap_or(0).max(0);
+                    let fingerprint = record_fingerprint(message.payload(), timestamp_ms);
+                    found.insert(message.partition(), (message.offset(), fingerprint));
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                heard = Instant::now();
+                open.remove(&partition);
+            }
+            Some(Err(error)) => still_hopeful(stage_error(&what, &error), heard)?,
+            None => still_hopeful(silence(&what), heard)?,
+        }
+    }
+    Ok(found)
+}
+
+fn silence(what: &str) -> StageError {
+    let seconds = SILENCE_LIMIT.as_secs();
+    StageError::new(
+        ErrorKind::KafkaUnavailable,
+        format!("{what}: no answer for {seconds} s"),
+    )
+}
+
+/// Passing errors are waited out for a while.
+fn still_hopeful(error: StageError, heard: Instant) -> Result<(), StageError> {
+    if error.kind() == ErrorKind::KafkaUnavailable && heard.elapsed() <= SILENCE_LIMIT {
+        return Ok(());
+    }
+    Err(error)
+}
+
+/// One partition whose tail is looked for.
+struct Search {
+    partition: i32,
+    low: i64,
+    high: i64,
+    tail: Tail,
+    is_done: bool,
+}
+
+impl Search {
+    fn has_found(&self, look_for: LookFor) -> bool {
+        match look_for {
+            LookFor::Mark => self.tail.marked.is_some(),
+            LookFor::AnyRecord => self.tail.last_offset.is_some(),
+        }
+    }
+
+    /// An empty log that begins at 0 never had one.
+    fn has_lost_its_mark(&self) -> bool {
+        self.low > 0 && self.tail.marked.is_none()
+    }
+
+    fn start(&self, step: i64) -> i64 {
+        self.high.saturating_sub(step).max(self.low)
+    }
+}
+
+/// Reads every partition that is not done to its end.
+fn read_to_ends(
+    consumer: &BaseConsumer,
+    searches: &mut [Search],
+    progress: &Progress,
+    what: &str,
+) -> Result<(), StageError> {
+    let mut open: BTreeSet<i32> = searches
+        .iter()
+        .filter(|search| !search.is_done)
+        .map(|search| search.partition)
+        .collect();
+    let mut heard = Instant::now();
+    while !open.is_empty() {
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                progress.step();
+                let partition = message.partition();
+                let Some(search) = searches
+                    .iter_mut()
+                    .find(|search| search.partition == partition)
+                else {
+                    continue;
+                };
+                search.tail.saw(message.offset(), mark_of(&message));
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                heard = Instant::now();
+                open.remove(&partition);
+            }
+            Some(Err(error)) => still_hopeful(stage_error(what, &error), heard)?,
+            None => {
+                still_hopeful(silence(what), heard)?;
+                progress.step();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mark_of(message: &BorrowedMessage<'_>) -> Option<Mark> {
+    let headers = message.headers()?;
+    let text = |name: &str| {
+        headers
+            .iter()
+            .find(|header| header.key == name)
+            .and_then(|header| std::str::from_utf8(header.value?).ok())
+    };
+    Some(Mark {
+        row: text(ROW_HEADER)?.parse().ok()?,
+        source: text(SOURCE_HEADER)?.to_owned(),
+    })
+}

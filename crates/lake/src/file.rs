@@ -1,0 +1,295 @@
+//! One lake file under construction, in memory.
+//!
+//! Promises: the records appended become rows or listed rejections, in order, each
+//! exactly once; memory stays near the encoded size plus one batch. Relies on the caller
+//! for contiguity: offsets between two appended ones hold no record (control records).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ftap_transaction::{RejectReason, RowBuilders, field, record_fingerprint, schema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+
+use super::checksum::Checksum;
+use super::error::LakeError;
+use super::footer::{FORMAT_VERSION, Footer, RejectedRange};
+use super::naming::ObjectName;
+use super::pairs::close_with;
+
+/// Rows handed to the Parquet writer at once.
+pub const BATCH_ROWS: usize = 8 * 1024;
+/// Bytes of rows handed to the Parquet writer at once, for long payloads.
+const BATCH_BYTES: usize = 8 << 20;
+/// Encoded over decoded bytes before anything has been encoded.
+const FIRST_RATIO: f64 = 0.15;
+
+/// How files are made.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSettings {
+    /// A larger payload is rejected unread.
+    pub max_message_bytes: usize,
+    /// zstd level, 1 to 22.
+    pub zstd_level: i32,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// A row.
+    Row,
+    /// An entry in the footer's list.
+    Rejected(RejectReason),
+}
+
+/// A file that takes records.
+pub struct FileBuilder {
+    name: ObjectName,
+    writer_id: Arc<str>,
+    max_message_bytes: usize,
+    opened_at: Instant,
+    last_offset: Option<i64>,
+    first_record: u64,
+    builders: RowBuilders,
+    writer: ArrowWriter<Vec<u8>>,
+    checksum: Checksum,
+    written_rows: u64,
+    /// Decoded bytes of the rows the writer has.
+    written_bytes: u64,
+    rejected: Vec<RejectedRange>,
+    rejected_records: u64,
+}
+
+/// A finished file.
+#[derive(Clone, Debug)]
+pub struct ClosedFile {
+    /// Its name, and by it its key.
+    pub name: ObjectName,
+    /// The Parquet file.
+    pub bytes: Bytes,
+    /// What its footer says.
+    pub footer: Footer,
+}
+
+impl FileBuilder {
+    /// A file whose first record will be the one at `first_offset`.
+    pub fn open(
+        topic: Arc<str>,
+        partition: i32,
+        first_offset: i64,
+        first_timestamp_ms: i64,
+        settings: &FileSettings,
+        writer_id: Arc<str>,
+    ) -> Result<Self, LakeError> {
+        let name = ObjectName::new(&topic, partition, first_offset, first_timestamp_ms)?;
+        let properties = properties(settings.zstd_level)?;
+        let writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties))
+            .map_err(|source| encoding_error(&name, source))?;
+        Ok(Self {
+            name,
+            writer_id,
+            max_message_bytes: settings.max_message_bytes,
+            opened_at: Instant::now(),
+            last_offset: None,
+            first_record: 0,
+            builders: RowBuilders::with_capacity(BATCH_ROWS),
+            writer,
+            checksum: Checksum::new(),
+            written_rows: 0,
+            written_bytes: 0,
+            rejected: Vec::new(),
+            rejected_records: 0,
+        })
+    }
+
+    /// Adds a record. Offsets have to ascend; the first one is that of [`open`](Self::open).
+    pub fn append(
+        &mut self,
+        payload: Option<&[u8]>,
+        offset: i64,
+        timestamp_ms: i64,
+    ) -> Result<Appended, LakeError> {
+        match self.last_offset {
+            Some(last) if offset > last => {}
+            None if offset == self.name.first_offset() => {
+                self.first_record = record_fingerprint(payload, timestamp_ms);
+            }
+            last => {
+                return Err(LakeError::OffsetOrder {
+                    name: self.name.key(),
+                    offset,
+                    last: last.unwrap_or(self.name.first_offset()),
+                });
+            }
+        }
+        self.last_offset = Some(offset);
+        let decoded = if payload.is_some_and(|bytes| bytes.len() > self.max_message_bytes) {
+            Err(RejectReason::TooLarge)
+        } else {
+            let partition = self.name.partition();
+            self.builders
+                .append(payload, partition, offset, timestamp_ms)
+        };
+        if let Err(reason) = decoded {
+            self.reject(offset, reason);
+            return Ok(Appended::Rejected(reason));
+        }
+        if self.builders.len() >= BATCH_ROWS || self.builders.memory_bytes() >= BATCH_BYTES {
+            self.encode()?;
+        }
+        Ok(Appended::Row)
+    }
+
+    fn reject(&mut self, offset: i64, reason: RejectReason) {
+        let code = reason.code();
+        self.rejected_records += 1;
+        match self.rejected.last_mut() {
+            Some(range) if range.last_offset + 1 == offset && range.reason == code => {
+                range.last_offset = offset;
+            }
+            _ => self.rejected.push(RejectedRange {
+                first_offset: offset,
+                last_offset: offset,
+                reason: Cow::Owned(code),
+            }),
+        }
+    }
+
+    /// Hands the buffered rows to the Parquet writer.
+    fn encode(&mut self) -> Result<(), LakeError> {
+        let bytes = self.builders.memory_bytes() as u64;
+        let batch = self.builders.finish().map_err(|source| LakeError::Arrow {
+            name: self.name.key(),
+            source,
+        })?;
+        self.checksum
+            .update(&batch)
+            .expect("the batch comes from builders of the lake's schema");
+        self.writer
+            .write(&batch)
+            .map_err(|source| encoding_error(&self.name, source))?;
+        self.written_rows += batch.num_rows() as u64;
+        self.written_bytes += bytes;
+        Ok(())
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.written_rows + self.builders.len() as u64
+    }
+
+    /// Rejected records so far.
+    pub fn rejected_records(&self) -> u64 {
+        self.rejected_records
+    }
+
+    /// Entries of the footer's list so far.
+    pub fn rejected_ranges(&self) -> usize {
+        self.rejected.len()
+    }
+
+    /// The first record's offset.
+    pub fn first_offset(&self) -> i64 {
+        self.name.first_offset()
+    }
+
+    /// The last record's offset, `None` before the first record.
+    pub fn last_offset(&self) -> Option<i64> {
+        self.last_offset
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.name.partition()
+    }
+
+    /// The size the file would have if it were closed now; an estimate.
+    pub fn encoded_bytes(&self) -> u64 {
+        let encoded = self.writer.bytes_written() + self.writer.in_progress_size();
+        let ratio = if self.written_bytes == 0 {
+            FIRST_RATIO
+        } else {
+            encoded as f64 / self.written_bytes as f64
+        };
+        encoded as u64 + (self.builders.memory_bytes() as f64 * ratio) as u64
+    }
+
+    /// Memory in use.
+    pub fn memory_bytes(&self) -> usize {
+        const RANGE_BYTES: usize = size_of::<RejectedRange>() + 32;
+        self.builders.memory_bytes()
+            + self.writer.bytes_written()
+            + self.writer.memory_size()
+            + self.rejected.len() * RANGE_BYTES
+    }
+
+    /// When the file was opened.
+    pub fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    /// Finishes the file.
+    pub fn close(mut self) -> Result<ClosedFile, LakeError> {
+        let Some(last_offset) = self.last_offset else {
+            return Err(LakeError::EmptyFile(self.name.key()));
+        };
+        if !self.builders.is_empty() {
+            self.encode()?;
+        }
+        let footer = Footer {
+            topic: self.name.topic().to_owned(),
+            partition: self.name.partition(),
+            first_offset: self.name.first_offset(),
+            last_offset,
+            first_record: self.first_record,
+            rows: self.written_rows,
+            rejected: self.rejected,
+            rejected_records: self.rejected_records,
+            writer_id: self.writer_id.as_ref().to_owned(),
+            checksum: self.checksum.digest(),
+            format_version: FORMAT_VERSION,
+        };
+        let bytes = close_with(self.writer, footer.to_pairs())
+            .map_err(|source| encoding_error(&self.name, source))?;
+        Ok(ClosedFile {
+            name: self.name,
+            bytes,
+            footer,
+        })
+    }
+}
+
+fn encoding_error(name: &ObjectName, source: ParquetError) -> LakeError {
+    LakeError::Parquet {
+        name: name.key(),
+        source,
+    }
+}
+
+/// How the lake's columns are encoded; measured by `benches/transaction.rs`.
+pub fn properties(zstd_level: i32) -> Result<WriterProperties, LakeError> {
+    let level = ZstdLevel::try_new(zstd_level).map_err(|_| LakeError::Setting {
+        setting: "ZSTD_LEVEL",
+        value: zstd_level.to_string(),
+        problem: "wanted a zstd level from 1 to 22".to_owned(),
+    })?;
+    let mut builder = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_compression(Compression::ZSTD(level));
+    let delta = [field::UNIX_TIME, "_kafka_offset", "_kafka_timestamp"];
+    for name in delta {
+        builder = builder
+            .set_column_dictionary_enabled(ColumnPath::from(name), false)
+            .set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    // Nearly every value is a new one: a dictionary only costs.
+    for name in [field::TRANS_NUM, field::ORIGINAL_AMT] {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    }
+    Ok(builder.build())
+}

@@ -1,0 +1,84 @@
+//! What is told of a lake that does not answer: one line when it begins, some while it lasts,
+//! one when it is over.
+//!
+//! Promises: however many partitions wait, an outage is told once; while it lasts it is told
+//! again after a minute, then after ever longer pauses.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ftap_supervision::{Health, Stage};
+use ftap_telemetry::events::{LakeRecovered, LakeUnavailable};
+
+const FIRST_REMINDER: Duration = Duration::from_secs(60);
+const LONGEST_REMINDER: Duration = Duration::from_secs(900);
+
+/// The lake as one uploader sees it; clones share it.
+#[derive(Clone)]
+pub struct LakeOutage {
+    health: Arc<Health>,
+    current: Arc<Mutex<Option<Current>>>,
+}
+
+struct Current {
+    since: Instant,
+    attempts: u64,
+    told_at: Instant,
+    next_reminder: Duration,
+}
+
+impl LakeOutage {
+    pub fn new(health: Arc<Health>) -> Self {
+        Self {
+            health,
+            current: Arc::default(),
+        }
+    }
+
+    /// A request failed and is tried again after `pause`.
+    pub fn refused(&self, stage: &Stage, what: &str, error: String, pause: Duration) {
+        self.health.lake_refused();
+        let now = Instant::now();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let tell = match current.as_mut() {
+            Some(outage) => {
+                outage.attempts += 1;
+                let due = now.duration_since(outage.told_at) >= outage.next_reminder;
+                if due {
+                    outage.told_at = now;
+                    outage.next_reminder = (outage.next_reminder * 2).min(LONGEST_REMINDER);
+                }
+                due
+            }
+            None => true,
+        };
+        let outage = current.get_or_insert(Current {
+            since: now,
+            attempts: 1,
+            told_at: now,
+            next_reminder: FIRST_REMINDER,
+        });
+        if tell {
+            LakeUnavailable {
+                key: what.to_owned(),
+                attempt: outage.attempts,
+                error,
+                retry_in_ms: pause.as_millis() as u64,
+            }
+            .emit(stage.speaker());
+        }
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, stage: &Stage) {
+        self.health.lake_answered();
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outage) = current.take() {
+            LakeRecovered {
+                attempts: outage.attempts,
+                duration_ms: outage.since.elapsed().as_millis() as u64,
+            }
+            .emit(stage.speaker());
+        }
+    }
+}

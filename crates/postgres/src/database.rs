@@ -1,0 +1,153 @@
+//! A database that is ready for use: found, reached, with its tables and what the prepared files hold.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Object, Pool};
+use ftap_telemetry::events::{PostgresReady, Speaker, TableLoaded};
+
+use super::prepare::{self, Preparation};
+use super::{Loaded, PostgresError, PostgresLocation, PostgresSettings, pool};
+
+/// A server that takes a statement and never answers is noticed by this many time limits: the
+/// server's own counts for each statement, and a run has a handful of them.
+const STATEMENTS_PER_RUN: u32 = 4;
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long to wait after a failed try, the first of which is number 1.
+pub fn retry_pause(attempt: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
+    FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+}
+
+/// Where the database is and what is to be in it.
+#[derive(Clone, Debug)]
+pub struct Database {
+    location: PostgresLocation,
+    preparation: Preparation,
+}
+
+/// A database that was prepared.
+#[derive(Debug)]
+pub struct OpenDatabase {
+    pool: Pool,
+    settings: Arc<PostgresSettings>,
+}
+
+impl Database {
+    /// A database that is looked for at its first use.
+    pub fn new(location: PostgresLocation, preparation: Preparation) -> Self {
+        Self {
+            location,
+            preparation,
+        }
+    }
+
+    /// Waits until it is known where the server is and prepares the database, unless `open` has that
+    /// behind it; then loads files that have come or changed. `None` if there is no PostgreSQL.
+    pub async fn open<'a>(
+        &self,
+        open: &'a mut Option<OpenDatabase>,
+        speaker: Speaker,
+    ) -> Result<Option<&'a OpenDatabase>, PostgresError> {
+        let Some(settings) = self.location.settings().await else {
+            return Ok(None);
+        };
+        // A private server that was started again may be somewhere else.
+        if open.as_ref().is_some_and(|open| open.settings != settings) {
+            *open = None;
+        }
+        let preparation = &self.preparation;
+        let open = match open {
+            Some(open) => {
+                let load = prepare::load(&open.pool, &open.settings, preparation);
+                report(&open.limited(load).await?, speaker);
+                open
+            }
+            None => {
+                let fresh = OpenDatabase {
+                    pool: pool(&settings)?,
+                    settings,
+                };
+                let started = Instant::now();
+                let prepare = prepare::prepare(&fresh.pool, &fresh.settings, preparation);
+                let prepared = fresh.limited(prepare).await?;
+                PostgresReady {
+                    address: fresh.settings.address().to_string(),
+                    version: prepared.server_version,
+                    duration_ms: started.elapsed().as_millis() as u64,
+                }
+                .emit(speaker);
+                report(&prepared.loaded, speaker);
+                let fresh = open.insert(fresh);
+                if let Some(error) = prepared.refused {
+                    return Err(error);
+                }
+                fresh
+            }
+        };
+        Ok(Some(open))
+    }
+}
+
+impl OpenDatabase {
+    /// A connection of its pool.
+    pub async fn connection(&self) -> Result<Object, PostgresError> {
+        prepare::connection(&self.pool, &self.settings).await
+    }
+
+    /// What a client's error means.
+    pub fn error(&self, error: &tokio_postgres::Error) -> PostgresError {
+        PostgresError::of(&self.settings, error)
+    }
+
+    /// A value of another type than `init/01_schema.sql` gives the column.
+    pub fn other_schema(&self, column: &str, error: &tokio_postgres::Error) -> PostgresError {
+        PostgresError::OtherSchema {
+            address: self.settings.address(),
+            said: format!("{column}: {error}"),
+        }
+    }
+
+    /// Somebody else was in the way.
+    pub fn conflict(&self, said: &str) -> PostgresError {
+        PostgresError::Conflict {
+            address: self.settings.address(),
+            said: said.to_owned(),
+        }
+    }
+
+    /// Ends what a server that hangs would keep waiting for ever.
+    pub async fn limited<T>(
+        &self,
+        work: impl Future<Output = Result<T, PostgresError>>,
+    ) -> Result<T, PostgresError> {
+        let limit = self.limit();
+        match tokio::time::timeout(limit, work).await {
+            Ok(result) => result,
+            Err(_) => Err(PostgresError::Unavailable {
+                address: self.settings.address(),
+                said: format!("no answer within {} s", limit.as_secs_f64()),
+            }),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        self.settings.connect_timeout + self.settings.statement_timeout * STATEMENTS_PER_RUN
+    }
+}
+
+fn report(loaded: &[Loaded], speaker: Speaker) {
+    for loaded in loaded {
+        TableLoaded {
+            table: loaded.table.to_owned(),
+            file: loaded.file.display().to_string(),
+            rows: loaded.rows,
+            inserted: loaded.inserted,
+            duration_ms: loaded.duration.as_millis() as u64,
+        }
+        .emit(speaker);
+    }
+}

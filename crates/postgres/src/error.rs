@@ -1,0 +1,338 @@
+//! What PostgreSQL's errors mean: whether waiting can help, and what to do.
+
+use std::path::PathBuf;
+
+use deadpool_postgres::PoolError;
+use ftap_supervision::{ErrorKind, StageError};
+use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::types::{WasNull, WrongType};
+
+use super::{PostgresSettings, ServerAddress};
+
+/// What went wrong with PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PostgresError {
+    /// The server does not answer.
+    #[error("PostgreSQL at {address} does not answer: {said}; {}", .address.when_silent())]
+    Unavailable {
+        /// The server.
+        address: ServerAddress,
+        /// What the client said.
+        said: String,
+    },
+    /// All of the server's connections are taken.
+    #[error(
+        "PostgreSQL at {address} has no connection left: {said}; raise its max_connections or lower POSTGRES_POOL_SIZE"
+    )]
+    OutOfConnections {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// The server accepts no changes.
+    #[error("PostgreSQL at {address} is read-only: {said}; {}", .address.when_read_only())]
+    ReadOnly {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// The role or its password is wrong, or the server wants none of us.
+    #[error("PostgreSQL at {address} refuses the login: {said}; {}", .address.when_refused())]
+    LoginRefused {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// There is no such database.
+    #[error("PostgreSQL at {address} has no such database: {said}; {}", .address.when_database_is_gone())]
+    UnknownDatabase {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// The role may not do what is needed.
+    #[error("PostgreSQL at {address} does not permit it: {said}; grant it to that role{}", grant(.address, .said))]
+    NotPermitted {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// A table is not what `init/01_schema.sql` makes.
+    #[error(
+        "a table in PostgreSQL at {address} is not as init/01_schema.sql makes it: {said}; undo the change, or rename the table and start again"
+    )]
+    OtherSchema {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// Logical decoding is off.
+    #[error(
+        "PostgreSQL at {address} does not decode its log: {said}; set wal_level = logical in postgresql.conf and restart the server"
+    )]
+    WalLevel {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// A publication leaves out what is to be captured.
+    #[error("the publication in PostgreSQL at {address} is not enough: {said}")]
+    Publication {
+        /// The server.
+        address: ServerAddress,
+        /// What it lacks, and the remedy.
+        said: String,
+    },
+    /// All replication slots are taken.
+    #[error(
+        "PostgreSQL at {address} has no replication slot left: {said}; drop unused ones (SELECT pg_drop_replication_slot(…)) or raise max_replication_slots"
+    )]
+    OutOfSlots {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// Another session was in the way; the next try may succeed.
+    #[error("another session was in the way in PostgreSQL at {address}: {said}")]
+    Conflict {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// The disk is full, or the like.
+    #[error("PostgreSQL at {address} can't go on: {said}; {}", .address.when_out_of_resources())]
+    Resources {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+    /// Encryption can't be set up.
+    #[error("TLS to PostgreSQL: {0}")]
+    Tls(String),
+    /// A prepared file can't be read.
+    #[error("{path} can't be read: {said}; make it with `ftap prepare FILE`")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        said: String,
+    },
+    /// A prepared file has a value that can't be loaded; nothing of it was.
+    #[error(
+        "{path}, {place}: {problem}; nothing of it was loaded, make it anew with `ftap prepare FILE`"
+    )]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// Line from 1, the header's, and column.
+        place: String,
+        /// Value and what it may be.
+        problem: String,
+    },
+    /// There is none on this machine, and none is named.
+    #[error(
+        "there is no PostgreSQL to use: the log's line `postgres_off` says why, and what to do"
+    )]
+    Missing,
+    /// Asked for by a test.
+    #[error("{0}")]
+    Injected(StageError),
+    /// Anything else that the server refuses.
+    #[error("PostgreSQL at {address} refuses a statement: {said}")]
+    Refused {
+        /// The server.
+        address: ServerAddress,
+        /// What the server said.
+        said: String,
+    },
+}
+
+impl PostgresError {
+    /// Sorts an error of the client by the server's code.
+    pub fn of(settings: &PostgresSettings, error: &tokio_postgres::Error) -> Self {
+        let address = settings.address();
+        match error.as_db_error() {
+            Some(error) => Self::of_server(address, error),
+            // Connection, protocol and time-out errors have no code.
+            None => Self::of_client(address, error),
+        }
+    }
+
+    /// Sorts an error of the pool.
+    pub fn of_pool(settings: &PostgresSettings, error: &PoolError) -> Self {
+        let address = settings.address();
+        match error {
+            PoolError::Backend(error) => Self::of(settings, error),
+            PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
+                Self::of(settings, error)
+            }
+            PoolError::Timeout(kind) => Self::Unavailable {
+                address,
+                said: format!(
+                    "no connection within {} s ({kind:?})",
+                    settings.connect_timeout.as_secs_f64()
+                ),
+            },
+            other => Self::Unavailable {
+                address,
+                said: other.to_string(),
+            },
+        }
+    }
+
+    fn of_client(address: ServerAddress, error: &tokio_postgres::Error) -> Self {
+        // The outer text is only "error connecting to server".
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let said = match cause {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        let source = std::error::Error::source(error);
+        if source.is_some_and(|cause| cause.is::<WrongType>() || cause.is::<WasNull>()) {
+            return Self::OtherSchema { address, said };
+        }
+        if said.contains("password missing") {
+            return Self::LoginRefused {
+                address,
+                said: "it asks for a password and POSTGRES_PASSWORD is unset".to_owned(),
+            };
+        }
+        if (said.contains("TLS handshake") || said.contains("certificate"))
+            && !is_broken_connection(error)
+        {
+            return Self::Tls(format!("{said}; see POSTGRES_SSLMODE"));
+        }
+        Self::Unavailable { address, said }
+    }
+
+    fn of_server(address: ServerAddress, error: &DbError) -> Self {
+        let said = match error.detail() {
+            Some(detail) => format!("{} ({detail})", error.message()),
+            None => error.message().to_owned(),
+        };
+        let code = error.code();
+        // The standard's classes, where all of a class means the same.
+        let class = &code.code()[..2];
+        match class {
+            _ if *code == SqlState::TOO_MANY_CONNECTIONS => {
+                Self::OutOfConnections { address, said }
+            }
+            _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly { address, said },
+            _ if *code == SqlState::INVALID_CATALOG_NAME => Self::UnknownDatabase { address, said },
+            _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => Self::NotPermitted { address, said },
+            _ if *code == SqlState::CONFIGURATION_LIMIT_EXCEEDED && said.contains("slot") => {
+                Self::OutOfSlots { address, said }
+            }
+            _ if *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+                && said.contains("wal_level") =>
+            {
+                Self::WalLevel { address, said }
+            }
+            _ if *code == SqlState::UNDEFINED_TABLE
+                || *code == SqlState::UNDEFINED_COLUMN
+                || *code == SqlState::DATATYPE_MISMATCH
+                || *code == SqlState::WRONG_OBJECT_TYPE
+                || *code == SqlState::INVALID_COLUMN_REFERENCE
+                || *code == SqlState::NOT_NULL_VIOLATION
+                || *code == SqlState::CHECK_VIOLATION
+                || *code == SqlState::GENERATED_ALWAYS
+                || *code == SqlState::UNDEFINED_FUNCTION =>
+            {
+                Self::OtherSchema { address, said }
+            }
+            "28" => Self::LoginRefused { address, said },
+            // Serialisation failures, deadlocks; locks not given in time; statements cut off by it.
+            "40" => Self::Conflict { address, said },
+            _ if *code == SqlState::LOCK_NOT_AVAILABLE
+                || *code == SqlState::QUERY_CANCELED
+                || *code == SqlState::OBJECT_IN_USE =>
+            {
+                Self::Conflict { address, said }
+            }
+            "53" | "58" => Self::Resources { address, said },
+            // Connection errors, and a server that is starting, stopping or crashed.
+            "08" | "57" => Self::Unavailable { address, said },
+            _ => Self::Refused { address, said },
+        }
+    }
+
+    /// Whether waiting can mend it.
+    pub fn retry_helps(&self) -> bool {
+        self.kind().retry() == ftap_supervision::Retry::Helps
+    }
+
+    /// Its fate in supervision's table.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { .. }
+            | Self::OutOfConnections { .. }
+            | Self::ReadOnly { .. }
+            | Self::OutOfSlots { .. }
+            | Self::Conflict { .. }
+            | Self::Resources { .. } => ErrorKind::PostgresUnavailable,
+            Self::LoginRefused { .. }
+            | Self::UnknownDatabase { .. }
+            | Self::NotPermitted { .. }
+            | Self::OtherSchema { .. }
+            | Self::WalLevel { .. }
+            | Self::Publication { .. }
+            | Self::Tls(_)
+            | Self::Missing
+            | Self::Refused { .. } => ErrorKind::PostgresRefused,
+            Self::Injected(error) => error.kind(),
+            Self::Unreadable { .. } | Self::BadFile { .. } => ErrorKind::SourceInvalid,
+        }
+    }
+}
+
+/// The statement that gives a permission, where the server's words say which.
+fn grant(address: &ServerAddress, said: &str) -> String {
+    let missing = said.split_once("permission denied for ");
+    let missing = missing.and_then(|(_, what)| what.split_once(' '));
+    let Some((kind, name)) = missing else {
+        return String::new();
+    };
+    let name = name.split([' ', ';', ',']).next().unwrap_or(name);
+    let what = match kind {
+        "schema" => "USAGE, CREATE ON SCHEMA",
+        "database" => "CREATE ON DATABASE",
+        "table" => "SELECT, INSERT, UPDATE, DELETE ON",
+        _ => return String::new(),
+    };
+    format!(" (GRANT {what} {name} TO {})", address.role())
+}
+
+/// Whether a connection broke, as it may within a handshake, rather than that one side refused.
+pub fn is_broken_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let io = causes.filter_map(|error| error.downcast_ref::<std::io::Error>());
+    // What rustls refuses comes within an error of the stream.
+    io.last().is_some_and(|error| {
+        let inner = error.get_ref();
+        !inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    })
+}
+
+impl PostgresError {
+    /// Whether a prepared file is to blame, so that all is well as soon as that is mended.
+    pub fn is_of_a_file(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::BadFile { .. })
+    }
+}
+
+impl From<PostgresError> for StageError {
+    fn from(error: PostgresError) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}

@@ -1,0 +1,230 @@
+//! When a job is due: cron expressions, and what becomes of ticks that were missed.
+//!
+//! Promises: five fields as in crontab(5), or six with the seconds first; UTC; a job that still runs
+//! is not started again; ticks that passed while nobody looked (a suspended machine, a clock set
+//! forward) make one run, not many. A run is known by its [`JobTick::scheduled`], so that one that is
+//! started twice, by two processes or after a crash, can be recognised.
+//!
+//! Why not `job_scheduler_ng` 2.5: its job does not learn which time it runs for, so that runs have
+//! no identity; it reads the system's clock itself, so that no test can; and its first tick runs
+//! nothing. Of the two parsers that it offers, `croner` follows crontab(5), while `cron` wants six
+//! fields and counts Sunday as 1. So `croner` it is, without the layer above.
+
+mod plan;
+mod time_source;
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+pub use plan::{Due, JobPlan};
+pub use time_source::{ManualTime, SystemTime, TimeSource, Wait};
+
+/// Why a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TickCause {
+    /// The process has just started.
+    Start,
+    /// It is time.
+    Schedule,
+}
+
+/// One run of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobTick {
+    /// The run's identity: the time of the schedule that it is for. At a start it is the newest time
+    /// that has passed, so that a process which is started over and over repeats no run.
+    pub scheduled: DateTime<Utc>,
+    /// Why.
+    pub cause: TickCause,
+}
+
+impl JobTick {
+    /// The identity as text: `2026-01-01T00:05:00Z`.
+    pub fn id(&self) -> String {
+        self.scheduled.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+    }
+}
+
+/// A cron expression.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    text: String,
+    cron: Cron,
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = String;
+
+    /// The error completes "it is EXPRESSION (…)".
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        let is_nickname = text.trim_start().starts_with('@');
+        if !is_nickname && !matches!(fields.len(), 5 | 6) {
+            return Err(match fields.len() {
+                1 => "it has 1 field".to_owned(),
+                number => format!("it has {number} fields"),
+            });
+        }
+        let cron = CronParser::builder()
+            .seconds(Seconds::Optional)
+            .year(Year::Disallowed)
+            .build()
+            .parse(text)
+            .map_err(|error| problem(&fields, &error.to_string()))?;
+        let schedule = Self {
+            text: fields.join(" "),
+            cron,
+        };
+        match schedule.next_after(Utc::now()) {
+            Some(_) => Ok(schedule),
+            None => Err("that time never comes".to_owned()),
+        }
+    }
+}
+
+/// Names the field that is wrong by parsing each alone; the parser's own text does not.
+fn problem(fields: &[&str], said: &str) -> String {
+    const NAMES: [&str; 6] = [
+        "second",
+        "minute",
+        "hour",
+        "day of month",
+        "month",
+        "day of week",
+    ];
+    let names = &NAMES[6 - fields.len().clamp(5, 6)..];
+    for (at, (field, name)) in fields.iter().zip(names).enumerate() {
+        let mut alone = vec!["*"; names.len()];
+        alone[at] = field;
+        if Cron::from_str(&alone.join(" ")).is_err() {
+            return format!("`{field}` is no {name}");
+        }
+    }
+    said.to_owned()
+}
+
+impl Schedule {
+    /// The first time of the schedule after this moment.
+    pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.cron.find_next_occurrence(&moment, false).ok()
+    }
+
+    /// The newest time of the schedule that is not after this moment.
+    pub fn newest_until(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.cron.find_previous_occurrence(&moment, true).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn next(schedule: &str, moment: &str) -> String {
+        let schedule: Schedule = schedule.parse().unwrap();
+        schedule.next_after(at(moment)).unwrap().to_rfc3339()
+    }
+
+    #[test]
+    fn five_fields_mean_what_crontab_says_and_six_begin_with_the_seconds() {
+        for (schedule, after, wanted) in [
+            (
+                "*/5 * * * *",
+                "2026-01-01T00:03:20Z",
+                "2026-01-01T00:05:00+00:00",
+            ),
+            (
+                "*/5 * * * *",
+                "2026-01-01T00:05:00Z",
+                "2026-01-01T00:10:00+00:00",
+            ),
+            // 2026-01-04 is a Sunday: 0, 7 and SUN alike.
+            (
+                "0 12 * * 0",
+                "2026-01-01T00:00:00Z",
+                "2026-01-04T12:00:00+00:00",
+            ),
+            (
+                "0 12 * * 7",
+                "2026-01-01T00:00:00Z",
+                "2026-01-04T12:00:00+00:00",
+            ),
+            (
+                "0 12 * * sun",
+                "2026-01-01T00:00:00Z",
+                "2026-01-04T12:00:00+00:00",
+            ),
+            (
+                "0 12 * * 1-5",
+                "2026-01-02T13:00:00Z",
+                "2026-01-05T12:00:00+00:00",
+            ),
+            // Both days restricted: either will do.
+            (
+                "0 0 13 * 5",
+                "2026-01-01T00:00:00Z",
+                "2026-01-02T00:00:00+00:00",
+            ),
+            (
+                "*/10 * * * * *",
+                "2026-01-01T00:00:01Z",
+                "2026-01-01T00:00:10+00:00",
+            ),
+            (
+                "0 0 29 2 *",
+                "2026-01-01T00:00:00Z",
+                "2028-02-29T00:00:00+00:00",
+            ),
+            (
+                "@hourly",
+                "2026-01-01T00:00:01Z",
+                "2026-01-01T01:00:00+00:00",
+            ),
+        ] {
+            assert_eq!(next(schedule, after), wanted, "{schedule} after {after}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_expression_says_which_field() {
+        for (wrong, said) in [
+            ("61 * * * *", "`61` is no minute"),
+            ("* 24 * * *", "`24` is no hour"),
+            ("* * 0 * *", "`0` is no day of month"),
+            ("* * * 13 *", "`13` is no month"),
+            ("* * * * 8", "`8` is no day of week"),
+            ("99 * * * * *", "`99` is no second"),
+            ("* * * *", "it has 4 fields"),
+            ("* * * * * * *", "it has 7 fields"),
+            ("", "it has 0 fields"),
+            ("yesterday", "it has 1 field"),
+            ("*/0 * * * *", "`*/0` is no minute"),
+            ("every five minutes or so", "`every` is no minute"),
+            ("0 0 30 2 *", "that time never comes"),
+        ] {
+            let error = wrong.parse::<Schedule>().unwrap_err();
+            assert!(error.contains(said), "{wrong:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_newest_time_that_has_passed_identifies_a_start() {
+        let schedule: Schedule = "*/5 * * * *".parse().unwrap();
+        let newest = |moment| schedule.newest_until(at(moment)).unwrap();
+        assert_eq!(newest("2026-01-01T00:07:31.5Z"), at("2026-01-01T00:05:00Z"));
+        assert_eq!(newest("2026-01-01T00:05:00Z"), at("2026-01-01T00:05:00Z"));
+    }
+}

@@ -1,0 +1,25 @@
+//! Supervision: groups of stages that live and die together as generations.
+//!
+//! actix' own `Supervisor` neither survives a panic nor backs off. Here every
+//! stage runs on an arbiter of its own under a wrapper that sees panics, errors
+//! and stops alike ([`Stages::spawn`]); a [`Generation`] fences whatever a failed group
+//! left behind; [`supervise`] starts generations until the group
+//! finishes, is stopped, or no restart can help.
+
+mod backoff;
+mod error;
+pub mod failpoint;
+mod generation;
+mod group;
+mod health;
+mod progress;
+mod settings;
+mod stage;
+
+pub use error::{Domain, ErrorKind, Retry, StageError};
+pub use generation::{Fault, FaultCause, Generation};
+pub use group::{Group, GroupEnd, SupervisionContext, supervise};
+pub use health::{GroupHealth, GroupState, Health};
+pub use progress::Progress;
+pub use settings::SupervisionSettings;
+pub use stage::{Mailbox, Stage, Stages, panic_text};

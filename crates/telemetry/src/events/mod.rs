@@ -1,0 +1,130 @@
+//! Every log event of the actors: its name, level, fields and meaning, in one table.
+//!
+//! Logs are an interface. Code emits an event only through a struct of this
+//! module, so the catalogue in `docs/EVENTS.md`, which a test renders from
+//! [`catalogue`], can't drift from what is logged. Every line carries `event`,
+//! `actor` and `generation` beside the fields of its struct.
+
+use std::fmt::Write as _;
+
+/// Who speaks: the actor's name and the generation it belongs to.
+///
+/// Generation 0 is the process itself, before or outside any actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// Snake-case name of the actor, `kafka_publisher` for instance.
+    pub actor: &'static str,
+    /// How often its group has been started.
+    pub generation: u64,
+}
+
+impl Speaker {
+    /// The process itself: start, stop, command line.
+    pub const PROCESS: Speaker = Speaker {
+        actor: "ftap",
+        generation: 0,
+    };
+
+    /// A speaker of the given generation.
+    pub const fn new(actor: &'static str, generation: u64) -> Self {
+        Self { actor, generation }
+    }
+}
+
+/// One entry of the catalogue.
+#[derive(Clone, Copy, Debug)]
+pub struct EventDoc {
+    /// Value of the `event` field.
+    pub name: &'static str,
+    /// The struct that logs it.
+    pub type_name: &'static str,
+    /// Upper-case level.
+    pub level: &'static str,
+    /// What happened.
+    pub doc: &'static str,
+    /// Name and meaning of each field.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! events {
+    ($catalogue:ident; $(
+        #[doc = $doc:literal]
+        $level:ident $ty:ident $name:literal {
+            $( #[doc = $fdoc:literal] $field:ident : $fty:ty ),* $(,)?
+        }
+    )*) => {
+        $(
+            #[doc = $doc]
+            #[derive(Clone, Debug)]
+            pub struct $ty {
+                $( #[doc = $fdoc] pub $field: $fty, )*
+            }
+
+            impl $ty {
+                /// Writes the event to the log.
+                pub fn emit(&self, who: Speaker) {
+                    tracing::event!(
+                        target: "ftap",
+                        tracing::Level::$level,
+                        event = $name,
+                        actor = who.actor,
+                        generation = who.generation,
+                        $( $field = self.$field, )*
+                    );
+                }
+            }
+        )*
+
+        /// Every event of this file, in its order.
+        pub const $catalogue: &[EventDoc] = &[
+            $( EventDoc {
+                name: $name,
+                type_name: stringify!($ty),
+                level: stringify!($level),
+                doc: $doc,
+                fields: &[ $( (stringify!($field), $fdoc) ),* ],
+            } ),*
+        ];
+    };
+}
+
+mod others;
+mod sides;
+mod stream;
+pub use others::OTHERS;
+pub use sides::*;
+pub use stream::*;
+
+/// Every event that a struct of this module logs.
+pub fn catalogue() -> impl Iterator<Item = &'static EventDoc> + Clone {
+    STREAM.iter().chain(SIDES)
+}
+
+/// The catalogue as Markdown, the text of `docs/EVENTS.md`.
+pub fn catalogue_markdown() -> String {
+    let mut out = String::from(
+        "# Log events\n\n\
+         One JSON object a line when the output is not a terminal or `LOG_FORMAT=json`.\n\
+         Every line has `timestamp`, `level`, `event`, `actor` and `generation`; the table\n\
+         lists what each event adds. Made from `crates/telemetry/src/events/`; a test compares.\n\n\
+         | event | level | meaning | fields |\n|---|---|---|---|\n",
+    );
+    for event in catalogue().chain(OTHERS) {
+        let fields = event
+            .fields
+            .iter()
+            .map(|(name, doc)| format!("`{name}`: {}", doc.trim()))
+            .collect::<Vec<_>>()
+            .join("<br>");
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {} |",
+            event.name,
+            event.level,
+            event.doc.trim(),
+            fields
+        )
+        .expect("writing to a String can't fail");
+    }
+    out
+}

@@ -1,0 +1,71 @@
+//! One card transaction on its way: CSV row, Kafka message, Arrow row.
+//!
+//! Promises: [`encode_json`] writes exactly the message of the data contract and
+//! [`RowBuilders`] accepts exactly the messages the lake can hold; what it refuses
+//! gets a [`RejectReason`] and leaves no trace. The same bytes always give the same
+//! result, so a replay is byte-identical. Relies on nothing outside this folder and
+//! does no I/O.
+
+mod currency;
+mod decode;
+mod encode;
+mod fast;
+mod partition;
+mod reject;
+mod rows;
+
+pub use currency::{Currency, currency_of};
+pub use encode::{RowError, SourceRow, encode_json};
+pub use partition::partition_of;
+pub use reject::RejectReason;
+pub use rows::{COLUMNS, RowBuilders, schema};
+
+/// Whether the lake would take a payload as a row: the reader's own decoder and its limit.
+pub fn check(payload: Option<&[u8]>, max_message_bytes: usize) -> Result<(), RejectReason> {
+    let payload = payload.unwrap_or_default();
+    if payload.len() > max_message_bytes {
+        return Err(RejectReason::TooLarge);
+    }
+    decode::decode(payload, |_| ())
+}
+
+/// Fingerprint of a Kafka record: the XXH3-64 hash of its payload, with its timestamp in
+/// milliseconds as the seed. A record without payload counts as an empty one.
+pub fn record_fingerprint(payload: Option<&[u8]>, timestamp_ms: i64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(payload.unwrap_or_default(), timestamp_ms as u64)
+}
+
+/// Names of the message's fields, in the message's order, which is the lake's, too.
+pub mod field {
+    /// `YYYY-MM-DD HH:MM:SS`.
+    pub const TRANS_DATE_TRANS_TIME: &str = "trans_date_trans_time";
+    /// The card holder; the message's key.
+    pub const USER_ID: &str = "user_id";
+    /// The merchant's name.
+    pub const MERCHANT: &str = "merchant";
+    /// The merchant's category.
+    pub const CATEGORY: &str = "category";
+    /// The transaction's number.
+    pub const TRANS_NUM: &str = "trans_num";
+    /// Seconds since 1970.
+    pub const UNIX_TIME: &str = "unix_time";
+    /// 1 for fraud, else 0.
+    pub const IS_FRAUD: &str = "is_fraud";
+    /// The amount in `currency`.
+    pub const ORIGINAL_AMT: &str = "original_amt";
+    /// ISO 4217 code.
+    pub const CURRENCY: &str = "currency";
+
+    /// All nine, in order.
+    pub const ALL: [&str; 9] = [
+        TRANS_DATE_TRANS_TIME,
+        USER_ID,
+        MERCHANT,
+        CATEGORY,
+        TRANS_NUM,
+        UNIX_TIME,
+        IS_FRAUD,
+        ORIGINAL_AMT,
+        CURRENCY,
+    ];
+}

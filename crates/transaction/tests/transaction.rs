@@ -1,0 +1,371 @@
+//! A row keeps its meaning from the CSV through JSON into Arrow, and nothing else becomes
+//! a row.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod transaction_model;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMillisecondType};
+use ftap_transaction::{
+    Currency, RejectReason, RowBuilders, SourceRow, currency_of, encode_json, field, schema,
+};
+use proptest::prelude::*;
+use serde_json::Value;
+use transaction_model::{
+    GOOD, Row, agrees_with_model, amount, append, good_fields, integer, json, mutated, reshaped,
+    rows, text,
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_row_survives_json_and_arrow(row in rows()) {
+        let payload = row.encoded();
+        let batch = append(&payload).unwrap();
+        prop_assert_eq!(batch.schema(), schema());
+        prop_assert_eq!(text(&batch, field::TRANS_DATE_TRANS_TIME), &row.date);
+        let names = [field::USER_ID, field::MERCHANT, field::CATEGORY, field::TRANS_NUM];
+        for (name, value) in names.into_iter().zip(&row.text) {
+            prop_assert_eq!(text(&batch, name), value);
+        }
+        prop_assert_eq!(integer(&batch, field::UNIX_TIME), row.unix_time);
+        prop_assert_eq!(integer(&batch, field::IS_FRAUD), i64::from(row.is_fraud));
+        prop_assert_eq!(amount(&batch).to_bits(), row.original_amt().to_bits());
+        let currency = currency_of(row.text[3].as_bytes()).code();
+        prop_assert_eq!(text(&batch, field::CURRENCY), currency);
+        prop_assert_eq!(batch.column(9).as_primitive::<Int32Type>().value(0), 3);
+        prop_assert_eq!(batch.column(10).as_primitive::<Int64Type>().value(0), 17);
+        let time = batch.column(11).as_primitive::<TimestampMillisecondType>();
+        prop_assert_eq!(time.value(0), 1_700_000_000_123);
+        prop_assert_eq!(payload, row.encoded(), "a replay is byte-identical");
+    }
+
+    #[test]
+    fn damaged_payloads_are_judged_as_serde_json_would(payload in mutated()) {
+        agrees_with_model(&payload);
+    }
+
+    #[test]
+    fn fields_in_any_order_and_type_are_judged_as_serde_json_would(payload in reshaped()) {
+        agrees_with_model(&payload);
+    }
+
+    #[test]
+    fn random_bytes_are_rejected(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(append(&payload).is_err());
+        agrees_with_model(&payload);
+    }
+}
+
+#[test]
+fn a_message_has_exactly_the_contracts_form() {
+    let row = Row {
+        date: "2019-01-01 00:00:18".into(),
+        text: [
+            "u-1",
+            "fraud_A, \"B\" and C",
+            "misc_net",
+            "0b242abb623afc578575680df30655b9",
+        ]
+        .map(Into::into),
+        amt: "4.97".into(),
+        unix_time: 1_325_376_018,
+        is_fraud: false,
+    };
+    let payload = String::from_utf8(row.encoded()).unwrap();
+    let currency = currency_of(row.text[3].as_bytes());
+    assert_eq!(
+        currency,
+        Currency::Eur,
+        "a change here makes replays differ from what is in topics"
+    );
+    assert_eq!(
+        payload,
+        "{\"trans_date_trans_time\":\"2019-01-01 00:00:18\",\"user_id\":\"u-1\",\
+         \"merchant\":\"fraud_A, \\\"B\\\" and C\",\"category\":\"misc_net\",\
+         \"trans_num\":\"0b242abb623afc578575680df30655b9\",\"unix_time\":1325376018,\
+         \"is_fraud\":0,\"original_amt\":4.247863247863248,\"currency\":\"EUR\"}"
+    );
+}
+
+#[test]
+fn amounts_are_valid_json_numbers_at_any_size() {
+    for amt in [
+        "0",
+        "12",
+        "-3.5",
+        "1e300",
+        "1e-300",
+        "5e-324",
+        "123456789012345678",
+        "1e16",
+    ] {
+        let row = Row {
+            date: "2019-01-01 00:00:18".into(),
+            text: ["u", "m", "c", "n"].map(Into::into),
+            amt: amt.into(),
+            unix_time: 0,
+            is_fraud: true,
+        };
+        let value: Value = serde_json::from_slice(&row.encoded()).unwrap();
+        let number = value[field::ORIGINAL_AMT].as_f64().unwrap();
+        assert_eq!(number, row.original_amt(), "{amt}");
+        assert!(
+            value[field::ORIGINAL_AMT].is_f64(),
+            "{amt} is written as a float"
+        );
+    }
+}
+
+#[test]
+fn currencies_are_uniform() {
+    let mut counts = [0; 4];
+    for number in 0..40_000u32 {
+        let currency = currency_of(format!("{number:032x}").as_bytes());
+        counts[Currency::ALL.iter().position(|c| *c == currency).unwrap()] += 1;
+    }
+    for count in counts {
+        assert!((9_700..10_300).contains(&count), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_broken_source_row_names_its_column_and_leaves_nothing() {
+    let good = SourceRow {
+        trans_date_trans_time: b"2019-01-01 00:00:18",
+        user_id: b"u",
+        merchant: b"m",
+        category: b"c",
+        amt: b"1.00",
+        trans_num: b"n",
+        unix_time: b"1",
+        is_fraud: b"0",
+    };
+    let long = [b'9'; 500];
+    let cases = [
+        (
+            SourceRow {
+                trans_date_trans_time: b"2019-13-01 00:00:18",
+                ..good
+            },
+            "trans_date_trans_time",
+        ),
+        (
+            SourceRow {
+                trans_date_trans_time: b"01.01.2019 00:00:18",
+                ..good
+            },
+            "trans_date_trans_time",
+        ),
+        (
+            SourceRow {
+                trans_date_trans_time: b"",
+                ..good
+            },
+            "trans_date_trans_time",
+        ),
+        (
+            SourceRow {
+                user_id: b"",
+                ..good
+            },
+            "user_id",
+        ),
+        (
+            SourceRow {
+                merchant: b"caf\xe9",
+                ..good
+            },
+            "merchant",
+        ),
+        (
+            SourceRow {
+                category: b"\xff",
+                ..good
+            },
+            "category",
+        ),
+        (
+            SourceRow {
+                trans_num: b"\xed\xa0\x80",
+                ..good
+            },
+            "trans_num",
+        ),
+        (
+            SourceRow {
+                unix_time: b"9223372036854775808",
+                ..good
+            },
+            "unix_time",
+        ),
+        (
+            SourceRow {
+                unix_time: b"1.0",
+                ..good
+            },
+            "unix_time",
+        ),
+        (
+            SourceRow {
+                unix_time: b"-",
+                ..good
+            },
+            "unix_time",
+        ),
+        (
+            SourceRow {
+                is_fraud: b"2",
+                ..good
+            },
+            "is_fraud",
+        ),
+        (
+            SourceRow {
+                is_fraud: b"",
+                ..good
+            },
+            "is_fraud",
+        ),
+        (SourceRow { amt: b"", ..good }, "amt"),
+        (SourceRow { amt: b".", ..good }, "amt"),
+        (
+            SourceRow {
+                amt: b"1.2.3",
+                ..good
+            },
+            "amt",
+        ),
+        (
+            SourceRow {
+                amt: b"NaN",
+                ..good
+            },
+            "amt",
+        ),
+        (
+            SourceRow {
+                amt: b"inf",
+                ..good
+            },
+            "amt",
+        ),
+        (
+            SourceRow {
+                amt: b"1e400",
+                ..good
+            },
+            "amt",
+        ),
+        (
+            SourceRow {
+                amt: b"1,5",
+                ..good
+            },
+            "amt",
+        ),
+        (
+            SourceRow {
+                unix_time: &long,
+                ..good
+            },
+            "unix_time",
+        ),
+    ];
+    for (row, column) in cases {
+        let mut out = b"kept".to_vec();
+        let error = encode_json(&row, &mut out).unwrap_err();
+        assert_eq!(error.column, column, "{row:?}");
+        assert_eq!(out, b"kept");
+        assert!(error.to_string().contains(error.wanted));
+        assert!(error.value.len() <= 200);
+    }
+}
+
+#[test]
+fn each_kind_of_bad_message_has_its_reason() {
+    use RejectReason as R;
+    let with = |name: &str, value: &str| {
+        let mut fields = good_fields();
+        match fields.iter_mut().find(|field| field.0 == name) {
+            Some(field) => field.1 = value.to_owned(),
+            None => fields.push((name.to_owned(), value.to_owned())),
+        }
+        json(&fields)
+    };
+    let without = |name: &str| {
+        let mut fields = good_fields();
+        fields.retain(|field| field.0 != name);
+        json(&fields)
+    };
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let deep_objects = "{\"a\":".repeat(200_000);
+    let wrong_unix = R::WrongType(field::UNIX_TIME);
+    let cases: Vec<(String, Option<R>)> = vec![
+        (GOOD.into(), None),
+        (String::new(), Some(R::EmptyPayload)),
+        (" ".into(), Some(R::NotJson)),
+        ("nonsense".into(), Some(R::NotJson)),
+        (format!("{GOOD}x"), Some(R::NotJson)),
+        (format!("{GOOD}{GOOD}"), Some(R::NotJson)),
+        (GOOD[..GOOD.len() - 1].into(), Some(R::NotJson)),
+        ("[]".into(), Some(R::NotAnObject)),
+        ("null".into(), Some(R::NotAnObject)),
+        ("12".into(), Some(R::NotAnObject)),
+        (deep.clone(), Some(R::NotAnObject)),
+        (deep_objects, Some(R::NotJson)),
+        (with("more", &deep), None),
+        (with("more", "{\"a\":[1,{\"b\":null}]}"), None),
+        (
+            "{}".into(),
+            Some(R::MissingField(field::TRANS_DATE_TRANS_TIME)),
+        ),
+        (without("user_id"), Some(R::MissingField(field::USER_ID))),
+        (
+            without("original_amt"),
+            Some(R::MissingField(field::ORIGINAL_AMT)),
+        ),
+        (with("user_id", "null"), Some(R::WrongType(field::USER_ID))),
+        (with("user_id", "5"), Some(R::WrongType(field::USER_ID))),
+        (with("unix_time", "\"5\""), Some(wrong_unix)),
+        (with("unix_time", "5.0"), Some(wrong_unix)),
+        (with("unix_time", "9223372036854775808"), Some(wrong_unix)),
+        (with("unix_time", "9223372036854775807"), None),
+        (with("unix_time", "-9223372036854775808"), None),
+        (with("unix_time", "-0"), Some(wrong_unix)),
+        (with("unix_time", "007"), Some(R::NotJson)),
+        (with("original_amt", "007.5"), Some(R::NotJson)),
+        (with("original_amt", "7."), Some(R::NotJson)),
+        (with("original_amt", "-"), Some(R::NotJson)),
+        (with("original_amt", "+7"), Some(R::NotJson)),
+        (with("original_amt", "-0.0"), None),
+        (with("unix_time", "true"), Some(wrong_unix)),
+        (with("original_amt", "12"), None),
+        (
+            with("original_amt", "\"12\""),
+            Some(R::WrongType(field::ORIGINAL_AMT)),
+        ),
+        (with("original_amt", "NaN"), Some(R::NotJson)),
+        (with("original_amt", "Infinity"), Some(R::NotJson)),
+        (with("original_amt", "1e400"), Some(R::NotJson)),
+        (with("merchant", "\"\\ud800\""), Some(R::NotJson)),
+        (with("merchant", "\"a\nb\""), Some(R::NotJson)),
+        (with("merchant", "\"\\u0000\""), None),
+    ];
+    for (payload, reason) in cases {
+        let shown = &payload[..payload.len().min(300)];
+        assert_eq!(append(payload.as_bytes()).err(), reason, "{shown}");
+        // A blank keeps the quick parser from it.
+        let blank = format!("{payload} ");
+        if !payload.is_empty() {
+            assert_eq!(append(blank.as_bytes()).err(), reason, "{shown}");
+        }
+    }
+    assert_eq!(json(&good_fields()), GOOD, "in the quick parser's form");
+    assert_eq!(append(b"{\"a\":\"\xff\"}").err(), Some(R::InvalidUtf8));
+    let twice = format!("{},\"user_id\":\"last\"}}", &GOOD[..GOOD.len() - 1]);
+    assert_eq!(text(&append(twice.as_bytes()).unwrap(), "user_id"), "last");
+    let mut builders = RowBuilders::with_capacity(1);
+    assert_eq!(builders.append(None, 0, 0, 0), Err(R::EmptyPayload));
+}

@@ -1,0 +1,303 @@
+//! What BigQuery's refusals mean.
+//!
+//! Promises: an error names the thing, what BigQuery said and what to do; no message holds a token,
+//! a key or an address with a query. Reasons by
+//! <https://cloud.google.com/bigquery/docs/error-messages>.
+
+use ftap_lake::{LakeError, RetryHint};
+use ftap_supervision::{ErrorKind, StageError};
+
+use super::batch::ManifestError;
+use super::schema::SchemaError;
+
+/// What becomes of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Waiting can mend it.
+    Again,
+    /// A quota: waiting longer can mend it.
+    AgainLater,
+    /// A person has to change something.
+    Final,
+}
+
+/// What was asked of BigQuery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A dataset's place.
+    GetDataset,
+    /// A new dataset.
+    CreateDataset,
+    /// A table's columns.
+    GetTable,
+    /// A new table.
+    CreateTable,
+    /// A load job.
+    Submit,
+    /// What became of it.
+    GetJob,
+    /// A query.
+    Query,
+}
+
+impl Asked {
+    /// Completes "can't …".
+    fn action(self) -> &'static str {
+        match self {
+            Self::GetDataset => "look at the dataset",
+            Self::CreateDataset => "create the dataset",
+            Self::GetTable => "look at the table",
+            Self::CreateTable => "create the table",
+            Self::Submit => "submit the load job",
+            Self::GetJob => "ask about the load job",
+            Self::Query => "query the table",
+        }
+    }
+
+    /// What the account needs for it.
+    fn permission(self) -> &'static str {
+        match self {
+            Self::GetDataset => "bigquery.datasets.get on the dataset",
+            Self::CreateDataset => "bigquery.datasets.create on the project, or create the dataset",
+            Self::GetTable => "bigquery.tables.get on the dataset",
+            Self::CreateTable => "bigquery.tables.create on the dataset",
+            Self::Submit => {
+                "bigquery.jobs.create on the project and bigquery.tables.updateData on the dataset"
+            }
+            Self::GetJob => "bigquery.jobs.get on the project",
+            Self::Query => {
+                "bigquery.jobs.create on the project and bigquery.tables.getData on the dataset"
+            }
+        }
+    }
+}
+
+/// Why something could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum BigQueryError {
+    /// BigQuery refused or did not answer.
+    #[error("BigQuery {place}: can't {action}: {detail}; {remedy}")]
+    Refused {
+        /// Project, dataset and table or job.
+        place: String,
+        /// What was tried.
+        action: &'static str,
+        /// What BigQuery said.
+        detail: String,
+        /// What to do.
+        remedy: String,
+        /// Whether waiting helps.
+        fate: Fate,
+    },
+    /// A load job ended in an error; it has loaded nothing.
+    #[error("BigQuery job {job} into {place} failed: {detail}; {remedy}")]
+    Job {
+        /// The job's id.
+        job: String,
+        /// The table.
+        place: String,
+        /// Reason and message.
+        detail: String,
+        /// What to do.
+        remedy: String,
+        /// Whether another attempt can help.
+        fate: Fate,
+    },
+    /// The dataset is elsewhere than the settings say.
+    #[error(
+        "BIGQUERY_LOCATION is {wanted} and the dataset {place} is in {there}: unset BIGQUERY_LOCATION, or use another BIGQUERY_DATASET"
+    )]
+    Location {
+        /// Project and dataset.
+        place: String,
+        /// By the settings.
+        wanted: String,
+        /// Where it is.
+        there: String,
+    },
+    /// A table that was loaded is not there any more.
+    #[error(
+        "the table {place} is not there any more, though {objects} objects were loaded into it: restore it (BigQuery keeps deleted tables for some days), or delete {folder}/ in the lake to load everything anew"
+    )]
+    TableGone {
+        /// The table.
+        place: String,
+        /// Objects that were loaded.
+        objects: u64,
+        /// The folder of its chain.
+        folder: String,
+    },
+    /// BigQuery may have forgotten a job.
+    #[error(
+        "whether {key} was loaded can't be told: its job was written down on {created} and BigQuery forgets jobs after 180 days; look in {place} whether rows of its objects are there: if not, delete {key}, else put {{\"job\":\"\",\"rows\":0,\"rows_loaded\":0}} at {done_key}"
+    )]
+    Forgotten {
+        /// The manifest.
+        key: String,
+        /// Its date.
+        created: String,
+        /// The table.
+        place: String,
+        /// Where its mark would be.
+        done_key: String,
+    },
+    /// Columns that don't go together.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// What was written down can't be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The lake.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// A setting.
+    #[error("{setting} is {value:?}: {problem}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong, and what it may be.
+        problem: String,
+    },
+}
+
+impl BigQueryError {
+    /// What becomes of it.
+    pub fn fate(&self) -> Fate {
+        match self {
+            Self::Refused { fate, .. } | Self::Job { fate, .. } => *fate,
+            Self::Lake(error) if error.retry() != RetryHint::Fatal => Fate::Again,
+            _ => Fate::Final,
+        }
+    }
+
+    /// An answer with an error, judged.
+    pub fn refused(
+        asked: Asked,
+        place: String,
+        status: Option<u16>,
+        reason: &str,
+        message: &str,
+    ) -> Self {
+        let (fate, remedy) = judge(asked, status, reason, message);
+        let status = status.map(|status| status.to_string()).unwrap_or_default();
+        let parts = [status.as_str(), reason, message];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        Self::Refused {
+            place,
+            action: asked.action(),
+            detail: parts.join(" "),
+            remedy,
+            fate,
+        }
+    }
+
+    /// A job's error, judged.
+    pub fn job(job: &str, place: &str, bucket: &str, reason: &str, message: &str) -> Self {
+        let (fate, remedy) = judge_job(bucket, reason, message);
+        Self::Job {
+            job: job.to_owned(),
+            place: place.to_owned(),
+            detail: format!("{reason} {message}").trim().to_owned(),
+            remedy,
+            fate,
+        }
+    }
+}
+
+impl From<BigQueryError> for StageError {
+    fn from(error: BigQueryError) -> Self {
+        let kind = match (&error, error.fate()) {
+            (BigQueryError::Lake(_), Fate::Final) => ErrorKind::LakeConflict,
+            (_, Fate::Final) => ErrorKind::BigQueryRefused,
+            _ => ErrorKind::BigQueryUnavailable,
+        };
+        StageError::new(kind, error.to_string())
+    }
+}
+
+/// Whether a 404 is about the whole project; names of other things begin with the project's.
+pub(super) fn is_of_project(message: &str) -> bool {
+    message.contains("Not found: Project")
+}
+
+const WAIT: &str = "it is tried again";
+
+fn judge(asked: Asked, status: Option<u16>, reason: &str, message: &str) -> (Fate, String) {
+    let wait = (Fate::Again, WAIT.to_owned());
+    match (reason, status) {
+        ("rateLimitExceeded" | "jobRateLimitExceeded" | "backendError" | "internalError", _) => {
+            wait
+        }
+        ("quotaExceeded", _) => (
+            Fate::AgainLater,
+            "a quota of the project is used up: it is tried again; raise it, or set a longer BIGQUERY_LOAD_SECONDS".to_owned(),
+        ),
+        ("billingNotEnabled", _) => (Fate::Final, "enable billing for BIGQUERY_PROJECT".to_owned()),
+        ("accessNotConfigured", _) => (
+            Fate::Final,
+            "enable the BigQuery API for BIGQUERY_PROJECT".to_owned(),
+        ),
+        (_, Some(401)) => (
+            Fate::Final,
+            "check GOOGLE_APPLICATION_CREDENTIALS and this machine's clock".to_owned(),
+        ),
+        (_, Some(403)) => (
+            Fate::Final,
+            format!(
+                "give the account of GOOGLE_APPLICATION_CREDENTIALS the permission {}",
+                asked.permission()
+            ),
+        ),
+        (_, Some(404)) if is_of_project(message) => {
+            (Fate::Final, "check BIGQUERY_PROJECT".to_owned())
+        }
+        (_, Some(404)) => (
+            Fate::Final,
+            "check BIGQUERY_PROJECT, BIGQUERY_DATASET and BIGQUERY_LOCATION".to_owned(),
+        ),
+        (_, Some(408 | 425 | 429 | 500..)) | (_, None) => wait,
+        (_, Some(_)) => (
+            Fate::Final,
+            "check BIGQUERY_PROJECT and BIGQUERY_DATASET; if they are right, report this as a bug"
+                .to_owned(),
+        ),
+    }
+}
+
+fn judge_job(bucket: &str, reason: &str, message: &str) -> (Fate, String) {
+    let again = (Fate::Again, "it is tried again as a new job".to_owned());
+    match reason {
+        "backendError" | "internalError" | "jobBackendError" | "jobInternalError"
+        | "rateLimitExceeded" | "jobRateLimitExceeded" | "tableUnavailable" | "timeout"
+        | "stopped" | "resourcesExceeded" => again,
+        "quotaExceeded" => (
+            Fate::AgainLater,
+            "a quota is used up (a table takes 1,500 loads a day): it is tried again as a new job; raise it, or set a longer BIGQUERY_LOAD_SECONDS".to_owned(),
+        ),
+        "accessDenied" => (
+            Fate::Final,
+            format!(
+                "give the account of GOOGLE_APPLICATION_CREDENTIALS the permissions storage.objects.get in the bucket {bucket} and bigquery.tables.updateData on the dataset"
+            ),
+        ),
+        "notFound" if message.contains("gs://") => (
+            Fate::Final,
+            format!("restore the object, and check that BigQuery may read the bucket {bucket} from the dataset's location"),
+        ),
+        "notFound" => (
+            Fate::Final,
+            "check that the dataset and the table are there, and where".to_owned(),
+        ),
+        "billingNotEnabled" => (Fate::Final, "enable billing for BIGQUERY_PROJECT".to_owned()),
+        _ if message.contains("different locations") => (
+            Fate::Final,
+            format!("the dataset has to be where the bucket {bucket} is: load into another BIGQUERY_DATASET, made with that BIGQUERY_LOCATION"),
+        ),
+        _ => (
+            Fate::Final,
+            "compare the table's columns with those of the named object; a table that can't take it is moved aside, or another BIGQUERY_DATASET loaded".to_owned(),
+        ),
+    }
+}

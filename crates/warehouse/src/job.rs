@@ -1,0 +1,163 @@
+//! One load job from its submission to its end, over as many attempts as it takes.
+//!
+//! Promises: attempt n + 1 is submitted only when n is known to have failed, so of all attempts at
+//! most one loads; whoever comes next finds the attempt that decides, whoever submitted it.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use ftap_telemetry::events::{BigQueryJobFailed, BigQueryJobSubmitted};
+use ftap_telemetry::metrics::names;
+use metrics::counter;
+
+use super::batch::{AttemptSearch, JOB_MEMORY_DAYS, done_key, job_id, manifest_key};
+use super::error::{BigQueryError, Fate};
+use super::ledger::{Last, Ledger};
+use super::load::Context;
+use super::tables::Table;
+use super::warehouse::{JobFailure, JobState, LoadJob, Submitted, Warehouse};
+
+/// Looks at a job that was submitted and is not to be seen, before it is submitted again: under
+/// its own id that loads nothing twice.
+const UNSEEN_LOOKS: u32 = 10;
+
+/// The id of an attempt's job.
+pub(super) fn id_of(last: &Last, attempt: u64) -> String {
+    let manifest = &last.manifest;
+    job_id(
+        &manifest.table,
+        manifest.sequence,
+        &last.fingerprint,
+        attempt,
+    )
+}
+
+/// The first attempt that has not failed. That an attempt has failed before we came says nothing
+/// about the next one: somebody may have mended what it failed of.
+pub(super) async fn deciding_attempt(
+    warehouse: &dyn Warehouse,
+    last: &Last,
+) -> Result<u64, BigQueryError> {
+    let mut search = AttemptSearch::default();
+    loop {
+        let attempt = match search.next() {
+            Ok(attempt) => attempt,
+            Err(found) => return Ok(found),
+        };
+        let id = id_of(last, attempt);
+        let state = warehouse.job(&id, &last.manifest.location).await?;
+        search.note(attempt, matches!(state, JobState::Failed(_)));
+    }
+}
+
+impl Context<'_> {
+    /// The id of the job that loaded the manifest, and the rows that it loaded.
+    pub(super) async fn run_job(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        last: &Last,
+    ) -> Result<(String, u64), BigQueryError> {
+        let policy = &self.settings.policy;
+        let mut attempt = deciding_attempt(self.warehouse, last).await?;
+        let mut retry = policy.first_retry;
+        loop {
+            let id = id_of(last, attempt);
+            let failure = match self.await_job(table, ledger, last, &id).await? {
+                Ok(rows) => {
+                    counter!(names::BIGQUERY_JOBS, "outcome" => "done").increment(1);
+                    return Ok((id, rows));
+                }
+                Err(failure) => failure,
+            };
+            counter!(names::BIGQUERY_JOBS, "outcome" => "failed").increment(1);
+            let bucket = &self.settings.bucket;
+            let (reason, message) = (&failure.reason, &failure.message);
+            let error = BigQueryError::job(&id, &self.place(table), bucket, reason, message);
+            let pause = match error.fate() {
+                // The attempt is used up: whoever starts again makes another.
+                Fate::Final => return Err(error),
+                Fate::Again => retry,
+                Fate::AgainLater => policy.longest_retry,
+            };
+            BigQueryJobFailed {
+                error: error.to_string(),
+                retry_in_ms: pause.as_millis() as u64,
+            }
+            .emit(self.speaker);
+            tokio::time::sleep(pause).await;
+            retry = (retry * 2).min(policy.longest_retry);
+            attempt += 1;
+        }
+    }
+
+    /// Submits the job unless there is one of its id, and waits for its end: rows, or why it failed.
+    async fn await_job(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        last: &Last,
+        id: &str,
+    ) -> Result<Result<u64, JobFailure>, BigQueryError> {
+        let manifest = &last.manifest;
+        let mut poll = self.settings.policy.first_poll;
+        let mut unseen = UNSEEN_LOOKS;
+        loop {
+            match self.warehouse.job(id, &manifest.location).await? {
+                JobState::Done { rows } => return Ok(Ok(rows)),
+                JobState::Failed(failure) => return Ok(Err(failure)),
+                JobState::Running => {}
+                // What was just submitted may take a moment to be seen.
+                JobState::Unknown if unseen < UNSEEN_LOOKS => unseen += 1,
+                JobState::Unknown => {
+                    self.submit(table, ledger, last, id).await?;
+                    unseen = 0;
+                    // Small loads are over in a second or two.
+                    poll = self.settings.policy.first_poll;
+                }
+            }
+            tokio::time::sleep(poll).await;
+            poll = (poll * 2).min(self.settings.policy.longest_poll);
+        }
+    }
+
+    async fn submit(
+        &self,
+        table: &Table,
+        ledger: &Ledger,
+        last: &Last,
+        id: &str,
+    ) -> Result<(), BigQueryError> {
+        let manifest = &last.manifest;
+        let key = manifest_key(ledger.folder(), manifest.sequence);
+        let created = DateTime::from_timestamp_millis(manifest.created_ms).unwrap_or_default();
+        if Utc::now() - created > chrono::TimeDelta::days(JOB_MEMORY_DAYS) {
+            return Err(BigQueryError::Forgotten {
+                key,
+                created: created.to_rfc3339_opts(SecondsFormat::Secs, true),
+                place: self.place(table),
+                done_key: done_key(ledger.folder(), manifest.sequence),
+            });
+        }
+        let (columns, adds_columns) = self
+            .columns_after(table, ledger, &manifest.columns, &key)
+            .await?;
+        let job = LoadJob {
+            id: id.to_owned(),
+            location: manifest.location.clone(),
+            table: table.name,
+            uris: manifest.uris(&self.settings.bucket),
+            columns,
+            adds_columns,
+        };
+        let submitted = self.warehouse.submit(&job).await?;
+        BigQueryJobSubmitted {
+            table: table.name.to_owned(),
+            job: job.id,
+            manifest: key,
+            objects: manifest.objects.len() as u64,
+            rows: manifest.rows(),
+            before: submitted == Submitted::Before,
+        }
+        .emit(self.speaker);
+        Ok(())
+    }
+}

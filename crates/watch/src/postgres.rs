@@ -1,0 +1,153 @@
+//! PostgreSQL from outside: rows of the tables, and the replication slot of change capture.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use ftap_postgres::{PostgresError, PostgresSettings, connection, pool};
+use ftap_telemetry::metrics::names;
+use metrics::gauge;
+use tokio_postgres::types::ToSql;
+
+use super::{Locate, Look, Seen, Sources};
+
+const TABLES: [&str; 2] = ["users", "merchants"];
+
+/// The slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotFigures {
+    /// Its name.
+    pub name: String,
+    /// Whether somebody reads it.
+    pub is_active: bool,
+    /// Log that is not acknowledged, in bytes.
+    pub lag_bytes: i64,
+    /// Log that the server keeps for it, in bytes.
+    pub retained_bytes: i64,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: String,
+}
+
+/// The server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresFigures {
+    /// `user@host:port/database`.
+    pub address: String,
+    /// Rows of each table that is there.
+    pub rows: Vec<(&'static str, i64)>,
+    /// The slot, once there is one.
+    pub slot: Option<SlotFigures>,
+}
+
+/// See the module.
+pub struct PostgresLook {
+    locate: Locate<PostgresSettings>,
+    slot: String,
+    open: Option<(Arc<PostgresSettings>, Pool)>,
+}
+
+impl PostgresLook {
+    /// Looks at the server that is found and the slot of that name.
+    pub fn new(locate: Locate<PostgresSettings>, slot: String) -> Self {
+        Self {
+            locate,
+            slot,
+            open: None,
+        }
+    }
+}
+
+impl Look for PostgresLook {
+    type Figures = PostgresFigures;
+
+    const SOURCE: &'static str = "postgres";
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    async fn look(&mut self) -> Result<PostgresFigures, String> {
+        let settings = PostgresSettings {
+            // One look at a time.
+            pool_size: 1,
+            ..(self.locate)()?
+        };
+        let is_known = self
+            .open
+            .as_ref()
+            .is_some_and(|(open, _)| **open == settings);
+        if !is_known {
+            let pool = pool(&settings).map_err(|error| super::chain(&error))?;
+            self.open = Some((Arc::new(settings), pool));
+        }
+        let Some((settings, pool)) = &self.open else {
+            return Err("there is no connection pool".to_owned());
+        };
+        look(settings, pool, &self.slot)
+            .await
+            .map_err(|error| super::chain(&error))
+    }
+
+    fn place(sources: &mut Sources) -> &mut Option<Seen<PostgresFigures>> {
+        &mut sources.postgres
+    }
+
+    fn export(figures: &PostgresFigures) {
+        for (table, rows) in &figures.rows {
+            gauge!(names::TABLE_ROWS, "table" => *table).set(*rows as f64);
+        }
+        if let Some(slot) = &figures.slot {
+            gauge!(names::SOURCE_SLOT_ACTIVE).set(if slot.is_active { 1.0 } else { 0.0 });
+            gauge!(names::SOURCE_SLOT_LAG_BYTES).set(slot.lag_bytes as f64);
+            gauge!(names::SOURCE_SLOT_WAL_BYTES).set(slot.retained_bytes as f64);
+        }
+    }
+}
+
+async fn look(
+    settings: &PostgresSettings,
+    pool: &Pool,
+    slot: &str,
+) -> Result<PostgresFigures, PostgresError> {
+    let client = connection(pool, settings).await?;
+    let failed = |error: tokio_postgres::Error| PostgresError::of(settings, &error);
+    let mut rows = Vec::new();
+    for table in TABLES {
+        let is_there = "SELECT to_regclass('public.' || $1::text) IS NOT NULL";
+        if first(&client, is_there, &[&table]).await.map_err(failed)? == Some(true) {
+            // The name is one of ours.
+            let count = format!("SELECT count(*) FROM public.{table}");
+            let count = first(&client, &count, &[]).await.map_err(failed)?;
+            rows.push((table, count.unwrap_or(0)));
+        }
+    }
+    let slot = client
+        .query_opt(
+            "SELECT active, pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, \
+             pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint, wal_status \
+             FROM pg_replication_slots WHERE slot_name = $1",
+            &[&slot],
+        )
+        .await
+        .map_err(failed)?
+        .map(|row| SlotFigures {
+            name: slot.to_owned(),
+            is_active: row.get(0),
+            lag_bytes: row.get::<_, Option<i64>>(1).unwrap_or(0).max(0),
+            retained_bytes: row.get::<_, Option<i64>>(2).unwrap_or(0).max(0),
+            wal_status: row.get::<_, Option<String>>(3).unwrap_or_default(),
+        });
+    Ok(PostgresFigures {
+        address: settings.address().to_string(),
+        rows,
+        slot,
+    })
+}
+
+/// The first value of the only row.
+async fn first<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    client: &Object,
+    query: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Option<T>, tokio_postgres::Error> {
+    let row = client.query_one(query, parameters).await?;
+    row.try_get(0)
+}
