@@ -1,14 +1,11 @@
 //! What is in the lake is in BigQuery exactly once, whatever BigQuery answers and whatever is
 //! killed when.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::warehouse::Warehouse;
-use common::{Lab, ROWS, Random, wait_until};
+use crate::common;
+use crate::common::warehouse::Warehouse;
+use crate::common::{Lab, ROWS, Random, wait_until};
 use ftap_bigquery_fake::Operation::{Any, Submit};
 use ftap_bigquery_fake::{Fault, Rule};
 use serde_json::json;

@@ -1,16 +1,12 @@
 //! Loads into `local-bigquery`, an emulator of BigQuery that is not ours: `scripts/local-bigquery`
 //! installs it where there is Python 3.13, and `FTAP_LOCAL_BIGQUERY` names it.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::warehouse::Warehouse;
-use common::{ROWS, wait_until};
+use crate::common::warehouse::Warehouse;
+use crate::common::{ROWS, wait_until};
 use serde_json::{Value, json};
 
 struct Emulator {

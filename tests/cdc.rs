@@ -1,15 +1,13 @@
 //! Change capture under fire: every change in the lake once and in order.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::changes::{self, USERS, assert_same_table, assert_steps, catch_up, lab, lake, user};
-use common::cluster::{Postgres, Session};
-use common::{Random, wait_until};
+use crate::common::changes::{
+    self, USERS, assert_same_table, assert_steps, catch_up, lab, lake, user,
+};
+use crate::common::cluster::{Postgres, Session};
+use crate::common::{Random, wait_until};
 
 #[test]
 fn a_snapshot_and_the_changes_after_it_make_the_table() {

@@ -1,12 +1,8 @@
 //! What the changes of a table look like in the lake, whatever their kind.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::Instant;
 
-use common::changes::{self, assert_same_table, catch_up, lab, lake, user};
+use crate::common::changes::{self, assert_same_table, catch_up, lab, lake, user};
 use serde_json::json;
 
 #[test]

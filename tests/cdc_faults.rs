@@ -1,17 +1,13 @@
 //! Change capture where the lake fails, a stage dies at a chosen point, or a reader is frozen and
 //! comes back: nothing is lost, nothing doubled.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::changes::{self, assert_same_table, assert_steps, catch_up, lab, lake};
-use common::cluster::Postgres;
-use common::process::Ftap;
-use common::{Lab, wait_until};
+use crate::common::changes::{self, assert_same_table, assert_steps, catch_up, lab, lake};
+use crate::common::cluster::Postgres;
+use crate::common::process::Ftap;
+use crate::common::{Lab, wait_until};
 use ftap_gcs_fake::Operation::{Any, Get, List, Put};
 use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
 use tokio::runtime::Runtime;

@@ -1,16 +1,12 @@
 //! Change capture beside the stream and the jobs, on the private cluster that processes share.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::changes::{self, assert_same_table, catch_up, lake};
-use common::cluster::Postgres;
-use common::postgres::open_to_all;
-use common::process::Ftap;
-use common::{Lab, not_run, real_kafka, wait_until};
+use crate::common::changes::{self, assert_same_table, catch_up, lake};
+use crate::common::cluster::Postgres;
+use crate::common::postgres::open_to_all;
+use crate::common::process::Ftap;
+use crate::common::{Lab, not_run, real_kafka, wait_until};
 
 #[test]
 fn a_run_and_a_capture_share_the_private_cluster_and_each_takes_over_from_the_other() {

@@ -1,14 +1,10 @@
 //! The replication slot: what it holds, how it is lost, what is said about it.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::changes::{self, assert_same_table, catch_up, lab, lab_on, lake};
-use common::cluster::Postgres;
-use common::{Lab, wait_until};
+use crate::common::changes::{self, assert_same_table, catch_up, lab, lab_on, lake};
+use crate::common::cluster::Postgres;
+use crate::common::{Lab, wait_until};
 
 const CHANGE: &str = "UPDATE users SET zip = zip + 1";
 

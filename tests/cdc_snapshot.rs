@@ -1,17 +1,14 @@
 //! The first snapshot while the tables change under it, and whatever interrupts it.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use common::changes::{self, LakeRow, assert_same_table, catch_up, lab, lake};
-use common::cluster::{Postgres, Session};
-use common::process::Ftap;
-use common::{Lab, Random};
+use crate::common;
+use crate::common::changes::{self, LakeRow, assert_same_table, catch_up, lab, lake};
+use crate::common::cluster::{Postgres, Session};
+use crate::common::process::Ftap;
+use crate::common::{Lab, Random};
 use serde_json::Value;
 
 const ACCOUNTS: u64 = 8_000;

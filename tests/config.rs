@@ -1,11 +1,7 @@
 //! Settings as a user gives them: layers, checks, masks and warnings.
 
-#![allow(clippy::unwrap_used)]
-
-mod shell;
-
+use crate::shell::{Done, Place};
 use serde_json::Value;
-use shell::{Done, Place};
 
 fn setting(place: &Place, name: &str, args: &[&str], env: &[(&str, &str)]) -> (Value, String) {
     let mut command = place.ftap(&[&["config", "--json"], args].concat());

@@ -1,11 +1,7 @@
 //! `ftap fx` as a process.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::process::Stdio;
 
-use common::Lab;
+use crate::common::Lab;
 
 fn ftap(lab: &Lab, args: &[&str]) -> (i32, String) {
     let mut command = lab.command(args);

@@ -1,13 +1,10 @@
 //! The status page and the endpoints that machines read.
 
-#![allow(clippy::unwrap_used)]
-
-mod shell;
-
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use shell::{Answer, PATIENCE, Place, Running, answer_of, raw, request, request_with};
+use crate::shell;
+use crate::shell::{Answer, PATIENCE, Place, Running, answer_of, raw, request, request_with};
 use std::io::Write as _;
 use std::net::TcpStream;
 

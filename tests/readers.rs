@@ -4,14 +4,11 @@
 //! interpreter, else `python3` is tried. Without them the test says so and passes, except
 //! where `FTAP_REQUIRE_TOOLS=1` forbids that.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::Write;
 use std::process::Command;
 
-use common::{Lab, ROWS};
+use crate::common;
+use crate::common::{Lab, ROWS};
 use serde_json::{Value, json};
 
 const PYARROW: &str = r#"

@@ -3,10 +3,6 @@
 //! Every secret setting there is, by docs/SETTINGS.md, holds a canary of its own, in the
 //! environment or in `.env`; everything that the program says is searched for them.
 
-#![allow(clippy::unwrap_used)]
-
-mod shell;
-
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -14,7 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use shell::{PATIENCE, Place, request_with};
+use crate::shell;
+use crate::shell::{PATIENCE, Place, request_with};
 
 /// Canary by secret setting.
 fn canaries() -> BTreeMap<String, String> {

@@ -3,8 +3,7 @@
 //! Every test has its own directory, topic and consumer group, so tests run side by side. They
 //! run on the embedded broker, or on the Kafka that `KAFKA_BROKER` names.
 
-// Each test program uses its own part of this.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code)]
 
 pub mod changes;
 pub mod clock;

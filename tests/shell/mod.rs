@@ -1,7 +1,6 @@
 //! The binary in a directory of its own, with none of our variables in its environment.
 
-// Each test program uses its own part of this.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

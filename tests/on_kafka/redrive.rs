@@ -1,16 +1,12 @@
 //! Repaired messages go back exactly once, whatever is killed when, and `verify` counts them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::dlq::{
+use crate::common::dlq::{
     assert_each_once, drain, good, lines, poison, poisoned, redrive, redriven_ids, repaired, said,
 };
-use common::process::Ftap;
-use common::{Lab, ROWS, Random, kafka};
+use crate::common::process::Ftap;
+use crate::common::{Lab, ROWS, Random, kafka};
 use serde_json::json;
 
 #[test]

@@ -1,13 +1,10 @@
 //! An actor that panics, fails or hangs is seen, named and restarted, and the result is exact.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::process::Ftap;
-use common::{Lab, PATIENCE, ROWS, kafka};
+use crate::common;
+use crate::common::process::Ftap;
+use crate::common::{Lab, PATIENCE, ROWS, kafka};
 use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
 use serde_json::Value;
 

@@ -1,13 +1,9 @@
 //! `ftap serve` shows what the platform's services look like, and suffers from none of them.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::http::{Answer, address_of, get};
-use common::postgres::Server;
-use common::process::Ftap;
-use common::warehouse::Warehouse;
-use common::{Lab, ROWS, wait_until};
+use crate::common::http::{Answer, address_of, get};
+use crate::common::postgres::Server;
+use crate::common::process::Ftap;
+use crate::common::warehouse::Warehouse;
+use crate::common::{Lab, ROWS, wait_until};
 use ftap_gcs_fake::{Fault, Operation, Rule, Times};
 use serde_json::Value;
 

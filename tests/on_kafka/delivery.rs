@@ -1,13 +1,10 @@
 //! Each row of the file reaches the lake exactly once, whatever is stopped or killed when.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::process::Ftap;
-use common::{Lab, PATIENCE, ROWS, Random, kafka, speed_for, wait_until};
+use crate::common;
+use crate::common::process::Ftap;
+use crate::common::{Lab, PATIENCE, ROWS, Random, kafka, speed_for, wait_until};
 
 #[test]
 fn a_run_is_exact_and_a_second_one_publishes_and_doubles_nothing() {

@@ -1,8 +1,4 @@
 //! TLS to PostgreSQL, on a server with a certificate of the test's own authority.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -10,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::postgres::{PASSWORD, ROLE, Server, open_to_all};
-use common::{Lab, changes, wait_until};
+use crate::common::postgres::{PASSWORD, ROLE, Server, open_to_all};
+use crate::common::{Lab, changes, wait_until};
 use ftap_cdc::wire::Wire;
 use ftap_postgres::{PostgresError, PostgresSettings, SslMode, connection, pool};
 

@@ -1,14 +1,10 @@
 //! Retention that overtakes a reader costs what the topic lost, never what was read before.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use common::{Lab, kafka, wait_until};
+use crate::common::{Lab, kafka, wait_until};
 
 fn get(url: &str, path: &str) -> String {
     let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');

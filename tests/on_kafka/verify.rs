@@ -1,14 +1,11 @@
 //! `ftap verify` finds what was taken from the lake, put into it or altered in it, and names it.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use common::{Lab, ROWS};
+use crate::common;
+use crate::common::{Lab, ROWS};
 use serde_json::{Value, json};
 
 /// A lake of many objects that is exact.

@@ -1,16 +1,12 @@
 //! A private cluster that can't be used, or not any more: what is wrong is said once, and the remedy
 //! is the one that helps.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-use common::postgres::{Server, old_programs, open_to_all};
-use common::process::Ftap;
-use common::{Lab, not_run, real_kafka};
+use crate::common::postgres::{Server, old_programs, open_to_all};
+use crate::common::process::Ftap;
+use crate::common::{Lab, not_run, real_kafka};
 
 /// A user whom no system knows.
 const NOBODYS_ID: u32 = 54_321;

@@ -1,17 +1,14 @@
 //! FX rates by the clock: `ftap batch` and `ftap run` against a fake of the API.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::common;
+use crate::common::fx_api::{FxApi, Reply};
+use crate::common::process::Ftap;
+use crate::common::{Lab, Random, wait_until};
 use arrow_array::cast::AsArray as _;
 use chrono::NaiveDateTime;
-use common::fx_api::{FxApi, Reply};
-use common::process::Ftap;
-use common::{Lab, Random, wait_until};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 

@@ -1,14 +1,11 @@
 //! A disk that is full, read-only or gone stops the stream, not the program: it goes on by itself.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::disk::Disk;
-use common::process::Ftap;
-use common::{Lab, ROWS, kafka, speed_for};
+use crate::common;
+use crate::common::disk::Disk;
+use crate::common::process::Ftap;
+use crate::common::{Lab, ROWS, kafka, speed_for};
 use serde_json::Value;
 
 /// Waits until the lake refuses for a reason with that text, and then some tries more.

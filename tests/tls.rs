@@ -3,16 +3,12 @@
 //! Starts an Apache Kafka of its own by `scripts/kafka start --tls`, whatever KAFKA_BROKER says,
 //! and needs Java, Maven and openssl for it; the refusals of certificates need openssl alone.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Lab, ROWS, process::Ftap, wait_until};
+use crate::common::{Lab, ROWS, process::Ftap, wait_until};
 
 const USER: &str = "alice";
 const PASSWORD: &str = "canary-8f14e45f-password";

@@ -1,13 +1,10 @@
 //! A broker that is down for minutes is waited for.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::process::Ftap;
-use common::{Lab, ROWS, speed_for};
+use crate::common;
+use crate::common::process::Ftap;
+use crate::common::{Lab, ROWS, speed_for};
 use serde_json::Value;
 
 /// Longer than any of the program's own limits for one request, transaction or delivery.

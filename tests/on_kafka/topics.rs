@@ -1,13 +1,10 @@
 //! Topics that are deleted, made anew, enlarged, shortened or read beside others.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::process::Ftap;
-use common::{Lab, ROWS, dlq, kafka, make_events};
+use crate::common;
+use crate::common::process::Ftap;
+use crate::common::{Lab, ROWS, dlq, kafka, make_events};
 use serde_json::Value;
 
 fn wait_for_rows(consume: &Ftap, rows: u64) {

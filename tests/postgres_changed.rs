@@ -1,10 +1,7 @@
 //! Tables that somebody changed, and prepared files of odd bytes: named, and nothing is half done.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::postgres::Server;
-use common::{Lab, wait_until};
+use crate::common;
+use crate::common::postgres::Server;
+use crate::common::{Lab, wait_until};
 
 /// A schedule whose time does not come during a test: only the run at start.
 const NEVER: &str = "0 0 1 1 *";

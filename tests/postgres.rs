@@ -1,14 +1,11 @@
 //! The batch side on a real PostgreSQL: load, updates, kills, and a server that is not well.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::postgres::{PASSWORD, Server, open_to_all};
-use common::{Lab, Random, wait_until};
+use crate::common;
+use crate::common::postgres::{PASSWORD, Server, open_to_all};
+use crate::common::{Lab, Random, wait_until};
 
 /// A schedule whose time does not come during a test: only the run at start.
 const NEVER: &str = "0 0 1 1 *";

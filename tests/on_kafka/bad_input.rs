@@ -1,12 +1,9 @@
 //! What is wrong with the input is named, kept and accounted for; what is good goes through.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::HashMap;
 
-use common::{Lab, ROWS, kafka, make_events};
+use crate::common;
+use crate::common::{Lab, ROWS, kafka, make_events};
 
 const GOOD: &str = r#"{"trans_date_trans_time":"2019-01-01 00:00:18","user_id":"u","merchant":"m","category":"c","trans_num":"n","unix_time":1325376018,"is_fraud":0,"original_amt":4.97,"currency":"EUR"}"#;
 

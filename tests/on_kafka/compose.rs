@@ -3,17 +3,14 @@
 //!
 //! Kafka is the embedded broker, with KAFKA_BROKER an Apache Kafka of the test's own that the image's
 //! set-up configures from the file's environment.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::process::Command;
 
-use common::compose::{ComposeFile, Condition, Image, Variables};
-use common::containers::{Container, Event, Project};
-use common::http::get;
-use common::verdict::Verdict;
-use common::{container_postgres, not_run, speed_for, wait_until};
+use crate::common;
+use crate::common::compose::{ComposeFile, Condition, Image, Variables};
+use crate::common::containers::{Container, Event, Project};
+use crate::common::http::get;
+use crate::common::verdict::Verdict;
+use crate::common::{container_postgres, not_run, speed_for, wait_until};
 use serde_json::Value;
 
 const ROWS: u64 = 10_000;

@@ -1,10 +1,6 @@
 //! A consumer far behind, and one with very many partitions, get along with little memory.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Lab, ROWS, make_events};
+use crate::common::{Lab, ROWS, make_events};
 
 /// Memory of the program itself and of librdkafka's queues, beyond the budget; debug builds
 /// are larger than others.

@@ -1,12 +1,8 @@
 //! Bad and huge messages in masses: memory stays flat, each is kept, the stream goes on.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::HashMap;
 
-use common::{Lab, dlq, kafka};
+use crate::common::{Lab, dlq, kafka};
 
 /// Memory of the program itself and of librdkafka's queues, beyond the budget; debug builds
 /// are larger than others.

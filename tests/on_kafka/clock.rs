@@ -7,13 +7,9 @@
 //! `message.timestamp.after.max.ms`, an hour: it refuses messages from further in its future for
 //! as long as the producer's clock is wrong.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::clock::Clock;
-use common::process::Ftap;
-use common::{Lab, ROWS, real_kafka, speed_for};
+use crate::common::clock::Clock;
+use crate::common::process::Ftap;
+use crate::common::{Lab, ROWS, real_kafka, speed_for};
 use serde_json::Value;
 
 const HOUR: i64 = 3600;

@@ -1,16 +1,12 @@
 //! What was rejected is shown to people and programs, and what can't go back is refused.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::io::Write;
 use std::process::Stdio;
 
-use common::dlq::{
+use crate::common::dlq::{
     dlq, drain, good, lines, poisoned, redrive, redriven_ids, refused, repaired, said, write,
 };
-use common::{Lab, kafka};
+use crate::common::{Lab, kafka};
 use serde_json::{Value, json};
 
 const ESCAPES: &[u8] = b"{\"a\":\"\x1b[2J\x1b]0;pwned\x07\xe2\x80\xae\xc2\x9b31m\xff\r\n\"}";

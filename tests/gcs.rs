@@ -1,13 +1,9 @@
 //! On a bucket that fails in every way it can, everything arrives once, or the program says
 //! what to mend.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{Lab, ROWS, Random, wait_until};
+use crate::common::{Lab, ROWS, Random, wait_until};
 use ftap_gcs_fake::Operation::{Any, Get, List, Put};
 use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
 use tokio::runtime::Runtime;

@@ -1,0 +1,34 @@
+//! Tests of the program: `ftap` processes against real brokers, servers and faults.
+//!
+//! One program, whose tests run side by side: each has its own directory, topic, consumer group and
+//! ports. The tests in `on_kafka` depend on the broker; CI runs them on Apache Kafka, too.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod on_kafka;
+mod shell;
+
+mod bigquery;
+mod bigquery_local;
+mod broker_down;
+mod cdc;
+mod cdc_changes;
+mod cdc_faults;
+mod cdc_run;
+mod cdc_slot;
+mod cdc_snapshot;
+mod cli;
+mod config;
+mod disk;
+mod fx;
+mod fx_job;
+mod gcs;
+mod http;
+mod postgres;
+mod postgres_changed;
+mod postgres_tls;
+mod postgres_trouble;
+mod readers;
+mod secrets;
+mod tls;

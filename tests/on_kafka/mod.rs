@@ -1,0 +1,16 @@
+//! What depends on the broker: run with the embedded one and, with `KAFKA_BROKER` set, on Apache
+//! Kafka.
+
+mod backlog;
+mod bad_input;
+mod clock;
+mod compose;
+mod delivery;
+mod dlq;
+mod faults;
+mod poison;
+mod redrive;
+mod retention;
+mod serve;
+mod topics;
+mod verify;
