@@ -19,7 +19,7 @@ use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Re
 use anyhow::Context as _;
 use ftap_supervision::Health;
 use ftap_telemetry::events::{HttpListening, SettingDoubtful, Speaker};
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 use ftap_watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
@@ -39,8 +39,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Shown {
     /// `run`, `produce`, `serve` and so on.
     pub command: &'static str,
-    /// What is counted.
-    pub meters: Arc<Meters>,
     /// What the groups are doing.
     pub health: Arc<Health>,
     /// What is seen of the platform's services; nothing but in `ftap serve`.
@@ -296,20 +294,22 @@ fn groups(health: &Health) -> Value {
 }
 
 /// Change capture; null where there is none.
-fn changes(meters: &Meters) -> Value {
-    meters.slot_lag().map_or(Value::Null, |slot| {
-        json!({
-            "connected": slot.connected,
-            "committed": meters.changes(),
-            "lag_bytes": slot.lag_bytes,
-            "lag_seconds": slot.lag_seconds,
-            "retained_wal_bytes": slot.retained_bytes,
+fn changes() -> Value {
+    metrics::SLOT_CONNECTED
+        .get()
+        .map_or(Value::Null, |connected| {
+            json!({
+                "connected": connected > 0.0,
+                "committed": metrics::CHANGES_COMMITTED.total(),
+                "lag_bytes": metrics::SLOT_LAG_BYTES.get(),
+                "lag_seconds": metrics::SLOT_LAG_SECONDS.get(),
+                "retained_wal_bytes": metrics::SLOT_RETAINED_BYTES.get(),
+            })
         })
-    })
 }
 
 fn status(shown: &Shown) -> Value {
-    let now = shown.meters.snapshot();
+    let now = metrics::Snapshot::now();
     json!({
         "command": shown.command,
         "version": env!("CARGO_PKG_VERSION"),
@@ -317,7 +317,7 @@ fn status(shown: &Shown) -> Value {
         "process_memory_bytes": process::memory_bytes(),
         "ready": is_ready(shown),
         "groups": groups(&shown.health),
-        "changes": changes(&shown.meters),
+        "changes": changes(),
         "platform": platform::json(&shown.watched.snapshot()),
         "meters": {
             "rows_read": now.rows_read,
@@ -333,7 +333,7 @@ fn status(shown: &Shown) -> Value {
             "memory_bytes": now.memory_bytes,
             "publish_total": now.publish_total,
             "lag_records": now.lag_records,
-            "last_commit_timestamp_ms": shown.meters.last_commit_timestamp_ms(),
+            "last_commit_timestamp_ms": metrics::LAST_COMMIT.get().map_or(0, |seconds| (seconds * 1000.0) as i64),
         },
     })
 }
@@ -352,7 +352,6 @@ mod tests {
         let health = Arc::new(Health::default());
         let shown = Shown {
             command: "run",
-            meters: Arc::default(),
             health: health.clone(),
             watched: Arc::default(),
             prometheus: PrometheusBuilder::new().build_recorder().handle(),

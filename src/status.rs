@@ -1,6 +1,6 @@
 //! What a run shows to people: two live lines while it runs, a summary at its end.
 //!
-//! Relies on nothing but the meters, and runs on a thread of its own, so that it goes on when a
+//! Relies on nothing but the metrics, and runs on a thread of its own, so that it goes on when a
 //! stage hangs: that is when it is looked at.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ftap_supervision::{GroupState, Health};
-use ftap_telemetry::metrics::{Meters, Snapshot};
+use ftap_telemetry::metrics::Snapshot;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -33,7 +33,6 @@ impl LiveStatus {
     /// Shows the lines if people watch. `address` is the status page's.
     pub fn start(
         telemetry: &Telemetry,
-        meters: Arc<Meters>,
         health: Arc<Health>,
         address: Option<String>,
         shutdown: watch::Receiver<bool>,
@@ -55,7 +54,7 @@ impl LiveStatus {
                 let started = Instant::now();
                 let mut speeds = Speeds::default();
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
-                    let now = meters.snapshot();
+                    let now = Snapshot::now();
                     lines.show(&now, speeds.update(&now), &health, started.elapsed());
                     lines.say_stopping(*shutdown.borrow());
                 }
@@ -238,9 +237,9 @@ impl Stopwatch {
     }
 
     /// The figures so far.
-    pub fn summary(&self, meters: &Meters) -> Summary {
+    pub fn summary(&self) -> Summary {
         Summary {
-            figures: meters.snapshot(),
+            figures: Snapshot::now(),
             elapsed: self.started.elapsed(),
             cpu: process::cpu_time().saturating_sub(self.cpu),
             peak_memory_bytes: process::peak_memory_bytes(),
@@ -375,7 +374,7 @@ mod tests {
 
     #[test]
     fn nothing_done_divides_by_nothing() {
-        let summary = Stopwatch::start().summary(&Meters::default());
+        let summary = Stopwatch::start().summary();
         assert!(summary.table().contains("CPU-s per million rows"));
         assert!(summary.json()["cpu_seconds_per_million_rows"].is_null());
     }

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ftap_telemetry::events::{KafkaClientMessage, Speaker};
-use ftap_telemetry::metrics::{Meters, names};
+use ftap_telemetry::metrics;
 use indicatif::MultiProgress;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::level_filters::LevelFilter;
@@ -109,11 +109,11 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
 
     let prometheus = PrometheusBuilder::new()
         .set_buckets_for_metric(
-            Matcher::Full(names::FLUSH_SECONDS.to_owned()),
+            Matcher::Full(metrics::FLUSH_SECONDS.name().to_owned()),
             FLUSH_BUCKETS,
         )?
         .install_recorder()?;
-    Meters::describe();
+    metrics::describe();
     Ok(Telemetry {
         prometheus,
         screen: &SCREEN,

@@ -39,7 +39,7 @@ use ftap_supervision::Health;
 use ftap_supervision::SupervisionContext;
 use ftap_supervision::SupervisionSettings;
 use ftap_supervision::{Group, GroupEnd, Stages, supervise};
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 use futures::future::FusedFuture as _;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -86,8 +86,6 @@ pub struct TopologyOptions {
     pub supervision: SupervisionSettings,
     /// End when everything published is in the lake.
     pub until_drained: bool,
-    /// What is counted.
-    pub meters: Arc<Meters>,
     /// What the groups are doing.
     pub health: Arc<Health>,
     /// Turns true when the process is to flush and stop.
@@ -148,7 +146,6 @@ fn list(errors: &[RunError]) -> String {
 struct PublishGroup {
     kafka: Arc<KafkaSettings>,
     settings: Arc<PublishSettings>,
-    meters: Arc<Meters>,
 }
 
 impl Group for PublishGroup {
@@ -162,17 +159,13 @@ impl Group for PublishGroup {
         let (publisher, publisher_mailbox, publisher_stage) =
             stages.mailbox::<KafkaPublisher>("kafka_publisher", MAILBOX);
 
-        let (settings, meters) = (self.settings.clone(), self.meters.clone());
+        let settings = self.settings.clone();
         stages.spawn(reader_mailbox, move |_| {
-            CsvReader::new(reader_stage, settings, publisher, meters)
+            CsvReader::new(reader_stage, settings, publisher)
         });
-        let (kafka, settings, meters) = (
-            self.kafka.clone(),
-            self.settings.clone(),
-            self.meters.clone(),
-        );
+        let (kafka, settings) = (self.kafka.clone(), self.settings.clone());
         stages.spawn(publisher_mailbox, move |_| {
-            KafkaPublisher::new(publisher_stage, kafka, settings, reader, meters)
+            KafkaPublisher::new(publisher_stage, kafka, settings, reader)
         });
     }
 }
@@ -181,7 +174,6 @@ struct IngestGroup {
     kafka: Arc<KafkaSettings>,
     settings: Arc<IngestSettings>,
     lake: LakeStore,
-    meters: Arc<Meters>,
     health: Arc<Health>,
     drain: watch::Receiver<bool>,
 }
@@ -214,7 +206,6 @@ impl Group for IngestGroup {
                 uploader: (uploader.clone(), uploader_stage.clone()),
                 dead_letters: (dead_letters.clone(), dead_letters_stage.clone()),
                 budget: budget.clone(),
-                meters: self.meters.clone(),
             };
             stages.spawn(mailbox, move |_| ParquetBuffer::new(stage, parts));
         }
@@ -223,11 +214,10 @@ impl Group for IngestGroup {
         stages.spawn(dead_letters_mailbox, move |_| {
             DeadLetters::new(dead_letters_stage, kafka)
         });
-        let (lake, to_subscriber, meters) =
-            (self.lake.clone(), subscriber.clone(), self.meters.clone());
+        let (lake, to_subscriber) = (self.lake.clone(), subscriber.clone());
         let health = self.health.clone();
         stages.spawn(uploader_mailbox, move |_| {
-            GcsUploader::new(uploader_stage, lake, to_subscriber, meters, health)
+            GcsUploader::new(uploader_stage, lake, to_subscriber, health)
         });
         let parts = SubscriberParts {
             kafka: self.kafka.clone(),
@@ -235,7 +225,6 @@ impl Group for IngestGroup {
             uploader,
             budget,
             backlog,
-            meters: self.meters.clone(),
             drain: self.drain.clone(),
         };
         stages.spawn(subscriber_mailbox, move |_| {
@@ -244,9 +233,7 @@ impl Group for IngestGroup {
     }
 }
 
-struct ReportGroup {
-    meters: Arc<Meters>,
-}
+struct ReportGroup {}
 
 impl Group for ReportGroup {
     fn name(&self) -> &'static str {
@@ -262,10 +249,7 @@ impl Group for ReportGroup {
         let (reporter, reporter_mailbox, reporter_stage) =
             stages.mailbox::<Reporter>("reporter", MAILBOX);
         let (_, clock_mailbox, _) = stages.mailbox::<Clock>("clock", MAILBOX);
-        let meters = self.meters.clone();
-        stages.spawn(reporter_mailbox, move |_| {
-            Reporter::new(reporter_stage, meters)
-        });
+        stages.spawn(reporter_mailbox, move |_| Reporter::new(reporter_stage));
         stages.spawn(clock_mailbox, move |_| {
             Clock::new(vec![Subscription {
                 interval: REPORT_INTERVAL,
@@ -281,12 +265,10 @@ impl Group for ReportGroup {
 /// asked to finish what they have.
 pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     let kafka = Arc::new(options.kafka);
-    let meters = options.meters.clone();
     let (stop, stopping) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
     let context = SupervisionContext {
         settings: options.supervision,
-        meters: options.meters.clone(),
         health: options.health,
         shutdown: stopping,
     };
@@ -300,7 +282,6 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
         let group = PublishGroup {
             kafka: kafka.clone(),
             settings: Arc::new(settings),
-            meters: options.meters.clone(),
         };
         supervise(group, context.clone())
     });
@@ -311,7 +292,6 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
                 kafka: kafka.clone(),
                 settings: Arc::new(settings),
                 lake,
-                meters: options.meters.clone(),
                 health: context.health.clone(),
                 drain: draining,
             };
@@ -322,12 +302,7 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     let sides = options.sides.into_iter();
     let mut sides: FuturesUnordered<_> = sides.map(|side| side.start(context.clone())).collect();
     let has_only_sides = !publishes && !ingests;
-    let report = supervise(
-        ReportGroup {
-            meters: options.meters,
-        },
-        context,
-    );
+    let report = supervise(ReportGroup {}, context);
     let mut report = Box::pin(report.fuse());
     let mut publish = Box::pin(end_of(publish).fuse());
     let mut ingest = Box::pin(end_of(ingest).fuse());
@@ -388,7 +363,7 @@ pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
         Some(failure) => Err(failure),
         None if !sides_gave_up.is_empty() => Err(RunError::SidesGaveUp(sides_gave_up)),
         None if stopped => Ok(Outcome::Stopped),
-        None => match meters.snapshot().offsets_skipped {
+        None => match metrics::OFFSETS_SKIPPED.total() {
             0 => Ok(Outcome::Drained),
             offsets => Err(RunError::Skipped { offsets }),
         },

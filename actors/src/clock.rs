@@ -1,13 +1,12 @@
 //! Ticks at fixed intervals, and the reporter that turns them into the
 //! `throughput` event.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_supervision::Stage;
 use ftap_telemetry::events::Throughput;
-use ftap_telemetry::metrics::{Meters, Snapshot};
+use ftap_telemetry::metrics::Snapshot;
 
 use crate::messages::Tick;
 
@@ -51,19 +50,14 @@ impl Actor for Clock {
 /// Says how fast rows move, while they do.
 pub struct Reporter {
     stage: Stage,
-    meters: Arc<Meters>,
     last: (Instant, Snapshot),
 }
 
 impl Reporter {
     /// Reports from now on.
-    pub fn new(stage: Stage, meters: Arc<Meters>) -> Self {
-        let last = (Instant::now(), meters.snapshot());
-        Self {
-            stage,
-            meters,
-            last,
-        }
+    pub fn new(stage: Stage) -> Self {
+        let last = (Instant::now(), Snapshot::now());
+        Self { stage, last }
     }
 }
 
@@ -75,7 +69,7 @@ impl Handler<Tick> for Reporter {
     type Result = ();
 
     fn handle(&mut self, _: Tick, _: &mut Context<Self>) {
-        let (now, figures) = (Instant::now(), self.meters.snapshot());
+        let (now, figures) = (Instant::now(), Snapshot::now());
         let (then, before) = std::mem::replace(&mut self.last, (now, figures));
         let seconds = now.duration_since(then).as_secs_f64();
         let rate = |now: u64, before: u64| (now - before) as f64 / seconds.max(f64::EPSILON);

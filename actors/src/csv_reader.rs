@@ -15,7 +15,7 @@ use csv::ByteRecord;
 use ftap_kafka::publish_resume::{Place, load_checkpoint};
 use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
 use ftap_telemetry::events::{PublishResumed, SourceRowRejected};
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 use ftap_transaction::{SourceRow, encode_json, partition_of};
 
 use crate::kafka_publisher::KafkaPublisher;
@@ -44,7 +44,6 @@ pub struct CsvReader {
     stage: Stage,
     settings: Arc<PublishSettings>,
     publisher: Addr<KafkaPublisher>,
-    meters: Arc<Meters>,
 }
 
 impl CsvReader {
@@ -53,13 +52,11 @@ impl CsvReader {
         stage: Stage,
         settings: Arc<PublishSettings>,
         publisher: Addr<KafkaPublisher>,
-        meters: Arc<Meters>,
     ) -> Self {
         Self {
             stage,
             settings,
             publisher,
-            meters,
         }
     }
 }
@@ -78,7 +75,6 @@ impl Handler<StartReading> for CsvReader {
             stage.clone(),
             self.settings.clone(),
             self.publisher.clone(),
-            self.meters.clone(),
             start,
         );
         let task = async move {
@@ -95,7 +91,6 @@ async fn replay(
     stage: Stage,
     settings: Arc<PublishSettings>,
     publisher: Addr<KafkaPublisher>,
-    meters: Arc<Meters>,
     start: StartReading,
 ) -> Result<(), StageError> {
     let first_row = start.resume.first_row();
@@ -117,7 +112,7 @@ async fn replay(
     let mut on_its_way = None;
     loop {
         failpoint::hit("csv_reader")?;
-        let batch = source.next_batch(&start, &settings, &mut pacer, &meters, &stage)?;
+        let batch = source.next_batch(&start, &settings, &mut pacer, &stage)?;
         stage.progress().step();
         let is_last = batch.is_last;
         if let Some(request) = on_its_way.take() {
@@ -251,7 +246,6 @@ impl EventsFile {
         start: &StartReading,
         settings: &PublishSettings,
         pacer: &mut Pacer,
-        meters: &Meters,
         stage: &Stage,
     ) -> Result<RowBatch, StageError> {
         let mut batch = RowBatch {
@@ -304,7 +298,7 @@ impl EventsFile {
                 Ok(partition) => batch.finish_row(row, partition),
                 // Rows before that were told of when they were first passed over.
                 Err(reason) if row >= start.resume.first_row() => {
-                    meters.source_row_rejected();
+                    metrics::SOURCE_ROWS_REJECTED.add(1);
                     SourceRowRejected { row, reason }.emit(stage.speaker());
                 }
                 Err(_) => {}
@@ -313,7 +307,7 @@ impl EventsFile {
             read += 1;
             place = self.place();
         }
-        meters.rows_read(read);
+        metrics::ROWS_READ.add(read);
         batch.end = place;
         Ok(batch)
     }

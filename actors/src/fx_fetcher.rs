@@ -18,8 +18,7 @@ use ftap_supervision::{ErrorKind, Health, Stage, StageError, failpoint};
 use ftap_telemetry::events::{
     FxCacheFailed, FxRatesFailed, FxRatesKept, FxRatesOffline, FxRatesWritten, Speaker,
 };
-use ftap_telemetry::metrics::{Meters, names};
-use metrics::{counter, gauge};
+use ftap_telemetry::metrics;
 
 use crate::messages::RunJob;
 
@@ -30,17 +29,15 @@ pub const JOB: &str = "fx_rates";
 pub struct FxFetcher {
     stage: Stage,
     job: Arc<FxJob>,
-    meters: Arc<Meters>,
     outage: LakeOutage,
 }
 
 impl FxFetcher {
     /// Runs the job when told to; the health learns of a lake that does not answer.
-    pub fn new(stage: Stage, job: Arc<FxJob>, meters: Arc<Meters>, health: Arc<Health>) -> Self {
+    pub fn new(stage: Stage, job: Arc<FxJob>, health: Arc<Health>) -> Self {
         Self {
             stage,
             job,
-            meters,
             outage: LakeOutage::new(health),
         }
     }
@@ -61,12 +58,12 @@ impl Handler<RunJob> for FxFetcher {
 
     fn handle(&mut self, RunJob(tick): RunJob, _: &mut Context<Self>) -> Self::Result {
         let (stage, job) = (self.stage.clone(), self.job.clone());
-        let (meters, outage) = (self.meters.clone(), self.outage.clone());
+        let outage = self.outage.clone();
         let run = async move {
             stage.progress().add_work(1);
             // Every wait in it has an end of its own.
             let waiting = stage.progress().waiting();
-            if let Err(error) = by_schedule(&stage, &job, &meters, &outage, tick.scheduled).await {
+            if let Err(error) = by_schedule(&stage, &job, &outage, tick.scheduled).await {
                 stage.fail(error);
             }
             drop(waiting);
@@ -79,7 +76,6 @@ impl Handler<RunJob> for FxFetcher {
 async fn by_schedule(
     stage: &Stage,
     job: &FxJob,
-    meters: &Meters,
     outage: &LakeOutage,
     run_at: DateTime<Utc>,
 ) -> Result<(), StageError> {
@@ -100,7 +96,7 @@ async fn by_schedule(
             };
         }
     };
-    let mut retries = Retries::new(stage, meters, outage, fetched.key());
+    let mut retries = Retries::new(stage, outage, fetched.key());
     let done = loop {
         failpoint::hit("fx_fetcher")?;
         match job.put(&fetched).await {
@@ -133,7 +129,7 @@ pub async fn run_once(
 }
 
 fn report_failure(run_at: DateTime<Utc>, error: &dyn std::error::Error, speaker: Speaker) {
-    counter!(names::JOB_RUNS, "job" => JOB, "outcome" => "failed").increment(1);
+    metrics::JOB_RUNS.add_for([JOB, "failed"], 1);
     FxRatesFailed {
         run_at: run_at.to_rfc3339_opts(SecondsFormat::Secs, true),
         error: error.to_string(),
@@ -153,7 +149,7 @@ pub fn warn_offline(speaker: Speaker) {
 pub fn report(done: &Done, took: Duration, speaker: Speaker) {
     let (key, rates, origin, cache_error) = match done {
         Done::AlreadyThere { key } => {
-            counter!(names::JOB_RUNS, "job" => JOB, "outcome" => "kept").increment(1);
+            metrics::JOB_RUNS.add_for([JOB, "kept"], 1);
             FxRatesKept { key: key.clone() }.emit(speaker);
             return;
         }
@@ -164,7 +160,7 @@ pub fn report(done: &Done, took: Duration, speaker: Speaker) {
             cache_error,
         } => (key, rates, origin, cache_error),
     };
-    counter!(names::JOB_RUNS, "job" => JOB, "outcome" => "written").increment(1);
+    metrics::JOB_RUNS.add_for([JOB, "written"], 1);
     if let Some(error) = cache_error {
         FxCacheFailed {
             error: error.clone(),
@@ -176,10 +172,10 @@ pub fn report(done: &Done, took: Duration, speaker: Speaker) {
         Origin::Cache => ("cache", 0, Default::default()),
         Origin::Offline => (Provider::Offline.as_str(), 0, Default::default()),
     };
-    counter!(names::FX_REQUESTS).increment(requests.into());
+    metrics::FX_REQUESTS.add(requests.into());
     for (period, left) in [("month", quota.month), ("minute", quota.minute)] {
         if let Some(left) = left {
-            gauge!(names::FX_QUOTA, "period" => period).set(left as f64);
+            metrics::FX_QUOTA.set_for([period], left as f64);
         }
     }
     let left = |quota: Option<u64>| {

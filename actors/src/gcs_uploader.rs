@@ -16,7 +16,7 @@ use ftap_lake::store::{LakeStore, PutOutcome};
 use ftap_lake::{Footer, LakeOutage, Retries, stage_error};
 use ftap_supervision::{ErrorKind, Health, Stage, StageError, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 
 use crate::kafka_subscriber::KafkaSubscriber;
 use crate::messages::{ChainEnds, ClosePartitions, Committed, FindChainEnds, Rewind, Upload};
@@ -26,7 +26,6 @@ pub struct GcsUploader {
     stage: Stage,
     lake: LakeStore,
     subscriber: Addr<KafkaSubscriber>,
-    meters: Arc<Meters>,
     outage: LakeOutage,
     chains: HashMap<i32, PutQueue<Upload>>,
 }
@@ -47,14 +46,12 @@ impl GcsUploader {
         stage: Stage,
         lake: LakeStore,
         subscriber: Addr<KafkaSubscriber>,
-        meters: Arc<Meters>,
         health: Arc<Health>,
     ) -> Self {
         Self {
             stage,
             lake,
             subscriber,
-            meters,
             outage: LakeOutage::new(health),
             chains: HashMap::new(),
         }
@@ -65,10 +62,10 @@ impl GcsUploader {
         let Some(mut upload) = next else {
             return;
         };
-        let (stage, lake, meters) = (self.stage.clone(), self.lake.clone(), self.meters.clone());
+        let (stage, lake) = (self.stage.clone(), self.lake.clone());
         let outage = self.outage.clone();
         let task = async move {
-            let outcome = put(&stage, &lake, &meters, &outage, &mut upload).await;
+            let outcome = put(&stage, &lake, &outage, &mut upload).await;
             (upload, outcome)
         };
         context.spawn(
@@ -122,7 +119,6 @@ impl GcsUploader {
 async fn put(
     stage: &Stage,
     lake: &LakeStore,
-    meters: &Meters,
     outage: &LakeOutage,
     upload: &mut Upload,
 ) -> Result<Outcome, StageError> {
@@ -136,7 +132,7 @@ async fn put(
     }
     let footer = &upload.file.footer;
     let key = upload.file.name.key();
-    let mut retries = Retries::new(stage, meters, outage, &key);
+    let mut retries = Retries::new(stage, outage, &key);
     loop {
         if stage.is_fenced() {
             return Ok(Outcome::Fenced);
@@ -167,7 +163,7 @@ async fn put(
             let adoption =
                 on_already_exists(footer, &theirs).map_err(|error| stage_error(&error.into()))?;
             if let Adoption::Adopt { resume_at } = adoption {
-                meters.file_adopted();
+                metrics::FILES_ADOPTED.add(1);
                 FileAdopted {
                     key,
                     partition: theirs.partition,
@@ -181,8 +177,12 @@ async fn put(
             }
         }
         failpoint::hit("gcs_uploader.committed")?;
-        meters.file_committed(footer.rows, footer.rejected_records, bytes, took);
-        meters.set_last_commit_timestamp_ms(unix_ms());
+        metrics::ROWS_COMMITTED.add(footer.rows);
+        metrics::REJECTIONS_COMMITTED.add(footer.rejected_records);
+        metrics::FILES_COMMITTED.add(1);
+        metrics::BYTES_COMMITTED.add(bytes);
+        metrics::FLUSH_SECONDS.record(took);
+        metrics::LAST_COMMIT.set(unix_seconds());
         FileCommitted {
             key,
             partition: footer.partition,
@@ -203,13 +203,12 @@ async fn put(
 async fn find_chain_ends(
     stage: &Stage,
     lake: &LakeStore,
-    meters: &Meters,
     outage: &LakeOutage,
     topic: &str,
     partitions: &[i32],
 ) -> Result<BTreeMap<i32, Option<Footer>>, StageError> {
     let what = format!("the chain ends of {topic}");
-    let mut retries = Retries::new(stage, meters, outage, &what);
+    let mut retries = Retries::new(stage, outage, &what);
     loop {
         let answer = {
             let _waiting = stage.progress().waiting();
@@ -229,10 +228,10 @@ async fn find_chain_ends(
     }
 }
 
-fn unix_ms() -> i64 {
+fn unix_seconds() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+        .map_or(0.0, |now| now.as_secs_f64())
 }
 
 impl Actor for GcsUploader {
@@ -280,7 +279,7 @@ impl Handler<FindChainEnds> for GcsUploader {
     type Result = ();
 
     fn handle(&mut self, message: FindChainEnds, context: &mut Context<Self>) {
-        let (stage, lake, meters) = (self.stage.clone(), self.lake.clone(), self.meters.clone());
+        let (stage, lake) = (self.stage.clone(), self.lake.clone());
         let outage = self.outage.clone();
         stage.progress().add_work(1);
         let task = async move {
@@ -290,7 +289,7 @@ impl Handler<FindChainEnds> for GcsUploader {
                 request,
                 reply_to,
             } = message;
-            match find_chain_ends(&stage, &lake, &meters, &outage, &topic, &partitions).await {
+            match find_chain_ends(&stage, &lake, &outage, &topic, &partitions).await {
                 Ok(footers) => reply_to.do_send(ChainEnds { request, footers }),
                 Err(error) => stage.fail(error),
             }

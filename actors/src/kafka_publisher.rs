@@ -19,7 +19,7 @@ use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
 use ftap_telemetry::events::{
     PublishFinished, RowsPublished, TransactionPublished, TransactionSampled,
 };
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -57,7 +57,6 @@ impl KafkaPublisher {
         kafka: Arc<KafkaSettings>,
         settings: Arc<PublishSettings>,
         reader: Addr<CsvReader>,
-        meters: Arc<Meters>,
     ) -> Self {
         let (jobs, queue) = sync_channel(BATCHES_AHEAD);
         let publisher = Publisher {
@@ -65,7 +64,6 @@ impl KafkaPublisher {
             kafka,
             settings,
             reader,
-            meters,
         };
         stage.progress().add_work(1);
         stage.spawn_thread("kafka-publisher", move || publisher.run(&queue));
@@ -110,7 +108,6 @@ struct Publisher {
     kafka: Arc<KafkaSettings>,
     settings: Arc<PublishSettings>,
     reader: Addr<CsvReader>,
-    meters: Arc<Meters>,
 }
 
 /// The transaction that is open.
@@ -357,7 +354,7 @@ impl Publisher {
             producer.commit_transaction(REQUEST_TIMEOUT)
         })?;
         session.published += open.rows;
-        self.meters.rows_published(open.rows);
+        metrics::ROWS_PUBLISHED.add(open.rows);
         RowsPublished {
             rows: open.rows,
             last_row: open.last_row,
@@ -387,7 +384,7 @@ impl Publisher {
     fn finish(&self, mut session: Session) -> Result<(), StageError> {
         self.commit(&mut session)?;
         self.checkpoint(&mut session);
-        let rejected = self.meters.snapshot().source_rows_rejected;
+        let rejected = metrics::SOURCE_ROWS_REJECTED.total();
         PublishFinished {
             rows: session.place.row,
             published: session.published,

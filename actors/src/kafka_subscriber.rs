@@ -15,7 +15,6 @@ use std::sync::mpsc::{Sender, channel};
 use actix::prelude::*;
 use ftap_kafka::KafkaSettings;
 use ftap_supervision::Stage;
-use ftap_telemetry::metrics::Meters;
 use tokio::sync::watch;
 
 use crate::gcs_uploader::GcsUploader;
@@ -43,8 +42,6 @@ pub struct SubscriberParts {
     pub budget: MemoryBudget,
     /// Records that wait for a decoder. Beyond it the consumer does not poll.
     pub backlog: MemoryBudget,
-    /// What is counted.
-    pub meters: Arc<Meters>,
     /// Turns true when the topic's present end is to be reached and flushed.
     pub drain: watch::Receiver<bool>,
 }

@@ -15,7 +15,7 @@ use ftap_lake::rolling::{CloseReason, should_close};
 use ftap_lake::stage_error;
 use ftap_supervision::{Stage, StageError, failpoint};
 use ftap_telemetry::events::{FileClosed, RecordRejected};
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 use tokio::sync::oneshot;
 
 use crate::dead_letters::DeadLetters;
@@ -40,8 +40,6 @@ pub struct BufferParts {
     pub dead_letters: (Addr<DeadLetters>, Stage),
     /// Shared by everything behind the consumer.
     pub budget: MemoryBudget,
-    /// What is counted.
-    pub meters: Arc<Meters>,
 }
 
 /// The actor.
@@ -141,7 +139,7 @@ impl ParquetBuffer {
 
     fn note_rejection(&mut self, partition: i32, offset: i64, reason: String) {
         self.rejected_total += 1;
-        self.parts.meters.record_rejected(&reason);
+        metrics::RECORDS_REJECTED.add_for([&reason], 1);
         if self
             .last_rejection_log
             .is_some_and(|last| last.elapsed() < REJECTION_LOG_INTERVAL)

@@ -12,7 +12,6 @@ use ftap_schedule::{JobTick, ManualTime, TickCause};
 use ftap_supervision::{
     Group, GroupEnd, Health, Stages, SupervisionContext, SupervisionSettings, supervise,
 };
-use ftap_telemetry::metrics::Meters;
 use tokio::sync::{Semaphore, watch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,7 +82,6 @@ fn a_job_runs_at_start_then_by_the_clock_once_for_many_missed_and_never_twice_at
         let (stop, shutdown) = watch::channel(false);
         let context = SupervisionContext {
             settings: SupervisionSettings::default(),
-            meters: Arc::new(Meters::default()),
             health: Arc::new(Health::default()),
             shutdown,
         };

@@ -14,7 +14,6 @@ use ftap_postgres::{Database, PostgresError, retry_pause};
 use ftap_schedule::{JobTick, TickCause};
 use ftap_supervision::Health;
 use ftap_telemetry::events::{PostgresUnavailable, Speaker};
-use ftap_telemetry::metrics::Meters;
 
 use crate::cli::{BatchArgs, BatchJob};
 use crate::config::{Config, PostgresUse};
@@ -55,18 +54,13 @@ pub fn user_updates(
 }
 
 /// Fetches FX rates by the schedule, if there is one.
-pub fn fx_rates(
-    config: &Config,
-    meters: &Arc<Meters>,
-    health: &Arc<Health>,
-) -> anyhow::Result<Option<Side>> {
+pub fn fx_rates(config: &Config, health: &Arc<Health>) -> anyhow::Result<Option<Side>> {
     let Some(schedule) = config.batch.ingest_fx_schedule.clone() else {
         return Ok(None);
     };
     Ok(Some(Side::new(FxRatesGroup {
         job: Arc::new(super::fx::open(config)?),
         schedule,
-        meters: meters.clone(),
         health: health.clone(),
     })))
 }
@@ -86,7 +80,7 @@ fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
         make_writable(&config.data_dir, "DATA_DIR")?;
     }
     super::sides::execute(config, telemetry, "batch", false, |parts| {
-        let fx = fx_rates(config, parts.meters, parts.health)?;
+        let fx = fx_rates(config, parts.health)?;
         // Without PostgreSQL, of which one warning tells, the other jobs are enough to go on, unless
         // it was asked for by name.
         let is_needed = !has_fx && !has_loader || config.postgres.usage == PostgresUse::On;

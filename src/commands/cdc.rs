@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use ftap_cdc::capture::CaptureParts;
 use ftap_lake::store::LakeStore;
 use ftap_supervision::Health;
-use ftap_telemetry::metrics::Meters;
 
 use crate::cli::CdcArgs;
 use crate::config::{Config, PostgresUse};
@@ -21,7 +20,6 @@ use crate::topology::sides::{ChangesGroup, Side};
 pub fn capture(
     config: &Config,
     postgres: &PostgresAccess,
-    meters: Arc<Meters>,
     health: Arc<Health>,
 ) -> anyhow::Result<CaptureParts> {
     Ok(CaptureParts {
@@ -32,7 +30,6 @@ pub fn capture(
         until_drained: false,
         is_all: false,
         lake: LakeStore::open(&config.lake()).context("the lake can't be opened")?,
-        meters,
         health,
     })
 }
@@ -53,12 +50,12 @@ pub fn execute(config: &Config, args: &CdcArgs, telemetry: &Telemetry) -> anyhow
         make_writable(&config.lake_dir, "LAKE_DIR")?;
     }
     super::sides::execute(config, telemetry, "cdc", args.until_drained, |parts| {
-        let (meters, health) = (parts.meters.clone(), parts.health.clone());
+        let health = parts.health.clone();
         let parts = CaptureParts {
             resnapshot: Arc::new(AtomicBool::new(args.resnapshot)),
             until_drained: args.until_drained,
             is_all: true,
-            ..capture(config, parts.required_postgres()?, meters, health)?
+            ..capture(config, parts.required_postgres()?, health)?
         };
         Ok(vec![Side::new(ChangesGroup { parts })])
     })

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use ftap_dataset::generate::GenerateOptions;
 use ftap_supervision::Health;
-use ftap_telemetry::metrics::Meters;
 use tokio::sync::watch;
 
 use crate::config::{Config, PostgresUse, Role};
@@ -68,13 +67,11 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     }
 
     let kafka = KafkaAccess::open(config)?;
-    let meters = Arc::new(Meters::default());
     let health = Arc::new(Health::default());
     let http = http::start(
         config,
         Shown {
             command: command_name(options.role),
-            meters: meters.clone(),
             health: health.clone(),
             watched: Arc::default(),
             prometheus: telemetry.prometheus.clone(),
@@ -92,14 +89,13 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     let stopwatch = Stopwatch::start();
     let status = LiveStatus::start(
         telemetry,
-        meters.clone(),
         health.clone(),
         http.as_ref().map(|http| http.url().to_owned()),
         shutdown.clone(),
     );
     let captures = match &postgres {
         Some(postgres) => {
-            let capture = super::cdc::capture(config, postgres, meters.clone(), health.clone())?;
+            let capture = super::cdc::capture(config, postgres, health.clone())?;
             Some(Side::new(ChangesGroup { parts: capture }))
         }
         None => None,
@@ -109,7 +105,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         .and_then(|postgres| super::batch::user_updates(config, postgres, false, &health));
     // Whoever drains does not wait for it: it has its run at start, if that ends by itself.
     let fx = match options.role {
-        Role::Run => super::batch::fx_rates(config, &meters, &health)?,
+        Role::Run => super::batch::fx_rates(config, &health)?,
         Role::Produce | Role::Consume => None,
     };
     let loader = match options.role {
@@ -128,7 +124,6 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         kafka: config.kafka_settings(kafka.bootstrap(), options.role),
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
-        meters: meters.clone(),
         health,
         shutdown: shutdown.clone(),
     };
@@ -139,7 +134,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
             error = overtime => Err(error),
         }
     });
-    let summary = stopwatch.summary(&meters);
+    let summary = stopwatch.summary();
     drop(status);
     drop(http);
     drop(postgres);

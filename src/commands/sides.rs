@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ftap_supervision::Health;
-use ftap_telemetry::metrics::Meters;
 use ftap_watch::Watched;
 use tokio::sync::watch;
 
@@ -24,7 +23,6 @@ pub struct SideParts<'a> {
     opened: &'a OnceCell<PostgresAccess>,
     shutdown: &'a watch::Receiver<bool>,
     /// What is counted.
-    pub meters: &'a Arc<Meters>,
     /// What the groups are doing.
     pub health: &'a Arc<Health>,
     /// What is seen of the platform's services.
@@ -54,14 +52,12 @@ pub fn execute(
     make: impl FnOnce(SideParts<'_>) -> anyhow::Result<Vec<Side>>,
 ) -> anyhow::Result<u8> {
     let started = Instant::now();
-    let meters = Arc::new(Meters::default());
     let health = Arc::new(Health::default());
     let watched = Arc::new(Watched::default());
     let http = http::start(
         config,
         Shown {
             command,
-            meters: meters.clone(),
             health: health.clone(),
             watched: watched.clone(),
             prometheus: telemetry.prometheus.clone(),
@@ -74,7 +70,6 @@ pub fn execute(
         config,
         opened: &postgres,
         shutdown: &shutdown,
-        meters: &meters,
         health: &health,
         watched: &watched,
     })?;
@@ -86,7 +81,6 @@ pub fn execute(
         kafka: config.kafka_settings("", Role::Consume),
         supervision: config.supervision_settings(),
         until_drained,
-        meters,
         health,
         shutdown: shutdown.clone(),
     };

@@ -17,7 +17,6 @@ use ftap_schedule::{Schedule, SystemTime};
 use ftap_supervision::Health;
 use ftap_supervision::SupervisionContext;
 use ftap_supervision::{Group, GroupEnd, Stages, supervise};
-use ftap_telemetry::metrics::Meters;
 use ftap_watch::{Look, Watched};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
@@ -100,8 +99,6 @@ pub struct FxRatesGroup {
     pub job: Arc<FxJob>,
     /// When.
     pub schedule: Schedule,
-    /// What is counted.
-    pub meters: Arc<Meters>,
     /// Told while the lake does not answer.
     pub health: Arc<Health>,
 }
@@ -121,9 +118,9 @@ impl Group for FxRatesGroup {
             stages.mailbox::<FxFetcher>("fx_fetcher", MAILBOX);
         let (_, clock_mailbox, clock_stage) = stages.mailbox::<CronClock>("fx_clock", MAILBOX);
         let job = self.job.clone();
-        let (meters, health) = (self.meters.clone(), self.health.clone());
+        let health = self.health.clone();
         stages.spawn(fetcher_mailbox, move |_| {
-            FxFetcher::new(fetcher_stage, job, meters, health)
+            FxFetcher::new(fetcher_stage, job, health)
         });
         let schedule = self.schedule.clone();
         stages.spawn(clock_mailbox, move |_| {

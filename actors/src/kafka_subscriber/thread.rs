@@ -20,6 +20,7 @@ use ftap_telemetry::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
     PartitionsResumed, PartitionsRevoked,
 };
+use ftap_telemetry::metrics;
 
 use super::partition::{Awaiting, Progress};
 use super::{Command, KafkaSubscriber, SubscriberParts};
@@ -159,7 +160,7 @@ impl Subscriber {
             .map_or(0, |record| record.timestamp_ms);
         let records = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         progress.handed_on(last_offset, records, first_timestamp);
-        self.parts.meters.records_consumed(batch.len() as u64);
+        metrics::RECORDS_CONSUMED.add(batch.len() as u64);
         let permit = self.parts.backlog.take(batch.bytes());
         let epoch = progress.epoch;
         let (buffer, buffer_stage) = self.buffer_of(partition);
@@ -250,7 +251,9 @@ impl Subscriber {
             .filter(|partition| self.assigned.remove(partition).is_some())
             .collect();
         for partition in &taken {
-            self.parts.meters.set_lag(*partition, None);
+            let label = partition.to_string();
+            metrics::LAG_RECORDS.forget([&label]);
+            metrics::LAG_SECONDS.forget([&label]);
         }
         for (buffer, _) in &self.parts.buffers {
             buffer.do_send(ClosePartitions {
@@ -441,16 +444,12 @@ impl Subscriber {
             reason: skipped.cause.as_str().to_owned(),
         }
         .emit(self.stage.speaker());
-        self.parts
-            .meters
-            .offsets_skipped(u64::try_from(last - first + 1).unwrap_or(0));
+        metrics::OFFSETS_SKIPPED.add(u64::try_from(last - first + 1).unwrap_or(0));
     }
 
     fn balance_memory(&mut self) -> Result<(), StageError> {
         let budget = &self.parts.budget;
-        self.parts
-            .meters
-            .set_memory(budget.used() + self.parts.backlog.used());
+        metrics::INGEST_MEMORY.set((budget.used() + self.parts.backlog.used()) as f64);
         let partitions: Vec<i32> = self.assigned.keys().copied().collect();
         if !self.paused && budget.is_exhausted() {
             PartitionsPaused {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ftap_supervision::{ErrorKind, Stage, StageError};
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 
 use crate::{LakeError, LakeOutage, RetryHint};
 
@@ -16,7 +16,6 @@ const BRIEF_TRIES: u32 = 5;
 /// The pauses between tries of one request.
 pub struct Retries<'a> {
     stage: &'a Stage,
-    meters: &'a Meters,
     outage: &'a LakeOutage,
     what: &'a str,
     brief_tries: u32,
@@ -24,15 +23,9 @@ pub struct Retries<'a> {
 }
 
 impl<'a> Retries<'a> {
-    pub fn new(
-        stage: &'a Stage,
-        meters: &'a Meters,
-        outage: &'a LakeOutage,
-        what: &'a str,
-    ) -> Self {
+    pub fn new(stage: &'a Stage, outage: &'a LakeOutage, what: &'a str) -> Self {
         Self {
             stage,
-            meters,
             outage,
             what,
             brief_tries: 0,
@@ -47,7 +40,7 @@ impl<'a> Retries<'a> {
             RetryHint::Briefly if self.brief_tries < BRIEF_TRIES => self.brief_tries += 1,
             RetryHint::Briefly | RetryHint::Fatal => return Err(stage_error(&error)),
         }
-        self.meters.lake_retry();
+        metrics::LAKE_RETRIES.add(1);
         self.outage
             .refused(self.stage, self.what, error.to_string(), self.pause);
         let _waiting = self.stage.progress().waiting();

@@ -7,7 +7,7 @@ use actix::Arbiter;
 use ftap_telemetry::events::{
     GroupFinished, GroupGaveUp, GroupRestarting, GroupStarted, Speaker, StageAbandoned, StageFailed,
 };
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 use tokio::sync::watch;
 
 use super::backoff::{Decision, RestartHistory};
@@ -56,8 +56,6 @@ pub enum GroupEnd {
 pub struct SupervisionContext {
     /// When it acts.
     pub settings: SupervisionSettings,
-    /// Counts restarts.
-    pub meters: Arc<Meters>,
     /// Shows what groups are doing.
     pub health: Arc<Health>,
     /// Turns true when the group is to finish what it has and end.
@@ -141,7 +139,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
                 return GroupEnd::GaveUp { root_cause, remedy };
             }
             Decision::RestartAfter(pause) => {
-                context.meters.restarted(fault.stage, fault.cause.as_str());
+                metrics::RESTARTS.add_for([fault.stage, fault.cause.as_str()], 1);
                 GroupRestarting {
                     group: name.to_owned(),
                     restarts: history.recent() as u64,
@@ -226,7 +224,7 @@ async fn watch_generation(
             }
             _ = ticks.tick() => {
                 for (stage, progress, watch) in &mut watches {
-                    context.meters.set_mailbox_depth(stage, progress.pending());
+                    metrics::MAILBOX_DEPTH.set_for([stage], progress.pending() as f64);
                     let stalled = watch.stalled_for(Instant::now());
                     if stalled >= settings.stall_timeout {
                         generation.fail(stage, FaultCause::Stuck(stalled));

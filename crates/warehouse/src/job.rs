@@ -5,8 +5,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_telemetry::events::{BigQueryJobFailed, BigQueryJobSubmitted};
-use ftap_telemetry::metrics::names;
-use metrics::counter;
+use ftap_telemetry::metrics;
 
 use super::batch::{AttemptSearch, JOB_MEMORY_DAYS, done_key, job_id, manifest_key};
 use super::error::{BigQueryError, Fate};
@@ -63,12 +62,12 @@ impl Context<'_> {
             let id = id_of(last, attempt);
             let failure = match self.await_job(table, ledger, last, &id).await? {
                 Ok(rows) => {
-                    counter!(names::BIGQUERY_JOBS, "outcome" => "done").increment(1);
+                    metrics::BIGQUERY_JOBS.add_for(["done"], 1);
                     return Ok((id, rows));
                 }
                 Err(failure) => failure,
             };
-            counter!(names::BIGQUERY_JOBS, "outcome" => "failed").increment(1);
+            metrics::BIGQUERY_JOBS.add_for(["failed"], 1);
             let bucket = &self.settings.bucket;
             let (reason, message) = (&failure.reason, &failure.message);
             let error = BigQueryError::job(&id, &self.place(table), bucket, reason, message);

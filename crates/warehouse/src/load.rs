@@ -13,10 +13,9 @@ use ftap_lake::error::LakeError;
 use ftap_telemetry::events::{
     BigQueryLoaded, BigQueryReady, BigQueryRowsDiffer, BigQueryTableCreated, Speaker,
 };
-use ftap_telemetry::metrics::names;
+use ftap_telemetry::metrics;
 use futures::future::join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use metrics::{counter, gauge};
 use parquet::arrow::parquet_to_arrow_schema;
 
 use super::BigQuerySettings;
@@ -220,7 +219,7 @@ impl Context<'_> {
             if depth == Depth::Full {
                 *objects = Some(looked_at);
             }
-            gauge!(names::BIGQUERY_WAITING, "table" => table.name).set(found.len() as f64);
+            metrics::BIGQUERY_WAITING.set_for([table.name], found.len() as f64);
             if found.is_empty() {
                 return Ok((table.name, loaded));
             }
@@ -377,10 +376,9 @@ impl Context<'_> {
         let mark = done_key(ledger.folder(), manifest.sequence);
         self.lake.put_create(&mark, encode_done(&done)).await?;
         ledger.mark();
-        counter!(names::BIGQUERY_ROWS, "table" => table.name).increment(done.rows_loaded);
-        counter!(names::BIGQUERY_OBJECTS, "table" => table.name)
-            .increment(manifest.objects.len() as u64);
-        gauge!(names::BIGQUERY_LAST_LOAD, "table" => table.name).set(Utc::now().timestamp() as f64);
+        metrics::BIGQUERY_ROWS.add_for([table.name], done.rows_loaded);
+        metrics::BIGQUERY_OBJECTS.add_for([table.name], manifest.objects.len() as u64);
+        metrics::BIGQUERY_LAST_LOAD.set_for([table.name], Utc::now().timestamp() as f64);
         BigQueryLoaded {
             table: table.name.to_owned(),
             job: done.job.clone(),
@@ -393,8 +391,7 @@ impl Context<'_> {
         }
         .emit(self.speaker);
         if done.rows_loaded != rows {
-            counter!(names::BIGQUERY_DIFFERING, "table" => table.name)
-                .increment(done.rows_loaded.abs_diff(rows));
+            metrics::BIGQUERY_DIFFERING.add_for([table.name], done.rows_loaded.abs_diff(rows));
             BigQueryRowsDiffer {
                 job: done.job,
                 manifest: key,

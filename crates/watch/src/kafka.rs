@@ -9,8 +9,7 @@ use std::time::Duration;
 use ftap_kafka::access::Entrance;
 use ftap_kafka::{KafkaSettings, admin, client_config, stage_error, tail};
 use ftap_supervision::{Progress, StageError};
-use ftap_telemetry::metrics::names;
-use metrics::gauge;
+use ftap_telemetry::metrics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -90,10 +89,11 @@ impl Look for KafkaLook {
     fn export(figures: &KafkaFigures) {
         for partition in &figures.partitions {
             let label = partition.partition.to_string();
-            gauge!(names::TOPIC_END_OFFSET, "partition" => label.clone()).set(partition.end as f64);
-            gauge!(names::GROUP_OFFSET, "partition" => label.clone())
-                .set(partition.committed.unwrap_or(0) as f64);
-            gauge!(names::GROUP_LAG_RECORDS, "partition" => label).set(partition.lag as f64);
+            metrics::PLATFORM_TOPIC_END.set_for([&label], partition.end as f64);
+            if let Some(committed) = partition.committed {
+                metrics::PLATFORM_GROUP_OFFSET.set_for([&label], committed as f64);
+            }
+            metrics::PLATFORM_GROUP_LAG.set_for([&label], partition.lag as f64);
         }
     }
 }

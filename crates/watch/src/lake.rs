@@ -13,8 +13,7 @@ use chrono::{DateTime, Utc};
 use ftap_lake::naming::ObjectName;
 use ftap_lake::store::{LakeStore, ListedObject};
 use ftap_lake::{LakeError, LakeLocation};
-use ftap_telemetry::metrics::names;
-use metrics::gauge;
+use ftap_telemetry::metrics;
 
 use super::{Look, Seen, Sources};
 
@@ -185,14 +184,14 @@ impl Look for LakeLook {
 
     fn export(figures: &LakeFigures) {
         for (kind, found) in &figures.kinds {
-            gauge!(names::LAKE_OBJECTS, "folder" => *kind).set(found.objects as f64);
-            gauge!(names::LAKE_BYTES, "folder" => *kind).set(found.bytes as f64);
+            metrics::PLATFORM_LAKE_OBJECTS.set_for([*kind], found.objects as f64);
+            metrics::PLATFORM_LAKE_BYTES.set_for([*kind], found.bytes as f64);
             if let Some((_, at)) = &found.newest {
-                gauge!(names::LAKE_NEWEST, "folder" => *kind).set(at.timestamp() as f64);
+                metrics::PLATFORM_LAKE_NEWEST.set_for([*kind], at.timestamp() as f64);
             }
         }
         for (partition, end) in &figures.chain_ends {
-            gauge!(names::LAKE_END_OFFSET, "partition" => partition.to_string()).set(*end as f64);
+            metrics::PLATFORM_LAKE_END.set_for([&partition.to_string()], *end as f64);
         }
     }
 }

@@ -13,10 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ftap_telemetry::events::{SourceAnswers, SourceDown, Speaker};
-use ftap_telemetry::metrics::names;
+use ftap_telemetry::metrics;
 pub use kafka::{KafkaFigures, KafkaLook, PartitionFigures};
 pub use lake::{FolderFigures, LakeFigures, LakeLook};
-use metrics::gauge;
 pub use postgres::{PostgresFigures, PostgresLook, SlotFigures};
 
 /// Finds out where something is; asked before each look, because it may move or come later.
@@ -91,7 +90,7 @@ impl Watched {
             figures: None,
         });
         let up = if looked.is_ok() { 1.0 } else { 0.0 };
-        gauge!(names::SOURCE_UP, "source" => L::SOURCE).set(up);
+        metrics::PLATFORM_UP.set_for([L::SOURCE], up);
         let source = L::SOURCE.to_owned();
         match looked {
             Ok(figures) => {

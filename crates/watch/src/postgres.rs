@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use ftap_postgres::{PostgresError, PostgresSettings, connection, pool};
-use ftap_telemetry::metrics::names;
-use metrics::gauge;
+use ftap_telemetry::metrics;
 use tokio_postgres::types::ToSql;
 
 use super::{Locate, Look, Seen, Sources};
@@ -92,12 +91,12 @@ impl Look for PostgresLook {
 
     fn export(figures: &PostgresFigures) {
         for (table, rows) in &figures.rows {
-            gauge!(names::TABLE_ROWS, "table" => *table).set(*rows as f64);
+            metrics::PLATFORM_TABLE_ROWS.set_for([*table], *rows as f64);
         }
         if let Some(slot) = &figures.slot {
-            gauge!(names::SOURCE_SLOT_ACTIVE).set(if slot.is_active { 1.0 } else { 0.0 });
-            gauge!(names::SOURCE_SLOT_LAG_BYTES).set(slot.lag_bytes as f64);
-            gauge!(names::SOURCE_SLOT_WAL_BYTES).set(slot.retained_bytes as f64);
+            metrics::PLATFORM_SLOT_ACTIVE.set(if slot.is_active { 1.0 } else { 0.0 });
+            metrics::PLATFORM_SLOT_LAG_BYTES.set(slot.lag_bytes as f64);
+            metrics::PLATFORM_SLOT_RETAINED_BYTES.set(slot.retained_bytes as f64);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! How far behind the lake is, told once a second: to the meters, and to the group.
+//! How far behind the lake is: reported once a second, as metrics and as committed offsets.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ftap_supervision::StageError;
+use ftap_telemetry::metrics;
 
 use super::Subscriber;
 
@@ -44,9 +45,9 @@ impl Subscriber {
                 .oldest_in_flight_ms()
                 .map_or(0, |oldest| (now_ms - oldest).max(0));
             let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
-            self.parts
-                .meters
-                .set_lag(*partition, Some((progress.lag(end, !self.paused), age)));
+            let (label, lag) = (partition.to_string(), progress.lag(end, !self.paused));
+            metrics::LAG_RECORDS.set_for([&label], lag as f64);
+            metrics::LAG_SECONDS.set_for([&label], age.as_secs_f64());
         }
     }
 }

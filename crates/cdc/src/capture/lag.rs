@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use ftap_telemetry::metrics::{Meters, SlotLag};
+use ftap_telemetry::metrics;
 
 use crate::Lsn;
 use crate::server::SlotSample;
@@ -90,17 +90,16 @@ impl LagClock {
         last.unwrap_or_default()
     }
 
-    /// Tells the meters.
-    pub(super) fn report(&self, meters: &Meters, connected: bool, now: Instant) {
+    /// Sets the metrics of the slot.
+    pub(super) fn report(&self, connected: bool, now: Instant) {
         let Some((_, last)) = self.last else {
             return;
         };
-        meters.set_slot_lag(SlotLag {
-            connected: connected && self.silent_for(now) < SILENCE,
-            lag_bytes: last.flushed.0.saturating_sub(self.durable.0),
-            lag_seconds: self.behind_for(now).as_secs_f64(),
-            retained_bytes: last.flushed.0.saturating_sub(last.restart.0),
-        });
+        let connected = connected && self.silent_for(now) < SILENCE;
+        metrics::SLOT_CONNECTED.set(f64::from(connected));
+        metrics::SLOT_LAG_BYTES.set(last.flushed.0.saturating_sub(self.durable.0) as f64);
+        metrics::SLOT_LAG_SECONDS.set(self.behind_for(now).as_secs_f64());
+        metrics::SLOT_RETAINED_BYTES.set(last.flushed.0.saturating_sub(last.restart.0) as f64);
     }
 }
 

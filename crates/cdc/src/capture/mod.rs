@@ -21,7 +21,6 @@ use ftap_lake::store::LakeStore;
 use ftap_postgres::{PostgresError, PostgresLocation, Preparation, pool};
 use ftap_supervision::{ErrorKind, Health, Stage, StageError};
 use ftap_telemetry::events::ChangeCaptureInterrupted;
-use ftap_telemetry::metrics::Meters;
 use lag::LagClock;
 use session::{Session, SessionEnd, SessionError};
 
@@ -46,8 +45,6 @@ pub struct CaptureParts {
     pub resnapshot: Arc<AtomicBool>,
     /// Where the changes go.
     pub lake: LakeStore,
-    /// What is counted.
-    pub meters: Arc<Meters>,
     /// Told while the lake does not answer.
     pub health: Arc<Health>,
     /// End when everything is in the lake that the server has at the start.
@@ -99,7 +96,7 @@ pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), StageError> {
             (attempt, pause) = (0, FIRST_PAUSE);
         }
         attempt += 1;
-        lag.report(&parts.meters, false, Instant::now());
+        lag.report(false, Instant::now());
         ChangeCaptureInterrupted {
             attempt,
             error,

@@ -5,7 +5,7 @@ use ftap_lake::store::{LakeStore, PutOutcome};
 use ftap_lake::{LakeOutage, Retries};
 use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
 use ftap_telemetry::events::{ChangesCommitted, ChangesOvertaken};
-use ftap_telemetry::metrics::Meters;
+use ftap_telemetry::metrics;
 
 use crate::ChangeFile;
 use crate::chain::{Adoption, on_already_exists};
@@ -14,13 +14,12 @@ use crate::chain::{Adoption, on_already_exists};
 pub(super) async fn put(
     stage: &Stage,
     lake: &LakeStore,
-    meters: &Meters,
     outage: &LakeOutage,
     file: &ChangeFile,
     reason: &str,
 ) -> Result<Adoption, StageError> {
     let key = file.name.key();
-    let mut retries = Retries::new(stage, meters, outage, &key);
+    let mut retries = Retries::new(stage, outage, &key);
     let theirs = loop {
         failpoint::hit("change_capture")?;
         let result = {
@@ -54,7 +53,9 @@ pub(super) async fn put(
     }
     failpoint::hit("change_capture.committed")?;
     let bytes = file.bytes.len() as u64;
-    meters.changes_committed(&footer.table, footer.rows, bytes);
+    metrics::CHANGES_COMMITTED.add_for([&footer.table], footer.rows);
+    metrics::CHANGE_FILES_COMMITTED.add_for([&footer.table], 1);
+    metrics::BYTES_COMMITTED.add(bytes);
     ChangesCommitted {
         key,
         table: footer.table.clone(),

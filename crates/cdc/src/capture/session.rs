@@ -125,12 +125,7 @@ impl Session<'_> {
 
     async fn plan(&self) -> Result<(Plan, Origin), SessionError> {
         let settings = &self.parts.settings;
-        let mut retries = Retries::new(
-            self.stage,
-            &self.parts.meters,
-            self.outage,
-            "the lake's changes",
-        );
+        let mut retries = Retries::new(self.stage, self.outage, "the lake's changes");
         let lake = loop {
             match newest_epoch(&self.parts.lake).await {
                 Ok(lake) => {
@@ -272,7 +267,7 @@ impl Session<'_> {
                 failpoint::hit("change_capture.acknowledged")?;
             }
             lag.holds_since(buffer.oldest_commit_us());
-            lag.report(&self.parts.meters, true, Instant::now());
+            lag.report(true, Instant::now());
             if drain_to.is_some_and(|target| acknowledged >= target) {
                 last_word(&mut wire, acknowledged).await;
                 return Ok(SessionEnd::Finished);
@@ -305,7 +300,7 @@ impl Session<'_> {
                     if let Some(sample) = sample {
                         lag.sample(sample, now);
                     }
-                    lag.report(&self.parts.meters, sample.is_some(), now);
+                    lag.report(sample.is_some(), now);
                     *sampling = self.sample().boxed_local();
                 }
             }
@@ -323,8 +318,8 @@ impl Session<'_> {
             if self.stage.is_fenced() {
                 return Ok(None);
             }
-            let (lake, meters) = (&self.parts.lake, &self.parts.meters);
-            if put(self.stage, lake, meters, self.outage, file, reason.as_str()).await?
+            let lake = &self.parts.lake;
+            if put(self.stage, lake, self.outage, file, reason.as_str()).await?
                 == Adoption::Overtaken
             {
                 is_ours = false;

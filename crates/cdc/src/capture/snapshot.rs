@@ -114,8 +114,8 @@ impl Session<'_> {
     /// Another object in the place of a part is another process' of the same epoch: its
     /// snapshot is of another moment, so both begin anew.
     async fn put_part(&self, file: &ChangeFile) -> Result<(), SessionError> {
-        let (lake, meters) = (&self.parts.lake, &self.parts.meters);
-        match put(self.stage, lake, meters, self.outage, file, "snapshot").await {
+        let lake = &self.parts.lake;
+        match put(self.stage, lake, self.outage, file, "snapshot").await {
             Ok(Adoption::Same) => Ok(()),
             Ok(Adoption::Overtaken) => Err(self.somebody_else("has written this snapshot")),
             Err(error) if error.kind() == ErrorKind::ChangesConflict => {

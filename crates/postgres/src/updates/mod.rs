@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use ftap_schedule::JobTick;
 use ftap_telemetry::events::{JobAlreadyApplied, NoUsers, Speaker, UsersUpdated};
-use ftap_telemetry::metrics::names;
-use metrics::counter;
+use ftap_telemetry::metrics;
 pub use run::Applied;
 use tokio::sync::Mutex;
 
@@ -66,13 +65,13 @@ impl UserUpdates {
 fn report(applied: &Applied, tick: JobTick, took: Duration, speaker: Speaker) {
     let outcome = match applied {
         Applied::Now { count, .. } => {
-            counter!(names::USERS_UPDATED).increment(*count);
+            metrics::USERS_UPDATED.add(*count);
             "applied"
         }
         Applied::Before => "applied_before",
         Applied::NoUsers => "no_users",
     };
-    counter!(names::JOB_RUNS, "job" => JOB, "outcome" => outcome).increment(1);
+    metrics::JOB_RUNS.add_for([JOB, outcome], 1);
     match applied {
         Applied::Now {
             field,
