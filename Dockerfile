@@ -1,21 +1,21 @@
 # syntax=docker/dockerfile:1
 #
-# Two steps of building, so that a change of the source compiles this project's crates alone, and an
-# image with the binary and the libraries that it loads. It writes to /data only (and to /lake with
-# LAKE_DIR=/lake, see docker-compose.yml), and runs read-only:
+# The build has two steps, so that a change of the source recompiles only this project's crates. The image holds
+# the binary and the libraries it loads. It writes only to /data (and to /lake with LAKE_DIR=/lake, see
+# docker-compose.yml), so it can run read-only:
 #
 #   docker build -t ftap .
 #   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges \
 #     -v ftap-data:/data -p 127.0.0.1:8080:8080 \
 #     -e DASHBOARD_ADDR=0.0.0.0:8080 -e DASHBOARD_TOKEN="$(openssl rand -hex 24)" ftap run
 #
-# `scripts/check-container` tries the steps and the finished image's conditions without Docker.
+# `scripts/check-container` tests these steps, and the conditions of the finished image, without Docker.
 
 FROM rust:1-bookworm AS build
-# rust:1-bookworm has the C compiler, make, pkg-config and libssl-dev.
+# rust:1-bookworm includes the C compiler, make, pkg-config and libssl-dev.
 WORKDIR /build
 
-# The dependencies: all manifests, and crates without content in the place of ours.
+# The dependencies: all manifests, with empty crates in place of the project's.
 COPY Cargo.toml Cargo.lock ./
 COPY actors/Cargo.toml actors/
 COPY bigquery-fake/Cargo.toml bigquery-fake/
@@ -39,7 +39,7 @@ COPY scripts/empty-crates scripts/
 RUN scripts/empty-crates
 RUN cargo build --release --locked --bin ftap
 
-# The source. Its files may be older than what was just built, and would then seem to be known.
+# The source. cargo compares times, and these files may be older than what was just built.
 COPY . .
 RUN find . -name '*.rs' -exec touch {} +
 RUN cargo build --release --locked --bin ftap
@@ -50,9 +50,9 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && mkdir /data /lake && chown 10001:10001 /data /lake
 COPY --from=build /build/target/release/ftap /usr/local/bin/ftap
-# A number, so that an orchestrator can see that it is not root.
+# Numeric, so that an orchestrator can verify that it is not root.
 USER 10001:10001
-# Where a relative GOOGLE_APPLICATION_CREDENTIALS is looked up in /credentials, too.
+# A relative GOOGLE_APPLICATION_CREDENTIALS is also looked up in /credentials.
 WORKDIR /
 VOLUME /data
 ENV DATA_DIR=/data LOG_FORMAT=json

@@ -1,8 +1,9 @@
--- The tables, as the original platform has them. Safe to run again: what exists is left as it is.
--- Run by the postgres container of docker compose (docker-entrypoint-initdb.d) and by `ftap` itself.
+-- The tables, with the names and types of the platform that ftap replaces. Safe to run again: existing
+-- tables are left as they are. Run by the postgres container of docker compose
+-- (docker-entrypoint-initdb.d) and by `ftap` itself.
 
--- `public` is written out: a role that has a schema of its own name would make them there.
--- Their replica identity is the default, the primary key: an update or delete says which row.
+-- `public` is written out because a role with a schema of its own name would create the tables there.
+-- The replica identity is the default, the primary key: updates and deletes identify their row.
 CREATE TABLE IF NOT EXISTS public.users (
     user_id UUID PRIMARY KEY,
     first_name TEXT,
@@ -24,11 +25,11 @@ CREATE TABLE IF NOT EXISTS public.merchants (
     merch_zipcode INTEGER
 );
 
--- What ftap itself has to remember, in a schema of its own: whoever replicates `public` sees none of it.
+-- State of ftap itself, in a schema of its own so that readers of `public` do not replicate it.
 CREATE SCHEMA IF NOT EXISTS ftap;
 
--- One row a run of a job that changes data, written in the transaction of the change: a run that is
--- here has been applied, one that is not has left nothing.
+-- One row per run of a job that changes data, written in the transaction of the change: a run that is
+-- recorded here was applied, and any other run changed nothing.
 CREATE TABLE IF NOT EXISTS ftap.job_runs (
     job TEXT NOT NULL,
     tick TIMESTAMPTZ NOT NULL,
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS ftap.job_runs (
     PRIMARY KEY (job, tick)
 );
 
--- One row a file that has been loaded, so that loading it again does not bring back what was deleted since.
+-- One row per loaded file, so that loading it again does not restore rows that were deleted since.
 CREATE TABLE IF NOT EXISTS ftap.loads (
     table_name TEXT NOT NULL,
     fingerprint TEXT NOT NULL,

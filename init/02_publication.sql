@@ -1,10 +1,10 @@
--- The publication that Airbyte reads in the original platform. Safe to run again: one that is there is
--- left as it is.
+-- The publication that Airbyte reads in the platform that ftap replaces. Safe to run again: an existing
+-- publication is left as it is.
 --
--- FOR ALL TABLES, as in the original, only where there are no tables but ours. A server refuses to
--- update or delete rows of a published table that has neither a primary key nor a replica identity:
--- in a database that others use as well it would break their tables. It also takes a superuser.
--- Everybody else gets the two tables that matter.
+-- It is FOR ALL TABLES, as in that platform, only if the database has no other tables. PostgreSQL refuses
+-- to update or delete rows of a published table that has neither a primary key nor a replica identity, so
+-- in a shared database FOR ALL TABLES would break other tables. It also requires a superuser. In all other
+-- cases the publication has the two tables that matter.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_publication WHERE pubname = 'airbyte_publication') THEN
@@ -14,7 +14,7 @@ BEGIN
         SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p')
             AND n.nspname <> 'information_schema'
-            -- The catalogue, TOAST and temporary tables; no other schema may be called so.
+            -- The catalogue, TOAST and temporary tables; other schemas cannot have such a name.
             AND n.nspname NOT LIKE 'pg\_%'
             AND (n.nspname, c.relname) NOT IN (
                 ('public', 'users'), ('public', 'merchants'), ('ftap', 'job_runs'), ('ftap', 'loads')
