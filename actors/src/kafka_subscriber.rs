@@ -1,7 +1,7 @@
 //! Reads the topic as a member of a consumer group and deals its records to the
 //! ParquetBuffers.
 //!
-//! Where a partition starts is decided by the lake (DESIGN: the lake is the
+//! Where a partition starts is decided by the lake (docs/DESIGN.md: the lake is the
 //! truth, a committed offset a hint). The consumer's thread never blocks on the
 //! lake: it asks the uploader for the chain's end and goes on polling, and it
 //! commits an offset only after the uploader said that the file is durable.

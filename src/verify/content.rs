@@ -1,7 +1,7 @@
 //! What one transaction says, and a hash of it by which its copies are compared.
 //!
 //! Promises: the same transaction has the same hash whether it comes from the events file,
-//! the topic or the lake. Written from the data contract, on purpose without the pipeline's
+//! the topic or the lake. Written from docs/DATA.md, on purpose without the pipeline's
 //! own encoder and decoder: a fault of theirs must show up here.
 
 use std::borrow::Cow;
@@ -133,7 +133,7 @@ pub fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &'static
     })
 }
 
-/// Data contract, part 3.
+/// As docs/DATA.md, section 3, defines it.
 fn usd_per_unit(currency: &str) -> f64 {
     match currency {
         "EUR" => 1.17,
@@ -200,7 +200,7 @@ pub fn of_message(payload: &[u8]) -> Option<Content<'static>> {
     })
 }
 
-/// Reads an object: the contract's fields in its order, `Null` for one that is missing.
+/// Reads an object: the message's fields in its order, `Null` for one that is missing.
 /// The last of two equal fields counts; unknown ones are ignored.
 struct Fields;
 

@@ -16,7 +16,7 @@ pub use error::DatasetError;
 use uuid::Uuid;
 
 /// The identity of a cardholder: UUIDv5 in the DNS namespace of
-/// `lower(trim(first)) + "|" + lower(trim(last))` (CONTRACT 2).
+/// `lower(trim(first)) + "|" + lower(trim(last))` (docs/DATA.md, section 2).
 ///
 /// ```
 /// let id = ftap_dataset::user_id("Jennifer", " Banks ");

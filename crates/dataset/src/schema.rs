@@ -1,5 +1,5 @@
 //! The names every reader and writer of the data set agrees on: the source file's columns, the
-//! three prepared headers and the file names, as CONTRACT 1 and 2 fix them.
+//! three prepared headers and the file names, as docs/DATA.md, sections 1 and 2, describe them.
 
 /// The 24 columns of the source file in its order; the first is the index and has no name.
 pub const SOURCE_COLUMNS: [&str; 24] = [

@@ -1,4 +1,4 @@
-//! What the generator promises, on real files: the contract's figures, the same bytes for the same
+//! What the generator promises, on real files: the Kaggle file's figures, the same bytes for the same
 //! seed, and no half-written file.
 
 #![allow(clippy::unwrap_used)]
@@ -203,7 +203,7 @@ fn a_file_in_the_way_of_the_directory_is_named() {
     }
 }
 
-// The contract's figures.
+// The Kaggle file's figures.
 
 #[derive(Default)]
 struct Amounts {
@@ -331,8 +331,8 @@ fn assert_near(what: &str, found: f64, expected: f64, tolerance: f64) {
     );
 }
 
-/// Category, rows, fraud rows, then mean, p50 and p95 of the legitimate amounts (CONTRACT 1).
-const CONTRACT: [(&str, f64, f64, f64, f64, f64); 14] = [
+/// Category, rows, fraud rows, then mean, p50 and p95 of the legitimate amounts (docs/DATA.md, section 1).
+const KAGGLE_CATEGORIES: [(&str, f64, f64, f64, f64, f64); 14] = [
     ("gas_transport", 131_659.0, 618.0, 63.0, 63.0, 90.0),
     ("grocery_pos", 123_638.0, 1_743.0, 113.0, 104.0, 207.0),
     ("home", 123_115.0, 198.0, 58.0, 49.0, 146.0),
@@ -370,7 +370,7 @@ fn a_set_of_full_size_has_the_figures_of_the_kaggle_file() {
     );
 
     let (mut legitimate, mut fraud) = (Vec::new(), Vec::new());
-    for (name, count, fraud_count, expected_mean, p50, p95) in CONTRACT {
+    for (name, count, fraud_count, expected_mean, p50, p95) in KAGGLE_CATEGORIES {
         let amounts = figures.categories.get_mut(name).unwrap();
         amounts.legitimate.sort_by(f64::total_cmp);
         let found = (amounts.legitimate.len() + amounts.fraud.len()) as f64;

@@ -55,7 +55,7 @@ const USER: &str = "b3f6022d-7cd1-5592-8e02-20361131cbfa;Jennifer;Banks;F;561 Pe
 const MERCHANT: &str = "fraud_Rippin, Kub and Mann;36.011293;-82.048315;28705";
 
 #[test]
-fn a_row_is_split_into_the_three_files_of_the_contract() {
+fn a_row_is_split_into_the_three_prepared_files() {
     let prepared = Prepared::of(format!("{HEADER}\n{ROW}\n"));
     assert_eq!(
         prepared.text(EVENTS_FILE),

@@ -1,7 +1,7 @@
 //! The object that holds one run's rates.
 //!
 //! Promises: `fx_rates/YYYY/MM/DD/fx_rates_YYYYMMDD_HHMMSS.parquet` by the run's own time (UTC), so
-//! that a repeated run meets its object; columns as in the data contract, `provider` last.
+//! that a repeated run meets its object; columns as in docs/DATA.md, `provider` last.
 
 use std::sync::Arc;
 

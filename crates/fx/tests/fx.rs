@@ -149,7 +149,7 @@ fn run_at() -> DateTime<Utc> {
 }
 
 #[tokio::test]
-async fn a_run_writes_the_contracts_columns_and_a_repeat_asks_nobody() {
+async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
     let api = Api::start(vec![ok(GOOD)]).await;
     let lab = Lab::new(&api.url, Some(KEY));
     let done = lab.job().run(run_at()).await.unwrap();

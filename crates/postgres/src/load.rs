@@ -28,7 +28,7 @@ pub(super) struct Table {
     pub(super) columns: &'static [Column],
 }
 
-/// See CONTRACT: one row a user.
+/// One row per user.
 pub(super) const USERS: Table = Table {
     name: "users",
     columns: &[
@@ -46,7 +46,7 @@ pub(super) const USERS: Table = Table {
     ],
 };
 
-/// One row a merchant.
+/// One row per merchant.
 pub(super) const MERCHANTS: Table = Table {
     name: "merchants",
     columns: &[

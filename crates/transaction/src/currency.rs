@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// One of the four currencies of the data contract.
+/// One of the four currencies of the transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Currency {
     /// Euro.
@@ -29,7 +29,7 @@ impl Currency {
         }
     }
 
-    /// US dollars for one unit, as the original producer has them (data contract, part 3).
+    /// US dollars for one unit, as the replaced producer has them (docs/DATA.md, section 3).
     pub fn usd_per_unit(self) -> f64 {
         match self {
             Self::Eur => 1.17,

@@ -52,7 +52,7 @@ pub(super) fn general(text: &str, take: impl FnOnce(Decoded<'_>)) -> Result<(), 
         amount,
         currency,
     ] = &values;
-    // In the contract's order, so that the first fault is the one reported.
+    // In the message's order, so that the first fault is the one reported.
     let date = Value::text(date, field::TRANS_DATE_TRANS_TIME)?;
     let user = Value::text(user, field::USER_ID)?;
     let merchant = Value::text(merchant, field::MERCHANT)?;
@@ -163,7 +163,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 /// A whole payload.
 ///
-/// An object's values of the contract's fields, in its order; `None` for no object.
+/// An object's values of the message's fields, in its order; `None` for no object.
 struct Document<'a>(Option<[Option<Value<'a>>; 9]>);
 
 impl<'de> Deserialize<'de> for Document<'de> {
@@ -224,7 +224,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 }
 
-/// A field's place in the contract, `None` for an unknown one.
+/// A field's place in the message, `None` for an unknown one.
 struct Key(Option<usize>);
 
 impl<'de> Deserialize<'de> for Key {

@@ -4,7 +4,7 @@ use std::str;
 
 use super::{Currency, currency_of};
 
-/// One row of the prepared events file (data contract, part 2): the bytes of its
+/// One row of the prepared events file (docs/DATA.md, section 2): the bytes of its
 /// columns, unescaped.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceRow<'a> {
@@ -46,8 +46,8 @@ const SHOWN_BYTES: usize = 64;
 /// Why a value is refused: what was wanted instead.
 type Wanted = &'static str;
 
-/// Appends the message of `row` to `out`: the nine fields of the data contract in its
-/// order, without blanks. `original_amt` is the amount over the currency's rate, in the
+/// Appends the message of `row` to `out`: the nine fields of docs/DATA.md, section 3,
+/// in order, without blanks. `original_amt` is the amount over the currency's rate, in the
 /// fewest digits that read back as the same double. On `Err` nothing is left in `out`.
 pub fn encode_json(row: &SourceRow<'_>, out: &mut Vec<u8>) -> Result<(), RowError> {
     let start = out.len();

@@ -2,7 +2,7 @@
 //!
 //! Promises: what [`parse`] returns is what the general parser would; `None` says nothing
 //! but that the general parser has to look. Relies on [`encode_json`](super::encode_json)
-//! writing the fields in the contract's order without blanks.
+//! writing the fields in the message's order without blanks.
 
 use super::decode::Decoded;
 

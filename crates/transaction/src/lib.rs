@@ -1,6 +1,6 @@
 //! One card transaction on its way: CSV row, Kafka message, Arrow row.
 //!
-//! Promises: [`encode_json`] writes exactly the message of the data contract and
+//! Promises: [`encode_json`] writes exactly the message of docs/DATA.md and
 //! [`RowBuilders`] accepts exactly the messages the lake can hold; what it refuses
 //! gets a [`RejectReason`] and leaves no trace. The same bytes always give the same
 //! result, so a replay is byte-identical. Relies on nothing outside this folder and

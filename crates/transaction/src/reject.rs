@@ -21,7 +21,7 @@ pub enum RejectReason {
     NotAnObject,
     /// The object lacks this field.
     MissingField(&'static str),
-    /// The field has another type than the contract's: `null` included, and integers
+    /// The field has another type than docs/DATA.md says: `null` included, and integers
     /// beyond 64 bits or written as a fraction or a string.
     WrongType(&'static str),
 }

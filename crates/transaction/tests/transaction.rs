@@ -59,7 +59,7 @@ proptest! {
 }
 
 #[test]
-fn a_message_has_exactly_the_contracts_form() {
+fn a_message_has_exactly_the_documented_form() {
     let row = Row {
         date: "2019-01-01 00:00:18".into(),
         text: [

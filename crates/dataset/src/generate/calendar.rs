@@ -1,5 +1,5 @@
 //! When transactions happen: the range of the Kaggle file, season, weekday and hour as its
-//! generator draws them (CONTRACT 1).
+//! generator draws them (docs/DATA.md, section 1).
 
 use chrono::{Datelike, Days, NaiveDate, Weekday};
 
@@ -65,7 +65,7 @@ fn season(date: NaiveDate) -> u64 {
     }
 }
 
-/// The contract gives ranges over the profiles for Friday to Sunday; these are their middles.
+/// Sparkov's profiles give ranges for Friday to Sunday; these are their middles.
 fn weekday(date: NaiveDate) -> u64 {
     match date.weekday() {
         Weekday::Mon => 80,

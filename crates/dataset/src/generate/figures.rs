@@ -1,13 +1,13 @@
-//! The figures of the Kaggle file (CONTRACT 1) as the generator uses them.
+//! The figures of the Kaggle file (docs/DATA.md, section 1) as the generator uses them.
 //!
 //! Legitimate amounts are given as quantiles in cents, between which a draw is uniform. The table
-//! was fitted to the contract's mean, p50 and p95 of each category by Sparkov's own rule (a Gamma
+//! was fitted to the file's mean, p50 and p95 of each category by Sparkov's own rule (a Gamma
 //! amount, below 1 replaced by U(1,10)) mixed over profiles, that is as a mixture of U(1,10) and a
 //! Gamma; a single Gamma cannot have the p50 of 9 beside the mean of 72 that `shopping_net` has.
 //! The lower knots were then bent and the tails of the shopping and misc categories raised until
 //! the quantiles over all categories held, too; the last knots carry the rare large amounts up to
 //! the file's maximum. Fraud amounts are normal about a mean per category; the means weighted by
-//! the contract's fraud counts give 531 and the contract's quantiles.
+//! the file's fraud counts give 531 and the file's quantiles.
 
 /// Rows of the whole file, the size at which the counts below hold exactly.
 pub(crate) const ROWS: u64 = 1_296_675;

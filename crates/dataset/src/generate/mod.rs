@@ -1,8 +1,8 @@
-//! A seeded, deterministic data set in the Kaggle file's 24 columns and shape (CONTRACT 1).
+//! A seeded, deterministic data set in the Kaggle file's 24 columns and shape (docs/DATA.md).
 //!
 //! Promises: the same options give the same bytes on any machine (integer arithmetic over ChaCha
 //! streams, no libm); rows are in time order; the counts per category, of fraud, of fraud by night
-//! and of missing merchant zips are exact shares of the contract's. Memory holds the rows of one
+//! and of missing merchant zips are exact shares of the Kaggle file's. Memory holds the rows of one
 //! day as eight bytes each, so it is flat up to hundreds of millions of rows. In two points the
 //! figures cannot all hold and this is what gives: 7,506 fraud rows over 98 % of 983 cards make
 //! bursts of 8 on average rather than 10, and `unix_time` agrees with `trans_date_trans_time`

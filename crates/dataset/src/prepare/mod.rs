@@ -1,5 +1,5 @@
 //! Splits a Kaggle CSV, downloaded or generated, into the events, users and merchants files of
-//! CONTRACT 2, streaming.
+//! docs/DATA.md, section 2, streaming.
 //!
 //! Promises: a row that can be used is in the events file exactly once and in the source's order,
 //! with its numbers as they were written; a row that cannot is in `rejected.csv` with its line and

@@ -229,7 +229,7 @@ pub fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Names and values of a good message, in the contract's order.
+/// Names and values of a good message, in the message's order.
 pub fn good_fields() -> Vec<(String, String)> {
     let object: serde_json::Map<String, Value> = serde_json::from_str(GOOD).unwrap();
     let fields = field::ALL.map(|name| (name.to_owned(), object[name].to_string()));
@@ -275,7 +275,7 @@ pub fn reshaped() -> impl Strategy<Value = Vec<u8>> {
         prop::sample::select(names),
         prop::sample::select(&VALUES[..]),
     );
-    // In the contract's order now and then: only so does the quick parser get to see it.
+    // Sometimes in the message's order: only then does the fast parser see it.
     let order = prop_oneof![Just(good_fields()), Just(good_fields()).prop_shuffle()];
     (
         order,
