@@ -1,15 +1,11 @@
 //! What the generator promises, on real files: the Kaggle file's figures, the same bytes for the same
 //! seed, and no half-written file.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{Killed, kill_once_written};
+use crate::common::{Killed, kill_once_written};
 use ftap_dataset::DatasetError;
 use ftap_dataset::generate::{GenerateOptions, GenerateReport, generate};
 use ftap_dataset::schema::SOURCE_FILE;
@@ -150,7 +146,7 @@ fn a_killed_run_leaves_no_file_of_the_final_name() {
     }
     let part = dir.path().join("credit_card_transactions.csv.part");
     kill_once_written(
-        "a_killed_run_leaves_no_file_of_the_final_name",
+        "generate::a_killed_run_leaves_no_file_of_the_final_name",
         dir.path(),
         &part,
     );

@@ -1,8 +1,6 @@
 //! The download against a local fake of Kaggle's API: real sockets, real zip files, and every way
 //! in which such a download is known to fail.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{Cursor, Write};

@@ -1,8 +1,6 @@
 //! Where Kaggle credentials are found, what is wrong with them when they cannot be used, and that
 //! the key is shown nowhere.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 
 use ftap_dataset::DatasetError;

@@ -1,14 +1,10 @@
 //! What `prepare` promises for rows: every usable row once and as written, every other one in
 //! `rejected.csv` with its line and reason.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{HEADER, Killed, ROW, kill_once_written, with_field};
+use crate::common::{HEADER, Killed, ROW, kill_once_written, with_field};
 use ftap_dataset::generate::{GenerateOptions, generate};
 use ftap_dataset::prepare::{PrepareReport, prepare};
 use ftap_dataset::schema::{EVENTS_FILE, MERCHANTS_FILE, REJECTED_FILE, SOURCE_FILE, USERS_FILE};
@@ -374,7 +370,11 @@ fn a_killed_run_leaves_none_of_its_files() {
     };
     let source = generate(&options, dir.path(), &mut |_| {}).unwrap().path;
     let part = dir.path().join(format!("{EVENTS_FILE}.part"));
-    kill_once_written("a_killed_run_leaves_none_of_its_files", dir.path(), &part);
+    kill_once_written(
+        "prepare::a_killed_run_leaves_none_of_its_files",
+        dir.path(),
+        &part,
+    );
     let left = files(dir.path());
     assert!(
         left.iter()

@@ -1,14 +1,10 @@
 //! Inputs and outputs that cannot be used: each one clear error that names the file, what was seen
 //! and the remedy, and nothing is left behind.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{HEADER, ROW};
+use crate::common::{HEADER, ROW};
 use ftap_dataset::DatasetError;
 use ftap_dataset::prepare::prepare;
 use tempfile::tempdir;

@@ -1,5 +1,4 @@
 //! A lake file holds exactly the records it was given, and its footer says so.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
 

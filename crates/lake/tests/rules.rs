@@ -1,6 +1,5 @@
 //! The rules of the delivery protocol that need no store: names, footers, rolling, and
 //! where a chain of objects goes on.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! The store writes an object once, finds the ends of the chains again, and says what is
 //! wrong: on a folder of this machine and on Google Cloud Storage's protocol.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
 

@@ -1,7 +1,5 @@
 //! What several test files need; each uses a part.
 
-#![allow(dead_code)]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

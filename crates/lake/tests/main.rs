@@ -1,0 +1,7 @@
+//! The lake's promises: its rules, its files, and its store on a folder and on a bucket with faults.
+
+#![allow(clippy::unwrap_used)]
+
+mod file;
+mod rules;
+mod store;
