@@ -126,20 +126,20 @@ fn a_bad_file_is_named_with_line_and_column_and_nothing_is_loaded() {
     let cases = [
         (
             with(5, 0, "not-an-id"),
-            "line 5, column user_id: \"not-an-id\" is no UUID",
+            "line 5, column user_id: \"not-an-id\" is not a UUID",
         ),
         (with(3, 0, ""), "line 3, column user_id: it is empty"),
         (
             with(9, 10, "1988-02-30"),
-            "line 9, column dob: \"1988-02-30\" is no date",
+            "line 9, column dob: \"1988-02-30\" is not a date",
         ),
         (
             with(7, 6, "28x"),
-            "line 7, column zip: \"28x\" is no whole number",
+            "line 7, column zip: \"28x\" is not a whole number",
         ),
         (
             with(4, 7, "north"),
-            "line 4, column lat: \"north\" is no number",
+            "line 4, column lat: \"north\" is not a number",
         ),
         (
             with(2, 3, "FM"),
@@ -149,7 +149,7 @@ fn a_bad_file_is_named_with_line_and_column_and_nothing_is_loaded() {
         (with(8, 0, &id(6).to_uppercase()), "is on line 6 already"),
         (
             with(1, 2, "surname"),
-            "line 1, column last_name: the header says \"surname\"",
+            "line 1, column last_name: the header is \"surname\"",
         ),
         (with(6, 10, "1988-01-01;more"), "line 6: it has 12 columns"),
         (String::new(), "line 1: the file is empty"),

@@ -105,10 +105,10 @@ fn a_column_that_is_gone_or_of_another_type_is_named_before_chance_comes_to_it()
         "ALTER TABLE public.users ADD COLUMN city text",
     ]);
     server.sql("ALTER TABLE users ADD COLUMN city text, ADD COLUMN job date");
-    fails(&["the column job of public.users is date, it has to be text"]);
+    fails(&["the column job of public.users is date; expected text"]);
     server.sql("ALTER TABLE users ALTER job TYPE varchar(200)");
     server.sql("ALTER TABLE merchants ALTER merch_zipcode TYPE text");
-    fails(&["the column merch_zipcode of public.merchants is text, it has to be integer"]);
+    fails(&["the column merch_zipcode of public.merchants is text; expected integer"]);
     assert_eq!(server.number("SELECT count(*) FROM ftap.job_runs"), runs);
     // What takes and gives the same values is as good, and more columns are no harm.
     server.sql("ALTER TABLE merchants ALTER merch_zipcode TYPE bigint USING merch_zipcode::bigint");

@@ -108,7 +108,7 @@ pub(crate) fn check_produced(
     records: &[u8],
     max_bytes: usize,
 ) -> Result<BatchHeader, ResponseError> {
-    // The magic byte sits at the same place in all formats, so that old ones are told apart.
+    // The magic byte is at the same place in all formats, so old formats are recognised.
     if records.len() > PREFIX_BYTES && records[PREFIX_BYTES] != 2 {
         return Err(ResponseError::UnsupportedForMessageFormat);
     }

@@ -122,7 +122,7 @@ impl Broker {
             runtime.shutdown_timeout(shutdown_timeout);
             let result = flush(&shared);
             drop(lock);
-            // Nobody listens if the handle was dropped.
+            // Fails if the handle was dropped, which is fine.
             let _ = finished.send(result);
         };
         let spawned = thread::Builder::new()

@@ -7,13 +7,13 @@
 //! - **Exactly once**: idempotent producers and transactions as in Kafka, fencing included; a
 //!   `read_committed` consumer sees no open and no aborted record.
 //! - **Bounded**: memory does not grow with the backlog; frames, batches, answers and connections
-//!   have limits. A malformed frame closes its connection and concerns nobody else.
+//!   have limits. A malformed frame closes its connection and affects no other client.
 //! - **Alive**: a full disk or an I/O error is answered KAFKA_STORAGE_ERROR, leaves the log as it
 //!   was, and the broker serves on.
 //!
 //! # Not in it
 //! No replication, no authentication (so it listens on loopback only), no log compaction, no quotas,
-//! no fetch sessions, no group membership across restarts (members join anew; their committed
+//! no fetch sessions, no group membership across restarts (members join again; their committed
 //! positions are kept until the group or the topic is deleted). A timestamp search in a compressed
 //! batch finds the batch's first record. Transactional ids are never forgotten, so they should be
 //! few and fixed. Beyond one machine use Apache Kafka.

@@ -1,6 +1,6 @@
 //! Connections: frames in, frames out. Each connection handles its requests in order and writes a
 //! response before it reads the next request, so its memory is that of one request and one response.
-//! Whatever is wrong with a frame closes its connection and concerns nobody else.
+//! A malformed frame closes its connection and affects no other client.
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ enum Dropped {
     Encode(String),
 }
 
-/// Accepts connections for ever.
+/// Accepts connections until the runtime ends.
 pub(crate) async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
     let free = Arc::new(Semaphore::new(shared.options.max_connections));
     loop {
@@ -99,7 +99,7 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> Result<(), Dropped> {
     Ok(())
 }
 
-/// Waits until the client is gone. Its next request, sent ahead, is no sign of that.
+/// Waits until the client is gone. A next request that was sent ahead does not mean that.
 async fn hung_up(stream: &TcpStream) {
     match stream.peek(&mut [0]).await {
         Ok(0) | Err(_) => {}
@@ -199,7 +199,7 @@ fn check(mut frame: Bytes) -> Result<Checked, Dropped> {
 /// Writes the response frame to `out`, or nothing if there is none.
 async fn answer(shared: &Shared, frame: Bytes, out: &mut ResponseBuffer) -> Result<(), Dropped> {
     if let Some(correlation_id) = too_new_api_versions(&frame) {
-        // A client that speaks a newer version is told in the oldest one what there is.
+        // A client that uses a newer version gets the list of versions in the oldest one.
         let response = metadata::api_versions(ResponseError::UnsupportedVersion.code());
         return encode(
             out,

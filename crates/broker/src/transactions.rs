@@ -137,7 +137,7 @@ impl Coordinator {
                 tracing::info!(
                     event = "transaction_aborted",
                     transactional_id = id,
-                    reason = "its producer started anew"
+                    reason = "its producer restarted"
                 );
             }
             TxnState::Ending { commit } => self.write_markers(id, decision(commit))?,
@@ -276,7 +276,7 @@ impl Coordinator {
                 partition
                     .log()
                     .append_marker(txn.producer_id, txn.epoch, decision, now_ms());
-            // The decision stands; the client asks again and the clock's tick goes on with it.
+            // The decision stands: the client asks again, and the clock's tick continues with it.
             written.map_err(|_| ResponseError::ConcurrentTransactions)?;
             partition.wake();
         }
@@ -323,7 +323,7 @@ impl Coordinator {
         partition.log().append(batch, header)
     }
 
-    /// Aborts transactions that are open longer than they may be, and goes on with markers that
+    /// Aborts transactions that are open for longer than allowed, and continues with markers that
     /// could not be written before.
     pub fn tick(&self) {
         let now = steady_ms();
@@ -410,7 +410,7 @@ impl Coordinator {
     }
 
     /// Ends transactions that a log has and the ledger does not know, which would hold back the
-    /// readers of committed data for ever. Only a lost journal leaves such.
+    /// readers of committed data indefinitely. Only a lost journal leaves such.
     fn abort_orphans(&self) {
         for (topic, partitions) in self.topics.all() {
             for (index, partition) in (0..).zip(partitions.iter()) {

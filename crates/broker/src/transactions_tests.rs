@@ -134,7 +134,7 @@ fn an_undecided_transaction_is_open_after_a_kill_until_its_producer_is_back() {
     drop(opened);
     let opened = open(dir.path());
     assert_eq!(opened.ends(1), (2, 0, 0));
-    // It may even go on where it was.
+    // It may even continue where it was.
     assert_eq!(opened.append(key, 1, 2), Ok(2));
     let next = opened.init();
     assert_eq!((next.id, opened.ends(1)), (key.id, (5, 5, 1)));

@@ -108,7 +108,7 @@ pub enum DatasetError {
         /// A guess at what the file is.
         hint: &'static str,
     },
-    /// The input is no text table at all.
+    /// The input is not a text table.
     #[error("{path} is not a CSV file: {seen}")]
     NotCsv {
         /// The input.

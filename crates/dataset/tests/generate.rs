@@ -128,13 +128,13 @@ fn zero_rows_is_refused_with_what_it_may_be() {
 #[test]
 fn progress_ends_at_the_number_of_rows() {
     let dir = tempdir().unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     generate(&options(20_000, 1, 7), dir.path(), &mut |rows| {
-        told.push(rows)
+        reported.push(rows)
     })
     .unwrap();
-    assert!(told.len() > 2 && told.is_sorted());
-    assert_eq!(told.last(), Some(&20_000));
+    assert!(reported.len() > 2 && reported.is_sorted());
+    assert_eq!(reported.last(), Some(&20_000));
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Server {
                 } else {
                     replies.front().cloned()
                 };
-                // The client may hang up first, as it does on an answer that is no archive.
+                // The client may hang up first, as it does if the answer is not an archive.
                 let _ = stream.write_all(&reply.unwrap()).await;
                 let _ = stream.shutdown().await;
             }
@@ -187,16 +187,16 @@ async fn a_redirect_to_another_host_gets_no_credentials() {
 
 #[tokio::test]
 async fn a_signed_address_is_in_no_error() {
-    // The storage behind the redirect cuts the body, redirects for ever or refuses the connection.
+    // The storage behind the redirect cuts the body, redirects endlessly or refuses the connection.
     let mut cut = reply("200 OK", "", &archive(&[(SOURCE_FILE, &csv_text())]));
     cut.truncate(5_000);
     let storage = Server::start(vec![cut]).await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", gone.local_addr().unwrap());
+    let unreachable = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
     let again = "Location: /signed?signature=s3cr3t\r\n";
     let in_circles = Server::start(vec![reply("302 Found", again, b"")]).await;
-    for host in [storage.address, in_circles.address, nobody] {
+    for host in [storage.address, in_circles.address, unreachable] {
         let location = format!("Location: {host}/signed?signature=s3cr3t\r\n");
         let api = Server::start(vec![reply("302 Found", &location, b"")]).await;
         let error = Download::from(&api.address).await.error();

@@ -120,7 +120,7 @@ fn columns_may_stand_in_any_order_with_others_among_them() {
     let original = format!("{HEADER}\n{ROW}\n");
     let mut source = csv::Reader::from_reader(original.as_bytes());
     let turned = |record: &csv::StringRecord, extra: &str| {
-        // Without the index column, which is optional, and with one nobody knows.
+        // Without the index column, which is optional, and with an unknown one.
         let mut fields: Vec<String> = record.iter().skip(1).map(str::to_owned).collect();
         fields.reverse();
         fields.insert(3, extra.to_owned());
@@ -397,13 +397,13 @@ fn progress_ends_at_the_size_of_the_input() {
     )
     .unwrap();
     let size = input.metadata().unwrap().len();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     prepare(&input, dir.path(), &mut |read, total| {
-        told.push((read, total))
+        reported.push((read, total))
     })
     .unwrap();
-    assert!(told.len() > 2 && told.is_sorted());
-    assert_eq!(told.last(), Some(&(size, size)));
+    assert!(reported.len() > 2 && reported.is_sorted());
+    assert_eq!(reported.last(), Some(&(size, size)));
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! One run: rates from the API, the cache or the offline provider into the lake.
 //!
 //! Promises: nothing is written unless all rates are good; a run repeated with the same time
-//! changes nothing and asks nobody.
+//! changes nothing and sends no request.
 
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -38,7 +38,7 @@ pub enum JobError {
     Lake(#[from] LakeError),
 }
 
-/// An object that is to be put.
+/// An object that is ready to be put.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     key: String,
@@ -85,7 +85,7 @@ pub enum Done {
         /// Why the answer could not be kept for later, if so.
         cache_error: Option<String>,
     },
-    /// It was there before; nobody was asked, or somebody was quicker.
+    /// It existed before the request, or another process put it first.
     AlreadyThere {
         /// Its key.
         key: String,

@@ -1,7 +1,7 @@
 //! Foreign-exchange rates: where they come from, what is accepted, and their objects in the lake.
 //!
-//! Promises: only complete, positive, finite rates are ever written; rates that nobody quoted are
-//! marked as such; a run's object is written once, whoever repeats the run. Relies on the lake's
+//! Promises: only complete, positive, finite rates are ever written; generated rates are
+//! marked as such; a run's object is written once, even if several processes repeat the run. Relies on the lake's
 //! create-only put.
 
 pub mod api;
@@ -26,7 +26,7 @@ pub const CURRENCIES: [&str; 4] = ["EUR", "DKK", "NOK", "SEK"];
 pub enum Provider {
     /// freecurrencyapi.com.
     FreeCurrencyApi,
-    /// Nobody: a random walk around fixed reference rates.
+    /// Generated: a random walk around fixed reference rates.
     Offline,
 }
 
@@ -153,7 +153,7 @@ impl Default for RequestPolicy {
 /// Why there are no rates.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FxError {
-    /// FX_API_URL is no address, or one that would show the key.
+    /// FX_API_URL is not an address, or one that would reveal the key.
     #[error(
         "FX_API_URL is {url:?}: {problem}; the usual one is https://api.freecurrencyapi.com/v1"
     )]
@@ -191,7 +191,7 @@ pub enum FxError {
         /// The wait that it asks for.
         seconds: u64,
     },
-    /// A status that no repetition mends, or one that stayed.
+    /// A status that no retry fixes, or one that persisted.
     #[error(
         "the FX API at {url} answered with status {status}, {attempts} times: nothing was written"
     )]

@@ -40,7 +40,7 @@ fn status(status: u16, headers: &'static str) -> Reply {
     Reply::Whole(status, headers, r#"{"message":"no"}"#.to_owned())
 }
 
-/// The API on a free port: gives its replies in turn, the last one for ever.
+/// The API on a free port: gives its replies in turn, then repeats the last one.
 struct Api {
     url: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -219,7 +219,7 @@ async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
         Done::AlreadyThere { key }
     );
     let requests = api.requests();
-    assert_eq!(requests.len(), 1, "the second run asked nobody");
+    assert_eq!(requests.len(), 1, "the second run sent no request");
     let (first_line, headers) = requests[0].split_once("\r\n").unwrap();
     assert_eq!(
         first_line,

@@ -1,4 +1,4 @@
-//! What messages call a server, and where they send the user who has to mend it.
+//! What messages call a server, and where they send the user who has to fix it.
 
 use std::fmt;
 use std::path::PathBuf;

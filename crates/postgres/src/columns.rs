@@ -1,4 +1,4 @@
-//! What a value of a prepared file has to be, by its column's type.
+//! What is expected of a value in a prepared file, by its column's type.
 
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ impl ColumnType {
 
     /// The value as it is loaded, or why it can't be: completes "… VALUE".
     pub(super) fn check(self, value: &[u8]) -> Result<Cow<'_, str>, String> {
-        let text = std::str::from_utf8(value).map_err(|_| "is no UTF-8".to_owned())?;
+        let text = std::str::from_utf8(value).map_err(|_| "is not UTF-8".to_owned())?;
         if text.contains('\0') {
             return Err("has a NUL character".to_owned());
         }
@@ -62,19 +62,19 @@ impl ColumnType {
             Self::Int => trimmed
                 .parse::<i32>()
                 .map(|_| trimmed.into())
-                .map_err(|_| "is no whole number from -2147483648 to 2147483647".to_owned()),
+                .map_err(|_| "is not a whole number from -2147483648 to 2147483647".to_owned()),
             Self::Decimal => match is_decimal(trimmed) {
                 true => Ok(trimmed.into()),
-                false => Err("is no number".to_owned()),
+                false => Err("is not a number".to_owned()),
             },
             Self::Date => match is_date(trimmed) {
                 true => Ok(trimmed.into()),
-                false => Err("is no date of the form YYYY-MM-DD".to_owned()),
+                false => Err("is not a date of the form YYYY-MM-DD".to_owned()),
             },
             // In its usual form, so that one id in two spellings counts as a duplicate.
             Self::Uuid => Uuid::try_parse(trimmed)
                 .map(|id| id.hyphenated().to_string().into())
-                .map_err(|_| "is no UUID".to_owned()),
+                .map_err(|_| "is not a UUID".to_owned()),
         }
     }
 }

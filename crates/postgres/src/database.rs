@@ -22,7 +22,7 @@ pub fn retry_pause(attempt: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
 }
 
-/// Where the database is and what is to be in it.
+/// Where the database is and what must be in it.
 #[derive(Clone, Debug)]
 pub struct Database {
     location: PostgresLocation,
@@ -111,7 +111,7 @@ impl OpenDatabase {
         }
     }
 
-    /// Somebody else was in the way.
+    /// Another client interfered.
     pub fn conflict(&self, said: &str) -> PostgresError {
         PostgresError::Conflict {
             address: self.settings.address(),
@@ -119,7 +119,7 @@ impl OpenDatabase {
         }
     }
 
-    /// Ends what a server that hangs would keep waiting for ever.
+    /// Ends requests that a hanging server would never answer.
     pub async fn limited<T>(
         &self,
         work: impl Future<Output = Result<T, PostgresError>>,

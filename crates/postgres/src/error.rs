@@ -83,7 +83,7 @@ pub enum PostgresError {
         /// What the server said.
         said: String,
     },
-    /// A publication leaves out what is to be captured.
+    /// A publication leaves out what must be captured.
     #[error("the publication in PostgreSQL at {address} is not enough: {said}")]
     Publication {
         /// The server.
@@ -110,7 +110,7 @@ pub enum PostgresError {
         said: String,
     },
     /// The disk is full, or the like.
-    #[error("PostgreSQL at {address} can't go on: {said}; {}", .address.when_out_of_resources())]
+    #[error("PostgreSQL at {address} can't continue: {said}; {}", .address.when_out_of_resources())]
     Resources {
         /// The server.
         address: ServerAddress,
@@ -130,7 +130,7 @@ pub enum PostgresError {
     },
     /// A prepared file has a value that can't be loaded; nothing of it was.
     #[error(
-        "{path}, {place}: {problem}; nothing of it was loaded, make it anew with `ftap prepare FILE`"
+        "{path}, {place}: {problem}; nothing was loaded; recreate the file with `ftap prepare FILE`"
     )]
     BadFile {
         /// The file.
@@ -267,7 +267,7 @@ impl PostgresError {
         }
     }
 
-    /// Whether waiting can mend it.
+    /// Whether waiting can fix it.
     pub fn retry_helps(&self) -> bool {
         self.kind().retry() == ftap_supervision::Retry::Helps
     }
@@ -325,7 +325,7 @@ pub fn is_broken_connection(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 impl PostgresError {
-    /// Whether a prepared file is to blame, so that all is well as soon as that is mended.
+    /// Whether a prepared file is the cause, so that the error ends once the file is fixed.
     pub fn is_of_a_file(&self) -> bool {
         matches!(self, Self::Unreadable { .. } | Self::BadFile { .. })
     }

@@ -210,20 +210,20 @@ impl<'a> Rows<'a> {
             return Err(self.bad(
                 1,
                 None,
-                format!("the file is empty, its header is to be `{wanted}`"),
+                format!("the file is empty; expected the header `{wanted}`"),
             ));
         }
         for (index, column) in self.columns.iter().enumerate() {
             let found = self.record.get(index).unwrap_or_default();
             if found != column.name.as_bytes() {
                 let found = shown(found);
-                let problem = format!("the header says {found}, it is to be `{wanted}`");
+                let problem = format!("the header is {found}; expected `{wanted}`");
                 return Err(self.bad(1, Some(column.name), problem));
             }
         }
         match self.record.get(self.columns.len()) {
             Some(found) => {
-                let problem = format!("the header says {}, it is to be `{wanted}`", shown(found));
+                let problem = format!("the header is {}; expected `{wanted}`", shown(found));
                 Err(self.bad(1, None, problem))
             }
             None => Ok(()),

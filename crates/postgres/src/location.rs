@@ -18,7 +18,7 @@ pub enum PostgresState {
     Off,
 }
 
-/// For whoever starts the server: tells where it is.
+/// For the process that starts the server: publishes where it is.
 #[derive(Debug)]
 pub struct PostgresLocator(watch::Sender<PostgresState>);
 
@@ -40,7 +40,7 @@ impl PostgresLocator {
     }
 }
 
-/// For whoever uses the server.
+/// For the users of the server.
 #[derive(Clone, Debug)]
 pub struct PostgresLocation(watch::Receiver<PostgresState>);
 

@@ -12,11 +12,11 @@ const SCRIPTS: [&str; 2] = [
     include_str!("../../../init/01_schema.sql"),
     include_str!("../../../init/02_publication.sql"),
 ];
-/// Keeps two processes from preparing at a time; any number that nobody else uses.
+/// Keeps two processes from preparing at once; an arbitrary number that other programs do not use.
 const ADVISORY_LOCK: i64 = 0x0066_7461_7000_0001;
 const AIRBYTE_SLOT: &str = "airbyte_slot";
 
-/// What is to be there.
+/// What must exist.
 #[derive(Clone, Debug, Default)]
 pub struct Preparation {
     /// Prepared users; a file that does not exist is passed over.

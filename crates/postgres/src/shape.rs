@@ -38,7 +38,7 @@ pub(super) async fn check(
         };
         if !column.kind.takes(found.get(1)) {
             return Err(wrong(format!(
-                "the column {wanted} of {name} is {}, it has to be {needed} (ALTER TABLE {name} ALTER COLUMN {wanted} TYPE {needed} USING {wanted}::{needed})",
+                "the column {wanted} of {name} is {}; expected {needed} (ALTER TABLE {name} ALTER COLUMN {wanted} TYPE {needed} USING {wanted}::{needed})",
                 found.get::<_, &str>(2)
             )));
         }

@@ -66,7 +66,7 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, PostgresError> {
     }
 }
 
-/// As libpq's `prefer` and `require`: whoever has the certificate's key will do.
+/// As libpq's `prefer` and `require`: any server that holds its certificate's key is accepted.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -36,7 +36,7 @@ pub struct RowError {
     pub column: &'static str,
     /// Its value, cut after 64 bytes, with what is not UTF-8 replaced.
     pub value: String,
-    /// What it has to be.
+    /// What is expected.
     pub wanted: &'static str,
 }
 
@@ -202,7 +202,7 @@ fn integer(value: &[u8]) -> Option<i64> {
     }
 }
 
-/// The amount in `currency`, `None` if `usd` is no finite number or the result is not.
+/// The amount in `currency`, `None` if `usd` or the result is not a finite number.
 fn original_amount(usd: &[u8], currency: Currency) -> Option<f64> {
     let usd = dollars(usd)?;
     let amount = usd / currency.usd_per_unit();

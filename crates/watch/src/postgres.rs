@@ -17,7 +17,7 @@ const TABLES: [&str; 2] = ["users", "merchants"];
 pub struct SlotFigures {
     /// Its name.
     pub name: String,
-    /// Whether somebody reads it.
+    /// Whether a client reads it.
     pub is_active: bool,
     /// Log that is not acknowledged, in bytes.
     pub lag_bytes: i64,

@@ -20,7 +20,7 @@ use crate::broker::Shared;
 use crate::ledger::Position;
 use crate::transactions::ProducerKey;
 
-/// Versions from which clients know PRODUCER_FENCED; older ones are told INVALID_PRODUCER_EPOCH.
+/// Versions from which clients know PRODUCER_FENCED; older ones get INVALID_PRODUCER_EPOCH.
 const FENCED_SINCE_INIT: i16 = 4;
 const FENCED_SINCE_OTHERS: i16 = 2;
 

@@ -1,6 +1,6 @@
 //! The group coordinator: runs each group's state machine under one lock and hands answers to the
 //! requests that wait for them. Membership lives in memory only: after a restart members find that
-//! they are unknown and join anew. Committed positions are durable (see the ledger).
+//! they are unknown and join again. Committed positions are durable (see the ledger).
 
 mod session;
 pub(crate) mod state;

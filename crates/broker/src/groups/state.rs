@@ -212,7 +212,7 @@ impl Group {
         }
     }
 
-    /// A static member is back under a new member id; whoever still uses the old one is fenced.
+    /// A static member is back under a new member id; a client that still uses the old one is fenced.
     fn replace_static(
         &mut self,
         old: &str,
@@ -249,8 +249,8 @@ impl Group {
         let led = self.leader == old;
         self.members.insert(fresh.clone(), member);
         if self.phase == Phase::Stable && same_metadata {
-            // It takes its old assignment up again without a rebalance. Told of the old leader's
-            // name, a former leader does not assign anything now.
+            // It resumes its old assignment without a rebalance. A former leader gets the old
+            // leader's name, so it assigns nothing now.
             let mut joined = self.joined(&fresh);
             if led {
                 joined.leader = old.to_string();

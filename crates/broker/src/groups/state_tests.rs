@@ -185,7 +185,7 @@ fn a_member_that_does_not_join_again_is_left_behind_at_the_rebalance_timeout() {
     let (mut group, leader, follower) = Clocked::stable_pair([None, None]);
     let third = group.join(group.request("", None));
     let first = group.join(group.request(&leader, None));
-    // It goes on beating, so its session does not end.
+    // It keeps sending heartbeats, so its session does not end.
     for _ in 0..13 {
         group.pass(5.0);
         let _ = group.group.heartbeat(&follower, None, 1, group.now);

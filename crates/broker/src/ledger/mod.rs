@@ -276,7 +276,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// A producer id nobody had before.
+    /// A producer id that was never used before.
     pub fn new_producer_id(&mut self) -> io::Result<i64> {
         if self.producer_ids.is_empty() {
             let first = self.facts.next_producer_id;

@@ -339,7 +339,7 @@ impl PartitionLog {
         self.active.sync_data()
     }
 
-    /// From now on nobody can append or read.
+    /// From now on appends and reads fail.
     pub fn mark_deleted(&mut self) {
         self.deleted = true;
     }

@@ -1,5 +1,5 @@
 //! Clients written by others, as programs of their own: kcat, confluent-kafka and kafka-python. A
-//! machine without them is told so; with FTAP_REQUIRE_TOOLS=1 their absence is a failure. Python
+//! machine without them gets a message; with FTAP_REQUIRE_TOOLS=1 their absence is a failure. Python
 //! packages are looked for in the interpreter FTAP_TEST_PYTHON names, python3 otherwise.
 
 use std::io::Write;

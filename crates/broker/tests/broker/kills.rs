@@ -79,7 +79,7 @@ fn transactions_are_whole_after_kills() {
         if commit {
             producer.commit_transaction(PATIENCE)
         } else {
-            // An abort drops what is still queued; these are to be in the log.
+            // An abort drops what is still queued; these must be in the log.
             producer
                 .flush(PATIENCE)
                 .and_then(|()| producer.abort_transaction(PATIENCE))

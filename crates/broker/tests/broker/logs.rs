@@ -105,7 +105,7 @@ fn retention_by_age_deletes_old_segments_even_the_last() {
     wait_for("retention", || {
         (watermarks(&at, "t") == (5, 5)).then_some(())
     });
-    // The offsets go on.
+    // The offsets continue.
     send_numbers(&at, "t", 0..1);
     assert_eq!(watermarks(&at, "t"), (5, 6));
 }
@@ -220,7 +220,7 @@ fn topics_are_made_grown_described_and_deleted() {
     );
     assert!(partitions("t").is_err());
     create(&topic("t", 1)).unwrap();
-    assert_eq!(watermarks(&at, "t"), (0, 0), "a topic made anew is empty");
+    assert_eq!(watermarks(&at, "t"), (0, 0), "a recreated topic is empty");
     let mut list = TopicPartitionList::new();
     list.add_partition("t", 0);
     let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
@@ -298,7 +298,7 @@ fn a_waiting_reader_is_woken_by_the_record_it_waits_for() {
     list.add_partition_offset("t", 0, Offset::Offset(1))
         .unwrap();
     consumer.assign(&list).unwrap();
-    // There is nothing to read yet, so it comes to wait at the broker.
+    // There is nothing to read yet, so it waits at the broker.
     assert!(consumer.poll(Duration::from_secs(1)).is_none());
     let sent = std::time::Instant::now();
     send_numbers(&at, "t", 1..2);

@@ -1,4 +1,4 @@
-//! Bytes no client sends: they close their connection and concern nobody else.
+//! Bytes that no client sends: they close their connection and affect no other client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

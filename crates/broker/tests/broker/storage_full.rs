@@ -1,4 +1,4 @@
-//! No room for more: writes fail with an error, what was acknowledged stays, and the broker goes on
+//! No room for more: writes fail with an error, what was acknowledged stays, and the broker continues
 //! when there is room again. A limit on the size of files stands for the full disk.
 
 use std::os::unix::process::CommandExt;

@@ -29,7 +29,7 @@ use crate::schema::{SOURCE_COLUMNS, SOURCE_FILE};
 
 /// More rows than this are a slip of the hand: a terabyte of text.
 const MAX_ROWS: u64 = 4_000_000_000;
-/// Progress is told every so many rows.
+/// Rows between two progress reports.
 const PROGRESS_ROWS: u64 = 8_192;
 /// A merchant is at most one degree from the cardholder's home.
 const MERCHANT_REACH_MICROS: i64 = 1_000_000;
@@ -62,7 +62,7 @@ pub struct GenerateReport {
 }
 
 /// Writes [`SOURCE_FILE`] into `out_dir`, which is made if need be; the file appears when it is
-/// whole. `progress` is told the rows so far.
+/// whole. `progress` gets the rows so far.
 ///
 /// # Errors
 /// A number of rows outside its range, and whatever keeps the file from being written.

@@ -117,7 +117,7 @@ impl KaggleCredentials {
         })
     }
 
-    /// The user name, which is no secret.
+    /// The user name, which is not secret.
     #[must_use]
     pub fn username(&self) -> &str {
         &self.username
@@ -129,7 +129,7 @@ impl KaggleCredentials {
         &self.source
     }
 
-    /// What the user should be told about how they are kept.
+    /// A warning about how they are stored, if any.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()

@@ -51,11 +51,11 @@ impl Default for RetryPolicy {
 }
 
 /// Downloads the data set from the API at `base_url` and unpacks
-/// [`crate::schema::SOURCE_FILE`] into `out_dir`. `progress` is told the bytes so far and, where the
+/// [`crate::schema::SOURCE_FILE`] into `out_dir`. `progress` gets the bytes so far and, where the
 /// server says it, the size; a retry begins at 0 again.
 ///
 /// # Errors
-/// Refused credentials, an unknown data set, a network that stays down, an answer that is no
+/// Refused credentials, an unknown data set, a network that stays down, an answer that is not an
 /// archive with the CSV in it, and whatever keeps the files from being written.
 pub async fn download(
     credentials: &KaggleCredentials,
@@ -115,7 +115,7 @@ pub async fn download_with(
 
 /// Why a request brought no archive.
 enum Failure {
-    /// No retry can mend it.
+    /// No retry can fix it.
     Final(DatasetError),
     /// The next attempt may succeed.
     Passing(Passing),

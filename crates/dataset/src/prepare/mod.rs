@@ -29,7 +29,7 @@ use uuid::Uuid;
 use crate::error::DatasetError;
 use crate::schema::{EVENTS_FILE, MERCHANTS_FILE, REJECTED_FILE, USERS_FILE};
 
-/// Progress is told every so many records.
+/// Records between two progress reports.
 const PROGRESS_RECORDS: u64 = 8_192;
 
 /// What a preparation did.
@@ -60,7 +60,7 @@ pub struct PrepareReport {
 }
 
 /// Splits `input` into the files of [`crate::schema`] in `out_dir`, which is made if need be.
-/// `progress` is told the bytes read and the input's size.
+/// `progress` gets the bytes read and the input's size.
 ///
 /// # Errors
 /// An input that is missing, empty, not a comma-separated file with the columns needed, or without
@@ -196,7 +196,7 @@ fn read_header(reader: &mut RecordReader<File>, input: &Path) -> Result<Columns,
         [b'P', b'A', b'R', b'1', ..] => return Err(not_csv("it is a Parquet file")),
         head if first_line(head).contains(&0) => {
             return Err(not_csv(
-                "it has zero bytes in it, so it is no text; name the Kaggle CSV",
+                "it contains zero bytes, so it is not text; name the Kaggle CSV",
             ));
         }
         _ => {}
@@ -208,7 +208,7 @@ fn read_header(reader: &mut RecordReader<File>, input: &Path) -> Result<Columns,
     let start: String = raw.chars().take(60).collect();
     let Ok(fields) = header.fields else {
         return Err(not_csv(&format!(
-            "its first line is no header: {start:?}; name the Kaggle CSV"
+            "its first line is not a header: {start:?}; name the Kaggle CSV"
         )));
     };
     if raw.contains('\r') {

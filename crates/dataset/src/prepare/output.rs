@@ -208,7 +208,7 @@ fn push_always_quoted(out: &mut Vec<u8>, value: &str) {
 }
 
 /// A row as text on one line: bytes that are not UTF-8 and control characters as escapes, a long
-/// row cut with its length told.
+/// row cut, with its length stated.
 fn escaped(raw: &[u8]) -> String {
     let shown = &raw[..raw.len().min(REJECTED_ROW_BYTES)];
     let mut text = String::with_capacity(shown.len());

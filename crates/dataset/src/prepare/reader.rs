@@ -1,5 +1,5 @@
 //! Reads CSV records (RFC 4180, LF or CRLF) so that a broken one costs no other: a record whose
-//! quoting is wrong is given back as that one line and reading goes on at the next. This is why the
+//! quoting is wrong is given back as that one line and reading continues at the next. This is why the
 //! `csv` crate, which would swallow everything up to the next quote, does not read here; a property
 //! test holds this reader to it on well-formed input.
 //!
@@ -118,7 +118,7 @@ impl<R: Read> RecordReader<R> {
         }
     }
 
-    /// A record with a quote in it, which may go on over several lines.
+    /// A record with a quote in it, which may extend over several lines.
     fn quoted(&mut self, first_line_end: usize) -> io::Result<Record<'_>> {
         let mut record_end = first_line_end;
         let mut lines = 1;
@@ -138,7 +138,7 @@ impl<R: Read> RecordReader<R> {
             }
         };
         if outcome.is_err() {
-            // Only the line with the fault is given up; the next begins a new record.
+            // Only the line with the fault is rejected; the next begins a new record.
             record_end = first_line_end;
             lines = 1;
         }

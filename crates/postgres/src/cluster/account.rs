@@ -46,7 +46,7 @@ impl Account {
     }
 
     /// Says whose the cluster's files are if they are not the account's, before the system or the
-    /// server says less about it. A folder that root takes over has to be the account's below, too.
+    /// server says less about it. The contents of a folder that root takes over must belong to the account, too.
     pub(super) fn owns(&self, base: &Path) -> Result<(), PostgresClusterError> {
         let (path, uid, account) = match &self.switch_to {
             Some(ids) => (base.join("cluster"), ids.uid, ids.name.clone()),

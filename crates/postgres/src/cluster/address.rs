@@ -82,7 +82,7 @@ impl ClusterAddress {
             .and_then(|()| std::fs::rename(&pending, base.join("address")));
     }
 
-    /// What [`Self::write`] told; whether the server still runs only a connection shows.
+    /// What [`Self::write`] wrote. Only a connection shows whether the server still runs.
     pub(super) fn read(base: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(base.join("address")).ok()?;
         let mut lines = text.lines();

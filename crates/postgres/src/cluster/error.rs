@@ -35,7 +35,7 @@ pub enum PostgresClusterError {
         /// What the system said.
         source: io::Error,
     },
-    /// The cluster's files belong to somebody else than the server's account.
+    /// The cluster's files belong to another account than the server's.
     OtherOwner {
         /// The folder.
         path: PathBuf,
@@ -209,7 +209,7 @@ impl PostgresClusterError {
             Self::UnknownUser { user_id } => format!(
                 "give it a name (useradd --uid {user_id} NAME; in a container a line in /etc/passwd), or run as a user that has one"
             ),
-            Self::Create { .. } => "mend what it says and start again".to_owned(),
+            Self::Create { .. } => "fix what it reports and start again".to_owned(),
             Self::Ended { log, .. } | Self::TimedOut { log, .. } => {
                 let folder = log.parent().unwrap_or(log).display();
                 format!(

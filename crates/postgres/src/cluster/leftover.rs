@@ -31,8 +31,8 @@ pub(super) fn pid_file(cluster: &Path) -> Option<PidFile> {
 }
 
 /// Stops a server that was left behind, and sees to it that its files don't keep the next one from
-/// starting: the server takes any process of the number, be it a stranger after a reboot or a zombie
-/// that nobody waits for, for a living server.
+/// starting: the server takes any process with that id for a living server, even an unrelated one after
+/// a reboot or a zombie without a waiting parent.
 pub(super) fn stop(base: &Path, cluster: &Path) -> Result<(), PostgresClusterError> {
     if let Some(PidFile { pid, .. }) = pid_file(cluster) {
         if is_running(pid) && serves(pid, cluster) {
@@ -54,7 +54,7 @@ pub(super) fn stop(base: &Path, cluster: &Path) -> Result<(), PostgresClusterErr
 }
 
 /// Writes our number over a dead server's. The server does not take its parent for another server,
-/// but goes on to look whether a process of the dead one still has the cluster's shared memory:
+/// but continues to check whether a process of the dead one still has the cluster's shared memory:
 /// without the file it would not, and two servers might write the same data.
 fn disown(cluster: &Path) -> Result<(), PostgresClusterError> {
     let path = cluster.join("postmaster.pid");
@@ -80,7 +80,7 @@ fn remove_socket_locks(base: &Path) -> Result<(), PostgresClusterError> {
     Ok(())
 }
 
-/// Whether a process of that number exists and is no zombie.
+/// Whether a process with that id exists and is not a zombie.
 pub(super) fn is_running(pid: i32) -> bool {
     // SAFETY: signal 0 only asks whether the process exists.
     let exists = unsafe { libc::kill(pid, 0) } == 0

@@ -181,8 +181,8 @@ impl Server {
         tail(&text)
     }
 
-    /// Keeps the log from growing for ever: one old half and one new half. The server appends, so
-    /// it goes on at the start of the emptied file.
+    /// Bounds the log: one old half and one new half. The server appends, so
+    /// it continues at the start of the emptied file.
     pub(super) fn bound_log(&self) {
         if self.log_bytes() > LOG_LIMIT_BYTES {
             let log = self.log_path();

@@ -16,7 +16,7 @@ use crate::{OpenDatabase, PostgresError};
 /// Runs older than this are forgotten: no tick comes so late.
 const LEDGER_DAYS: i32 = 90;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// It changed users.
@@ -65,7 +65,7 @@ pub(super) async fn apply(
         .collect::<Result<_, _>>()
         .map_err(|error| database.other_schema("users.user_id", &error))?;
     if users.is_empty() {
-        // Rolled back with the ledger's row: the tick counts when there is somebody to change.
+        // Rolled back with the ledger's row: the tick counts once there are users to change.
         return Ok(Applied::NoUsers);
     }
     let mut random = random(settings.seed, tick);
@@ -75,7 +75,7 @@ pub(super) async fn apply(
         .await
         .map_err(failed)?;
     if changed != chosen.len() as u64 {
-        // Somebody deleted users in between; the next try sees the table as it is then.
+        // Users were deleted in between; the next try sees the table as it is then.
         return Err(database.conflict("users were deleted while they were changed"));
     }
     let detail = field.column();
@@ -165,7 +165,7 @@ mod tests {
         let chosen = choose(&users, share, &mut ChaCha8Rng::seed_from_u64(1));
         let mut unique = chosen.clone();
         unique.dedup();
-        assert_eq!(unique, chosen, "nobody is chosen twice");
+        assert_eq!(unique, chosen, "no user is chosen twice");
         chosen.len()
     }
 

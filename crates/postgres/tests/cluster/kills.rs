@@ -122,7 +122,7 @@ fn a_pid_file_that_names_a_stranger_does_not_keep_the_server_from_starting() {
         return;
     };
     drop(cluster);
-    // After a reboot or in a new container the number is somebody else's: here this test's.
+    // After a reboot or in a new container the id belongs to another process: here, to this test.
     let file = dir.path().join("cluster/postmaster.pid");
     std::fs::write(&file, format!("{}\n/elsewhere\n", std::process::id())).unwrap();
     let cluster = start(dir.path()).unwrap();

@@ -129,7 +129,7 @@ fn a_file_in_the_way_is_an_error_and_no_crash() {
     assert!(error.to_string().contains("postgres"), "{error}");
 }
 
-/// The server of this folder as somebody else would start it.
+/// The server of this folder, started as another program would.
 pub fn start_by_hand(folder: &Path) -> Child {
     let cluster = folder.canonicalize().unwrap().join("cluster");
     let owner = cluster.metadata().unwrap();
