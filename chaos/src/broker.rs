@@ -214,7 +214,7 @@ impl Broker {
     }
 }
 
-/// Below the ports that systems hand out to outgoing connections: it is given up at each restart.
+/// Below the range that systems use for outgoing connections: the port is released at each restart.
 fn free_port() -> anyhow::Result<u16> {
     // Two runs side by side begin at different places.
     let first = u64::from(std::process::id()) * 37;

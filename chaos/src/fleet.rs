@@ -20,7 +20,7 @@ use crate::tally::Tally;
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause before a killed process is back.
 const RESTART_PAUSE: Duration = Duration::from_millis(300);
-/// The same after it gave up by itself.
+/// The same after it ended by itself.
 const GAVE_UP_PAUSE: Duration = Duration::from_secs(1);
 /// A stop takes ten seconds at most by the program's own promise; this machine may be busy.
 const STOP_LIMIT: Duration = Duration::from_secs(25);
@@ -119,7 +119,7 @@ impl Member {
             }
             "publish_resumed" => self.publishing = Some(Instant::now()),
             "publish_finished" => self.finished = true,
-            // Its partitions are read anew, or not.
+            // Its partitions are read again, or not.
             "stage_failed" if event["group"] == "ingest" => self.partitions.clear(),
             _ => {}
         }
@@ -209,7 +209,7 @@ impl Fleet {
         command
     }
 
-    /// Starts what is to be started, reads the logs, notes who has ended.
+    /// Starts what is due, reads the logs, notes which processes have ended.
     pub fn tick(&mut self) -> anyhow::Result<()> {
         for index in 0..self.members.len() {
             self.read_log(index);
@@ -266,7 +266,7 @@ impl Fleet {
                 self.published = true;
                 member.duty = Duty::Gone;
             }
-            // 1: a stage gave up, or could not flush in time because something is down.
+            // 1: a stage stopped with an error, or could not flush in time because something is down.
             Some(0 | 1) if is_leaving => {}
             _ if is_leaving && is_too_early(status, &process) => {}
             Some(1) => {
@@ -348,7 +348,7 @@ impl Fleet {
         Some((&mut self.members[index], index))
     }
 
-    /// SIGKILL; true if there was somebody to be killed.
+    /// SIGKILL; true if there was a process to kill.
     pub fn kill(&mut self, name: &str) -> anyhow::Result<bool> {
         let Some((_, index)) = self.process(name) else {
             return Ok(false);
@@ -413,7 +413,7 @@ impl Fleet {
         }
     }
 
-    /// SIGTERM to all of a role, and waits for their ends, which have to be good ones.
+    /// SIGTERM to all of a role, and waits until they end, which they must do successfully.
     pub fn stop_all(&mut self, role: Role) -> anyhow::Result<()> {
         let mut failures = Vec::new();
         for member in self.members.iter_mut().filter(|member| member.role == role) {

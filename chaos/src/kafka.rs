@@ -50,7 +50,7 @@ impl Subject {
     fn consumer(&self) -> anyhow::Result<BaseConsumer> {
         ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
-            // Never subscribes, so it is no member.
+            // Never subscribes, so it is not a member.
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
@@ -120,8 +120,8 @@ impl Subject {
     }
 }
 
-/// Hands over the visible records from `starts` on, to where they end now, as long as it is
-/// told to go on.
+/// Hands over the visible records from `starts` on, to where they end now, for as long as
+/// the callback returns true.
 fn read(
     consumer: &BaseConsumer,
     topic: &str,
@@ -219,7 +219,7 @@ fn watch(subject: &Subject, mut consumer: BaseConsumer, stop: &AtomicBool, to: &
     }
 }
 
-/// What the topic holds, for whoever compares the lake with it.
+/// What the topic holds, to compare the lake with.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct TopicContent {
     /// Records with the header `row`.
@@ -234,7 +234,7 @@ pub struct TopicContent {
     pub rows_wrong: Vec<u64>,
     /// Poison without a dead letter, as `partition-offset`.
     pub poison_without_letter: Vec<String>,
-    /// Dead letters of what is no poison.
+    /// Dead letters of messages that are not poison.
     pub letters_of_others: Vec<String>,
 }
 

@@ -164,7 +164,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan for so many minutes; store faults only where there is a store that can be told to.
+    /// A plan for this many minutes; store faults only if the store can inject them.
     pub fn new(seed: u64, minutes: f64, with_store: bool) -> Self {
         let length_ms = (minutes * 60_000.0) as u64;
         let floor = Floor::of(minutes);

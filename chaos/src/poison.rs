@@ -47,7 +47,7 @@ pub struct Poison {
     sent: u64,
 }
 
-/// What became of the messages.
+/// What happened to the messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PoisonCount {
     /// The broker has them.

@@ -136,7 +136,7 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// A log that somebody else writes.
+/// A log that another process writes.
 struct LogFile {
     path: PathBuf,
     read: u64,

@@ -142,7 +142,7 @@ fn judge(plan: &Plan, events: &Events, outcome: &Outcome) -> Vec<String> {
     } = outcome;
     if done.kills < plan.floor.kills || done.zombies() < plan.floor.zombies {
         wrong.push(format!(
-            "{} kills and {} zombies, wanted {} and {} at the least",
+            "{} kills and {} zombies, expected at least {} and {}",
             done.kills,
             done.zombies(),
             plan.floor.kills,
@@ -185,7 +185,7 @@ fn judge(plan: &Plan, events: &Events, outcome: &Outcome) -> Vec<String> {
     }
     if !topic.poison_without_letter.is_empty() || !topic.letters_of_others.is_empty() {
         wrong.push(format!(
-            "poison without a dead letter: {:?}; dead letters of what is no poison: {:?}",
+            "poison without a dead letter: {:?}; dead letters of messages that are not poison: {:?}",
             topic.poison_without_letter, topic.letters_of_others
         ));
     }

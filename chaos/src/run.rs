@@ -38,7 +38,7 @@ pub fn run(
     for folder in ["logs", "data"] {
         std::fs::create_dir_all(dir.join(folder)).with_context(|| dir.display().to_string())?;
     }
-    // A copy: whoever builds meanwhile does not change what runs.
+    // A copy: a build in the meantime does not change what runs.
     let copy = dir.join("ftap");
     std::fs::copy(ftap, &copy)
         .with_context(|| format!("{} can't be copied to {}", ftap.display(), copy.display()))?;
@@ -138,7 +138,7 @@ pub fn run(
 }
 
 /// Nothing is struck before rows go through every partition. Poison before the first row would
-/// be taken for a topic that belongs to somebody else, and rightly so.
+/// be taken for a topic that belongs to another program, and rightly so.
 fn wait_until_it_flows(
     fleet: &mut Fleet,
     monitor: &Monitor,
@@ -167,7 +167,7 @@ fn wait_until_it_flows(
 pub struct Outcome {
     /// What was done.
     pub done: Done,
-    /// What became of the poison.
+    /// What happened to the poison.
     pub poison: PoisonCount,
     /// What the topic holds.
     pub topic: TopicContent,

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM ask the runner to end; whoever waits for long looks here.
+//! SIGINT and SIGTERM ask the runner to end; long waits check this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// From now on it works.
-    pub fn mend(&self) {
+    pub fn stop_faults(&self) {
         if let Some(server) = &self.server {
             server.clear_rules();
         }

@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(20);
 const FAULT_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a frozen process waits for others to take over.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a producer that was replaced may go on before it is killed.
+/// How long a producer that was replaced may continue before it is killed.
 const REPLACED_PATIENCE: Duration = Duration::from_secs(4);
 /// Between two faults that are added because the floor is not reached.
 const EXTRA_PAUSE: Duration = Duration::from_secs(1);
@@ -218,7 +218,7 @@ impl<'a> Storm<'a> {
         if let Some((id, until)) = self.store_fault
             && Instant::now() >= until
         {
-            self.targets.store.mend();
+            self.targets.store.stop_faults();
             self.targets.recoveries.end(id, Instant::now());
             self.store_fault = None;
         }
@@ -246,7 +246,7 @@ impl<'a> Storm<'a> {
             if frozen.taken_over.is_none() && self.has_been_taken_over(&mut frozen) {
                 frozen.taken_over = Some(Instant::now());
             }
-            // A session that ran out, whoever took over: else it is no zombie.
+            // A session must have expired, whichever process took over: otherwise it is not a zombie.
             let is_time = frozen.since.elapsed() > SESSION_TIMEOUT
                 && frozen
                     .taken_over
@@ -289,7 +289,7 @@ impl<'a> Storm<'a> {
         }
     }
 
-    /// True if it was done, false if there was nobody to do it to.
+    /// True if it was done, false if there was no process to do it to.
     fn strike(&mut self, fault: &Fault) -> anyhow::Result<bool> {
         let picked = |names: &[String], pick: u32| {
             let index = (pick as usize).checked_rem(names.len())?;
@@ -481,7 +481,7 @@ impl<'a> Storm<'a> {
         });
     }
 
-    /// A line now and then, so that whoever waits sees that it goes on.
+    /// A line at intervals, to show progress.
     fn say(&mut self, began: Instant, length: Duration) {
         if self.said.elapsed() < Duration::from_secs(15) {
             return;

@@ -20,7 +20,7 @@ pub struct Tally {
     pub files_adopted: u64,
     /// Tries that the lake refused.
     pub lake_retries: u64,
-    /// How processes ended that nobody had told to, and how often.
+    /// How processes ended that were not asked to, and how often.
     pub own_exits: BTreeMap<String, u64>,
     /// What must never happen.
     pub failures: Vec<String>,
@@ -48,14 +48,14 @@ impl Tally {
                 self.failures.push(format!("{name} panicked: {event}"));
             }
             "group_gave_up" => {
-                let cause = format!("gave up: {}", shortened(text("root_cause")));
+                let cause = format!("stopped: {}", shortened(text("root_cause")));
                 *self.root_causes.entry(cause).or_default() += 1;
             }
             _ => {}
         }
     }
 
-    /// Counts the end of a process that was not told to; `why` is the end of its log.
+    /// Counts the end of a process that was not asked to; `why` is the end of its log.
     pub fn own_exit(&mut self, role: &str, how: &str, why: &str) {
         let end = format!("{role}: {how}: {}", shortened(why));
         *self.own_exits.entry(end).or_default() += 1;

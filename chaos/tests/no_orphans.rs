@@ -28,7 +28,7 @@ fn ftap() -> Option<PathBuf> {
     None
 }
 
-/// Living processes whose parent is `parent`; a dead one that nobody has waited for is not meant.
+/// Living processes whose parent is `parent`; zombies without a waiting parent are not included.
 fn children(parent: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -70,7 +70,7 @@ fn storming(ftap: &Path) -> (Child, PathBuf, Vec<u32>) {
     let works_in = line_with("works in ");
     let dir = works_in.rsplit_once("works in ").unwrap().1.into();
     line_with("storms");
-    // Whoever says more must not fail at it.
+    // Writing more must not fail.
     std::thread::spawn(move || lines.for_each(drop));
     let began = Instant::now();
     loop {

@@ -1,7 +1,7 @@
 //! One entry as a JSON line: what `ftap dlq list --export` writes and `redrive --from` reads.
 //!
-//! Promises: a payload comes back byte for byte, also one that is no text. Of a line that is
-//! read only `id` and the payload count; the rest is for whoever edits it.
+//! Promises: a payload comes back byte for byte, also one that is not text. Of a line that is
+//! read only `id` and the payload count; the rest is for the person who edits it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -89,14 +89,14 @@ pub fn read(line: &str) -> Result<Repair, String> {
         (Some(Value::String(text)), None) => Some(text.into_bytes()),
         (Some(Value::Null), None) => None,
         (Some(_), None) => {
-            return Err("`payload` has to be a string: the message's text".to_owned());
+            return Err("`payload` must be a string: the message's text".to_owned());
         }
         (None, Some(Value::String(text))) => Some(
             STANDARD
                 .decode(text)
-                .map_err(|error| format!("`payload_base64` is no base64: {error}"))?,
+                .map_err(|error| format!("`payload_base64` is not base64: {error}"))?,
         ),
-        (None, Some(_)) => return Err("`payload_base64` has to be a string".to_owned()),
+        (None, Some(_)) => return Err("`payload_base64` must be a string".to_owned()),
         (None, None) => return Err("neither `payload` nor `payload_base64`".to_owned()),
         (Some(_), Some(_)) => {
             return Err("both `payload` and `payload_base64`: leave one".to_owned());
@@ -154,7 +154,7 @@ mod tests {
             ("{\"payload\":\"\"}", "id"),
             ("{\"id\":\"x\",\"payload\":\"\"}", "no entry's id"),
             ("{\"id\":\"1-2\"}", "neither"),
-            ("{\"id\":\"1-2\",\"payload\":{}}", "has to be a string"),
+            ("{\"id\":\"1-2\",\"payload\":{}}", "must be a string"),
             (
                 "{\"id\":\"1-2\",\"payload\":\"\",\"payload_base64\":\"\"}",
                 "both",
@@ -162,7 +162,7 @@ mod tests {
             ("{\"id\":\"1-2\",\"payload_base64\":\"?\"}", "no base64"),
             (
                 "{\"id\":\"1-2\",\"payload_base64\":null}",
-                "has to be a string",
+                "must be a string",
             ),
             ("{\"id\":\"1-2\",\"payload\":\"\"} x", "not a JSON object"),
         ] {

@@ -55,7 +55,7 @@ impl FromStr for EntryId {
             })
             .ok_or_else(|| {
                 format!(
-                    "{} is no entry's id: it is {{partition}}-{{offset}}, such as 2-1234",
+                    "{} is not an entry's id; expected {{partition}}-{{offset}}, such as 2-1234",
                     shown::text(text)
                 )
             })

@@ -16,8 +16,8 @@ use super::index::{Entry, Index};
 use super::settled::Settled;
 use super::{EntryId, line};
 
-/// Refusals that are told one by one.
-const TOLD: usize = 20;
+/// Refusals that are listed one by one.
+const LISTED: usize = 20;
 
 /// What was asked for.
 pub enum Wanted {
@@ -40,15 +40,15 @@ pub struct Repaired {
 /// Why nothing is sent.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    told: Vec<String>,
+    listed: Vec<String>,
     count: u64,
 }
 
 impl Refusals {
     fn add(&mut self, refusal: impl FnOnce() -> String) {
         self.count += 1;
-        if self.told.len() < TOLD {
-            self.told.push(refusal());
+        if self.listed.len() < LISTED {
+            self.listed.push(refusal());
         }
     }
 
@@ -61,17 +61,17 @@ impl Refusals {
 impl fmt::Display for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "nothing was sent, because of {} entries:", self.count)?;
-        for refusal in &self.told {
+        for refusal in &self.listed {
             write!(f, "\n  {refusal}")?;
         }
-        match self.count - self.told.len() as u64 {
+        match self.count - self.listed.len() as u64 {
             0 => Ok(()),
             more => write!(f, "\n  and {more} more"),
         }
     }
 }
 
-/// What becomes of the entries asked for.
+/// What happens to the requested entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Sent; with `--dry-run`, would be sent.
@@ -210,7 +210,7 @@ impl Wanted {
             } else if usize::try_from(id.partition).is_ok_and(|index| index >= partitions) {
                 refusals.add(|| {
                     format!(
-                        "{}: the topic has no partition {} any more: was it made anew?",
+                        "{}: the topic has no partition {} any more: was it recreated?",
                         self.name(id),
                         id.partition
                     )

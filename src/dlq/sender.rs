@@ -142,7 +142,7 @@ impl Sender {
         if self.open.is_none() {
             self.producer
                 .begin_transaction()
-                .map_err(|error| self.told("beginning a transaction", &error))?;
+                .map_err(|error| self.failure("beginning a transaction", &error))?;
             self.open = Some(Open {
                 since: Instant::now(),
                 messages: 0,
@@ -235,7 +235,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Lets the topic's readers go on at once; without it they wait for the timeout.
+    /// Lets the topic's readers continue at once; without it they wait for the timeout.
     fn abort(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
         if self.open.take().is_some() && self.producer.client().fatal_error().is_none() {
             // The first error is the one to tell; the next redrive aborts it, too.
@@ -257,12 +257,12 @@ impl Sender {
                 {
                     self.producer.poll(Duration::from_millis(20));
                 }
-                Err(error) => return Err(self.told("Kafka", &error)),
+                Err(error) => return Err(self.failure("Kafka", &error)),
             }
         }
     }
 
-    fn told(&self, what: &str, error: &KafkaError) -> anyhow::Error {
+    fn failure(&self, what: &str, error: &KafkaError) -> anyhow::Error {
         let is_fenced = error.rdkafka_error_code().is_some_and(is_fencing);
         match (is_fenced, self.fenced()) {
             (_, Some(fenced)) => fenced,

@@ -11,7 +11,7 @@ use ftap_lake::{Footer, LakeError, LakeStore, ObjectName};
 
 use super::EntryId;
 
-/// What became of a rejected record.
+/// What happened to a rejected record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// A file lists it as rejected.

@@ -1,7 +1,7 @@
 //! What BigQuery has, compared with the objects that were loaded.
 //!
 //! Promises: rows that were loaded and are missing or doubled make the whole result inexact;
-//! objects that wait for a load do not, and are told with what to do.
+//! objects that wait for a load do not, and are listed with what to do.
 
 use std::fmt;
 use std::time::Instant;

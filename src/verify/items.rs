@@ -1,4 +1,4 @@
-//! What the accounts are told, and what they add up to. Plain values.
+//! The input of the accounts, and what they add up to. Plain values.
 
 use crate::dlq::EntryId;
 
@@ -65,7 +65,7 @@ pub struct TopicRecord {
     pub row: Option<u64>,
     /// The header `redrive`.
     pub redrive: Option<EntryId>,
-    /// Hash of its content, `None` if the payload is no transaction.
+    /// Hash of its content, `None` if the payload is not a transaction.
     pub content: Option<u64>,
     /// Hash of its payload as it is; needed where `content` is `None` or `too_large` is set.
     pub raw: u64,

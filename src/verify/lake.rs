@@ -25,7 +25,7 @@ const BATCH_ROWS: usize = 8192;
 pub struct Found {
     /// Its key.
     pub key: String,
-    /// Its name, `None` if the key is no lake object's.
+    /// Its name, `None` if the key is not a lake object's.
     pub name: Option<ObjectName>,
     /// Its size.
     pub bytes: u64,

@@ -1,8 +1,8 @@
 //! The accounts: every row of the file and every offset of the topic, each exactly once.
 //!
 //! Promises: whatever is lost, doubled or altered between file, topic and lake ends up in a
-//! problem with its exact rows or offsets. Pure: it is told what was read and does no I/O.
-//! Relies on being told about the file first, then the topic, the dead letters and the lake.
+//! problem with its exact rows or offsets. Pure: it is given what was read and does no I/O.
+//! Relies on being given the file first, then the topic, the dead letters and the lake.
 //! Takes 12 bytes for a row of the file and 8 for an offset that the topic still has.
 
 use std::collections::{BTreeMap, HashMap};
@@ -52,7 +52,7 @@ pub struct Ledger {
     details: Vec<Problem>,
 }
 
-/// What the ledger comes to.
+/// The result of the ledger.
 pub struct Balance {
     /// By partition, from 0.
     pub accounts: Vec<Account>,
@@ -445,7 +445,7 @@ impl Ledger {
                 .find(|offset| state.in_lake.get(bit_of(*offset)));
             for offset in offsets {
                 let bit = bit_of(offset);
-                // Control and aborted records are nobody's loss and end no gap.
+                // Control and aborted records are not lost and end no gap.
                 if !state.visible.get(bit) {
                     continue;
                 }

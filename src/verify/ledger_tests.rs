@@ -1,4 +1,4 @@
-//! Every kind of loss, doubling and alteration, told to a ledger that was exact before.
+//! Every kind of loss, doubling and alteration, given to a ledger that was exact before.
 
 use super::items::{Account, Bounds, DeadLetter, LakeRow, TopicRecord};
 use super::ledger::{Balance, Ledger};
@@ -239,7 +239,7 @@ const CASES: &[Case] = &[
         [0, 0, 1],
     ),
     (
-        "what is no transaction is a row all the same",
+        "a payload that is not a transaction is a row all the same",
         |s| {
             s.rejected.clear();
             s.lake.push((0, row(3, 1)));
@@ -318,7 +318,7 @@ const CASES: &[Case] = &[
         [0, 0, 1],
     ),
     (
-        "the topic was deleted and made anew",
+        "the topic was deleted and recreated",
         |s| s.lake.extend([(1, row(2, 1)), (1, row(3, 1))]),
         Kind::BeyondTopicEnd,
         1,

@@ -14,7 +14,7 @@ pub enum Kind {
     /// A record of the topic is neither a row of the lake nor a listed rejection.
     MissingFromLake,
     /// As [`Kind::MissingFromLake`], after all that the lake has of the partition: most likely
-    /// nobody has read it yet.
+    /// it has not been read yet.
     NotInLakeYet,
     /// A listed rejection without its bytes in the dead-letter topic.
     NoDeadLetter,
@@ -54,7 +54,7 @@ pub enum Kind {
     ObjectsOverlap,
     /// A Parquet file among the objects that is none of them.
     StrayObject,
-    /// An object that is no readable Parquet file; what it held counts as missing.
+    /// An object that is not a readable Parquet file; what it held counts as missing.
     UnreadableObject,
 }
 
@@ -94,14 +94,14 @@ impl Kind {
             Self::DeadLetterDiffers => "dead letters that differ from their record",
             Self::NotInTopic => "offsets of the lake that the topic does not show",
             Self::BeyondTopicEnd => {
-                "offsets of the lake beyond the topic's end (was the topic deleted and made anew?)"
+                "offsets of the lake beyond the topic's end (was the topic deleted and recreated?)"
             }
             Self::ExpiredNotInFile => {
                 "lake rows older than the topic's oldest record that are not in the file"
             }
             Self::ObjectContradictsItself => "an object contradicts itself",
             Self::ObjectsOverlap => "an object starts before the one in front of it ends",
-            Self::StrayObject => "a Parquet file that is no object of the lake",
+            Self::StrayObject => "a Parquet file that is not an object of the lake",
             Self::UnreadableObject => {
                 "an object can't be read as a Parquet file: restore it, or move it out of the lake"
             }

@@ -1,7 +1,7 @@
 //! The accounts of what was rejected, repaired and sent again.
 //!
 //! Promises: each entry that is marked as redriven has exactly one message of its id in the
-//! topic, and each such message its mark; what retention may have taken is no finding. Relies
+//! topic, and each such message its mark; what retention may have removed is not a problem. Relies
 //! on mark and message having been written in one transaction and with one timestamp. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub struct Marker {
     pub id: EntryId,
     /// When, in Unix milliseconds.
     pub timestamp_ms: i64,
-    /// Whether it was there before the topic was looked at; its message has to be, too, then.
+    /// Whether it was there before the topic was looked at; its message must then exist, too.
     pub was_there: bool,
 }
 

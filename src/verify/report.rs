@@ -29,7 +29,7 @@ pub struct Report {
     pub balance: Balance,
     /// What BigQuery has, where it is loaded.
     pub bigquery: Option<BigQueryReport>,
-    /// What a reader should know though it is no loss.
+    /// Remarks that are not losses.
     pub notes: Vec<String>,
 }
 

@@ -194,7 +194,7 @@ impl<'a> Topics<'a> {
                 return Ok(true);
             }
             let full = std::mem::replace(batch, Vec::with_capacity(BATCH));
-            // Nobody listens any more only when the whole reading has failed.
+            // This fails only if the whole read has failed.
             Ok(sender.send((message.partition(), full)).is_ok())
         })?;
         for rest in batches {
@@ -270,7 +270,7 @@ fn consumer(settings: &KafkaSettings) -> anyhow::Result<BaseConsumer> {
     config.create().context("the Kafka client's settings")
 }
 
-/// librdkafka goes on by itself after these.
+/// librdkafka recovers from these by itself.
 fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -320,7 +320,7 @@ impl Parser {
             && self.last_source != source
         {
             self.last_source = source.to_vec();
-            // The receiver outlives all readers; without it nobody would ask.
+            // The receiver outlives all readers.
             let _ = sources.send(String::from_utf8_lossy(source).into_owned());
         }
         let payload = message.payload();

@@ -2,8 +2,8 @@
 //!
 //! Promises: a job's id follows from the bytes of its manifest, the table, the manifest's place in
 //! the table's chain and the attempt, so everybody who finds the manifest means the same job; the
-//! manifest holds the name of its process and its time, so that the same objects loaded anew, after
-//! somebody deleted chain and table, are another job. Pure.
+//! manifest holds the name of its process and its time, so that the same objects, loaded again after
+//! chain and table were deleted, are another job. Pure.
 //!
 //! ```text
 //! bigquery/{project}/{dataset}/{table}/{sequence, 20 digits}.json        the manifest
@@ -78,7 +78,7 @@ pub struct Done {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Not JSON, or not of this shape.
-    #[error("{key} is no manifest of a load: {problem}; restore it")]
+    #[error("{key} is not the manifest of a load: {problem}; restore it")]
     Unreadable {
         /// The object.
         key: String,
@@ -95,7 +95,7 @@ pub enum ManifestError {
     },
     /// The chain has a hole or a manifest of another chain.
     #[error(
-        "{key} does not follow {previous}: one of them was deleted or replaced, and what it named would be loaded again; restore it, or delete the folder together with the table to load everything anew"
+        "{key} does not follow {previous}: one of them was deleted or replaced, and what it named would be loaded again; restore it, or delete the folder together with the table to load everything again"
     )]
     Chain {
         /// The object.
@@ -130,7 +130,7 @@ impl Manifest {
         text.into()
     }
 
-    /// Reads one, which has to be what its key says.
+    /// Reads one, which must match its key.
     pub fn decode(key: &str, bytes: &[u8]) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -209,7 +209,7 @@ pub fn parse_key(folder: &str, key: &str) -> Option<ChainObject> {
 }
 
 /// The attempt that decides a manifest: the first that has not failed. Attempt n + 1 is submitted
-/// only when n has failed, so those that have failed come first and nobody has to ask for each.
+/// only when n has failed, so those that have failed come first, and a search need not ask for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptSearch {
     /// All before it have failed.

@@ -299,7 +299,7 @@ impl Warehouse for BigQueryClient {
                 schema_update_options: job
                     .adds_columns
                     .then(|| vec!["ALLOW_FIELD_ADDITION".to_owned()]),
-                // A table that somebody deleted must not come back without its partitions.
+                // A table that was deleted must not come back without its partitions.
                 create_disposition: text("CREATE_NEVER"),
                 write_disposition: text("WRITE_APPEND"),
                 ..JobConfigurationLoad::default()

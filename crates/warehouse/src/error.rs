@@ -10,12 +10,12 @@ use ftap_supervision::{ErrorKind, StageError};
 use super::batch::ManifestError;
 use super::schema::SchemaError;
 
-/// What becomes of a refusal.
+/// What happens after a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Waiting can mend it.
+    /// Waiting can fix it.
     Again,
-    /// A quota: waiting longer can mend it.
+    /// A quota: waiting longer can fix it.
     AgainLater,
     /// A person has to change something.
     Final,
@@ -34,7 +34,7 @@ pub enum Asked {
     CreateTable,
     /// A load job.
     Submit,
-    /// What became of it.
+    /// What happened to it.
     GetJob,
     /// A query.
     Query,
@@ -117,7 +117,7 @@ pub enum BigQueryError {
     },
     /// A table that was loaded is not there any more.
     #[error(
-        "the table {place} is not there any more, though {objects} objects were loaded into it: restore it (BigQuery keeps deleted tables for some days), or delete {folder}/ in the lake to load everything anew"
+        "the table {place} is not there any more, though {objects} objects were loaded into it: restore it (BigQuery keeps deleted tables for some days), or delete {folder}/ in the lake to load everything again"
     )]
     TableGone {
         /// The table.
@@ -129,7 +129,7 @@ pub enum BigQueryError {
     },
     /// BigQuery may have forgotten a job.
     #[error(
-        "whether {key} was loaded can't be told: its job was written down on {created} and BigQuery forgets jobs after 180 days; look in {place} whether rows of its objects are there: if not, delete {key}, else put {{\"job\":\"\",\"rows\":0,\"rows_loaded\":0}} at {done_key}"
+        "whether {key} was loaded can't be determined: its job was recorded on {created} and BigQuery forgets jobs after 180 days; look in {place} whether rows of its objects are there: if not, delete {key}, else put {{\"job\":\"\",\"rows\":0,\"rows_loaded\":0}} at {done_key}"
     )]
     Forgotten {
         /// The manifest.
@@ -163,7 +163,7 @@ pub enum BigQueryError {
 }
 
 impl BigQueryError {
-    /// What becomes of it.
+    /// What happens to it.
     pub fn fate(&self) -> Fate {
         match self {
             Self::Refused { fate, .. } | Self::Job { fate, .. } => *fate,
@@ -293,7 +293,7 @@ fn judge_job(bucket: &str, reason: &str, message: &str) -> (Fate, String) {
         "billingNotEnabled" => (Fate::Final, "enable billing for BIGQUERY_PROJECT".to_owned()),
         _ if message.contains("different locations") => (
             Fate::Final,
-            format!("the dataset has to be where the bucket {bucket} is: load into another BIGQUERY_DATASET, made with that BIGQUERY_LOCATION"),
+            format!("the dataset must be in the location of the bucket {bucket}: load into another BIGQUERY_DATASET, created with that BIGQUERY_LOCATION"),
         ),
         _ => (
             Fate::Final,

@@ -1,7 +1,7 @@
 //! One load job from its submission to its end, over as many attempts as it takes.
 //!
 //! Promises: attempt n + 1 is submitted only when n is known to have failed, so of all attempts at
-//! most one loads; whoever comes next finds the attempt that decides, whoever submitted it.
+//! most one loads; the next loader finds the attempt that decides, no matter which loader submitted it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_telemetry::events::{BigQueryJobFailed, BigQueryJobSubmitted};
@@ -30,7 +30,7 @@ pub(super) fn id_of(last: &Last, attempt: u64) -> String {
 }
 
 /// The first attempt that has not failed. That an attempt has failed before we came says nothing
-/// about the next one: somebody may have mended what it failed of.
+/// about the next one: the cause of the failure may be fixed.
 pub(super) async fn deciding_attempt(
     warehouse: &dyn Warehouse,
     last: &Last,
@@ -72,7 +72,7 @@ impl Context<'_> {
             let (reason, message) = (&failure.reason, &failure.message);
             let error = BigQueryError::job(&id, &self.place(table), bucket, reason, message);
             let pause = match error.fate() {
-                // The attempt is used up: whoever starts again makes another.
+                // The attempt is used up: the next start makes another.
                 Fate::Final => return Err(error),
                 Fate::Again => retry,
                 Fate::AgainLater => policy.longest_retry,

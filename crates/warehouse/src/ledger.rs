@@ -212,7 +212,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The summary of the chain up to `last`, its end: the same bytes, whoever makes it.
+    /// The summary of the chain up to `last`, its end: every loader makes the same bytes.
     pub fn summary(&self, last: &Last) -> Bytes {
         let mut names: Vec<u128> = self.named.iter().copied().collect();
         names.sort_unstable();

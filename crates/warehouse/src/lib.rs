@@ -2,8 +2,8 @@
 //!
 //! Promises: each object that is committed in the lake is loaded by exactly one successful load
 //! job, whatever is killed when, with lost replies, and with several loaders at once. What a job
-//! loads is written down first, see [`batch`]; its id follows from that, so whoever submits it
-//! again meets the same job. Objects are never changed or deleted. Relies on the lake's create-only
+//! loads is written down first, see [`batch`]; its id follows from that, so a repeated
+//! submission meets the same job. Objects are never changed or deleted. Relies on the lake's create-only
 //! put, on BigQuery never running two jobs of one id, and on a load job being atomic: a job that
 //! ended in an error has loaded nothing.
 //!

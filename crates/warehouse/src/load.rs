@@ -30,7 +30,7 @@ use super::warehouse::Warehouse;
 
 /// Footers read side by side.
 const FOOTER_READS: usize = 16;
-/// Where a dataset is made if nobody says.
+/// Where a dataset is created if no location is set.
 const DEFAULT_LOCATION: &str = "US";
 
 /// How much of the lake a pass looks at.
@@ -264,7 +264,7 @@ impl Context<'_> {
         Ok((found, looked_at))
     }
 
-    /// Puts the manifest of what was found. Somebody else's in its place is fine: the next look
+    /// Puts the manifest of what was found. Another loader's in its place is fine: the next look
     /// at the chain finds it.
     async fn write_down(
         &self,
@@ -339,7 +339,7 @@ impl Context<'_> {
         format!("{}.{}.{}", settings.project, settings.dataset, table.name)
     }
 
-    /// Sees a manifest's job through to its end, whoever submitted it, and marks it.
+    /// Waits for the end of a manifest's job, no matter which loader submitted it, and marks it.
     async fn finish(
         &self,
         table: &Table,
@@ -365,7 +365,7 @@ impl Context<'_> {
                 }
             }
         };
-        // Before the mark: whoever comes after a kill in between does it again.
+        // Before the mark: after a kill in between, the next loader does it again.
         if manifest
             .sequence
             .is_multiple_of(self.settings.policy.manifests_a_summary)

@@ -47,11 +47,11 @@ impl Tokens {
 
     /// The source of now, before a request.
     pub(super) fn forget_problem(&self) -> Option<GcpCredentialProvider> {
-        self.0.told().clear();
+        self.0.last_error().clear();
         self.0.source().clone()
     }
 
-    /// Asks for a new token, unless somebody did since `old` was looked at.
+    /// Asks for a new token, unless another caller did since `old` was read.
     pub(super) fn renew(&self, old: Option<GcpCredentialProvider>) -> Result<(), LakeError> {
         let mut source = self.0.source();
         let is_old = match (&*source, &old) {
@@ -66,7 +66,7 @@ impl Tokens {
 
     /// Why there was no token.
     pub(super) fn problem(&self) -> BigQueryError {
-        let detail = self.0.told().clone();
+        let detail = self.0.last_error().clone();
         // Google's token endpoint answers a revoked or unknown key with 400.
         let is_refused = [
             "status 400",
@@ -100,7 +100,7 @@ impl TokenState {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn told(&self) -> MutexGuard<'_, String> {
+    fn last_error(&self) -> MutexGuard<'_, String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -115,7 +115,7 @@ impl Authenticator for Tokens {
         match source.get_credential().await {
             Ok(credential) => Ok(credential.bearer.clone()),
             Err(error) => {
-                *self.0.told() = error_text(&error);
+                *self.0.last_error() = error_text(&error);
                 Err(BQError::NoToken)
             }
         }

@@ -23,7 +23,7 @@ pub struct LoadJob {
     pub adds_columns: bool,
 }
 
-/// What became of a submission.
+/// What happened to a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
     /// The job is on its way.

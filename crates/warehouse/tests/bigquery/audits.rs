@@ -36,7 +36,7 @@ async fn a_load_under_way_is_neither_missing_nor_doubled() {
     assert_eq!((during.objects_on_the_way, during.rows_on_the_way), (2, 8));
     assert!(during.is_exact(), "{during:?}");
 
-    // Done, and nobody has marked it: whoever submitted it is dead.
+    // Done but not marked: the loader that submitted it is dead.
     while place.bigquery.rows("fx_rates") == 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

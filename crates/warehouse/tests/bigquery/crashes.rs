@@ -68,7 +68,7 @@ async fn short_life(place: &Place, milliseconds: u64) {
     let _ = tokio::time::timeout(Duration::from_millis(milliseconds), life).await;
 }
 
-/// The other way round: nobody dies, all want the same.
+/// The other way round: no loader dies, and all want the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_loaders_at_once_agree() {
     let mut place = Place::new().await;

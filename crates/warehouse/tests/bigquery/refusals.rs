@@ -1,4 +1,4 @@
-//! What only a person can mend ends the load, and says what to mend.
+//! What only a person can fix ends the load, and says what to fix.
 
 use ftap_bigquery_fake::Fault as F;
 use ftap_bigquery_fake::Operation::{
@@ -17,7 +17,7 @@ async fn says(on: Operation, fault: F, wanted: &[&str]) {
     }
     assert!(!error.contains("test-endpoint"), "{error}");
     assert_eq!(place.bigquery.rows("fx_rates"), 0);
-    // Mended, everything goes on.
+    // Once it is fixed, everything continues.
     place.bigquery.set_rules(Vec::new());
     place.drain().await.unwrap();
     place.assert_loaded_once("fx_rates", &error);
@@ -128,7 +128,7 @@ async fn a_table_that_was_deleted_is_not_silently_begun_anew() {
         error.contains("platform.fx_rates is not there any more, though 3 objects were loaded"),
         "{error}"
     );
-    // The remedy that it gives loads everything anew, as other jobs.
+    // The remedy that it gives loads everything again, as other jobs.
     for key in place.bucket.keys() {
         if key.starts_with("bigquery/my-project/platform/fx_rates/") {
             place.bucket.remove(&key).unwrap();
@@ -170,7 +170,7 @@ async fn a_job_that_may_have_been_forgotten_is_not_guessed_at() {
     place.age_manifest(&key, 151).await;
     let error = place.refusal().await;
     assert!(
-        error.contains(&format!("whether {key} was loaded can't be told"))
+        error.contains(&format!("whether {key} was loaded can't be determined"))
             && error.contains("180 days"),
         "{error}"
     );

@@ -27,7 +27,7 @@ fn manifest(writer: &str, sequence: u64, keys: &[String]) -> Manifest {
 }
 
 proptest! {
-    /// Whoever asks finds the same attempt, in few requests however many have failed.
+    /// Every loader finds the same attempt, in few requests however many have failed.
     #[test]
     fn the_first_attempt_that_has_not_failed_is_found(failed in 0u64..100_000) {
         let mut search = AttemptSearch::default();
@@ -83,9 +83,9 @@ proptest! {
 fn what_is_no_manifest_is_told() {
     let key = "bigquery/p/d/t/00000000000000000001.json";
     for (bytes, says) in [
-        (&b"not json"[..], "is no manifest of a load"),
-        (b"{}", "is no manifest of a load"),
-        (b"{\"version\":1}", "is no manifest of a load"),
+        (&b"not json"[..], "is not the manifest of a load"),
+        (b"{}", "is not the manifest of a load"),
+        (b"{\"version\":1}", "is not the manifest of a load"),
         (b"{\"version\":2}", "use a newer ftap"),
     ] {
         let error = Manifest::decode(key, bytes).unwrap_err().to_string();

@@ -41,7 +41,7 @@ async fn a_column_of_another_type_is_named_and_other_tables_are_loaded() {
         "{error}"
     );
     place.assert_loaded_once("fx_rates", "beside the other");
-    // Nothing was written down that would be in the way of whoever mends it.
+    // Nothing was recorded that would be in the way of fixing it.
     assert!(
         place
             .bucket
