@@ -42,7 +42,7 @@ pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
                 };
                 let reason = reason.to_owned();
                 ShutdownRequested { reason }.emit(Speaker::PROCESS);
-                // Nobody listening means that the process is ending anyway.
+                // Without a listener the process is ending anyway.
                 let _ = stop.send(true);
                 let since = Instant::now();
                 let hard_stop = tokio::time::sleep(HARD_STOP);
@@ -53,7 +53,7 @@ pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
                         _ = terminations.recv() => {}
                         () = &mut hard_stop => {
                             eprintln!(
-                                "error: stopping took too long, the rest is left behind; nothing is lost, the next run goes on from the last file in the lake"
+                                "error: stopping took too long, the rest is left behind; nothing is lost, the next run continues from the last file in the lake"
                             );
                             std::process::exit(exit::GAVE_UP.into());
                         }

@@ -12,7 +12,7 @@ const DOWN: Duration = Duration::from_secs(130);
 
 #[test]
 fn a_broker_that_is_killed_and_down_for_minutes_costs_nothing_but_time() {
-    // It has to be killed, so it is the embedded one: another pass would show nothing more.
+    // It must be killed, so it is the embedded one: another pass would show nothing more.
     if common::real_kafka().is_some() {
         return;
     }

@@ -70,12 +70,15 @@ fn a_run_and_a_capture_share_the_private_cluster_and_each_takes_over_from_the_ot
         assert!(row.op == "snapshot" || row.op == "update", "{row:?}");
         *updates.entry(row.lsn).or_default() += u64::from(row.op == "update");
     }
-    let told: u64 = run
+    let reported: u64 = run
         .events("users_updated")
         .iter()
         .filter_map(|tick| tick["count"].as_u64())
         .sum();
     let captured: u64 = updates.values().sum();
-    // A tick whose answer was lost with the server is not told.
-    assert!(told > 0 && captured >= told, "{captured} of {told}");
+    // A tick whose answer was lost with the server is not reported.
+    assert!(
+        reported > 0 && captured >= reported,
+        "{captured} of {reported}"
+    );
 }

@@ -8,7 +8,7 @@ use crate::common::{Lab, wait_until};
 
 const CHANGE: &str = "UPDATE users SET zip = zip + 1";
 
-/// A capture gives up and says this.
+/// A capture stops with this error.
 fn fails_with(lab: &Lab, expected: &str) {
     let (code, said) = lab.start(["cdc"]).wait_for_failure();
     assert_eq!(code, 1, "{said}");
@@ -229,8 +229,11 @@ fn a_table_that_is_dropped_and_made_anew_is_an_error_that_a_resnapshot_mends() {
     postgres.sql(CHANGE);
     postgres.sql("ALTER TABLE users ADD COLUMN email TEXT DEFAULT 'a@b'");
     postgres.sql(CHANGE);
-    let told = capture.wait_for_event("table_columns_changed");
-    assert_eq!((&told["new"], &told["gone"]), (&"email".into(), &"".into()));
+    let event = capture.wait_for_event("table_columns_changed");
+    assert_eq!(
+        (&event["new"], &event["gone"]),
+        (&"email".into(), &"".into())
+    );
     postgres.sql(REMADE);
     let (_, said) = capture.wait_for_failure();
     assert!(said.contains("users was dropped and made anew"), "{said}");

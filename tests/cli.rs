@@ -161,7 +161,7 @@ fn a_data_directory_that_cannot_be_written_is_named_with_user_and_remedy() {
     std::fs::create_dir(place.path("closed")).unwrap();
     let mut command = place.ftap(&["run", "--data-dir", "closed"]);
     let mut below = place.ftap(&["fx", "--date", "2020-01-01", "--data-dir", "closed"]);
-    let nobody = 65_534;
+    let unprivileged = 65_534;
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| {
         use std::os::unix::fs::MetadataExt;
         own.uid() == 0
@@ -170,8 +170,8 @@ fn a_data_directory_that_cannot_be_written_is_named_with_user_and_remedy() {
     if is_root {
         std::fs::set_permissions(place.path("."), open(0o755)).unwrap();
         std::fs::set_permissions(place.path("closed"), open(0o755)).unwrap();
-        command.uid(nobody);
-        below.uid(nobody);
+        command.uid(unprivileged);
+        below.uid(unprivileged);
     } else {
         std::fs::set_permissions(place.path("closed"), open(0o555)).unwrap();
     }
@@ -179,7 +179,7 @@ fn a_data_directory_that_cannot_be_written_is_named_with_user_and_remedy() {
         Ok(output) => {
             let done = Done::from(output).ends_with(2);
             done.says(&["closed", "can't be written by user", "DATA_DIR", "chown"]);
-            // A folder that is not there yet can be given to nobody.
+            // A folder that does not exist yet has no owner to change.
             let done = Done::from(below.output().unwrap()).ends_with(2);
             done.says(&["mkdir -p closed/lake && chown", "LAKE_DIR"]);
         }
@@ -231,7 +231,7 @@ fn sigterm_stops_a_run_within_ten_seconds_and_a_second_publisher_is_refused() {
     assert!(summary.contains("rows put in the lake"), "{summary}");
 }
 
-/// A run whose first upload hangs for ever.
+/// A run whose first upload never ends.
 fn hanging_run(place: &Place) -> shell::Running {
     let mut command = place.ftap(&["run", "--gcs-flush-seconds", "0.1"]);
     command.env("FTAP_FAILPOINTS", "gcs_uploader=hang");

@@ -1,4 +1,4 @@
-//! A disk that is full, read-only or gone stops the stream, not the program: it goes on by itself.
+//! A disk that is full, read-only or gone stops the stream, not the program: it resumes by itself.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn wait_for_outage(run: &Ftap, reason: &str) {
             .any(|line| line["error"].as_str().unwrap().contains(reason))
             .then_some(())
     });
-    // The outage is told once; several tries fall into this time.
+    // The outage is logged once; several attempts fall into this time.
     std::thread::sleep(Duration::from_secs(3));
     assert_unharmed(run);
     // A put that was under way when the lake went may still have been answered.

@@ -83,7 +83,7 @@ fn a_publication_for_all_tables_is_made_only_where_there_are_no_tables_of_others
     };
     once();
     assert!(is_for_all(), "as the original has it");
-    // What somebody has is left alone, tables of others or not.
+    // Existing publications are left alone, with or without tables of others.
     server.superuser_sql("CREATE TABLE orders (id int, v int)");
     server.superuser_sql("INSERT INTO orders VALUES (1, 1)");
     once();
@@ -187,7 +187,7 @@ fn a_tick_is_applied_once_whatever_is_killed_when() {
     };
     lab.set("UPDATE_PERCENTAGE", "0.1");
     let ledger = "SELECT count(*) FROM ftap.job_runs";
-    // Every change of a user leaves a line, whoever makes it.
+    // Every change of a user leaves a line, whichever process makes it.
     lab.start(["batch", "--once", "users", "--tick", "2026-01-01T00:00:00Z"])
         .wait_for_success();
     server.sql("CREATE TABLE audit (user_id uuid)");
@@ -403,7 +403,7 @@ fn a_batch_side_that_gives_up_leaves_the_stream_alone() {
         (rows >= common::ROWS).then_some(())
     });
     run.signal(libc::SIGTERM);
-    // Nothing of the stream is lost, but the end is no good one, and names all that is amiss.
+    // Nothing of the stream is lost, but the exit code is not 0, and the end names everything that is wrong.
     let (code, message) = run.wait_for_failure();
     assert_eq!(code, 1, "{message}");
     for side in ["user_updates gave up", "changes gave up"] {

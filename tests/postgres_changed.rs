@@ -1,4 +1,4 @@
-//! Tables that somebody changed, and prepared files of odd bytes: named, and nothing is half done.
+//! Tables that were changed by hand, and prepared files with odd bytes: named, and nothing is half done.
 use crate::common;
 use crate::common::postgres::Server;
 use crate::common::{Lab, wait_until};
@@ -65,7 +65,7 @@ fn a_table_that_somebody_changed_is_named_and_goes_on_when_it_is_changed_back() 
         let before = (server.number(runs), server.sql(users));
         server.sql(change);
         if said.is_empty() {
-            // Made anew and loaded, as at the first start.
+            // Recreated and loaded, as at the first start.
             lab.start(["batch", "--once", "users"]).wait_for_success();
             server.sql("DELETE FROM ftap.job_runs WHERE applied_at = (SELECT max(applied_at) FROM ftap.job_runs)");
         } else {
@@ -148,7 +148,7 @@ fn a_broken_file_stops_nothing_and_is_loaded_when_it_is_mended() {
     let url = url.as_str().unwrap().trim_start_matches("http://");
     lab.set("DASHBOARD_ADDR", url.trim_end_matches('/'));
     let is_ready = || lab.start(["health", "--ready"]).wait().success();
-    assert!(!is_ready(), "a job that can't be done is no good health");
+    assert!(!is_ready(), "a job that can't run is not healthy");
 
     std::fs::write(&users, &good).unwrap();
     run.wait_for_event("table_loaded");

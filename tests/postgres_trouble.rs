@@ -36,7 +36,7 @@ fn failure(run: &Ftap) -> String {
         assert_eq!(
             run.events(event).len(),
             0,
-            "it is told twice: {}",
+            "it is logged twice: {}",
             run.tail()
         );
     }

@@ -1,4 +1,4 @@
-//! Kafka with TLS and SASL: delivery over every kind of listener, and each refusal told by setting.
+//! Kafka with TLS and SASL: delivery over every kind of listener, and each refusal reported with its setting.
 //!
 //! Starts an Apache Kafka of its own by `scripts/kafka start --tls`, whatever KAFKA_BROKER says,
 //! and needs Java, Maven and openssl for it; the refusals of certificates need openssl alone.
@@ -13,7 +13,7 @@ use crate::common::{Lab, ROWS, process::Ftap, wait_until};
 const USER: &str = "alice";
 const PASSWORD: &str = "canary-8f14e45f-password";
 
-/// Whether the tools are there; says so if not, and fails where all tools have to be.
+/// Whether the tools are installed; reports it if not, and fails where all tools are required.
 fn have(tools: &[&str]) -> bool {
     let missing: Vec<_> = tools
         .iter()
@@ -139,7 +139,7 @@ fn delivers_exactly(lab: &Lab) {
     assert_no_secret(&said);
 }
 
-/// The command fails for good, soon, and says what is wrong; nobody sees a secret.
+/// The command fails for good, soon, and says what is wrong; no secret is shown.
 #[track_caller]
 fn assert_refused(lab: &Lab, args: &[&str], code: i32, parts: &[&str]) {
     let began = Instant::now();

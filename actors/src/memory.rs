@@ -48,7 +48,7 @@ impl MemoryBudget {
         self.used() > self.limit
     }
 
-    /// Whether fetching may go on after a pause.
+    /// Whether fetching may resume after a pause.
     pub fn has_recovered(&self) -> bool {
         self.used() <= self.limit / 2
     }

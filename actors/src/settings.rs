@@ -25,7 +25,7 @@ pub struct PublishSettings {
     pub events_file: PathBuf,
     /// Where `checkpoint.json` is kept.
     pub checkpoint_file: PathBuf,
-    /// Rows between two checkpoints at the least.
+    /// Least number of rows between two checkpoints.
     pub checkpoint_rows: u64,
     /// Replay speed.
     pub pace: Pace,

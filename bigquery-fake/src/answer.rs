@@ -74,7 +74,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
             return Err(Cut);
         }
         Some(Fault::WebPage(status)) => {
-            let page = "<html><body>Sign in to go on</body></html>";
+            let page = "<html><body>Sign in to continue</body></html>";
             return Ok(respond(*status, "text/html", page.to_owned()));
         }
         Some(Fault::CommitThenRefuse(_) | Fault::CommitThenCut) => Plan::Usual,

@@ -34,7 +34,7 @@ pub enum Fault {
     CommitThenCut,
     /// The connection is cut before anything is done.
     Cut,
-    /// No answer until the client gives up; nothing is done.
+    /// No answer until the client times out; nothing is done.
     Hang,
     /// This status with a web page, as a proxy gives it; nothing is done.
     WebPage(u16),

@@ -42,7 +42,7 @@ pub(crate) struct JobRecord {
     hidden_until: Option<Instant>,
 }
 
-/// What a job is to be like.
+/// How a job behaves.
 pub(crate) enum Plan {
     Usual,
     Fails(&'static str, &'static str),
@@ -109,7 +109,7 @@ impl State {
         true
     }
 
-    /// Runs the jobs whose time has come, whoever asks for what.
+    /// Runs the jobs that are due, at every request.
     pub(crate) fn settle(&mut self) {
         let now = Instant::now();
         for id in self.order.clone() {

@@ -20,7 +20,7 @@ use crate::objects::{Condition, Meta, Put, key_problem};
 use crate::rule::{Fate, Fault, Operation};
 use crate::server::Shared;
 
-/// The connection is to be cut; the only error there is.
+/// The connection will be cut; there is no other error.
 #[derive(Debug)]
 pub(crate) struct Cut;
 
@@ -327,8 +327,8 @@ async fn get(
                 return Err(refusal(416, "InvalidRange", message));
             }
             let (first, last, size) = (range.start, range.end - 1, meta.size);
-            let told = format!("bytes {first}-{last}/{size}");
-            fields.push((header::CONTENT_RANGE, told));
+            let content_range = format!("bytes {first}-{last}/{size}");
+            fields.push((header::CONTENT_RANGE, content_range));
             (206, range)
         }
     };

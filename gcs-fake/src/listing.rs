@@ -76,9 +76,10 @@ impl Wanted {
             match folder {
                 Some(length) => {
                     let folder = &key[..self.prefix.len() + length];
-                    // Of the page before, or told already.
-                    let told = folder == token || items.last().is_some_and(|i| i.name() == folder);
-                    if !told {
+                    // On the previous page, or already listed.
+                    let listed =
+                        folder == token || items.last().is_some_and(|i| i.name() == folder);
+                    if !listed {
                         items.push(Item::Folder(folder.to_owned()));
                     }
                 }
@@ -124,7 +125,7 @@ impl Wanted {
     }
 }
 
-/// A token is the last name of its page behind this, so that nobody takes it for a key.
+/// A token is the last name of its page behind this, so that it is not mistaken for a key.
 const TOKEN: &str = "after:";
 
 /// Text inside an XML element.

@@ -35,7 +35,7 @@ impl Meta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     None,
-    /// The object has to be of this generation, 0 for absent.
+    /// The object must have this generation, 0 for absent.
     Generation(u64),
 }
 
@@ -70,7 +70,7 @@ impl Objects {
         let objects = Self {
             folder,
             entries: Mutex::default(),
-            // As of Google's: microseconds, so a restart goes on above.
+            // Microseconds, as Google's, so a restart continues above.
             generations: AtomicU64::new(since.map_or(1, |since| since.as_micros() as u64)),
         };
         if let Some(folder) = &objects.folder {

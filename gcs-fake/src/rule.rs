@@ -68,7 +68,7 @@ pub enum Fault {
     WebPage,
     /// The usual, so much later.
     Delay(Duration),
-    /// No answer until the client gives up.
+    /// No answer until the client times out.
     Hang,
     /// 401, as for a token that has expired.
     TokenExpired,

@@ -18,7 +18,7 @@ use crate::data_dir::make_writable;
 use crate::exit::{self, BadUsage};
 use crate::output::{count, print};
 
-/// What writes rates into the lake of the settings; says so if they are to be made up.
+/// What writes rates into the lake of the settings; says so if they will be generated.
 pub fn open(config: &Config) -> anyhow::Result<FxJob> {
     if config.gcs_bucket.is_none() {
         make_writable(&config.lake_dir, "LAKE_DIR")?;
@@ -74,7 +74,7 @@ fn usage(error: FxError) -> anyhow::Error {
 
 fn stopped(error: JobError, date: NaiveDate, written: u64, kept: u64) -> anyhow::Error {
     let done = format!(
-        "{date}: stopped after {} written and {} that were there; the same command goes on from here",
+        "{date}: stopped after {} written and {} that existed; the same command continues from here",
         days(written),
         count(kept)
     );

@@ -1,8 +1,8 @@
-//! What every request has to pass, and what every answer carries.
+//! What every request must pass, and what every answer carries.
 //!
-//! Promises that without the token, where there is one, nobody learns more than whether the process
+//! Promises that without the token, where there is one, a client learns only whether the process
 //! is alive and ready, which orchestrators have to ask without secrets; that a web page elsewhere
-//! can't read the figures by DNS rebinding; and that nobody can make the server hold much memory.
+//! can't read the figures by DNS rebinding; and that no client can make the server hold much memory.
 //! Nothing here changes anything, so there is nothing for a forged request to do.
 
 use std::convert::Infallible;
@@ -48,7 +48,7 @@ const HEADERS: &[(&str, &str)] = &[
 /// Who may ask.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// What has to be presented; `None` where other machines can't reach us.
+    /// What must be presented; `None` where other machines can't reach us.
     pub token: Option<Secret>,
     /// Only names of this machine are answered.
     pub only_this_machine: bool,
@@ -65,7 +65,7 @@ pub async fn guard(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let refusal = match request.app_data::<Data<Access>>() {
         Some(access) => judge(access, &request),
-        // Without rules nobody passes.
+        // Without rules no request passes.
         None => Some(HttpResponse::Forbidden().finish()),
     };
     let mut response = match refusal {
@@ -91,7 +91,7 @@ pub async fn guard(
 const TOO_LARGE: &[u8] = b"nothing here takes a body\n";
 
 /// The answer to a body that is not read. actix-http reads a chunked body for as long as it comes
-/// once nobody holds it any more, without a timeout; while it is held the connection is closed
+/// once the payload is dropped, without a timeout; while it is held the connection is closed
 /// after [`super::REQUEST_TIMEOUT`] at the latest.
 struct Unread {
     text: Option<Bytes>,
@@ -151,7 +151,7 @@ fn too_large(request: &ServiceRequest) -> Option<StatusCode> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    // Of a length that nobody knows it could be any.
+    // With an unknown length it could be any.
     if headers.contains_key(header::TRANSFER_ENCODING)
         || length.is_some_and(|length| length > MAX_BODY_BYTES)
     {

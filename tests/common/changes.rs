@@ -220,7 +220,7 @@ pub fn replay(rows: &[LakeRow], key: &str) -> BTreeMap<String, Columns> {
                 }
                 table.insert(row.get(key).unwrap().to_owned(), new);
             }
-            other => panic!("{other} is no operation"),
+            other => panic!("{other} is not an operation"),
         }
     }
     table

@@ -114,7 +114,7 @@ impl ComposeFile {
         serde_json::from_value(value).unwrap()
     }
 
-    /// A service that has to be there.
+    /// A service that must exist.
     pub fn service(&self, name: &str) -> &Service {
         let found = self.services.get(name);
         found.unwrap_or_else(|| panic!("there is no service {name}"))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Lab, ROWS, kafka};
 
-/// A transaction, told from others by its number.
+/// A transaction, distinguished by its number.
 pub fn good(number: usize) -> String {
     format!(
         r#"{{"trans_date_trans_time":"2019-01-01 00:00:18","user_id":"u","merchant":"m","category":"c","trans_num":"n{number}","unix_time":1325376018,"is_fraud":0,"original_amt":4.97,"currency":"EUR"}}"#

@@ -11,11 +11,11 @@ use super::process::Ftap;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
-    /// Null if it is no JSON.
+    /// Null if it is not JSON.
     pub body: Value,
 }
 
-/// Asks for a path; `None` if nobody answers.
+/// Asks for a path; `None` without an answer.
 pub fn get(address: &str, host: &str, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

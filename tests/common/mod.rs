@@ -35,7 +35,7 @@ use verdict::Verdict;
 
 /// Rows of the file that most tests publish.
 pub const ROWS: u64 = 20_000;
-/// Longest wait for anything: a busy machine is slow, a broken program for ever.
+/// Longest wait for anything: a busy machine is slow, a broken program never ends.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A directory, a topic, a consumer group and the settings that go with them.
@@ -168,7 +168,7 @@ impl Lab {
         Ftap::start(self.command(args))
     }
 
-    /// Runs `ftap run --until-drained` to its end, which has to be a good one.
+    /// Runs `ftap run --until-drained` to its end, which must be successful.
     pub fn run_until_drained(&self) -> Ftap {
         let run = self.start(["run", "--until-drained", "--json"]);
         run.wait_for_success();
@@ -198,7 +198,7 @@ impl Lab {
 }
 
 impl Drop for Lab {
-    /// A failed test leaves its directory, logs included, for whoever looks into it.
+    /// A failed test leaves its directory, logs included, for inspection.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.dir.disable_cleanup(true);
@@ -218,7 +218,7 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The Kafka that the tests are told to run on, besides the embedded one.
+/// The Kafka that the tests run on, besides the embedded one.
 pub fn real_kafka() -> Option<String> {
     std::env::var("KAFKA_BROKER")
         .ok()
@@ -286,7 +286,7 @@ pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Says that a test is not run for want of something; fails where all is to be there.
+/// Reports that a test is not run because something is missing; fails where everything must be there.
 pub fn not_run(why: &str) {
     assert_ne!(
         std::env::var("FTAP_REQUIRE_TOOLS").as_deref(),

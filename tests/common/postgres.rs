@@ -23,7 +23,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server in the laboratory's folder, which is told where it is. `None` on a machine without
+    /// A server in the laboratory's folder, which gets its address. `None` on a machine without
     /// PostgreSQL, which fails in CI.
     pub fn start(lab: &mut Lab) -> Option<Self> {
         open_to_all(&lab.path(""));
@@ -31,7 +31,7 @@ impl Server {
         Self::start_in(lab, &folder)
     }
 
-    /// The same in this folder, which the server's account has to be able to enter.
+    /// The same in this folder, which the server's account must be able to enter.
     pub fn start_in(lab: &mut Lab, folder: &Path) -> Option<Self> {
         // They ran with the embedded broker, and no broker makes a difference to them.
         if real_kafka().is_some() {
@@ -175,7 +175,7 @@ async fn connect(address: &ClusterAddress) -> Result<Client, tokio_postgres::Err
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    // A worker, so that held connections go on while nobody waits for them.
+    // A worker, so that held connections continue while no task awaits them.
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

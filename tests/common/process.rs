@@ -53,7 +53,7 @@ impl Ftap {
             for line in BufReader::new(stderr).split(b'\n') {
                 let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
                 writeln!(file, "{line}").unwrap();
-                // What is no JSON is an error for the user, or a panic's text.
+                // A line that is not JSON is an error for the user, or a panic's text.
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 into.lines.lock().unwrap().push(value);
                 into.grew.notify_all();
@@ -189,7 +189,7 @@ impl Ftap {
         }
     }
 
-    /// Waits for its end, which has to be a good one.
+    /// Waits for its end, which must be successful.
     pub fn wait_for_success(&self) {
         let status = self.wait();
         assert!(status.success(), "{status}: {}", self.tail());

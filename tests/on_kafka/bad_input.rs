@@ -172,7 +172,7 @@ fn a_topic_with_foreign_messages_is_refused_and_keeps_them() {
     assert_eq!(kafka::read_all(lab.broker(), lab.topic()).len(), 3);
 }
 
-/// Deletes the topic and makes it anew, empty.
+/// Deletes the topic and recreates it, empty.
 fn remake_topic(lab: &Lab) {
     kafka::delete_topic(lab.broker(), lab.topic());
     common::wait_until("the topic to be gone", || {
@@ -224,7 +224,7 @@ fn a_lake_that_lost_its_newest_object_is_told_of_and_another_group_refills_it() 
     assert_eq!(skipped.len(), 1, "{skipped:?}");
     assert_eq!(skipped[0]["first_offset"], newest["first_offset"]);
 
-    lab.set("KAFKA_CONSUMER_GROUP", format!("{}-anew", lab.topic()));
+    lab.set("KAFKA_CONSUMER_GROUP", format!("{}-again", lab.topic()));
     lab.start(["consume", "--until-drained"]).wait_for_success();
     lab.assert_exact(ROWS);
 }

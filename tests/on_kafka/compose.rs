@@ -114,7 +114,7 @@ fn without_any_setting_every_service_has_settings_that_it_takes() {
         let known: Vec<_> = shown.as_array().unwrap().iter().collect();
         let value = |name: &str| {
             let found = known.iter().find(|setting| setting["setting"] == name);
-            found.unwrap_or_else(|| panic!("{name} is no setting"))["value"].clone()
+            found.unwrap_or_else(|| panic!("{name} is not a setting"))["value"].clone()
         };
         for name in project.file.service(service).environment.keys() {
             value(name);
@@ -211,7 +211,7 @@ fn up_kill_and_stop_work_and_every_row_and_change_is_in_the_lake() {
     }
     assert!(
         started("dashboard") < healthy("kafka"),
-        "it waits for nobody"
+        "it depends on no service"
     );
 
     // One of two consumers is killed while rows stream, and restarted as its policy says.

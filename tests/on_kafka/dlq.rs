@@ -189,7 +189,7 @@ fn what_the_lake_does_not_list_as_rejected_is_not_sent() {
         .max()
         .unwrap();
     // An entry of a reader that was killed before its file was written: the next one made a row
-    // of the record. And one whose record nobody has written to the lake yet.
+    // of the record. And one whose record is not in the lake yet.
     for offset in [newest, newest + 1] {
         let id = format!("0-{offset}");
         let text = offset.to_string();

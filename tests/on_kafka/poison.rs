@@ -1,4 +1,4 @@
-//! Bad and huge messages in masses: memory stays flat, each is kept, the stream goes on.
+//! Bad and huge messages in masses: memory stays flat, each is kept, the stream continues.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ fn a_long_row_of_poison_is_kept_whole_in_little_memory_and_the_rows_within_it_ar
 
 const HUGE: usize = 9_900_000;
 
-/// A good message with a field of `HUGE` bytes that nobody asked for.
+/// A good message with a field of `HUGE` bytes that is unknown.
 fn huge(number: usize) -> Option<Vec<u8>> {
     let padding = "p".repeat(HUGE);
     let text = dlq::good(number).replacen('{', &format!("{{\"padding\":\"{padding}\","), 1);

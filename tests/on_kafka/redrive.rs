@@ -134,7 +134,7 @@ fn of_two_redrives_at_the_same_time_one_gives_way_and_each_message_is_sent_once(
     let stopped = lab.start(args);
     stopped.wait_for_event("entries_redriven");
     stopped.signal(libc::SIGSTOP);
-    // Three side by side: each ends well or is told that another took its place.
+    // Three side by side: each succeeds or reports that another took its place.
     let others = [(); 3].map(|()| lab.start(args));
     let mut done = 0;
     for other in &others {

@@ -34,7 +34,7 @@ fn key_from(file: &Value, first_offset: i64) -> String {
 #[test]
 fn a_deleted_object_is_missing_with_its_exact_offsets() {
     let (lab, committed) = filled("deleted");
-    // Not the last one of its partition, which would look like records that nobody has read yet.
+    // Not the last one of its partition, which would look like records that have not been read yet.
     let file = committed
         .iter()
         .find(|file| {

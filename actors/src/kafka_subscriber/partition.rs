@@ -75,7 +75,7 @@ impl Progress {
         self.acknowledged = self.acknowledged.max(offset);
     }
 
-    /// What the group is still to be told.
+    /// The offset that the group has not acknowledged yet.
     pub fn owed(&self) -> Option<i64> {
         (self.durable > self.acknowledged).then_some(self.durable)
     }
@@ -88,9 +88,9 @@ impl Progress {
     /// Records between the lake and the log's `end`. Ask at intervals longer than a
     /// fetch takes.
     ///
-    /// Nobody can tell control records at the log's end from others before they are
-    /// read, and they never are: what `is_reading` did not get at for a whole interval
-    /// is taken for those.
+    /// Control records at the log's end cannot be distinguished from others before they are
+    /// read, and they never are: offsets that were not read for a whole interval while
+    /// `is_reading` are counted as control records.
     pub fn lag(&mut self, end: i64, is_reading: bool) -> i64 {
         let seen = (self.position, end);
         let stands_still = self.seen.replace(seen) == Some(seen);

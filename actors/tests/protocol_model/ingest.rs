@@ -2,7 +2,7 @@
 //!
 //! Each writer has what the program's stages have: a consumer's thread (assignment, position),
 //! a buffer with a mailbox, an uploader with a queue and one put under way. A writer that lost
-//! its partition and was not told is a zombie: it goes on whenever the checker likes. Where a
+//! its partition without noticing is a zombie: it continues whenever the checker chooses. Where a
 //! decision is taken, the program's own function takes it.
 
 mod properties;
@@ -226,7 +226,7 @@ impl Ingest {
         }
     }
 
-    /// What may happen next; what is no fault comes first, in an order that gets things done.
+    /// What may happen next. Steps that are not faults come first, in an order that makes progress.
     pub fn possible(&self, state: &State, actions: &mut Vec<Action>) {
         use Action::*;
         actions.extend((0..state.orphans.len()).map(LatePutArrives));
@@ -292,7 +292,7 @@ impl Ingest {
         if writer.is_reading() && state.owner != Some(w) {
             actions.push(LossIsNoticed(w));
         }
-        // The topic was made anew under it; or retention overtook it and it has flushed.
+        // The topic was recreated while it read; or retention overtook it and it has flushed.
         if let Some(progress) = &writer.progress {
             let overtaken = progress.position() < state.log_start && progress.is_flushed();
             if writer.life != state.life || overtaken {
@@ -348,7 +348,7 @@ impl Ingest {
         by_name.max_by_key(|run| self.world.run(*run).name.first_offset())
     }
 
-    /// Whether nobody but `except` reads, holds records or has a put on the network.
+    /// Whether no writer except `except` reads, holds records or has a put in flight.
     fn is_quiet(&self, state: &State, except: Option<usize>) -> bool {
         let mut others = state.writers.iter().enumerate();
         state.orphans.is_empty() && others.all(|(w, writer)| Some(w) == except || writer.is_idle())

@@ -2,10 +2,10 @@
 //! zombies, rebalances, resets and retention, within a budget of each.
 //!
 //! The models call the program's own rules. Safety is checked in every reachable state.
-//! Liveness too: from every reachable state a run without further faults has to reach the
+//! Liveness too: from every reachable state a run without further faults must reach the
 //! log's end. That run is one fair schedule, not all of them; stateright's `eventually` is
 //! not used because it overlooks paths that end in a cycle. A rule that is broken on purpose
-//! has to be caught.
+//! must be caught.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod check;
@@ -91,7 +91,7 @@ fn a_topic_made_anew_is_refused_and_nothing_is_overwritten() {
     };
     let mut model = ingest(Rules::default(), 4, 2, faults);
     model.writers = 1;
-    holds("topic made anew", model);
+    holds("topic recreated", model);
 }
 
 /// Enough for any single broken rule to show.

@@ -64,7 +64,7 @@ enum Fate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Record {
-    /// `None`: somebody else's.
+    /// `None`: a foreign message.
     row: Option<u64>,
     writer: usize,
     fate: Fate,
@@ -98,7 +98,7 @@ pub enum Action {
     ReadTail(usize, usize),
     Send(usize),
     Commit(usize),
-    /// Told that a newer publisher has taken over.
+    /// Knows that a newer publisher has taken over.
     EndFenced(usize),
     // Faults.
     Crash(usize),
@@ -212,10 +212,10 @@ impl Machine for Publish {
 
     fn possible(&self, state: &State, actions: &mut Vec<Action>) {
         use Action::*;
-        let nobody = state.publishers.iter().all(|publisher| !publisher.is_alive);
+        let all_dead = state.publishers.iter().all(|publisher| !publisher.is_alive);
         for (w, publisher) in state.publishers.iter().enumerate() {
             if !publisher.is_alive {
-                match nobody {
+                match all_dead {
                     true => actions.push(Begin(w)),
                     false if state.crashes > 0 => actions.push(BeginBeside(w)),
                     false => {}

@@ -16,9 +16,9 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// A text that is no LSN.
+/// A text that is not an LSN.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no log position; PostgreSQL writes them like 0/16B3748")]
+#[error("{0:?} is not a log position; expected a form such as 0/16B3748")]
 pub struct LsnError(String);
 
 impl FromStr for Lsn {

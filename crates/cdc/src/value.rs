@@ -16,7 +16,7 @@ use chrono::{NaiveDate, NaiveDateTime};
 
 use super::schema::Kind;
 
-/// What became of a value.
+/// Whether a column holds a value exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// The column holds it.

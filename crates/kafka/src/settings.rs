@@ -16,7 +16,7 @@ pub struct KafkaSettings {
     pub consumer_group: String,
     /// Pause between two tries to reach a broker.
     pub retry_delay: Duration,
-    /// Tries before giving up; `None` is for ever.
+    /// Attempts before an error; `None` retries indefinitely.
     pub max_retries: Option<NonZeroU32>,
     /// How long a silent consumer keeps its partitions.
     pub session_timeout: Duration,

@@ -16,7 +16,7 @@ const OFFSET_DIGITS: usize = 20;
 /// Longest topic name Kafka allows.
 const MAX_TOPIC_BYTES: usize = 249;
 
-/// A name that is no lake object's.
+/// A name that is not a lake object's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Kafka would not allow this topic either.

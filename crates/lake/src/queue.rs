@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(queue.push(1, "b"), Some("b"), "it was on its way");
         assert_eq!(queue.start(), Some("x"));
         queue.settled();
-        assert_eq!(queue.end(1), 0, "ending it twice is no harm");
+        assert_eq!(queue.end(1), 0, "ending it twice does no harm");
         queue.push(2, "y");
         assert_eq!(queue.fail(), 1);
         assert_eq!(queue.push(3, "z"), Some("z"));

@@ -26,7 +26,7 @@ pub enum CloseReason {
     Shutdown,
     /// Everything there is has been read.
     Drain,
-    /// Somebody asked for it.
+    /// Requested.
     Requested,
 }
 

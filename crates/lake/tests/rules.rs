@@ -1,5 +1,5 @@
 //! The rules of the delivery protocol that need no store: names, footers, rolling, and
-//! where a chain of objects goes on.
+//! where a chain of objects continues.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -268,7 +268,7 @@ fn a_partition_goes_on_where_the_chain_ends() {
             skipping(8, LogStart, 3..=7, Retention),
         ),
         ((Some(8), Some(7), 8, 10), start(8, LakeEnd)),
-        // the topic was deleted and made anew
+        // the topic was deleted and recreated
         ((None, Some(10), 0, 10), ahead_of_log(10, 10)),
         ((Some(11), Some(10), 0, 0), ahead_of_log(10, 0)),
         (

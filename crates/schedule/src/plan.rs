@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{JobTick, Schedule, TickCause};
 
-/// What is to be done now.
+/// What is due now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Nothing.
@@ -65,7 +65,7 @@ impl JobPlan {
             return Due::Nothing;
         };
         if newest < seen {
-            // The clock was set back. Ticks come again as it goes on; a job that has run for
+            // The clock was set back. Ticks repeat as it advances; a job that has run for
             // one of them already knows it by its time.
             self.seen = Some(newest);
         }

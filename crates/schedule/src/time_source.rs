@@ -12,7 +12,7 @@ pub trait TimeSource: Send + Sync {
     /// The time.
     fn now(&self) -> DateTime<Utc>;
 
-    /// Waits from a time that this clock showed until a later one, or less: whoever waits looks at the
+    /// Waits from a time that this clock showed until a later one, or less: the caller checks the
     /// clock again. A wait that ends early notices a machine that was suspended and a clock that was set.
     fn wait(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> Wait<'_>;
 }

@@ -1,4 +1,4 @@
-//! When to restart and when to give up: pure rules, no clock of their own.
+//! When to restart and when to stop: pure rules, no clock of their own.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ pub struct SupervisionSettings {
     pub initial_backoff: Duration,
     /// Longest pause before a restart.
     pub max_backoff: Duration,
-    /// A group that ran this long without a fault starts its backoff anew.
+    /// After running this long without a fault, a group's backoff is reset.
     pub healthy_after: Duration,
     /// More restarts than this within `restart_window` end the process.
     pub max_restarts: usize,

@@ -1,4 +1,4 @@
-//! What has to be true in every state, and the fair run that has to end well from each.
+//! What must be true in every state, and the fair run that must succeed from each.
 
 use super::super::world::bits;
 use super::{Ingest, State};
@@ -59,7 +59,7 @@ impl Ingest {
         }
         let all = bits(0, self.world.records - 1);
         let is_complete = all & !(self.covered(state) | state.skipped | state.unknowable) == 0;
-        // A topic made anew is refused: an operator has to act.
+        // A recreated topic is refused: an operator has to act.
         match is_complete || state.life > 0 || self.is_beyond_assumption(state) {
             true => Ok(None),
             false => Err(()),

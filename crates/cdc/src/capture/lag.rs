@@ -2,7 +2,7 @@
 //!
 //! Promises: the seconds are those since the oldest commit that is not durable in the lake, by
 //! the server's clock; where none was read yet, those since this process first saw that the
-//! server's log is longer. They go on growing while server or lake is away; of a server that
+//! server's log is longer. They continue to grow while server or lake is down; of a server that
 //! hangs nothing is known, so the seconds are then at least those of its silence.
 
 use std::collections::VecDeque;

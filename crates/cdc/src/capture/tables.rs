@@ -1,7 +1,7 @@
 //! The tables as the stream describes them, before each one's first change and whenever it changes.
 //!
-//! Promises: a table that was dropped and made anew is an error, because nothing in the stream says
-//! that its old rows are gone; columns that change while we read are told once. Pure.
+//! Promises: a table that was dropped and recreated is an error, because nothing in the stream says
+//! that its old rows are gone; columns that change while we read are reported once. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl KnownTables {
         }
     }
 
-    /// Takes a description; gives what is to be told.
+    /// Takes a description; returns what must be reported.
     pub(super) fn meet(
         &mut self,
         table: &Arc<Table>,
@@ -58,7 +58,7 @@ fn changed(before: &Table, after: &Table) -> TableColumnsChanged {
         table: after.name.clone(),
         gone: names(before, &new),
         new: names(after, &old),
-        remedy: "rows that are not changed again keep their old columns in the lake: `ftap cdc --resnapshot` copies the tables anew, if that matters".to_owned(),
+        remedy: "rows that are not changed again keep their old columns in the lake: `ftap cdc --resnapshot` copies the tables again, if that matters".to_owned(),
     }
 }
 
@@ -91,8 +91,8 @@ mod tests {
         assert!(known.meet(&first).unwrap().is_none());
         assert!(known.meet(&first).unwrap().is_none());
         let second = table(7, &[("a", 25), ("b", 20), ("c", 25)]);
-        let told = known.meet(&second).unwrap().unwrap();
-        assert_eq!((told.gone.as_str(), told.new.as_str()), ("b", "b, c"));
+        let change = known.meet(&second).unwrap().unwrap();
+        assert_eq!((change.gone.as_str(), change.new.as_str()), ("b", "b, c"));
         assert!(known.meet(&second).unwrap().is_none());
     }
 

@@ -51,7 +51,7 @@ pub(super) unsafe extern "C" fn on_rebalance(
         .map(|entry| entry.0)
         .collect();
     if callbacks.closing.load(SeqCst) {
-        // Nobody polls any more: answer here, or closing would wait for ever.
+        // The consumer is no longer polled: answer here, or closing would never end.
         // SAFETY: both are alive for the call.
         unsafe {
             let error = match code {
@@ -107,7 +107,7 @@ pub(super) unsafe extern "C" fn on_error(
     log(&text);
     if code == Code::RD_KAFKA_RESP_ERR__FATAL as c_int {
         let mut detail = [0 as c_char; 512];
-        // SAFETY: alive for the call; the buffer's length is told.
+        // SAFETY: alive for the call; the buffer's length is passed.
         let code = unsafe { sys::rd_kafka_fatal_error(rk, detail.as_mut_ptr(), detail.len()) };
         callbacks.push(Signal::Error { code, text });
     } else if let Some(refused) = REFUSED.into_iter().find(|known| *known as c_int == code) {

@@ -45,7 +45,7 @@ pub const OTHERS: &[EventDoc] = &[
     event(
         "broker_stopped",
         "WARN",
-        "The embedded broker ended although nobody asked.",
+        "The embedded broker ended unexpectedly.",
         &[("error", "Why.")],
     ),
     event(
@@ -90,7 +90,7 @@ pub const OTHERS: &[EventDoc] = &[
         "A decided transaction could not be written out; it is tried again.",
         &[
             ("transactional_id", "The producer's id."),
-            ("commit", "Whether it is to be committed."),
+            ("commit", "Whether it will be committed."),
         ],
     ),
     event(
@@ -114,7 +114,7 @@ pub const OTHERS: &[EventDoc] = &[
     event(
         "storage_error",
         "ERROR",
-        "The broker could not write or read; the client is told and the log is left as it was. One in ten seconds for a path.",
+        "The broker could not write or read. The client gets an error, and the log is unchanged. At most one per path and ten seconds.",
         &[
             ("path", "Where."),
             ("error", "What the system said."),
@@ -140,7 +140,7 @@ pub const OTHERS: &[EventDoc] = &[
     event(
         "private_postgres_ended",
         "WARN",
-        "The private server ended although nobody asked; it is started again.",
+        "The private server ended unexpectedly; it is restarted.",
         &[("pid", "Its process id."), ("status", "How it ended.")],
     ),
     event(

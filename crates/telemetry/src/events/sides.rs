@@ -127,7 +127,7 @@ events! { SIDES;
         slot: String,
         /// The snapshot that the changes follow.
         epoch: u32,
-        /// What the server was told to be durable; it sends what came after.
+        /// The position acknowledged to the server, which sends what follows it.
         confirmed_lsn: String,
         /// Last position in the lake.
         lake_end: String,
@@ -197,7 +197,7 @@ events! { SIDES;
         /// How long the run took.
         duration_ms: u64,
     }
-    /// A run's FX rates were in the lake before; nobody was asked.
+    /// A run's FX rates were in the lake already; no request was sent.
     INFO FxRatesKept "fx_rates_kept" {
         /// The object.
         key: String,
@@ -224,7 +224,7 @@ events! { SIDES;
         /// `kafka`, `lake` or `postgres`.
         source: String,
     }
-    /// What `ftap serve` watches does not answer; it goes on looking, and shows it as down.
+    /// A source that `ftap serve` watches does not answer. It is shown as down and polled further.
     WARN SourceDown "source_down" {
         /// `kafka`, `lake` or `postgres`.
         source: String,
@@ -259,7 +259,7 @@ events! { SIDES;
         objects: u64,
         /// Their rows.
         rows: u64,
-        /// Somebody had submitted it, perhaps we ourselves.
+        /// Whether it had been submitted before, by this or another process.
         before: bool,
     }
     /// A load job ended in an error, which loads nothing; another attempt follows.

@@ -19,7 +19,7 @@ events! { STREAM;
     }
     /// The process ends.
     INFO ProcessStopped "process_stopped" {
-        /// 0 done, 1 a stage gave up, 2 bad usage or settings, 3 verify found loss or duplication.
+        /// 0 done, 1 a stage stopped with an error, 2 bad usage or settings, 3 verify found loss or duplication.
         exit_code: i64,
     }
     /// A setting was understood but is probably not what was meant.
@@ -85,12 +85,12 @@ events! { STREAM;
         /// Its partitions.
         partitions: i32,
     }
-    /// librdkafka reported something that it mends itself.
+    /// librdkafka reported a problem that it fixes itself.
     DEBUG KafkaClientMessage "kafka_client_message" {
         /// What it said.
         detail: String,
     }
-    /// The publisher found where the topic ends and goes on from there.
+    /// The publisher found where the topic ends and resumes there.
     INFO PublishResumed "publish_resumed" {
         /// The events file.
         source: String,
@@ -264,10 +264,10 @@ events! { STREAM;
         last_offset: i64,
         /// Who wrote it.
         writer: String,
-        /// Where reading goes on.
+        /// Where reading resumes.
         resume_at: i64,
     }
-    /// The lake does not take or give an object; it is tried again for ever. Told at its start, then after a minute and longer.
+    /// The lake does not take or give an object; it is retried indefinitely. Logged at the start, then after a minute and at growing intervals.
     WARN LakeUnavailable "lake_unavailable" {
         /// The object.
         key: String,
@@ -297,7 +297,7 @@ events! { STREAM;
         /// The budget.
         budget_bytes: u64,
     }
-    /// Memory is free again; the partitions go on.
+    /// Memory is free again; the partitions resume.
     INFO PartitionsResumed "partitions_resumed" {
         /// Memory in use.
         memory_bytes: u64,
@@ -338,7 +338,7 @@ events! { STREAM;
         /// Whether a restart can help.
         retryable: bool,
     }
-    /// A group is started anew after a pause.
+    /// A group restarts after a pause.
     WARN GroupRestarting "group_restarting" {
         /// The group.
         group: String,
