@@ -113,7 +113,7 @@ fn the_stream_of_changes_is_encrypted_and_its_server_checked_as_the_sslmode_says
         change(&mut settings);
         let error = replicates(&settings).unwrap_err();
         let said = error.to_string();
-        assert!(!error.retry_helps(), "{said}");
+        assert!(!error.retry().helps(), "{said}");
         assert!(said.contains(expected), "{said}");
         assert!(
             !said.contains(PASSWORD) && !said.contains("not-the-password"),
@@ -148,9 +148,9 @@ fn the_stream_of_changes_is_encrypted_and_its_server_checked_as_the_sslmode_says
             }
         });
         let error = replicates(&broken).unwrap_err();
-        assert_eq!(error.retry_helps(), helps, "{answer:?}: {error}");
+        assert_eq!(error.retry().helps(), helps, "{answer:?}: {error}");
         let error = asks(&broken).unwrap_err();
-        assert_eq!(error.retry_helps(), helps, "{answer:?}: {error}");
+        assert_eq!(error.retry().helps(), helps, "{answer:?}: {error}");
         serve.join().unwrap();
     }
 }

@@ -13,7 +13,7 @@ use ftap_supervision::Stage;
 use ftap_telemetry::events::BigQueryUnavailable;
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loader};
-use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings, Fate};
+use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings};
 
 /// Old folders are looked at this often: a consumer that is behind writes into them.
 const FULL_LOOK: Duration = Duration::from_secs(3600);
@@ -87,9 +87,9 @@ async fn run(stage: &Stage, parts: LoaderParts) -> Result<(), BigQueryError> {
                 }
                 settings.window
             }
-            Err(error) if error.fate() == Fate::Final => return Err(error),
+            Err(error) if !error.retry().helps() => return Err(error),
             Err(error) => {
-                let (attempt, pause) = backoff.next(error.fate());
+                let (attempt, pause) = backoff.next(error.retry());
                 BigQueryUnavailable {
                     attempt,
                     error: error.to_string(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use ftap_schedule::{Due, JobPlan, JobTick, Schedule, TimeSource};
-use ftap_supervision::{ErrorKind, Stage, StageError};
+use ftap_supervision::{Failure, Internal, Stage};
 use ftap_telemetry::events::{JobOverrun, JobTicksMissed};
 
 use crate::messages::RunJob;
@@ -80,8 +80,8 @@ impl CronClock {
         context.spawn(request.into_actor(self).map(|answer, clock, _| {
             clock.plan.finished();
             if answer.is_err() {
-                clock.stage.fail(StageError::new(
-                    ErrorKind::NeighbourGone,
+                clock.stage.fail(Failure::new(
+                    Internal::NeighbourGone,
                     format!("the job {} is gone", clock.job),
                 ));
             }

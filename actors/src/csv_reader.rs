@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use csv::ByteRecord;
-use ftap_kafka::publish_resume::{Place, load_checkpoint};
-use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_kafka::publish_resume::{Place, PublishFailure, load_checkpoint};
+use ftap_supervision::{Failure, Internal, Stage, failpoint};
 use ftap_telemetry::events::{PublishResumed, SourceRowRejected};
 use ftap_telemetry::metrics;
 use ftap_transaction::{SourceRow, encode_json, partition_of};
@@ -92,7 +92,7 @@ async fn replay(
     settings: Arc<PublishSettings>,
     publisher: Addr<KafkaPublisher>,
     start: StartReading,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     let first_row = start.resume.first_row();
     // A checkpoint beyond what the topic has belongs to another life of the topic.
     let place = load_checkpoint(&settings.checkpoint_file, &start.source)
@@ -144,16 +144,13 @@ async fn replay(
 }
 
 /// Waits for the publisher; it has its own watch, so this wait is no stall.
-async fn answer(
-    stage: &Stage,
-    request: Request<KafkaPublisher, RowBatch>,
-) -> Result<(), StageError> {
+async fn answer(stage: &Stage, request: Request<KafkaPublisher, RowBatch>) -> Result<(), Failure> {
     let _waiting = stage.progress().waiting();
     let answer = request.await.unwrap_or_else(|error| {
-        Err(StageError::new(
-            ErrorKind::NeighbourGone,
-            format!("kafka_publisher does not answer: {error}"),
-        ))
+        Err(
+            Failure::new(Internal::NeighbourGone, "kafka_publisher does not answer")
+                .caused_by(error),
+        )
     });
     // A publisher that was asked to stop leaves batches unanswered.
     if stage.generation().stop_requested() {
@@ -209,16 +206,14 @@ struct EventsFile {
 }
 
 impl EventsFile {
-    fn open(path: &Path, place: Place) -> Result<Self, StageError> {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            StageError::new(
-                ErrorKind::SourceUnreadable,
-                format!("events file {}: {error}", path.display()),
-            )
+    fn open(path: &Path, place: Place) -> Result<Self, Failure> {
+        let unreadable = || {
+            let file = format!("events file {}", path.display());
+            Failure::new(PublishFailure::SourceUnreadable, file)
         };
-        let mut file = File::open(path).map_err(|error| unreadable(&error))?;
+        let mut file = File::open(path).map_err(|error| unreadable().caused_by(error))?;
         file.seek(SeekFrom::Start(place.byte))
-            .map_err(|error| unreadable(&error))?;
+            .map_err(|error| unreadable().caused_by(error))?;
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(b';')
             .has_headers(false)
@@ -229,7 +224,7 @@ impl EventsFile {
         if place.byte == 0 {
             reader
                 .read_byte_record(&mut record)
-                .map_err(|error| unreadable(&error))?;
+                .map_err(|error| unreadable().caused_by(error))?;
             check_header(path, &record)?;
         }
         Ok(Self {
@@ -247,7 +242,7 @@ impl EventsFile {
         settings: &PublishSettings,
         pacer: &mut Pacer,
         stage: &Stage,
-    ) -> Result<RowBatch, StageError> {
+    ) -> Result<RowBatch, Failure> {
         let mut batch = RowBatch {
             rows: Vec::with_capacity(BATCH_ROWS),
             payloads: Vec::with_capacity(BATCH_BYTES + BATCH_BYTES / 4),
@@ -272,14 +267,15 @@ impl EventsFile {
                     .reader
                     .read_byte_record(&mut self.record)
                     .map_err(|error| {
-                        StageError::new(
-                            ErrorKind::SourceUnreadable,
+                        Failure::new(
+                            PublishFailure::SourceUnreadable,
                             format!(
-                                "events file {}, row {}: {error}",
+                                "events file {}, row {}",
                                 settings.events_file.display(),
                                 self.next_row
                             ),
                         )
+                        .caused_by(error)
                     })?;
                 if !more {
                     batch.is_last = true;
@@ -374,7 +370,7 @@ impl RowBatch {
     }
 }
 
-fn check_header(path: &Path, header: &ByteRecord) -> Result<(), StageError> {
+fn check_header(path: &Path, header: &ByteRecord) -> Result<(), Failure> {
     if header.iter().eq(COLUMNS.iter().map(|name| name.as_bytes())) {
         return Ok(());
     }
@@ -392,8 +388,8 @@ fn check_header(path: &Path, header: &ByteRecord) -> Result<(), StageError> {
             header.len()
         )
     };
-    Err(StageError::new(
-        ErrorKind::SourceInvalid,
+    Err(Failure::new(
+        PublishFailure::SourceInvalid,
         format!(
             "events file {}: {hint}; wanted is the header `{}`",
             path.display(),

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic};
-use ftap_kafka::{KafkaSettings, client_config, stage_error};
-use ftap_supervision::{Stage, StageError, failpoint};
+use ftap_kafka::{KafkaSettings, client_config, failure};
+use ftap_supervision::{Failure, Stage, failpoint};
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
@@ -94,13 +94,13 @@ impl ProducerContext for Deliveries {
             Err((error, _)) => {
                 outstanding
                     .stage
-                    .fail(stage_error("writing to the dead-letter topic", error));
+                    .fail(failure("writing to the dead-letter topic", error.clone()));
             }
         }
     }
 }
 
-fn run(stage: &Stage, kafka: &KafkaSettings, queue: &Receiver<Reject>) -> Result<(), StageError> {
+fn run(stage: &Stage, kafka: &KafkaSettings, queue: &Receiver<Reject>) -> Result<(), Failure> {
     let topic = kafka.dead_letter_topic();
     let mut producer = None;
     loop {
@@ -132,7 +132,7 @@ fn open(
     stage: &Stage,
     kafka: &KafkaSettings,
     topic: &str,
-) -> Result<BaseProducer<Deliveries>, StageError> {
+) -> Result<BaseProducer<Deliveries>, Failure> {
     let _waiting = stage.progress().waiting();
     ensure_topic(kafka, topic, kafka.partitions, TopicUse::DeadLetter, stage)?;
     client_config(
@@ -145,7 +145,7 @@ fn open(
         ],
     )
     .create_with_context(Deliveries)
-    .map_err(|error| stage_error("creating the dead-letter producer", &error))
+    .map_err(|error| failure("creating the dead-letter producer", error))
 }
 
 fn send_all(
@@ -154,7 +154,7 @@ fn send_all(
     kafka: &KafkaSettings,
     topic: &str,
     reject: Reject,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     let outstanding = Arc::new(Outstanding {
         records: AtomicUsize::new(reject.records.len()),
         done: Mutex::new(Some(reject.done)),
@@ -174,7 +174,7 @@ fn send(
     topic: &str,
     letter: &DeadLetter,
     outstanding: &Arc<Outstanding>,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     let key = format!("{}-{}", letter.partition, letter.offset);
     let texts = [
         ("topic", kafka.topic.clone()),
@@ -228,7 +228,7 @@ fn send(
                 is_truncated = true;
                 payload = payload.map(|bytes| &bytes[..bytes.len().min(TRUNCATED_BYTES)]);
             }
-            Err((error, _)) => return Err(stage_error("writing to the dead-letter topic", &error)),
+            Err((error, _)) => return Err(failure("writing to the dead-letter topic", error)),
         }
     }
 }

@@ -14,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_fx::Provider;
 use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
 use ftap_lake::{LakeOutage, Retries};
-use ftap_supervision::{ErrorKind, Health, Stage, StageError, failpoint};
+use ftap_supervision::{Failure, Health, Internal, Stage, failpoint};
 use ftap_telemetry::events::{
     FxCacheFailed, FxRatesFailed, FxRatesKept, FxRatesOffline, FxRatesWritten, Speaker,
 };
@@ -78,7 +78,7 @@ async fn by_schedule(
     job: &FxJob,
     outage: &LakeOutage,
     run_at: DateTime<Utc>,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     let started = Instant::now();
     if let Some(done) = job.done_before(run_at).await {
         report(&done, started.elapsed(), stage.speaker());
@@ -91,7 +91,7 @@ async fn by_schedule(
             return match error {
                 FetchError::Rates(_) => Ok(()),
                 FetchError::Encode(_) | FetchError::Offline(_) => {
-                    Err(StageError::new(ErrorKind::Bug, error.to_string()))
+                    Err(Failure::from_error(Internal::Bug, error))
                 }
             };
         }

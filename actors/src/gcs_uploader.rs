@@ -13,8 +13,8 @@ use actix::prelude::*;
 use ftap_lake::chain::{Adoption, on_already_exists};
 use ftap_lake::queue::PutQueue;
 use ftap_lake::store::{LakeStore, PutOutcome};
-use ftap_lake::{Footer, LakeOutage, Retries, stage_error};
-use ftap_supervision::{ErrorKind, Health, Stage, StageError, failpoint};
+use ftap_lake::{Footer, LakeError, LakeOutage, Retries};
+use ftap_supervision::{Failure, Health, Internal, Stage, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
 use ftap_telemetry::metrics;
 
@@ -79,7 +79,7 @@ impl GcsUploader {
         );
     }
 
-    fn settle(&mut self, partition: i32, upload: &Upload, outcome: Result<Outcome, StageError>) {
+    fn settle(&mut self, partition: i32, upload: &Upload, outcome: Result<Outcome, Failure>) {
         let chain = self.chains.entry(partition).or_default();
         chain.settled();
         match outcome {
@@ -121,12 +121,12 @@ async fn put(
     lake: &LakeStore,
     outage: &LakeOutage,
     upload: &mut Upload,
-) -> Result<Outcome, StageError> {
+) -> Result<Outcome, Failure> {
     {
         let _waiting = stage.progress().waiting();
         for durable in upload.rejections.drain(..) {
             durable.await.map_err(|_| {
-                StageError::new(ErrorKind::NeighbourGone, "dead_letters dropped a rejection")
+                Failure::new(Internal::NeighbourGone, "dead_letters dropped a rejection")
             })?;
         }
     }
@@ -160,8 +160,7 @@ async fn put(
         let took = upload.closed_at.elapsed();
         let bytes = upload.file.bytes.len() as u64;
         if let Some(theirs) = theirs {
-            let adoption =
-                on_already_exists(footer, &theirs).map_err(|error| stage_error(&error.into()))?;
+            let adoption = on_already_exists(footer, &theirs).map_err(LakeError::from)?;
             if let Adoption::Adopt { resume_at } = adoption {
                 metrics::FILES_ADOPTED.add(1);
                 FileAdopted {
@@ -206,7 +205,7 @@ async fn find_chain_ends(
     outage: &LakeOutage,
     topic: &str,
     partitions: &[i32],
-) -> Result<BTreeMap<i32, Option<Footer>>, StageError> {
+) -> Result<BTreeMap<i32, Option<Footer>>, Failure> {
     let what = format!("the chain ends of {topic}");
     let mut retries = Retries::new(stage, outage, &what);
     loop {

@@ -14,8 +14,8 @@ use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic, pause, wait_for_broker};
 use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
 use ftap_kafka::tail::{LookFor, read_tails};
-use ftap_kafka::{KafkaSettings, ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
-use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_kafka::{KafkaSettings, ROW_HEADER, SOURCE_HEADER, client_config, failure};
+use ftap_supervision::{Failure, Internal, Stage, failpoint};
 use ftap_telemetry::events::{
     PublishFinished, RowsPublished, TransactionPublished, TransactionSampled,
 };
@@ -39,7 +39,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A batch and who waits for it.
-type Job = (RowBatch, oneshot::Sender<Result<(), StageError>>);
+type Job = (RowBatch, oneshot::Sender<Result<(), Failure>>);
 
 /// How long a thread may take to report why it ended.
 const NEIGHBOUR_GRACE: Duration = Duration::from_secs(1);
@@ -76,13 +76,13 @@ impl Actor for KafkaPublisher {
 }
 
 impl Handler<RowBatch> for KafkaPublisher {
-    type Result = ResponseFuture<Result<(), StageError>>;
+    type Result = ResponseFuture<Result<(), Failure>>;
 
     fn handle(&mut self, batch: RowBatch, _: &mut Context<Self>) -> Self::Result {
         let (done, answer) = oneshot::channel();
         let gone = || {
-            StageError::new(
-                ErrorKind::NeighbourGone,
+            Failure::new(
+                Internal::NeighbourGone,
                 "the producer's thread has ended".to_owned(),
             )
         };
@@ -130,7 +130,7 @@ struct Session {
 }
 
 impl Publisher {
-    fn run(self, queue: &Receiver<Job>) -> Result<(), StageError> {
+    fn run(self, queue: &Receiver<Job>) -> Result<(), Failure> {
         let Some(mut session) = self.prepare()? else {
             self.stage.generation().finish();
             return Ok(());
@@ -180,7 +180,7 @@ impl Publisher {
     }
 
     /// Reaches the broker, fences predecessors, reads the tail, starts the reader.
-    fn prepare(&self) -> Result<Option<Session>, StageError> {
+    fn prepare(&self) -> Result<Option<Session>, Failure> {
         let fingerprint = Fingerprint::of(&self.settings.events_file)?;
         if !wait_for_broker(&self.kafka, &self.stage)? {
             return Ok(None);
@@ -210,7 +210,7 @@ impl Publisher {
             ],
         )
         .create()
-        .map_err(|error| stage_error("creating the producer", &error))?;
+        .map_err(|error| failure("creating the producer", error))?;
         self.patiently("starting transactions", || {
             producer.init_transactions(REQUEST_TIMEOUT)
         })?;
@@ -240,7 +240,7 @@ impl Publisher {
         }))
     }
 
-    fn publish(&self, session: &mut Session, batch: &RowBatch) -> Result<(), StageError> {
+    fn publish(&self, session: &mut Session, batch: &RowBatch) -> Result<(), Failure> {
         let each = tracing::enabled!(target: "ftap", tracing::Level::DEBUG);
         for (row, key, payload) in batch.iter() {
             if !session.resume.lacks(row.partition, row.row) {
@@ -253,7 +253,7 @@ impl Publisher {
                 session
                     .producer
                     .begin_transaction()
-                    .map_err(|error| stage_error("beginning a transaction", &error))?;
+                    .map_err(|error| failure("beginning a transaction", error))?;
                 session.open = Some(Open {
                     since: Instant::now(),
                     rows: 0,
@@ -287,7 +287,7 @@ impl Publisher {
         row: EncodedRow,
         key: &[u8],
         payload: &[u8],
-    ) -> Result<(), StageError> {
+    ) -> Result<(), Failure> {
         let mut digits = itoa::Buffer::new();
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header {
@@ -317,7 +317,7 @@ impl Publisher {
                     record = back;
                 }
                 Err((error, _)) => {
-                    return Err(stage_error(&format!("sending row {}", row.row), &error));
+                    return Err(failure(&format!("sending row {}", row.row), error));
                 }
             }
         }
@@ -341,7 +341,7 @@ impl Publisher {
         }
     }
 
-    fn commit(&self, session: &mut Session) -> Result<(), StageError> {
+    fn commit(&self, session: &mut Session) -> Result<(), Failure> {
         let Some(open) = session.open.take() else {
             return Ok(());
         };
@@ -381,7 +381,7 @@ impl Publisher {
         }
     }
 
-    fn finish(&self, mut session: Session) -> Result<(), StageError> {
+    fn finish(&self, mut session: Session) -> Result<(), Failure> {
         self.commit(&mut session)?;
         self.checkpoint(&mut session);
         let rejected = metrics::SOURCE_ROWS_REJECTED.total();
@@ -400,7 +400,7 @@ impl Publisher {
         &self,
         what: &str,
         mut call: impl FnMut() -> Result<(), KafkaError>,
-    ) -> Result<(), StageError> {
+    ) -> Result<(), Failure> {
         let _waiting = self.stage.progress().waiting();
         let began = Instant::now();
         let is_in_time = || {
@@ -423,7 +423,7 @@ impl Publisher {
                 }
                 // The open transaction dies with the producer: the next generation's
                 // `init_transactions` aborts it before it reads the tail.
-                Err(error) => return Err(stage_error(what, &error)),
+                Err(error) => return Err(failure(what, error)),
             }
         }
     }

@@ -6,7 +6,7 @@ use ftap_kafka::publish_resume::{Place, Resume};
 use ftap_lake::file::ClosedFile;
 use ftap_lake::rolling::CloseReason;
 use ftap_schedule::JobTick;
-use ftap_supervision::StageError;
+use ftap_supervision::Failure;
 use tokio::sync::oneshot;
 
 use crate::memory::Permit;
@@ -39,7 +39,7 @@ pub struct EncodedRow {
 /// CsvReader to KafkaPublisher: rows in file order, encoded. Answered when the
 /// rows are in librdkafka's queue.
 #[derive(Message, Default)]
-#[rtype(result = "Result<(), StageError>")]
+#[rtype(result = "Result<(), Failure>")]
 pub struct RowBatch {
     /// The rows.
     pub rows: Vec<EncodedRow>,

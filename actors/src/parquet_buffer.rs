@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use ftap_lake::file::{Appended, FileBuilder, FileSettings};
 use ftap_lake::rolling::{CloseReason, should_close};
-use ftap_lake::stage_error;
-use ftap_supervision::{Stage, StageError, failpoint};
+use ftap_supervision::{Failure, Stage, failpoint};
 use ftap_telemetry::events::{FileClosed, RecordRejected};
 use ftap_telemetry::metrics;
 use tokio::sync::oneshot;
@@ -80,7 +79,7 @@ impl ParquetBuffer {
         }
     }
 
-    fn append(&mut self, records: &Records) -> Result<(), StageError> {
+    fn append(&mut self, records: &Records) -> Result<(), Failure> {
         failpoint::hit("parquet_buffer")?;
         let file_settings = FileSettings {
             max_message_bytes: self.parts.settings.max_message_bytes,
@@ -102,7 +101,7 @@ impl ParquetBuffer {
                         &file_settings,
                         self.writer_id.clone(),
                     )
-                    .map_err(|error| stage_error(&error))?,
+                    .map_err(Failure::from)?,
                     permit: self.parts.budget.take(0),
                     rejections: Vec::new(),
                     rejected: Vec::new(),
@@ -111,7 +110,7 @@ impl ParquetBuffer {
             let appended = open
                 .builder
                 .append(record.payload, record.offset, record.timestamp_ms)
-                .map_err(|error| stage_error(&error))?;
+                .map_err(Failure::from)?;
             if let Appended::Rejected(reason) = appended {
                 let reason = reason.code();
                 open.rejected.push(DeadLetter {
@@ -157,7 +156,7 @@ impl ParquetBuffer {
     }
 
     /// Looks at the row limit after each record, at the others now and then.
-    fn close_if_full(&mut self, partition: i32, index: usize) -> Result<(), StageError> {
+    fn close_if_full(&mut self, partition: i32, index: usize) -> Result<(), Failure> {
         let rolling = &self.parts.settings.rolling;
         let Some(open) = self
             .partitions
@@ -184,7 +183,7 @@ impl ParquetBuffer {
         }
     }
 
-    fn close(&mut self, number: i32, reason: CloseReason) -> Result<(), StageError> {
+    fn close(&mut self, number: i32, reason: CloseReason) -> Result<(), Failure> {
         self.send_rejections(number);
         let Some(partition) = self.partitions.get_mut(&number) else {
             return Ok(());
@@ -193,7 +192,7 @@ impl ParquetBuffer {
             return Ok(());
         };
         let closed_at = Instant::now();
-        let file = open.builder.close().map_err(|error| stage_error(&error))?;
+        let file = open.builder.close().map_err(Failure::from)?;
         FileClosed {
             partition: number,
             first_offset: file.footer.first_offset,

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use ftap_postgres::{PostgresError, UserUpdates, retry_pause};
+use ftap_postgres::{PostgresError, PostgresFailure, UserUpdates, retry_pause};
 use ftap_schedule::JobTick;
 use ftap_supervision::{GroupState, Health, Stage};
 use ftap_telemetry::events::{PostgresUnavailable, TableNotLoaded};
@@ -86,7 +86,7 @@ async fn run_until_done(
                 stage.generation().finish();
                 break;
             }
-            Err(error) if error.retry_helps() => {
+            Err(error) if error.retry().helps() => {
                 let pause = retry_pause(attempt);
                 PostgresUnavailable {
                     attempt: attempt.into(),
@@ -96,7 +96,7 @@ async fn run_until_done(
                 .emit(speaker);
                 tokio::time::sleep(pause).await;
             }
-            Err(error) if error.is_of_a_file() => {
+            Err(error) if error.kind() == PostgresFailure::BadFile => {
                 let error = error.to_string();
                 health.failed(GROUP, stage.generation().number(), error.clone());
                 TableNotLoaded { error }.emit(speaker);

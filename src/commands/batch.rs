@@ -169,7 +169,7 @@ async fn attempts(job: &UserUpdates, tick: JobTick) -> Result<Applied, PostgresE
     loop {
         match job.run(tick, Speaker::PROCESS).await {
             Ok(applied) => return applied.ok_or(PostgresError::Missing),
-            Err(error) if error.retry_helps() && attempt < ONCE_ATTEMPTS => {
+            Err(error) if error.retry().helps() && attempt < ONCE_ATTEMPTS => {
                 let pause = retry_pause(attempt);
                 PostgresUnavailable {
                     attempt: attempt.into(),

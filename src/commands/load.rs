@@ -12,7 +12,7 @@ use ftap_lake::store::LakeStore;
 use ftap_telemetry::events::{BigQueryUnavailable, Speaker};
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loaded, Loader};
-use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings, Fate};
+use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings};
 use serde_json::json;
 
 use crate::cli::LoadArgs;
@@ -98,8 +98,8 @@ async fn load(
             Ok(loaded) => return Ok(loaded),
             Err(error) => error,
         };
-        let (attempt, pause) = backoff.next(error.fate());
-        if error.fate() == Fate::Final || Instant::now() + pause > end {
+        let (attempt, pause) = backoff.next(error.retry());
+        if !error.retry().helps() || Instant::now() + pause > end {
             return Err(error);
         }
         BigQueryUnavailable {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use ftap_kafka::KafkaSettings;
-use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, stage_error};
+use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, failure};
 use ftap_supervision::failpoint;
 use ftap_telemetry::events::{EntriesRedriven, Speaker};
 use rdkafka::client::ClientContext;
@@ -95,7 +95,7 @@ impl Sender {
             ],
         )
         .create_with_context(Failures::default())
-        .map_err(|error| stage_error("creating the producer", &error))?;
+        .map_err(|error| failure("creating the producer", error))?;
         let sender = Self {
             producer,
             topic: kafka.topic.clone(),
@@ -142,7 +142,7 @@ impl Sender {
         if self.open.is_none() {
             self.producer
                 .begin_transaction()
-                .map_err(|error| self.failure("beginning a transaction", &error))?;
+                .map_err(|error| self.failure("beginning a transaction", error))?;
             self.open = Some(Open {
                 since: Instant::now(),
                 messages: 0,
@@ -257,17 +257,17 @@ impl Sender {
                 {
                     self.producer.poll(Duration::from_millis(20));
                 }
-                Err(error) => return Err(self.failure("Kafka", &error)),
+                Err(error) => return Err(self.failure("Kafka", error)),
             }
         }
     }
 
-    fn failure(&self, what: &str, error: &KafkaError) -> anyhow::Error {
+    fn failure(&self, what: &str, error: KafkaError) -> anyhow::Error {
         let is_fenced = error.rdkafka_error_code().is_some_and(is_fencing);
         match (is_fenced, self.fenced()) {
             (_, Some(fenced)) => fenced,
             (true, None) => self.fencing(),
-            (false, None) => anyhow::Error::new(stage_error(what, error)),
+            (false, None) => anyhow::Error::new(failure(what, error)),
         }
     }
 

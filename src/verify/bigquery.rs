@@ -9,7 +9,7 @@ use std::time::Instant;
 use ftap_lake::LakeStore;
 use ftap_warehouse::audit::{TableAudit, audit};
 use ftap_warehouse::client::BigQueryClient;
-use ftap_warehouse::{BigQueryError, BigQuerySettings, Fate};
+use ftap_warehouse::{BigQueryError, BigQuerySettings};
 use serde_json::{Value, json};
 
 use super::PATIENCE;
@@ -37,7 +37,7 @@ pub async fn compare(
                     tables,
                 });
             }
-            Err(error) if error.fate() != Fate::Final && Instant::now() + pause < end => {
+            Err(error) if error.retry().helps() && Instant::now() + pause < end => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(settings.policy.longest_poll);
             }

@@ -10,6 +10,7 @@ use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use ftap_lake::checksum::Checksum;
 use ftap_lake::{Footer, LakeError, LakeStore, ObjectName, naming};
+use ftap_supervision::chain;
 use ftap_transaction::field;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -90,7 +91,7 @@ impl<'a> Auditor<'a> {
                 Kind::UnreadableObject,
                 partition,
                 &found.key,
-                format!("{error:#}"),
+                chain(error.as_ref()),
             );
         }
     }

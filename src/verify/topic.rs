@@ -9,10 +9,9 @@ use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use ftap_kafka::KafkaSettings;
 use ftap_kafka::access;
+use ftap_kafka::{KafkaFailure, KafkaSettings};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
-use ftap_supervision::ErrorKind;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -44,7 +43,7 @@ impl<'a> Topics<'a> {
     /// which setting is why.
     pub fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
         match access::check(settings) {
-            Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error.into()),
+            Err(error) if error.is(KafkaFailure::Refused) => return Err(error.into()),
             _ => {}
         }
         let consumer = consumer(settings)?;

@@ -8,14 +8,14 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
+use ftap_kafka::KafkaFailure;
 use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
-use ftap_kafka::kind_of;
 use ftap_kafka::tail::read_records_at;
-use ftap_lake::Footer;
 use ftap_lake::chain::{ChainError, Skipped, StartFrom, check_continuation, start_offset};
 use ftap_lake::rolling::CloseReason;
-use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_lake::{Footer, LakeFailure};
+use ftap_supervision::{Failure, Stage, failpoint};
 use ftap_telemetry::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
     PartitionsResumed, PartitionsRevoked,
@@ -38,7 +38,7 @@ pub(super) fn run(
     parts: SubscriberParts,
     address: Addr<KafkaSubscriber>,
     inbox: &Receiver<Command>,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     if !wait_for_broker(&parts.kafka, &stage)? {
         stage.generation().finish();
         return Ok(());
@@ -86,7 +86,7 @@ struct Subscriber {
     next_epoch: u64,
     paused: bool,
     /// The log no longer has what is to be read next; ends the generation when all is flushed.
-    overtaken: Option<StageError>,
+    overtaken: Option<Failure>,
     /// Where each partition's visible records ended when draining began.
     drain_targets: Option<BTreeMap<i32, i64>>,
     last_flush: Option<Instant>,
@@ -96,7 +96,7 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn run(&mut self, inbox: &Receiver<Command>) -> Result<(), StageError> {
+    fn run(&mut self, inbox: &Receiver<Command>) -> Result<(), Failure> {
         let mut batches = Vec::new();
         loop {
             if self.stage.is_fenced() {
@@ -141,7 +141,7 @@ impl Subscriber {
         }
     }
 
-    fn hand_on(&mut self, partition: i32, batch: Batch) -> Result<(), StageError> {
+    fn hand_on(&mut self, partition: i32, batch: Batch) -> Result<(), Failure> {
         failpoint::hit("kafka_subscriber")?;
         // Records that were on their way when the partitions were paused are read again
         // after the pause, those that come when a stop was asked for by the next reader.
@@ -175,7 +175,7 @@ impl Subscriber {
         Ok(())
     }
 
-    fn obey(&mut self, signal: Signal) -> Result<(), StageError> {
+    fn obey(&mut self, signal: Signal) -> Result<(), Failure> {
         match signal {
             // Also nothing has to be taken: until it is answered librdkafka keeps everything
             // paused and joins no further rebalance.
@@ -213,13 +213,13 @@ impl Subscriber {
                 let kind = match known {
                     // We made it: it was deleted under us, and may come back.
                     Known::UnknownTopicOrPartition | Known::UnknownTopic => {
-                        ErrorKind::KafkaUnavailable
+                        KafkaFailure::Unavailable
                     }
                     // It let us in before: the next start finds out whether this is for good.
-                    Known::Authentication | Known::SSL => ErrorKind::KafkaUnavailable,
-                    other => kind_of(other),
+                    Known::Authentication | Known::SSL => KafkaFailure::Unavailable,
+                    other => KafkaFailure::from(other),
                 };
-                let mends_itself = kind == ErrorKind::KafkaUnavailable
+                let mends_itself = kind == KafkaFailure::Unavailable
                     && matches!(
                         code,
                         RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT
@@ -230,7 +230,7 @@ impl Subscriber {
                 if mends_itself {
                     return Ok(());
                 }
-                Err(StageError::new(
+                Err(Failure::new(
                     kind,
                     format!("consuming {}: {known}: {text}", self.parts.kafka.topic),
                 ))
@@ -238,7 +238,7 @@ impl Subscriber {
         }
     }
 
-    fn give_up(&mut self, partitions: Vec<i32>, lost: bool) -> Result<(), StageError> {
+    fn give_up(&mut self, partitions: Vec<i32>, lost: bool) -> Result<(), Failure> {
         PartitionsRevoked {
             partitions: numbers(&partitions),
             lost,
@@ -272,7 +272,7 @@ impl Subscriber {
     /// Says exactly where reading goes on after a pause, librdkafka's own during a rebalance
     /// included. By itself it goes on after the last message it put into a batch, which the
     /// pause may have purged as outdated, and which may be an error with an offset of its own.
-    fn seek_to_positions(&self) -> Result<(), StageError> {
+    fn seek_to_positions(&self) -> Result<(), Failure> {
         if self.stage.is_fenced() {
             return Ok(());
         }
@@ -282,7 +282,7 @@ impl Subscriber {
         Ok(())
     }
 
-    fn take_commands(&mut self, inbox: &Receiver<Command>) -> Result<(), StageError> {
+    fn take_commands(&mut self, inbox: &Receiver<Command>) -> Result<(), Failure> {
         let mut commits = Vec::new();
         while let Ok(command) = inbox.try_recv() {
             match command {
@@ -324,7 +324,7 @@ impl Subscriber {
     }
 
     /// The lake has answered: take the partitions that are still ours to take.
-    fn start_reading(&mut self, ends: &ChainEnds) -> Result<(), StageError> {
+    fn start_reading(&mut self, ends: &ChainEnds) -> Result<(), Failure> {
         let committed = self.awaiting.of(ends.request);
         if committed.is_empty() {
             return Ok(());
@@ -338,7 +338,7 @@ impl Subscriber {
             let footer = newest(partition);
             let chain_end = footer.map(|footer| footer.last_offset);
             let start = start_offset(committed, chain_end, log_start, log_end)
-                .map_err(|error| self.conflict(partition, &error))?;
+                .map_err(|error| self.conflict(partition, error))?;
             chains.extend(footer.map(|footer| (footer, log_start)));
             // The next reader's hint, if the last one did not live to give it.
             let acknowledged = match start.from {
@@ -376,7 +376,7 @@ impl Subscriber {
     }
 
     /// Whether each chain was written from the topic that is there now.
-    fn check_continuation(&self, chains: &[(&Footer, i64)]) -> Result<(), StageError> {
+    fn check_continuation(&self, chains: &[(&Footer, i64)]) -> Result<(), Failure> {
         let firsts: Vec<(i32, i64)> = chains
             .iter()
             .filter(|(footer, log_start)| footer.first_offset >= *log_start)
@@ -391,15 +391,13 @@ impl Subscriber {
         chains.iter().try_for_each(|(footer, log_start)| {
             let found = found.get(&footer.partition).copied();
             check_continuation(footer, *log_start, found)
-                .map_err(|error| self.conflict(footer.partition, &error))
+                .map_err(|error| self.conflict(footer.partition, error))
         })
     }
 
-    fn conflict(&self, partition: i32, error: &ChainError) -> StageError {
-        StageError::new(
-            ErrorKind::LakeConflict,
-            format!("{}-{partition}: {error}", self.parts.kafka.topic),
-        )
+    fn conflict(&self, partition: i32, error: ChainError) -> Failure {
+        let place = format!("{}-{partition}", self.parts.kafka.topic);
+        Failure::new(LakeFailure::Conflict, place).caused_by(error)
     }
 
     fn open(&mut self, partition: i32, offset: i64, acknowledged: i64) {
@@ -415,7 +413,7 @@ impl Subscriber {
     /// The log does not have the next offset: retention overtook the reader, or the
     /// topic was made anew. librdkafka also says so of a partition that was paused and
     /// whose own position it lost; then ours is still in the log, and it is told again.
-    fn recover_range(&mut self, partition: i32) -> Result<(), StageError> {
+    fn recover_range(&mut self, partition: i32) -> Result<(), Failure> {
         let Some(position) = self.assigned.get(&partition).map(Progress::position) else {
             return Ok(());
         };
@@ -425,8 +423,8 @@ impl Subscriber {
         }
         // What was read before may be gone from the topic as well: it goes into the lake
         // first. The next generation starts behind it and logs the exact range that is lost.
-        self.overtaken.get_or_insert(StageError::new(
-            ErrorKind::KafkaUnavailable,
+        self.overtaken.get_or_insert(Failure::new(
+            KafkaFailure::Unavailable,
             format!(
                 "{}-{partition}: offset {position}, the next to read, is no longer in the topic, which holds {low} to {high}",
                 self.parts.kafka.topic
@@ -447,7 +445,7 @@ impl Subscriber {
         metrics::OFFSETS_SKIPPED.add(u64::try_from(last - first + 1).unwrap_or(0));
     }
 
-    fn balance_memory(&mut self) -> Result<(), StageError> {
+    fn balance_memory(&mut self) -> Result<(), Failure> {
         let budget = &self.parts.budget;
         metrics::INGEST_MEMORY.set((budget.used() + self.parts.backlog.used()) as f64);
         let partitions: Vec<i32> = self.assigned.keys().copied().collect();

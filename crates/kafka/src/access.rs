@@ -9,11 +9,11 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use ftap_supervision::{ErrorKind, StageError};
+use ftap_supervision::Failure;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::consumer::probe::{Heard, Probe};
-use crate::KafkaSettings;
+use crate::{KafkaFailure, KafkaSettings};
 
 /// As many refusals in a row are final.
 pub const REFUSALS: u32 = 3;
@@ -31,23 +31,23 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// One try. A failure of kind [`ErrorKind::KafkaRefused`] is final; after any other another
+    /// One try. A failure of kind [`KafkaFailure::Refused`] is final; after any other another
     /// try may succeed.
-    pub fn attempt(&mut self, settings: &KafkaSettings) -> Result<(), StageError> {
+    pub fn attempt(&mut self, settings: &KafkaSettings) -> Result<(), Failure> {
         let bootstrap = &settings.bootstrap_servers;
         match knock(settings)? {
             Outcome::In => Ok(()),
             Outcome::Silent(text) => {
                 self.refusals = 0;
-                Err(StageError::new(ErrorKind::KafkaUnavailable, text))
+                Err(Failure::new(KafkaFailure::Unavailable, text))
             }
             Outcome::Refused(text) => {
                 self.refusals += 1;
                 let kind = match self.refusals {
-                    REFUSALS.. => ErrorKind::KafkaRefused,
-                    _ => ErrorKind::KafkaUnavailable,
+                    REFUSALS.. => KafkaFailure::Refused,
+                    _ => KafkaFailure::Unavailable,
                 };
-                Err(StageError::new(
+                Err(Failure::new(
                     kind,
                     format!("no access to Kafka at {bootstrap}: {text}"),
                 ))
@@ -57,19 +57,17 @@ impl Entrance {
 }
 
 /// For commands: tries until Kafka answers, refuses for good, or does not answer at all.
-pub fn check(settings: &KafkaSettings) -> Result<(), StageError> {
+pub fn check(settings: &KafkaSettings) -> Result<(), Failure> {
     let mut entrance = Entrance::default();
     loop {
         match entrance.attempt(settings) {
-            Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error),
+            Err(error) if error.is(KafkaFailure::Refused) => return Err(error),
             Err(error) if entrance.refusals == 0 => {
-                return Err(StageError::new(
-                    error.kind(),
-                    format!(
-                        "no Kafka broker answers at {} ({error}): start it, or set KAFKA_BROKER",
-                        settings.bootstrap_servers
-                    ),
-                ));
+                let text = format!(
+                    "no Kafka broker answers at {} ({error}): start it, or set KAFKA_BROKER",
+                    settings.bootstrap_servers
+                );
+                return Err(Failure::new(KafkaFailure::Unavailable, text).caused_by(error));
             }
             Err(_) => std::thread::sleep(COMMAND_PAUSE),
             Ok(()) => return Ok(()),
@@ -85,7 +83,7 @@ enum Outcome {
     Refused(String),
 }
 
-fn knock(settings: &KafkaSettings) -> Result<Outcome, StageError> {
+fn knock(settings: &KafkaSettings) -> Result<Outcome, Failure> {
     let probe = Probe::open(settings)?;
     let end = Instant::now() + ATTEMPT;
     loop {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ftap_supervision::{ErrorKind, Stage, StageError};
+use ftap_supervision::{Failure, Stage};
 use ftap_telemetry::events::{KafkaUnreachable, TopicCreated};
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -11,7 +11,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::access::Entrance;
-use super::{client_config, stage_error};
+use super::client_config;
+use super::failure::{KafkaFailure, failure, refused_with};
 use crate::KafkaSettings;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ const DEAD_LETTER_MAX_MESSAGE_BYTES: &str = "104857600";
 ///
 /// Fails when `KAFKA_MAX_RETRIES` tries failed, and when Kafka refuses us for good, see
 /// [`access`](super::access); returns `false` when the stage was stopped meanwhile.
-pub fn wait_for_broker(settings: &KafkaSettings, stage: &Stage) -> Result<bool, StageError> {
+pub fn wait_for_broker(settings: &KafkaSettings, stage: &Stage) -> Result<bool, Failure> {
     let _waiting = stage.progress().waiting();
     let mut entrance = Entrance::default();
     let mut attempt = 0;
@@ -31,20 +32,21 @@ pub fn wait_for_broker(settings: &KafkaSettings, stage: &Stage) -> Result<bool, 
         attempt += 1;
         let error = match entrance.attempt(settings) {
             Ok(()) => return Ok(true),
-            Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error),
+            Err(error) if error.is(KafkaFailure::Refused) => return Err(error),
             Err(error) => error,
         };
         if settings
             .max_retries
             .is_some_and(|max| attempt >= u64::from(max.get()))
         {
-            return Err(StageError::new(
-                ErrorKind::KafkaRetriesExhausted,
+            return Err(Failure::new(
+                KafkaFailure::RetriesExhausted,
                 format!(
-                    "no Kafka broker at {} after {attempt} tries: {error}",
+                    "no Kafka broker at {} after {attempt} tries",
                     settings.bootstrap_servers
                 ),
-            ));
+            )
+            .caused_by(error));
         }
         KafkaUnreachable {
             bootstrap: settings.bootstrap_servers.clone(),
@@ -86,13 +88,13 @@ pub fn ensure_topic(
     partitions: i32,
     usage: TopicUse,
     stage: &Stage,
-) -> Result<i32, StageError> {
+) -> Result<i32, Failure> {
     if let Some(count) = partition_count(settings, topic)? {
         return Ok(count);
     }
     let admin: AdminClient<DefaultClientContext> = client_config(settings, &[])
         .create()
-        .map_err(|error| stage_error("creating a Kafka admin client", &error))?;
+        .map_err(|error| failure("creating a Kafka admin client", error))?;
     // -1: the broker's own default.
     let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     if usage == TopicUse::DeadLetter {
@@ -101,7 +103,7 @@ pub fn ensure_topic(
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     let what = format!("creating topic {topic}");
     let results = block_on(admin.create_topics([&wanted], &options))
-        .map_err(|error| stage_error(&what, &error))?;
+        .map_err(|error| failure(&what, error))?;
     for result in results {
         match result {
             Ok(_) => TopicCreated {
@@ -112,10 +114,7 @@ pub fn ensure_topic(
             // Another process was faster.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => {
-                return Err(StageError::new(
-                    super::kind_of(code),
-                    format!("{what}: {code}"),
-                ));
+                return Err(refused_with(&what, code));
             }
         }
     }
@@ -129,21 +128,21 @@ pub fn ensure_topic(
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Err(StageError::new(
-        ErrorKind::KafkaUnavailable,
+    Err(Failure::new(
+        KafkaFailure::Unavailable,
         format!("topic {topic} was created but the broker does not list it yet"),
     ))
 }
 
 /// Partitions of a topic; `None` when there is no such topic.
-pub fn partition_count(settings: &KafkaSettings, topic: &str) -> Result<Option<i32>, StageError> {
+pub fn partition_count(settings: &KafkaSettings, topic: &str) -> Result<Option<i32>, Failure> {
     let what = format!("asking for topic {topic}");
     let consumer: BaseConsumer = client_config(settings, &[])
         .create()
-        .map_err(|error| stage_error(&what, &error))?;
+        .map_err(|error| failure(&what, error))?;
     let metadata = consumer
         .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-        .map_err(|error| stage_error(&what, &error))?;
+        .map_err(|error| failure(&what, error))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(None);
     };
@@ -156,9 +155,6 @@ pub fn partition_count(settings: &KafkaSettings, topic: &str) -> Result<Option<i
             Ok(None)
         }
         Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(None),
-        Some(code) => Err(StageError::new(
-            super::kind_of(code),
-            format!("{what}: {code}"),
-        )),
+        Some(code) => Err(refused_with(&what, code)),
     }
 }

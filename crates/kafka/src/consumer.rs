@@ -22,14 +22,14 @@ use std::time::Duration;
 use batch::bytes_of;
 pub use batch::{Batch, Record};
 use callbacks::{Callbacks, on_commit, on_error, on_log, on_rebalance};
-use ftap_supervision::{ErrorKind, StageError};
+use ftap_supervision::Failure;
 use list::{PartitionList, without_offsets};
 use native::{check, check_error, set_property};
 use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
 
 use super::common_properties;
-use crate::KafkaSettings;
+use crate::{KafkaFailure, KafkaSettings};
 
 /// What the group or a partition told the consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +119,8 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 320;
 
 impl GroupConsumer {
     /// Joins the group.
-    pub fn subscribe(settings: &KafkaSettings) -> Result<Self, StageError> {
-        let refused = |text: String| StageError::new(ErrorKind::KafkaRefused, text);
+    pub fn subscribe(settings: &KafkaSettings) -> Result<Self, Failure> {
+        let refused = |text: String| Failure::new(KafkaFailure::Refused, text);
         let topic = CString::new(settings.topic.as_str())
             .map_err(|_| refused(format!("topic {:?} contains a zero byte", settings.topic)))?;
         let callbacks = Arc::new(Callbacks::default());
@@ -282,7 +282,7 @@ impl GroupConsumer {
     }
 
     /// Answers [`Signal::Assign`]: partitions and the offsets to start at.
-    pub fn assign(&self, starts: &[(i32, i64)]) -> Result<(), StageError> {
+    pub fn assign(&self, starts: &[(i32, i64)]) -> Result<(), Failure> {
         let list = self.list(starts);
         // SAFETY: both are alive.
         unsafe {
@@ -294,7 +294,7 @@ impl GroupConsumer {
     }
 
     /// Answers [`Signal::Revoke`].
-    pub fn unassign(&self, partitions: &[i32]) -> Result<(), StageError> {
+    pub fn unassign(&self, partitions: &[i32]) -> Result<(), Failure> {
         let list = self.list(&without_offsets(partitions));
         // SAFETY: both are alive.
         unsafe {
@@ -306,7 +306,7 @@ impl GroupConsumer {
     }
 
     /// Stops fetching these partitions; the consumer stays in its group.
-    pub fn pause(&self, partitions: &[i32]) -> Result<(), StageError> {
+    pub fn pause(&self, partitions: &[i32]) -> Result<(), Failure> {
         let list = self.list(&without_offsets(partitions));
         // SAFETY: both are alive.
         check("pausing", unsafe {
@@ -315,7 +315,7 @@ impl GroupConsumer {
     }
 
     /// Fetches these partitions again.
-    pub fn resume(&self, partitions: &[i32]) -> Result<(), StageError> {
+    pub fn resume(&self, partitions: &[i32]) -> Result<(), Failure> {
         let list = self.list(&without_offsets(partitions));
         // SAFETY: both are alive.
         check("resuming", unsafe {
@@ -324,7 +324,7 @@ impl GroupConsumer {
     }
 
     /// Reads an assigned partition from another offset on.
-    pub fn seek(&self, partition: i32, offset: i64) -> Result<(), StageError> {
+    pub fn seek(&self, partition: i32, offset: i64) -> Result<(), Failure> {
         let list = self.list(&[(partition, offset)]);
         // SAFETY: both are alive.
         unsafe {
@@ -336,7 +336,7 @@ impl GroupConsumer {
     }
 
     /// Tells the group where it is; `wait` for the answer or not.
-    pub fn commit(&self, offsets: &[(i32, i64)], wait: bool) -> Result<(), StageError> {
+    pub fn commit(&self, offsets: &[(i32, i64)], wait: bool) -> Result<(), Failure> {
         let list = self.list(offsets);
         // SAFETY: both are alive.
         check("committing offsets", unsafe {
@@ -349,7 +349,7 @@ impl GroupConsumer {
         &self,
         partitions: &[i32],
         timeout: Duration,
-    ) -> Result<Vec<(i32, Option<i64>)>, StageError> {
+    ) -> Result<Vec<(i32, Option<i64>)>, Failure> {
         let list = self.list(&without_offsets(partitions));
         let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: both are alive; the list is filled in place.
@@ -363,7 +363,7 @@ impl GroupConsumer {
     }
 
     /// First offset in the log and end of what is visible, asked from the broker.
-    pub fn watermarks(&self, partition: i32, timeout: Duration) -> Result<(i64, i64), StageError> {
+    pub fn watermarks(&self, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
         let (mut low, mut high) = (0, 0);
         let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the topic's name and both results are alive.

@@ -4,13 +4,13 @@
 pub mod access;
 pub mod admin;
 pub mod consumer;
+mod failure;
 pub mod publish_resume;
 mod settings;
 pub mod tail;
 
-use ftap_supervision::{ErrorKind, StageError};
+pub use failure::{KafkaFailure, failure};
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub use settings::KafkaSettings;
 
 /// Header with the row's ordinal in the events file, ASCII decimal, from 0.
@@ -53,46 +53,4 @@ pub fn client_config(settings: &KafkaSettings, own: &[(&str, &str)]) -> ClientCo
         config.set(key, value);
     }
     config
-}
-
-/// What a librdkafka error code means for supervision.
-pub fn kind_of(code: RDKafkaErrorCode) -> ErrorKind {
-    use RDKafkaErrorCode as Code;
-    match code {
-        Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed
-        | Code::SaslAuthenticationFailed
-        | Code::Authentication
-        | Code::InvalidArgument
-        | Code::InvalidConfig
-        | Code::PolicyViolation
-        | Code::InvalidTopic
-        | Code::InvalidReplicationFactor
-        | Code::InvalidPartitions
-        | Code::UnsupportedFeature => ErrorKind::KafkaRefused,
-        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
-            ErrorKind::PublisherFenced
-        }
-        _ => ErrorKind::KafkaUnavailable,
-    }
-}
-
-/// A librdkafka error as a stage's error; `what` says what was being done.
-pub fn stage_error(what: &str, error: &KafkaError) -> StageError {
-    let kind = match error {
-        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) => ErrorKind::KafkaRefused,
-        other => other
-            .rdkafka_error_code()
-            .map_or(ErrorKind::KafkaUnavailable, kind_of),
-    };
-    // The value of a rejected property may be a secret.
-    let text = match error {
-        KafkaError::ClientConfig(_, reason, property, _) => {
-            format!("property {property}: {reason}")
-        }
-        other => other.to_string(),
-    };
-    StageError::new(kind, format!("{what}: {text}"))
 }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use ftap_supervision::{ErrorKind, StageError};
+use ftap_supervision::{Entry, Failure, FailureKind, Retry};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -15,18 +15,55 @@ use crate::tail::Tail;
 
 const HEAD_BYTES: u64 = 64 * 1024;
 
+/// Kinds of failure of publishing, Kafka's own apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishFailure {
+    /// The events file can't be read.
+    SourceUnreadable,
+    /// The events file is not what it should be.
+    SourceInvalid,
+    /// The topic does not continue this events file.
+    Conflict,
+}
+
+impl FailureKind for PublishFailure {
+    fn entry(self) -> Entry {
+        match self {
+            Self::SourceUnreadable => Entry {
+                name: "source_unreadable",
+                domain: "source",
+                retry: Retry::Transient,
+                remedy: "check that EVENTS_FILE exists and can be read",
+            },
+            Self::SourceInvalid => Entry {
+                name: "source_invalid",
+                domain: "source",
+                retry: Retry::Permanent,
+                remedy: "prepare the file again: `ftap prepare FILE`",
+            },
+            Self::Conflict => Entry {
+                name: "publish_conflict",
+                domain: "kafka",
+                retry: Retry::Permanent,
+                remedy: "publish to another KAFKA_TOPIC, or delete the topic and the lake's files of it",
+            },
+        }
+    }
+}
+
 /// Identifies an events file: a hash of its name, size and first 64 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
     /// Of the file at `path`.
-    pub fn of(path: &Path) -> Result<Self, StageError> {
+    pub fn of(path: &Path) -> Result<Self, Failure> {
         let unreadable = |error: std::io::Error| {
-            StageError::new(
-                ErrorKind::SourceUnreadable,
-                format!("events file {}: {error}", path.display()),
+            Failure::new(
+                PublishFailure::SourceUnreadable,
+                format!("events file {}", path.display()),
             )
+            .caused_by(error)
         };
         let file = File::open(path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
@@ -124,8 +161,8 @@ impl Resume {
 ///
 /// `source` is the header value of the file as it would be published now. The
 /// topic must be empty or continue the same file with the same partition count.
-pub fn resume(topic: &str, source: &str, tails: &[Tail]) -> Result<Resume, StageError> {
-    let conflict = |text: String| Err(StageError::new(ErrorKind::PublishConflict, text));
+pub fn resume(topic: &str, source: &str, tails: &[Tail]) -> Result<Resume, Failure> {
+    let conflict = |text: String| Err(Failure::new(PublishFailure::Conflict, text));
     let marked = || tails.iter().filter_map(|tail| tail.marked.as_ref());
     if marked().next().is_none()
         && let Some((partition, tail)) = tails
@@ -202,7 +239,7 @@ mod tests {
         ];
         for (tails, wanted) in cases {
             let error = resume("t", "a/1", &tails).expect_err(wanted);
-            assert_eq!(error.kind(), ErrorKind::PublishConflict);
+            assert!(error.is(PublishFailure::Conflict));
             assert!(error.to_string().contains(wanted), "{error}");
         }
     }

@@ -7,14 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ftap_supervision::{ErrorKind, Progress, StageError};
+use ftap_supervision::{Failure, Progress};
 use ftap_transaction::record_fingerprint;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{ROW_HEADER, SOURCE_HEADER, client_config, stage_error};
+use super::failure::{KafkaFailure, failure};
+use super::publish_resume::PublishFailure;
+use super::{ROW_HEADER, SOURCE_HEADER, client_config};
 use crate::KafkaSettings;
 
 const FIRST_STEP: i64 = 64;
@@ -65,10 +67,10 @@ pub fn read_tails(
     partitions: i32,
     look_for: LookFor,
     progress: &Progress,
-) -> Result<Vec<Tail>, StageError> {
+) -> Result<Vec<Tail>, Failure> {
     let consumer = reader(settings)?;
     let what = format!("reading the tail of {topic}");
-    let failed = |error: KafkaError| stage_error(&what, &error);
+    let failed = |error: KafkaError| failure(&what, error);
     let mut searches = (0..partitions)
         .map(|partition| {
             let (low, high) =
@@ -101,8 +103,8 @@ pub fn read_tails(
     if look_for == LookFor::Mark
         && let Some(search) = searches.iter().find(|search| search.has_lost_its_mark())
     {
-        return Err(StageError::new(
-            ErrorKind::PublishConflict,
+        return Err(Failure::new(
+            PublishFailure::Conflict,
             format!(
                 "partition {} of topic {topic} no longer has a record of the events file: retention \
                  took all of them, the last offset below {}, so nobody knows how far it was published",
@@ -114,7 +116,7 @@ pub fn read_tails(
 }
 
 /// A `read_committed` reader outside of any group's doings.
-fn reader(settings: &KafkaSettings) -> Result<BaseConsumer, StageError> {
+fn reader(settings: &KafkaSettings) -> Result<BaseConsumer, Failure> {
     client_config(
         settings,
         &[
@@ -132,7 +134,7 @@ fn reader(settings: &KafkaSettings) -> Result<BaseConsumer, StageError> {
         ],
     )
     .create::<BaseConsumer>()
-    .map_err(|error| stage_error("reading the topic's tail", &error))
+    .map_err(|error| failure("reading the topic's tail", error))
 }
 
 /// The first visible record at or after an offset, for each partition: its offset and
@@ -142,9 +144,9 @@ pub fn read_records_at(
     topic: &str,
     offsets: &[(i32, i64)],
     progress: &Progress,
-) -> Result<BTreeMap<i32, (i64, u64)>, StageError> {
+) -> Result<BTreeMap<i32, (i64, u64)>, Failure> {
     let what = format!("reading records of {topic}");
-    let failed = |error: KafkaError| stage_error(&what, &error);
+    let failed = |error: KafkaError| failure(&what, error);
     let consumer = reader(settings)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in offsets {
@@ -171,24 +173,24 @@ pub fn read_records_at(
                 heard = Instant::now();
                 open.remove(&partition);
             }
-            Some(Err(error)) => still_hopeful(stage_error(&what, &error), heard)?,
+            Some(Err(error)) => still_hopeful(failure(&what, error), heard)?,
             None => still_hopeful(silence(&what), heard)?,
         }
     }
     Ok(found)
 }
 
-fn silence(what: &str) -> StageError {
+fn silence(what: &str) -> Failure {
     let seconds = SILENCE_LIMIT.as_secs();
-    StageError::new(
-        ErrorKind::KafkaUnavailable,
+    Failure::new(
+        KafkaFailure::Unavailable,
         format!("{what}: no answer for {seconds} s"),
     )
 }
 
 /// Passing errors are waited out for a while.
-fn still_hopeful(error: StageError, heard: Instant) -> Result<(), StageError> {
-    if error.kind() == ErrorKind::KafkaUnavailable && heard.elapsed() <= SILENCE_LIMIT {
+fn still_hopeful(error: Failure, heard: Instant) -> Result<(), Failure> {
+    if error.is(KafkaFailure::Unavailable) && heard.elapsed() <= SILENCE_LIMIT {
         return Ok(());
     }
     Err(error)
@@ -227,7 +229,7 @@ fn read_to_ends(
     searches: &mut [Search],
     progress: &Progress,
     what: &str,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     let mut open: BTreeSet<i32> = searches
         .iter()
         .filter(|search| !search.is_done)
@@ -252,7 +254,7 @@ fn read_to_ends(
                 heard = Instant::now();
                 open.remove(&partition);
             }
-            Some(Err(error)) => still_hopeful(stage_error(what, &error), heard)?,
+            Some(Err(error)) => still_hopeful(failure(what, error), heard)?,
             None => {
                 still_hopeful(silence(what), heard)?;
                 progress.step();

@@ -3,21 +3,39 @@
 use std::path::PathBuf;
 
 use arrow_schema::ArrowError;
+use ftap_supervision::{Entry, Failure, FailureKind, Retry};
 use parquet::errors::ParquetError;
 
 use super::chain::ChainError;
 use super::footer::FooterError;
 use super::naming::NameError;
 
-/// Whether to try again.
+/// Kinds of failure of the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryHint {
-    /// Waiting can mend it: try again, for ever.
-    Transient,
-    /// A few tries may mend it, as those with a new token; then only a person can.
-    Briefly,
-    /// Only a person can mend it.
-    Fatal,
+pub enum LakeFailure {
+    /// The lake does not answer.
+    Unavailable,
+    /// The lake refuses, or holds what contradicts the topic.
+    Conflict,
+}
+
+impl FailureKind for LakeFailure {
+    fn entry(self) -> Entry {
+        match self {
+            Self::Unavailable => Entry {
+                name: "lake_unavailable",
+                domain: "lake",
+                retry: Retry::Transient,
+                remedy: "check that the lake can be reached and written",
+            },
+            Self::Conflict => Entry {
+                name: "lake_conflict",
+                domain: "lake",
+                retry: Retry::Permanent,
+                remedy: "the lake and the topic contradict each other: use another KAFKA_TOPIC, or another lake together with another KAFKA_CONSUMER_GROUP, or move the named files away",
+            },
+        }
+    }
 }
 
 /// An error of the lake. No message holds a credential or the query of a URL.
@@ -35,7 +53,7 @@ pub enum LakeError {
         /// What to do.
         remedy: &'static str,
         /// Whether waiting helps.
-        retry: RetryHint,
+        retry: Retry,
     },
     /// The service-account key file can't be used.
     #[error("credentials file {path} {problem}; set GOOGLE_APPLICATION_CREDENTIALS to a service-account key file in JSON", path = path.display())]
@@ -69,7 +87,7 @@ pub enum LakeError {
         /// What to do.
         remedy: &'static str,
         /// Whether waiting helps.
-        retry: RetryHint,
+        retry: Retry,
     },
     /// An object that is no file of this lake.
     #[error("{key} is no readable lake file: {detail}; move it out of the lake")]
@@ -128,11 +146,11 @@ pub enum LakeError {
 
 impl LakeError {
     /// Whether to try again.
-    pub fn retry(&self) -> RetryHint {
+    pub fn retry(&self) -> Retry {
         match self {
             Self::Path { retry, .. } | Self::Store { retry, .. } => *retry,
             // A generation that starts anew from the lake's end mends these two.
-            Self::OffsetOrder { .. } | Self::EmptyFile(_) => RetryHint::Transient,
+            Self::OffsetOrder { .. } | Self::EmptyFile(_) => Retry::Transient,
             Self::Credentials { .. }
             | Self::Setting { .. }
             | Self::Object { .. }
@@ -140,7 +158,18 @@ impl LakeError {
             | Self::Chain(_)
             | Self::Name(_)
             | Self::Arrow { .. }
-            | Self::Parquet { .. } => RetryHint::Fatal,
+            | Self::Parquet { .. } => Retry::Permanent,
         }
+    }
+}
+
+impl From<LakeError> for Failure {
+    fn from(error: LakeError) -> Self {
+        let kind = match error.retry() {
+            Retry::Transient | Retry::Later => LakeFailure::Unavailable,
+            // Its few tries are over.
+            Retry::Briefly | Retry::Permanent => LakeFailure::Conflict,
+        };
+        Self::from_error(kind, error)
     }
 }

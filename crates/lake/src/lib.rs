@@ -29,14 +29,14 @@ mod whole_listings;
 
 pub use chain::{Adoption, ChainError, Start, on_already_exists, start_offset};
 pub use checksum::checksum_of;
-pub use error::{LakeError, RetryHint};
+pub use error::{LakeError, LakeFailure};
 pub use file::{Appended, ClosedFile, FileBuilder, FileSettings};
 pub use footer::{Footer, RejectedRange};
 pub use naming::ObjectName;
 pub use outage::LakeOutage;
 pub use patience::patiently;
-pub use refusal::chain_text as error_text;
-pub use retries::{Retries, stage_error};
+pub use refusal::error_text;
+pub use retries::Retries;
 pub use rolling::CloseReason;
 pub use settings::{LakeLocation, RollingSettings};
 pub use store::{ChainEnd, LakeStore, PutOutcome};

@@ -12,7 +12,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::error::{LakeError, RetryHint};
+use ftap_supervision::Retry;
+
+use super::error::LakeError;
 use super::store::PutOutcome;
 
 /// The lake's folder, told from any other that may take its place.
@@ -52,7 +54,7 @@ impl Root {
             path: self.path.clone(),
             source,
             remedy,
-            retry: RetryHint::Transient,
+            retry: Retry::Transient,
         };
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
@@ -189,31 +191,31 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The remedy for an I/O error, and whether waiting helps.
-pub(super) fn judge(kind: ErrorKind) -> (&'static str, RetryHint) {
+pub(super) fn judge(kind: ErrorKind) -> (&'static str, Retry) {
     match kind {
         ErrorKind::PermissionDenied => (
             "give this user write permission on it, or choose another folder",
-            RetryHint::Transient,
+            Retry::Transient,
         ),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            ("free some space on that disk", RetryHint::Transient)
+            ("free some space on that disk", Retry::Transient)
         }
         ErrorKind::ReadOnlyFilesystem => (
             "mount that file system writable, or choose another folder",
-            RetryHint::Transient,
+            Retry::Transient,
         ),
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists | ErrorKind::IsADirectory => (
             "a file stands where a folder is needed, or a folder where a file is: choose another folder",
-            RetryHint::Fatal,
+            Retry::Permanent,
         ),
         ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
-            ("choose another folder", RetryHint::Fatal)
+            ("choose another folder", Retry::Permanent)
         }
         ErrorKind::Unsupported | ErrorKind::CrossesDevices => (
             "choose a folder on a file system with hard links",
-            RetryHint::Fatal,
+            Retry::Permanent,
         ),
-        _ => ("check the disk; this is tried again", RetryHint::Transient),
+        _ => ("check the disk; this is tried again", Retry::Transient),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{LakeError, RetryHint};
+use super::error::LakeError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ where
     let mut pause = FIRST_PAUSE;
     loop {
         match request().await {
-            Err(error) if error.retry() != RetryHint::Fatal && Instant::now() + pause < end => {
+            Err(error) if error.retry().helps() && Instant::now() + pause < end => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

@@ -3,15 +3,16 @@
 use std::error::Error;
 use std::io;
 
-use super::error::RetryHint;
+use ftap_supervision::{Retry, chain};
+
 use super::local;
 
 /// Remedy, and whether waiting helps, for a folder of this machine.
-pub(super) fn judge_local(error: &object_store::Error) -> (&'static str, RetryHint) {
+pub(super) fn judge_local(error: &object_store::Error) -> (&'static str, Retry) {
     if let object_store::Error::NotFound { .. } = error {
         return (
             "somebody removed it; restore it if it was a lake object",
-            RetryHint::Transient,
+            Retry::Transient,
         );
     }
     let mut source = error.source();
@@ -21,7 +22,7 @@ pub(super) fn judge_local(error: &object_store::Error) -> (&'static str, RetryHi
         }
         source = cause.source();
     }
-    ("check the lake's folder", RetryHint::Fatal)
+    ("check the lake's folder", Retry::Permanent)
 }
 
 /// The same for a bucket.
@@ -29,7 +30,7 @@ pub(super) fn judge_gcs(
     action: &str,
     error: &object_store::Error,
     detail: &str,
-) -> (&'static str, RetryHint) {
+) -> (&'static str, Retry) {
     use object_store::Error as E;
     const NO_BUCKET: &str = "create the bucket, or correct GCS_BUCKET_NAME";
     const CREDENTIALS: &str = "check GOOGLE_APPLICATION_CREDENTIALS";
@@ -51,29 +52,29 @@ pub(super) fn judge_gcs(
         E::InvalidPath { .. }
         | E::NotSupported { .. }
         | E::NotImplemented { .. }
-        | E::UnknownConfigurationKey { .. } => return ("report this as a bug", RetryHint::Fatal),
+        | E::UnknownConfigurationKey { .. } => return ("report this as a bug", Retry::Permanent),
         _ => status_of(detail),
     };
     match status {
         Some(404) if action == "read" && !detail.contains("NoSuchBucket") => (
             "somebody removed it; restore it if it was there",
-            RetryHint::Transient,
+            Retry::Transient,
         ),
-        Some(404) => (NO_BUCKET, RetryHint::Fatal),
-        Some(403) => (permission, RetryHint::Fatal),
+        Some(404) => (NO_BUCKET, Retry::Permanent),
+        Some(403) => (permission, Retry::Permanent),
         // A token that is at its end, or the wrong one.
-        Some(401) => (CREDENTIALS, RetryHint::Briefly),
+        Some(401) => (CREDENTIALS, Retry::Briefly),
         // Google's token endpoint answers a revoked or unknown key with 400.
-        Some(400) => (CREDENTIALS, RetryHint::Fatal),
+        Some(400) => (CREDENTIALS, Retry::Permanent),
         Some(408 | 409 | 425 | 429) | None => WAIT,
-        Some(400..500) => ("check GCS_BUCKET_NAME and the endpoint", RetryHint::Fatal),
+        Some(400..500) => ("check GCS_BUCKET_NAME and the endpoint", Retry::Permanent),
         Some(_) => WAIT,
     }
 }
 
-const WAIT: (&str, RetryHint) = (
+const WAIT: (&str, Retry) = (
     "check the network; without a credentials file this needs Google's metadata server; this is tried again",
-    RetryHint::Transient,
+    Retry::Transient,
 );
 
 /// The HTTP status in an error's text; `object_store` keeps the type to itself.
@@ -83,18 +84,8 @@ fn status_of(detail: &str) -> Option<u16> {
 }
 
 /// An error with its causes, fit to be logged.
-pub fn chain_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    clean(&without_markup(&text))
+pub fn error_text(error: &(dyn Error + 'static)) -> String {
+    clean(&without_markup(&chain(error)))
 }
 
 /// Puts an XML or HTML body's words in place of its tags: `AccessDenied: no permission`.

@@ -1,11 +1,11 @@
-//! Requests of a stage that are repeated until the lake answers, and an error of the lake as its stage's.
+//! Requests of a stage that are repeated until the lake answers.
 
 use std::time::Duration;
 
-use ftap_supervision::{ErrorKind, Stage, StageError};
+use ftap_supervision::{Failure, Retry, Stage};
 use ftap_telemetry::metrics;
 
-use crate::{LakeError, LakeOutage, RetryHint};
+use crate::{LakeError, LakeOutage};
 
 /// First pause before a request is repeated; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -34,11 +34,11 @@ impl<'a> Retries<'a> {
     }
 
     /// Sleeps before the next try; fails when no try can help.
-    pub async fn wait(&mut self, error: LakeError) -> Result<(), StageError> {
+    pub async fn wait(&mut self, error: LakeError) -> Result<(), Failure> {
         match error.retry() {
-            RetryHint::Transient => self.brief_tries = 0,
-            RetryHint::Briefly if self.brief_tries < BRIEF_TRIES => self.brief_tries += 1,
-            RetryHint::Briefly | RetryHint::Fatal => return Err(stage_error(&error)),
+            Retry::Transient | Retry::Later => self.brief_tries = 0,
+            Retry::Briefly if self.brief_tries < BRIEF_TRIES => self.brief_tries += 1,
+            Retry::Briefly | Retry::Permanent => return Err(error.into()),
         }
         metrics::LAKE_RETRIES.add(1);
         self.outage
@@ -48,13 +48,4 @@ impl<'a> Retries<'a> {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
-}
-
-/// An error of the lake as a stage's error.
-pub fn stage_error(error: &LakeError) -> StageError {
-    let kind = match error.retry() {
-        RetryHint::Transient => ErrorKind::LakeUnavailable,
-        RetryHint::Briefly | RetryHint::Fatal => ErrorKind::LakeConflict,
-    };
-    StageError::new(kind, error.to_string())
 }

@@ -12,15 +12,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use ftap_supervision::Retry;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use super::error::{LakeError, RetryHint};
+use super::error::LakeError;
 use super::footer::Footer;
 use super::naming::{self, ObjectName};
-use super::refusal::{chain_text, clean, judge_gcs, judge_local};
+use super::refusal::{clean, error_text, judge_gcs, judge_local};
 use super::{gcs, leftovers, local};
 use crate::LakeLocation;
 
@@ -374,7 +375,7 @@ impl LakeStore {
                     key: "the local disk".to_owned(),
                     detail: error.to_string(),
                     remedy: "the program is stopping, or this is a bug",
-                    retry: RetryHint::Transient,
+                    retry: Retry::Transient,
                 })
             })
     }
@@ -385,12 +386,12 @@ impl LakeStore {
         key: &str,
         error: &object_store::Error,
     ) -> LakeError {
-        let detail = chain_text(error);
+        let detail = error_text(error);
         let (remedy, retry) = match &self.root {
             Some(_) => judge_local(error),
             None => judge_gcs(action, error, &detail),
         };
-        if retry == RetryHint::Briefly {
+        if retry == Retry::Briefly {
             self.renew_client();
         }
         LakeError::Store {

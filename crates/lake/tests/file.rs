@@ -9,9 +9,8 @@ use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use ftap_lake::checksum::Checksum;
 use ftap_lake::file::BATCH_ROWS;
-use ftap_lake::{
-    Appended, ClosedFile, FileBuilder, FileSettings, Footer, LakeError, RetryHint, checksum_of,
-};
+use ftap_lake::{Appended, ClosedFile, FileBuilder, FileSettings, Footer, LakeError, checksum_of};
+use ftap_supervision::Retry;
 use ftap_transaction::{
     RejectReason, RowBuilders, SourceRow, encode_json, record_fingerprint, schema,
 };
@@ -193,7 +192,7 @@ fn offsets_out_of_order_are_refused() {
     let order = |result: Result<Appended, LakeError>| {
         let error = result.unwrap_err();
         assert!(matches!(error, LakeError::OffsetOrder { .. }), "{error}");
-        assert_eq!(error.retry(), RetryHint::Transient);
+        assert_eq!(error.retry(), Retry::Transient);
     };
     let mut file = open(5);
     order(file.append(Some(&payload(0)), 6, TIME));
@@ -294,5 +293,5 @@ fn a_wrong_compression_level_is_a_clear_error() {
         .err()
         .unwrap();
     assert!(error.to_string().contains("99"), "{error}");
-    assert_eq!(error.retry(), RetryHint::Fatal);
+    assert_eq!(error.retry(), Retry::Permanent);
 }

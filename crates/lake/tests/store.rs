@@ -7,8 +7,9 @@ use bytes::Bytes;
 use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
 use ftap_lake::{
     Adoption, ClosedFile, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
-    ObjectName, PutOutcome, RetryHint, on_already_exists,
+    ObjectName, PutOutcome, on_already_exists,
 };
+use ftap_supervision::Retry;
 use tempfile::TempDir;
 
 const DAY: i64 = 86_400_000;
@@ -145,12 +146,12 @@ async fn behaves_as_a_lake(store: &LakeStore) {
     assert_eq!(footer, large.footer);
 
     let missing = store.read_footer("transactions/none").await.unwrap_err();
-    assert_eq!(missing.retry(), RetryHint::Transient, "{missing}");
+    assert_eq!(missing.retry(), Retry::Transient, "{missing}");
     let error = store
         .put_create("transactions/../x", Bytes::new())
         .await
         .unwrap_err();
-    assert_eq!(error.retry(), RetryHint::Fatal, "{error}");
+    assert_eq!(error.retry(), Retry::Permanent, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,12 +199,12 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
     let file = file("t", 0, 0, 9, 20_000);
     let key = file.name.key();
     for (status, retry) in [
-        (503, RetryHint::Transient),
-        (500, RetryHint::Transient),
-        (429, RetryHint::Transient),
-        (403, RetryHint::Fatal),
-        (401, RetryHint::Briefly),
-        (400, RetryHint::Fatal),
+        (503, Retry::Transient),
+        (500, Retry::Transient),
+        (429, Retry::Transient),
+        (403, Retry::Permanent),
+        (401, Retry::Briefly),
+        (400, Retry::Permanent),
     ] {
         let server = server().await;
         let store = gcs(&server, "lake");
@@ -229,7 +230,7 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
         store.chain_ends("t", &[0]).await.unwrap_err(),
         store.read_footer(&key).await.unwrap_err(),
     ] {
-        assert_eq!(error.retry(), RetryHint::Fatal, "{error}");
+        assert_eq!(error.retry(), Retry::Permanent, "{error}");
         assert!(error.to_string().contains("GCS_BUCKET_NAME"), "{error}");
     }
     // Nobody listens there.
@@ -240,7 +241,7 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
     })
     .unwrap();
     let error = dead.get(&key).await.unwrap_err();
-    assert_eq!(error.retry(), RetryHint::Transient, "{error}");
+    assert_eq!(error.retry(), Retry::Transient, "{error}");
     assert!(error.to_string().contains("refused"), "{error}");
     assert!(!error.to_string().contains("secret"), "{error}");
 }
@@ -279,7 +280,7 @@ fn a_credentials_file_is_checked_before_anything_else() {
         }
         let error = open().err().unwrap();
         assert!(matches!(error, LakeError::Credentials { .. }), "{error}");
-        assert_eq!(error.retry(), RetryHint::Fatal);
+        assert_eq!(error.retry(), Retry::Permanent);
         let text = error.to_string();
         assert!(
             text.contains(problem) && text.contains("key.json"),
@@ -356,7 +357,7 @@ async fn a_damaged_or_misplaced_object_at_a_chains_end_is_an_error() {
     ] {
         std::fs::write(folder.path().join(&key), &bytes).unwrap();
         let error = store.chain_ends("t", &[0]).await.unwrap_err();
-        assert_eq!(error.retry(), RetryHint::Fatal, "{error}");
+        assert_eq!(error.retry(), Retry::Permanent, "{error}");
         assert!(error.to_string().contains(&key), "{error}");
         assert!(says == "key" || error.to_string().contains(says), "{error}");
     }
@@ -371,7 +372,7 @@ async fn a_folder_that_cant_be_used_is_a_clear_error() {
         let error = LakeStore::open(&LakeLocation::Local(path.clone()))
             .err()
             .unwrap();
-        assert_eq!(error.retry(), RetryHint::Fatal, "{error}");
+        assert_eq!(error.retry(), Retry::Permanent, "{error}");
         assert!(
             error.to_string().contains(path.to_str().unwrap()),
             "{error}"
@@ -395,7 +396,7 @@ async fn a_folder_that_cant_be_used_is_a_clear_error() {
         .put_create(&object.name.key(), object.bytes)
         .await
         .unwrap_err();
-    assert_eq!(error.retry(), RetryHint::Fatal, "{error}");
+    assert_eq!(error.retry(), Retry::Permanent, "{error}");
 
     // Permissions mean nothing to root.
     let locked = folder.path().join("locked");
@@ -407,7 +408,7 @@ async fn a_folder_that_cant_be_used_is_a_clear_error() {
     match store.check_writable().await {
         Ok(()) => println!("not shown: this user may write anywhere"),
         Err(error) => {
-            assert_eq!(error.retry(), RetryHint::Transient, "{error}");
+            assert_eq!(error.retry(), Retry::Transient, "{error}");
             assert!(error.to_string().contains("permission"), "{error}");
         }
     }
@@ -458,7 +459,7 @@ async fn an_answer_that_is_no_whole_listing_is_not_taken_for_an_empty_lake() {
             store.chain_ends("t", &[0]).await.err().unwrap(),
             store.list("t").await.unwrap_err(),
         ] {
-            assert_eq!(error.retry(), RetryHint::Transient, "{fault:?}: {error}");
+            assert_eq!(error.retry(), Retry::Transient, "{fault:?}: {error}");
         }
     }
     server.clear_rules();

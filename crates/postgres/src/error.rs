@@ -3,11 +3,47 @@
 use std::path::PathBuf;
 
 use deadpool_postgres::PoolError;
-use ftap_supervision::{ErrorKind, StageError};
+use ftap_supervision::{Entry, Failure, FailureKind, Retry};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{WasNull, WrongType};
 
 use super::{PostgresSettings, ServerAddress};
+
+/// Kinds of failure of PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostgresFailure {
+    /// It does not answer, or refuses for the moment: no connection left, read-only.
+    Unavailable,
+    /// It refuses: login, permission, another schema, wal_level.
+    Refused,
+    /// A prepared file is to blame; the next file may be loaded.
+    BadFile,
+}
+
+impl FailureKind for PostgresFailure {
+    fn entry(self) -> Entry {
+        match self {
+            Self::Unavailable => Entry {
+                name: "postgres_unavailable",
+                domain: "postgres",
+                retry: Retry::Transient,
+                remedy: "check that PostgreSQL runs, takes changes and has connections left; `ftap run` with POSTGRES=off does without",
+            },
+            Self::Refused => Entry {
+                name: "postgres_refused",
+                domain: "postgres",
+                retry: Retry::Permanent,
+                remedy: "fix what the error names: the server, its role or its tables; `ftap run` with POSTGRES=off does without",
+            },
+            Self::BadFile => Entry {
+                name: "prepared_file_bad",
+                domain: "source",
+                retry: Retry::Permanent,
+                remedy: "prepare the file again: `ftap prepare FILE`",
+            },
+        }
+    }
+}
 
 /// What went wrong with PostgreSQL.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +183,7 @@ pub enum PostgresError {
     Missing,
     /// Asked for by a test.
     #[error("{0}")]
-    Injected(StageError),
+    Injected(#[source] Failure),
     /// Anything else that the server refuses.
     #[error("PostgreSQL at {address} refuses a statement: {said}")]
     Refused {
@@ -267,20 +303,21 @@ impl PostgresError {
         }
     }
 
-    /// Whether waiting can fix it.
-    pub fn retry_helps(&self) -> bool {
-        self.kind().retry() == ftap_supervision::Retry::Helps
+    /// Whether another try can help.
+    pub fn retry(&self) -> Retry {
+        self.kind().entry().retry
     }
 
-    /// Its fate in supervision's table.
-    pub fn kind(&self) -> ErrorKind {
+    /// Its kind in the table.
+    pub fn kind(&self) -> PostgresFailure {
         match self {
             Self::Unavailable { .. }
             | Self::OutOfConnections { .. }
             | Self::ReadOnly { .. }
             | Self::OutOfSlots { .. }
             | Self::Conflict { .. }
-            | Self::Resources { .. } => ErrorKind::PostgresUnavailable,
+            | Self::Resources { .. }
+            | Self::Injected(_) => PostgresFailure::Unavailable,
             Self::LoginRefused { .. }
             | Self::UnknownDatabase { .. }
             | Self::NotPermitted { .. }
@@ -289,9 +326,8 @@ impl PostgresError {
             | Self::Publication { .. }
             | Self::Tls(_)
             | Self::Missing
-            | Self::Refused { .. } => ErrorKind::PostgresRefused,
-            Self::Injected(error) => error.kind(),
-            Self::Unreadable { .. } | Self::BadFile { .. } => ErrorKind::SourceInvalid,
+            | Self::Refused { .. } => PostgresFailure::Refused,
+            Self::Unreadable { .. } | Self::BadFile { .. } => PostgresFailure::BadFile,
         }
     }
 }
@@ -324,15 +360,11 @@ pub fn is_broken_connection(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-impl PostgresError {
-    /// Whether a prepared file is the cause, so that the error ends once the file is fixed.
-    pub fn is_of_a_file(&self) -> bool {
-        matches!(self, Self::Unreadable { .. } | Self::BadFile { .. })
-    }
-}
-
-impl From<PostgresError> for StageError {
+impl From<PostgresError> for Failure {
     fn from(error: PostgresError) -> Self {
-        Self::new(error.kind(), error.to_string())
+        match error {
+            PostgresError::Injected(failure) => failure,
+            error => Self::from_error(error.kind(), error),
+        }
     }
 }

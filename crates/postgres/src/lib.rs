@@ -21,7 +21,7 @@ mod updates;
 pub use address::ServerAddress;
 pub use database::{Database, OpenDatabase, retry_pause};
 pub use deadpool_postgres::Pool;
-pub use error::{PostgresError, is_broken_connection};
+pub use error::{PostgresError, PostgresFailure, is_broken_connection};
 pub use load::Loaded;
 pub use location::{PostgresLocation, PostgresLocator, PostgresState};
 pub use pool::pool;

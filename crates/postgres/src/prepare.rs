@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use deadpool_postgres::{Object, Pool};
 
 use super::load::{self, Loaded, MERCHANTS, USERS};
-use super::{PostgresError, PostgresSettings, shape};
+use super::{PostgresError, PostgresFailure, PostgresSettings, shape};
 
 /// What the container of docker compose runs as well, in the same order.
 const SCRIPTS: [&str; 2] = [
@@ -65,7 +65,7 @@ pub async fn prepare(
     }
     let (loaded, refused) = match load_files(&mut client, settings, preparation).await {
         Ok(loaded) => (loaded, None),
-        Err(error) if error.is_of_a_file() => (Vec::new(), Some(error)),
+        Err(error) if error.kind() == PostgresFailure::BadFile => (Vec::new(), Some(error)),
         Err(error) => return Err(error),
     };
     Ok(Prepared {

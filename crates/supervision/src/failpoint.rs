@@ -6,12 +6,12 @@
 //! are counted over the whole process, so a point fires once and not again in
 //! the next generation.
 
-use crate::StageError;
+use crate::Failure;
 
 /// Passes the point `name`; may not return, or return an error, in test builds.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-pub fn hit(_name: &'static str) -> Result<(), StageError> {
+pub fn hit(_name: &'static str) -> Result<(), Failure> {
     Ok(())
 }
 
@@ -24,8 +24,8 @@ mod armed {
     use std::sync::atomic::AtomicU64;
     use std::sync::atomic::Ordering::SeqCst;
 
-    use super::StageError;
-    use crate::ErrorKind;
+    use super::Failure;
+    use crate::Internal;
 
     #[derive(Clone, Copy)]
     enum Action {
@@ -70,14 +70,14 @@ mod armed {
     }
 
     /// Passes the point `name`; may not return, or return an error.
-    pub fn hit(name: &'static str) -> Result<(), StageError> {
+    pub fn hit(name: &'static str) -> Result<(), Failure> {
         for point in POINTS.iter().filter(|point| point.name == name) {
             if point.hits.fetch_add(1, SeqCst) + 1 == point.at {
                 match point.action {
                     Action::Panic => panic!("failpoint {name}"),
                     Action::Error => {
-                        return Err(StageError::new(
-                            ErrorKind::Injected,
+                        return Err(Failure::new(
+                            Internal::Injected,
                             format!("failpoint {name}"),
                         ));
                     }

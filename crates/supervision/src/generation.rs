@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::error::StageError;
+use super::failure::{Entry, Failure, FailureKind as _, Internal};
 use super::progress::Progress;
 
 /// How a stage failed.
@@ -21,7 +21,7 @@ pub enum FaultCause {
     /// It panicked with this text.
     Panicked(String),
     /// It ended with an error.
-    Failed(StageError),
+    Failed(Failure),
     /// It had work and made no step for this long.
     Stuck(Duration),
     /// It stopped without being asked.
@@ -36,6 +36,14 @@ impl FaultCause {
             Self::Failed(_) => "error",
             Self::Stuck(_) => "stuck",
             Self::Exited => "exit",
+        }
+    }
+
+    /// What is known of its kind; a stage that ended without an error is a bug.
+    pub(super) fn entry(&self) -> Entry {
+        match self {
+            Self::Failed(failure) => failure.entry(),
+            Self::Panicked(_) | Self::Stuck(_) | Self::Exited => Internal::Bug.entry(),
         }
     }
 }

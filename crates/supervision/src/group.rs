@@ -11,7 +11,6 @@ use ftap_telemetry::metrics;
 use tokio::sync::watch;
 
 use super::backoff::{Decision, RestartHistory};
-use super::error::{Domain, ErrorKind, Retry};
 use super::generation::{Fault, FaultCause, Generation};
 use super::progress::StallWatch;
 use super::stage::Stages;
@@ -120,14 +119,15 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         };
         report(name, &fault, speaker);
         context.health.failed(name, number, fault.to_string());
-        let decision = if retry(&fault) == Retry::Hopeless {
-            Decision::GiveUp
-        } else {
+        let entry = fault.cause.entry();
+        let decision = if entry.retry.helps() {
             history.after_fault(Instant::now(), started.elapsed(), rand::random())
+        } else {
+            Decision::GiveUp
         };
         match decision {
             Decision::GiveUp => {
-                let (root_cause, remedy) = (fault.to_string(), remedy(&fault));
+                let (root_cause, remedy) = (fault.to_string(), entry.remedy);
                 GroupGaveUp {
                     group: name.to_owned(),
                     restarts: number - 1,
@@ -288,34 +288,15 @@ async fn tear_down(
     }
 }
 
-fn retry(fault: &Fault) -> Retry {
-    match &fault.cause {
-        FaultCause::Failed(error) => error.kind().retry(),
-        FaultCause::Panicked(_) | FaultCause::Stuck(_) | FaultCause::Exited => Retry::Helps,
-    }
-}
-
-fn remedy(fault: &Fault) -> &'static str {
-    match &fault.cause {
-        FaultCause::Failed(error) => error.kind().remedy(),
-        FaultCause::Panicked(_) | FaultCause::Stuck(_) | FaultCause::Exited => {
-            ErrorKind::Bug.remedy()
-        }
-    }
-}
-
 fn report(group: &str, fault: &Fault, speaker: Speaker) {
-    let domain = match &fault.cause {
-        FaultCause::Failed(error) => error.kind().domain(),
-        FaultCause::Panicked(_) | FaultCause::Stuck(_) | FaultCause::Exited => Domain::Internal,
-    };
+    let entry = fault.cause.entry();
     StageFailed {
         group: group.to_owned(),
         stage: fault.stage.to_owned(),
         cause: fault.cause.as_str().to_owned(),
-        domain: domain.as_str().to_owned(),
+        domain: entry.domain.to_owned(),
         error: fault.to_string(),
-        retryable: retry(fault) == Retry::Helps,
+        retryable: entry.retry.helps(),
     }
     .emit(speaker);
 }

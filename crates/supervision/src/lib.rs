@@ -7,8 +7,8 @@
 //! finishes, is stopped, or no restart can help.
 
 mod backoff;
-mod error;
 pub mod failpoint;
+mod failure;
 mod generation;
 mod group;
 mod health;
@@ -16,7 +16,7 @@ mod progress;
 mod settings;
 mod stage;
 
-pub use error::{Domain, ErrorKind, Retry, StageError};
+pub use failure::{Entry, Failure, FailureKind, Internal, Retry, chain};
 pub use generation::{Fault, FaultCause, Generation};
 pub use group::{Group, GroupEnd, SupervisionContext, supervise};
 pub use health::{GroupHealth, GroupState, Health};

@@ -12,7 +12,7 @@ use actix::dev::channel;
 use actix::{Actor, Addr, Arbiter, Context};
 use ftap_telemetry::events::Speaker;
 
-use super::error::StageError;
+use super::failure::{Failure, Internal};
 use super::generation::{FaultCause, Generation};
 use super::progress::Progress;
 
@@ -51,7 +51,7 @@ impl Stage {
     }
 
     /// Ends the generation with an error of this stage.
-    pub fn fail(&self, error: StageError) {
+    pub fn fail(&self, error: Failure) {
         self.generation.fail(self.name, FaultCause::Failed(error));
     }
 
@@ -59,7 +59,7 @@ impl Stage {
     /// error is the stage's, and the supervisor joins it.
     pub fn spawn_thread<F>(&self, name: &str, body: F)
     where
-        F: FnOnce() -> Result<(), StageError> + Send + 'static,
+        F: FnOnce() -> Result<(), Failure> + Send + 'static,
     {
         let stage = self.clone();
         let spawned = std::thread::Builder::new()
@@ -73,8 +73,8 @@ impl Stage {
             });
         match spawned {
             Ok(thread) => self.generation.add_thread(self.name, thread),
-            Err(error) => self.fail(StageError::new(
-                super::error::ErrorKind::Bug,
+            Err(error) => self.fail(Failure::new(
+                Internal::Bug,
                 format!("can't start thread {name}: {error}"),
             )),
         }

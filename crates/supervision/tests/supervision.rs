@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_supervision::{
-    ErrorKind, Group, GroupEnd, GroupState, Health, Stage, StageError, Stages, SupervisionContext,
-    SupervisionSettings, supervise,
+    Entry, Failure, FailureKind, Group, GroupEnd, GroupState, Health, Retry, Stage, Stages,
+    SupervisionContext, SupervisionSettings, supervise,
 };
 use ftap_telemetry::metrics;
 use tokio::sync::watch;
@@ -23,6 +23,27 @@ enum Misdeed {
     Hang,
     StopUnasked,
     None,
+}
+
+/// A domain's kinds of failure.
+enum Misfortune {
+    Passing,
+    Lasting,
+}
+
+impl FailureKind for Misfortune {
+    fn entry(self) -> Entry {
+        let (name, retry) = match self {
+            Self::Passing => ("passing", Retry::Transient),
+            Self::Lasting => ("lasting", Retry::Permanent),
+        };
+        Entry {
+            name,
+            domain: "test",
+            retry,
+            remedy: "use another KAFKA_TOPIC",
+        }
+    }
 }
 
 #[derive(Message)]
@@ -53,10 +74,10 @@ impl Handler<Work> for Worker {
             }
             Misdeed::Error => self
                 .stage
-                .fail(StageError::new(ErrorKind::KafkaUnavailable, "no broker")),
+                .fail(Failure::new(Misfortune::Passing, "no broker")),
             Misdeed::HopelessError => {
                 self.stage
-                    .fail(StageError::new(ErrorKind::PublishConflict, "another file"));
+                    .fail(Failure::new(Misfortune::Lasting, "another file"));
             }
             Misdeed::Hang => {
                 while !self.release.load(SeqCst) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::Fate;
+use ftap_supervision::Retry;
 
 /// A pause that doubles.
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +24,10 @@ impl Backoff {
     const LONGEST: Duration = Duration::from_secs(60);
 
     /// Which try has failed, from 1, and how long to wait.
-    pub fn next(&mut self, fate: Fate) -> (u64, Duration) {
+    pub fn next(&mut self, retry: Retry) -> (u64, Duration) {
         self.attempt += 1;
-        let pause = match fate {
-            Fate::AgainLater => Self::LONGEST,
+        let pause = match retry {
+            Retry::Later => Self::LONGEST,
             _ => self.pause,
         };
         self.pause = (self.pause * 2).min(Self::LONGEST);

@@ -4,21 +4,38 @@
 //! a key or an address with a query. Reasons by
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
-use ftap_lake::{LakeError, RetryHint};
-use ftap_supervision::{ErrorKind, StageError};
+use ftap_lake::{LakeError, LakeFailure};
+use ftap_supervision::{Entry, Failure, FailureKind, Retry};
 
 use super::batch::ManifestError;
 use super::schema::SchemaError;
 
-/// What happens after a refusal.
+/// Kinds of failure of BigQuery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Waiting can fix it.
-    Again,
-    /// A quota: waiting longer can fix it.
-    AgainLater,
-    /// A person has to change something.
-    Final,
+pub enum BigQueryFailure {
+    /// BigQuery does not answer, or refuses for the moment.
+    Unavailable,
+    /// BigQuery refuses: permission, project, a table's columns, a manifest that is gone.
+    Refused,
+}
+
+impl FailureKind for BigQueryFailure {
+    fn entry(self) -> Entry {
+        match self {
+            Self::Unavailable => Entry {
+                name: "bigquery_unavailable",
+                domain: "bigquery",
+                retry: Retry::Transient,
+                remedy: "check that BigQuery can be reached; what is in the lake is loaded when it can",
+            },
+            Self::Refused => Entry {
+                name: "bigquery_refused",
+                domain: "bigquery",
+                retry: Retry::Permanent,
+                remedy: "fix what the error names and start again, or run `ftap load`: what is in the lake waits for it",
+            },
+        }
+    }
 }
 
 /// What was asked of BigQuery.
@@ -87,7 +104,7 @@ pub enum BigQueryError {
         /// What to do.
         remedy: String,
         /// Whether waiting helps.
-        fate: Fate,
+        retry: Retry,
     },
     /// A load job ended in an error; it has loaded nothing.
     #[error("BigQuery job {job} into {place} failed: {detail}; {remedy}")]
@@ -101,7 +118,7 @@ pub enum BigQueryError {
         /// What to do.
         remedy: String,
         /// Whether another attempt can help.
-        fate: Fate,
+        retry: Retry,
     },
     /// The dataset is elsewhere than the settings say.
     #[error(
@@ -163,12 +180,12 @@ pub enum BigQueryError {
 }
 
 impl BigQueryError {
-    /// What happens to it.
-    pub fn fate(&self) -> Fate {
+    /// Whether another try can help.
+    pub fn retry(&self) -> Retry {
         match self {
-            Self::Refused { fate, .. } | Self::Job { fate, .. } => *fate,
-            Self::Lake(error) if error.retry() != RetryHint::Fatal => Fate::Again,
-            _ => Fate::Final,
+            Self::Refused { retry, .. } | Self::Job { retry, .. } => *retry,
+            Self::Lake(error) => error.retry(),
+            _ => Retry::Permanent,
         }
     }
 
@@ -180,7 +197,7 @@ impl BigQueryError {
         reason: &str,
         message: &str,
     ) -> Self {
-        let (fate, remedy) = judge(asked, status, reason, message);
+        let (retry, remedy) = judge(asked, status, reason, message);
         let status = status.map(|status| status.to_string()).unwrap_or_default();
         let parts = [status.as_str(), reason, message];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -189,31 +206,32 @@ impl BigQueryError {
             action: asked.action(),
             detail: parts.join(" "),
             remedy,
-            fate,
+            retry,
         }
     }
 
     /// A job's error, judged.
     pub fn job(job: &str, place: &str, bucket: &str, reason: &str, message: &str) -> Self {
-        let (fate, remedy) = judge_job(bucket, reason, message);
+        let (retry, remedy) = judge_job(bucket, reason, message);
         Self::Job {
             job: job.to_owned(),
             place: place.to_owned(),
             detail: format!("{reason} {message}").trim().to_owned(),
             remedy,
-            fate,
+            retry,
         }
     }
 }
 
-impl From<BigQueryError> for StageError {
+impl From<BigQueryError> for Failure {
     fn from(error: BigQueryError) -> Self {
-        let kind = match (&error, error.fate()) {
-            (BigQueryError::Lake(_), Fate::Final) => ErrorKind::LakeConflict,
-            (_, Fate::Final) => ErrorKind::BigQueryRefused,
-            _ => ErrorKind::BigQueryUnavailable,
-        };
-        StageError::new(kind, error.to_string())
+        match (&error, error.retry()) {
+            (BigQueryError::Lake(_), Retry::Permanent) => {
+                Self::from_error(LakeFailure::Conflict, error)
+            }
+            (_, Retry::Permanent) => Self::from_error(BigQueryFailure::Refused, error),
+            _ => Self::from_error(BigQueryFailure::Unavailable, error),
+        }
     }
 }
 
@@ -224,79 +242,82 @@ pub(super) fn is_of_project(message: &str) -> bool {
 
 const WAIT: &str = "it is tried again";
 
-fn judge(asked: Asked, status: Option<u16>, reason: &str, message: &str) -> (Fate, String) {
-    let wait = (Fate::Again, WAIT.to_owned());
+fn judge(asked: Asked, status: Option<u16>, reason: &str, message: &str) -> (Retry, String) {
+    let wait = (Retry::Transient, WAIT.to_owned());
     match (reason, status) {
         ("rateLimitExceeded" | "jobRateLimitExceeded" | "backendError" | "internalError", _) => {
             wait
         }
         ("quotaExceeded", _) => (
-            Fate::AgainLater,
+            Retry::Later,
             "a quota of the project is used up: it is tried again; raise it, or set a longer BIGQUERY_LOAD_SECONDS".to_owned(),
         ),
-        ("billingNotEnabled", _) => (Fate::Final, "enable billing for BIGQUERY_PROJECT".to_owned()),
+        ("billingNotEnabled", _) => (Retry::Permanent, "enable billing for BIGQUERY_PROJECT".to_owned()),
         ("accessNotConfigured", _) => (
-            Fate::Final,
+            Retry::Permanent,
             "enable the BigQuery API for BIGQUERY_PROJECT".to_owned(),
         ),
         (_, Some(401)) => (
-            Fate::Final,
+            Retry::Permanent,
             "check GOOGLE_APPLICATION_CREDENTIALS and this machine's clock".to_owned(),
         ),
         (_, Some(403)) => (
-            Fate::Final,
+            Retry::Permanent,
             format!(
                 "give the account of GOOGLE_APPLICATION_CREDENTIALS the permission {}",
                 asked.permission()
             ),
         ),
         (_, Some(404)) if is_of_project(message) => {
-            (Fate::Final, "check BIGQUERY_PROJECT".to_owned())
+            (Retry::Permanent, "check BIGQUERY_PROJECT".to_owned())
         }
         (_, Some(404)) => (
-            Fate::Final,
+            Retry::Permanent,
             "check BIGQUERY_PROJECT, BIGQUERY_DATASET and BIGQUERY_LOCATION".to_owned(),
         ),
         (_, Some(408 | 425 | 429 | 500..)) | (_, None) => wait,
         (_, Some(_)) => (
-            Fate::Final,
+            Retry::Permanent,
             "check BIGQUERY_PROJECT and BIGQUERY_DATASET; if they are right, report this as a bug"
                 .to_owned(),
         ),
     }
 }
 
-fn judge_job(bucket: &str, reason: &str, message: &str) -> (Fate, String) {
-    let again = (Fate::Again, "it is tried again as a new job".to_owned());
+fn judge_job(bucket: &str, reason: &str, message: &str) -> (Retry, String) {
+    let again = (
+        Retry::Transient,
+        "it is tried again as a new job".to_owned(),
+    );
     match reason {
         "backendError" | "internalError" | "jobBackendError" | "jobInternalError"
         | "rateLimitExceeded" | "jobRateLimitExceeded" | "tableUnavailable" | "timeout"
         | "stopped" | "resourcesExceeded" => again,
         "quotaExceeded" => (
-            Fate::AgainLater,
+            Retry::Later,
             "a quota is used up (a table takes 1,500 loads a day): it is tried again as a new job; raise it, or set a longer BIGQUERY_LOAD_SECONDS".to_owned(),
         ),
         "accessDenied" => (
-            Fate::Final,
+            Retry::Permanent,
             format!(
                 "give the account of GOOGLE_APPLICATION_CREDENTIALS the permissions storage.objects.get in the bucket {bucket} and bigquery.tables.updateData on the dataset"
             ),
         ),
         "notFound" if message.contains("gs://") => (
-            Fate::Final,
+            Retry::Permanent,
             format!("restore the object, and check that BigQuery may read the bucket {bucket} from the dataset's location"),
         ),
         "notFound" => (
-            Fate::Final,
+            Retry::Permanent,
             "check that the dataset and the table are there, and where".to_owned(),
         ),
-        "billingNotEnabled" => (Fate::Final, "enable billing for BIGQUERY_PROJECT".to_owned()),
+        "billingNotEnabled" => (Retry::Permanent, "enable billing for BIGQUERY_PROJECT".to_owned()),
         _ if message.contains("different locations") => (
-            Fate::Final,
+            Retry::Permanent,
             format!("the dataset must be in the location of the bucket {bucket}: load into another BIGQUERY_DATASET, created with that BIGQUERY_LOCATION"),
         ),
         _ => (
-            Fate::Final,
+            Retry::Permanent,
             "compare the table's columns with those of the named object; a table that can't take it is moved aside, or another BIGQUERY_DATASET loaded".to_owned(),
         ),
     }

@@ -4,11 +4,12 @@
 //! most one loads; the next loader finds the attempt that decides, no matter which loader submitted it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use ftap_supervision::Retry;
 use ftap_telemetry::events::{BigQueryJobFailed, BigQueryJobSubmitted};
 use ftap_telemetry::metrics;
 
 use super::batch::{AttemptSearch, JOB_MEMORY_DAYS, done_key, job_id, manifest_key};
-use super::error::{BigQueryError, Fate};
+use super::error::BigQueryError;
 use super::ledger::{Last, Ledger};
 use super::load::Context;
 use super::tables::Table;
@@ -71,11 +72,11 @@ impl Context<'_> {
             let bucket = &self.settings.bucket;
             let (reason, message) = (&failure.reason, &failure.message);
             let error = BigQueryError::job(&id, &self.place(table), bucket, reason, message);
-            let pause = match error.fate() {
+            let pause = match error.retry() {
                 // The attempt is used up: the next start makes another.
-                Fate::Final => return Err(error),
-                Fate::Again => retry,
-                Fate::AgainLater => policy.longest_retry,
+                Retry::Permanent => return Err(error),
+                Retry::Transient | Retry::Briefly => retry,
+                Retry::Later => policy.longest_retry,
             };
             BigQueryJobFailed {
                 error: error.to_string(),

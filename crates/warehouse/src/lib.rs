@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use backoff::Backoff;
-pub use error::{BigQueryError, Fate};
+pub use error::{BigQueryError, BigQueryFailure};
 pub use warehouse::{Counts, JobFailure, JobState, LoadJob, Submitted, Warehouse};
 
 /// Where the tables are and how they are loaded.

@@ -22,7 +22,7 @@ use super::BigQuerySettings;
 use super::batch::{
     BatchObject, Done, Manifest, VERSION, done_key, folder, manifest_key, names_key,
 };
-use super::error::{BigQueryError, Fate};
+use super::error::BigQueryError;
 use super::ledger::{Last, Ledger, encode_done};
 use super::schema::{Column, columns_of, fit, unite};
 use super::tables::{TABLES, Table};
@@ -136,7 +136,7 @@ impl Loader {
             match result {
                 Ok(table) => loaded.push(table),
                 Err(error) => match &first_error {
-                    Some(known) if known.fate() == Fate::Final || error.fate() != Fate::Final => {}
+                    Some(known) if !known.retry().helps() || error.retry().helps() => {}
                     _ => first_error = Some(error),
                 },
             }

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use ftap_lake::{LakeError, error_text, gcs};
+use ftap_supervision::Retry;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::error::BQError;
 use object_store::gcp::GcpCredentialProvider;
 
 use super::BigQuerySettings;
-use super::error::{BigQueryError, Fate};
+use super::error::BigQueryError;
 
 /// What a test server gets.
 const TEST_TOKEN: &str = "test-endpoint";
@@ -81,9 +82,10 @@ impl Tokens {
             place: "account".to_owned(),
             action: "get a token",
             remedy: "check GOOGLE_APPLICATION_CREDENTIALS and this machine's clock".to_owned(),
-            fate: match is_refused {
-                true => Fate::Final,
-                false => Fate::Again,
+            retry: if is_refused {
+                Retry::Permanent
+            } else {
+                Retry::Transient
             },
             detail,
         }

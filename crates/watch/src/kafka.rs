@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ftap_kafka::access::Entrance;
-use ftap_kafka::{KafkaSettings, admin, client_config, stage_error, tail};
-use ftap_supervision::{Progress, StageError};
+use ftap_kafka::{KafkaSettings, admin, client_config, failure, tail};
+use ftap_supervision::{Failure, Progress};
 use ftap_telemetry::metrics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -99,7 +99,7 @@ impl Look for KafkaLook {
 }
 
 /// A broker that refuses us says why only when it is asked with care.
-fn reason(settings: &KafkaSettings, error: StageError) -> String {
+fn reason(settings: &KafkaSettings, error: Failure) -> String {
     match Entrance::default().attempt(settings) {
         Ok(()) => error.to_string(),
         Err(reason) => format!("{}: {reason}", settings.bootstrap_servers),
@@ -109,10 +109,10 @@ fn reason(settings: &KafkaSettings, error: StageError) -> String {
 fn look(
     settings: &KafkaSettings,
     known: &mut BTreeMap<i32, (i64, i64, i64)>,
-) -> Result<KafkaFigures, StageError> {
+) -> Result<KafkaFigures, Failure> {
     let topic = &settings.topic;
     let what = format!("looking at topic {topic}");
-    let failed = |error| stage_error(&what, &error);
+    let failed = |error| failure(&what, error);
     let count = admin::partition_count(settings, topic)?.unwrap_or(0);
     let mut figures = KafkaFigures {
         bootstrap: settings.bootstrap_servers.clone(),
@@ -163,7 +163,7 @@ fn look_into_marks(
     settings: &KafkaSettings,
     partitions: &mut [PartitionFigures],
     known: &mut BTreeMap<i32, (i64, i64, i64)>,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     let mut unknown = Vec::new();
     for found in partitions.iter() {
         let place = (found.end - found.lag, found.end);

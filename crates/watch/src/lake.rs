@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use ftap_lake::naming::ObjectName;
 use ftap_lake::store::{LakeStore, ListedObject};
 use ftap_lake::{LakeError, LakeLocation};
+use ftap_supervision::chain;
 use ftap_telemetry::metrics;
 
 use super::{Look, Seen, Sources};
@@ -169,13 +170,11 @@ impl Look for LakeLook {
             Some(store) => store.clone(),
             None => {
                 let store = LakeStore::open_to_read(&self.location);
-                let store = store.map_err(|error| super::chain(&error))?;
+                let store = store.map_err(|error| chain(&error))?;
                 self.store.insert(store).clone()
             }
         };
-        self.look_at(&store)
-            .await
-            .map_err(|error| super::chain(&error))
+        self.look_at(&store).await.map_err(|error| chain(&error))
     }
 
     fn place(sources: &mut Sources) -> &mut Option<Seen<LakeFigures>> {

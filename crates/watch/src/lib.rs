@@ -132,18 +132,3 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// An error with what it comes from, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    text
-}

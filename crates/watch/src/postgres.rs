@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use ftap_postgres::{PostgresError, PostgresSettings, connection, pool};
+use ftap_supervision::chain;
 use ftap_telemetry::metrics;
 use tokio_postgres::types::ToSql;
 
@@ -74,7 +75,7 @@ impl Look for PostgresLook {
             .as_ref()
             .is_some_and(|(open, _)| **open == settings);
         if !is_known {
-            let pool = pool(&settings).map_err(|error| super::chain(&error))?;
+            let pool = pool(&settings).map_err(|error| chain(&error))?;
             self.open = Some((Arc::new(settings), pool));
         }
         let Some((settings, pool)) = &self.open else {
@@ -82,7 +83,7 @@ impl Look for PostgresLook {
         };
         look(settings, pool, &self.slot)
             .await
-            .map_err(|error| super::chain(&error))
+            .map_err(|error| chain(&error))
     }
 
     fn place(sources: &mut Sources) -> &mut Option<Seen<PostgresFigures>> {

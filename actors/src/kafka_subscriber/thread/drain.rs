@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ftap_kafka::tail::{LookFor, read_tails};
 use ftap_lake::rolling::CloseReason;
-use ftap_supervision::StageError;
+use ftap_supervision::Failure;
 
 use super::{REQUEST_TIMEOUT, Subscriber};
 use crate::kafka_subscriber::partition::Progress;
@@ -33,7 +33,7 @@ impl Subscriber {
     }
 
     /// A stop was asked for: true when everything handed on is in the lake.
-    pub(super) fn stop_reading(&mut self) -> Result<bool, StageError> {
+    pub(super) fn stop_reading(&mut self) -> Result<bool, Failure> {
         if !self.paused {
             self.paused = true;
             let partitions: Vec<i32> = self.assigned.keys().copied().collect();
@@ -47,7 +47,7 @@ impl Subscriber {
     }
 
     /// Whether everything that was visible in the topic when draining began is in the lake.
-    pub(super) fn is_drained(&mut self) -> Result<bool, StageError> {
+    pub(super) fn is_drained(&mut self) -> Result<bool, Failure> {
         if self.assigned.is_empty() || !self.awaiting.is_empty() {
             return Ok(false);
         }
@@ -72,7 +72,7 @@ impl Subscriber {
     }
 
     /// The offset after the last visible record of each partition.
-    fn visible_ends(&self) -> Result<BTreeMap<i32, i64>, StageError> {
+    fn visible_ends(&self) -> Result<BTreeMap<i32, i64>, Failure> {
         let _waiting = self.stage.progress().waiting();
         let tails = read_tails(
             &self.parts.kafka,
@@ -88,7 +88,7 @@ impl Subscriber {
     }
 
     /// Partitions of other members: the offset they committed tells.
-    fn others_are_drained(&mut self) -> Result<bool, StageError> {
+    fn others_are_drained(&mut self) -> Result<bool, Failure> {
         let targets = self.drain_targets.iter().flatten();
         let others: Vec<(i32, i64)> = targets
             .filter(|(partition, _)| !self.assigned.contains_key(partition))

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ftap_supervision::StageError;
+use ftap_supervision::Failure;
 use ftap_telemetry::metrics;
 
 use super::Subscriber;
@@ -10,7 +10,7 @@ use super::Subscriber;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl Subscriber {
-    pub(super) fn once_a_second(&mut self) -> Result<(), StageError> {
+    pub(super) fn once_a_second(&mut self) -> Result<(), Failure> {
         if self.last_lag.elapsed() < INTERVAL {
             return Ok(());
         }
@@ -22,7 +22,7 @@ impl Subscriber {
     /// Commits again what the group has not taken: during a rebalance it refuses all commits,
     /// and on a quiet topic no other would follow. Whoever drains or watches the lag would wait
     /// for ever.
-    fn repeat_commits(&mut self) -> Result<(), StageError> {
+    fn repeat_commits(&mut self) -> Result<(), Failure> {
         let owed = self.assigned.iter();
         let owed: Vec<(i32, i64)> = owed
             .filter_map(|(partition, progress)| Some((*partition, progress.owed()?)))

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use ftap_lake::LakeOutage;
 use ftap_lake::store::LakeStore;
 use ftap_postgres::{PostgresError, PostgresLocation, Preparation, pool};
-use ftap_supervision::{ErrorKind, Health, Stage, StageError};
+use ftap_supervision::{Entry, Failure, FailureKind, Health, Internal, Retry, Stage};
 use ftap_telemetry::events::ChangeCaptureInterrupted;
 use lag::LagClock;
 use session::{Session, SessionEnd, SessionError};
@@ -31,6 +31,26 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// A session that lasted this long makes the pauses start anew.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+
+/// Kinds of failure of change capture, those of PostgreSQL and the lake apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaptureFailure {
+    /// The lake's changes and PostgreSQL's slot contradict each other.
+    Conflict,
+}
+
+impl FailureKind for CaptureFailure {
+    fn entry(self) -> Entry {
+        match self {
+            Self::Conflict => Entry {
+                name: "changes_conflict",
+                domain: "postgres",
+                retry: Retry::Permanent,
+                remedy: "check that POSTGRES_HOST, CDC_SLOT and the lake belong together; `ftap cdc --resnapshot` creates the slot and the copies of the tables again",
+            },
+        }
+    }
+}
 
 /// What change capture needs.
 #[derive(Clone)]
@@ -54,7 +74,7 @@ pub struct CaptureParts {
 }
 
 /// Captures until a stop is asked for, the drain is done, or no retry can help.
-pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), StageError> {
+pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
     let mut lag = LagClock::default();
     let outage = LakeOutage::new(parts.health.clone());
     let mut attempt = 0;
@@ -87,7 +107,7 @@ pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), StageError> {
             SessionError::Stage(error) => return Err(error),
             SessionError::Postgres(error) if is_hopeless(&error) => return Err(error.into()),
             SessionError::Source(error @ SourceError::Garbled(_)) => {
-                return Err(StageError::new(ErrorKind::Bug, error.to_string()));
+                return Err(Failure::from_error(Internal::Bug, error));
             }
             SessionError::Postgres(error) => error.to_string(),
             SessionError::Source(error) => error.to_string(),
@@ -114,7 +134,7 @@ pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), StageError> {
 
 /// Tables that are not there yet are waited for: whoever makes them starts beside us.
 fn is_hopeless(error: &PostgresError) -> bool {
-    !error.retry_helps() && !matches!(error, PostgresError::OtherSchema { .. })
+    !error.retry().helps() && !matches!(error, PostgresError::OtherSchema { .. })
 }
 
 impl CaptureParts {

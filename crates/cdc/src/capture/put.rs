@@ -3,10 +3,11 @@
 use crate::lake::read_footer;
 use ftap_lake::store::{LakeStore, PutOutcome};
 use ftap_lake::{LakeOutage, Retries};
-use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_supervision::{Failure, Stage, failpoint};
 use ftap_telemetry::events::{ChangesCommitted, ChangesOvertaken};
 use ftap_telemetry::metrics;
 
+use super::CaptureFailure;
 use crate::ChangeFile;
 use crate::chain::{Adoption, on_already_exists};
 
@@ -17,7 +18,7 @@ pub(super) async fn put(
     outage: &LakeOutage,
     file: &ChangeFile,
     reason: &str,
-) -> Result<Adoption, StageError> {
+) -> Result<Adoption, Failure> {
     let key = file.name.key();
     let mut retries = Retries::new(stage, outage, &key);
     let theirs = loop {
@@ -41,7 +42,7 @@ pub(super) async fn put(
     let footer = &file.footer;
     if let Some(theirs) = theirs {
         let adoption = on_already_exists(footer, &theirs)
-            .map_err(|error| StageError::new(ErrorKind::ChangesConflict, error.to_string()))?;
+            .map_err(|error| Failure::from_error(CaptureFailure::Conflict, error))?;
         if adoption == Adoption::Overtaken {
             ChangesOvertaken {
                 key,

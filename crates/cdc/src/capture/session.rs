@@ -7,17 +7,17 @@ use crate::lake::newest_epoch;
 use crate::source::{ChangeSource, SourceError};
 use deadpool_postgres::{Object, Pool};
 use ftap_lake::rolling::CloseReason;
-use ftap_lake::{LakeOutage, Retries, stage_error};
+use ftap_lake::{LakeOutage, Retries};
 use ftap_postgres::{PostgresError, PostgresSettings, connection, prepare};
-use ftap_supervision::{ErrorKind, Stage, StageError, failpoint};
+use ftap_supervision::{Failure, Internal, Stage, failpoint};
 use ftap_telemetry::events::ChangesStreaming;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
-use super::CaptureParts;
 use super::lag::LagClock;
 use super::put::put;
 use super::tables::KnownTables;
+use super::{CaptureFailure, CaptureParts};
 use crate::buffer::{BufferError, ChangeBuffer, Flow, Flush};
 use crate::chain::{Adoption, PlanError, PublicationState};
 use crate::file::Origin;
@@ -47,7 +47,7 @@ pub(super) enum SessionError {
     /// The stream.
     Source(SourceError),
     /// No other session can help.
-    Stage(StageError),
+    Stage(Failure),
 }
 
 impl From<PostgresError> for SessionError {
@@ -56,8 +56,8 @@ impl From<PostgresError> for SessionError {
     }
 }
 
-impl From<StageError> for SessionError {
-    fn from(error: StageError) -> Self {
+impl From<Failure> for SessionError {
+    fn from(error: Failure) -> Self {
         Self::Stage(error)
     }
 }
@@ -66,7 +66,7 @@ impl From<SnapshotError> for SessionError {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Postgres(error) => Self::Postgres(error),
-            SnapshotError::Lake(error) => Self::Stage(stage_error(&error)),
+            SnapshotError::Lake(error) => Self::Stage(error.into()),
         }
     }
 }
@@ -286,7 +286,7 @@ impl Session<'_> {
         lag: &mut LagClock,
     ) -> Result<Option<Lsn>, SessionError> {
         lag.holds_since(buffer.oldest_commit_us());
-        let flush = buffer.take().map_err(|error| stage_error(&error))?;
+        let flush = buffer.take().map_err(Failure::from)?;
         let putting = self.put_all(flush, reason);
         tokio::pin!(putting);
         loop {
@@ -378,13 +378,13 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn conflict(error: PlanError) -> StageError {
-    StageError::new(ErrorKind::ChangesConflict, error.to_string())
+fn conflict(error: PlanError) -> Failure {
+    Failure::from_error(CaptureFailure::Conflict, error)
 }
 
 fn buffer_error(error: BufferError) -> SessionError {
     SessionError::Stage(match error {
-        BufferError::OutOfOrder(_) => StageError::new(ErrorKind::Bug, error.to_string()),
-        BufferError::Lake(error) => stage_error(&error),
+        BufferError::OutOfOrder(_) => Failure::from_error(Internal::Bug, error),
+        BufferError::Lake(error) => error.into(),
     })
 }

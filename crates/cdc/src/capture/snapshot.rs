@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Object;
 use deadpool_postgres::tokio_postgres::Client;
 use ftap_postgres::PostgresError;
-use ftap_supervision::{ErrorKind, failpoint};
+use ftap_supervision::failpoint;
 use ftap_telemetry::events::{
     ChangesSnapshotStarted, ChangesSnapshotTaken, ChangesSnapshotWaits, PublicationCreated,
 };
 
+use super::CaptureFailure;
 use super::put::put;
 use super::session::{Session, SessionError};
 use crate::TABLES;
@@ -118,7 +119,7 @@ impl Session<'_> {
         match put(self.stage, lake, self.outage, file, "snapshot").await {
             Ok(Adoption::Same) => Ok(()),
             Ok(Adoption::Overtaken) => Err(self.somebody_else("has written this snapshot")),
-            Err(error) if error.kind() == ErrorKind::ChangesConflict => {
+            Err(error) if error.is(CaptureFailure::Conflict) => {
                 Err(self.somebody_else("has written another snapshot"))
             }
             Err(error) => Err(error.into()),

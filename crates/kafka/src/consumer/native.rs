@@ -2,11 +2,11 @@
 
 use std::ffi::{CStr, CString, c_char};
 
-use ftap_supervision::StageError;
+use ftap_supervision::Failure;
 use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
 
-use crate::kind_of;
+use crate::failure::{KafkaFailure, refused_with};
 
 /// SAFETY: `conf` is a live configuration.
 pub(super) unsafe fn set_property(
@@ -40,19 +40,19 @@ pub(super) unsafe fn set_property(
     }
 }
 
-pub(super) fn check(what: &str, code: Code) -> Result<(), StageError> {
+pub(super) fn check(what: &str, code: Code) -> Result<(), Failure> {
     if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Ok(());
     }
     let code = rdkafka::types::RDKafkaErrorCode::from(code);
-    Err(StageError::new(kind_of(code), format!("{what}: {code}")))
+    Err(refused_with(what, code))
 }
 
 /// SAFETY: `error` is null or a live error, which this destroys.
 pub(super) unsafe fn check_error(
     what: &str,
     error: *mut sys::rd_kafka_error_t,
-) -> Result<(), StageError> {
+) -> Result<(), Failure> {
     if error.is_null() {
         return Ok(());
     }
@@ -65,6 +65,6 @@ pub(super) unsafe fn check_error(
         sys::rd_kafka_error_destroy(error);
         (code, text)
     };
-    let kind = kind_of(rdkafka::types::RDKafkaErrorCode::from(code));
-    Err(StageError::new(kind, format!("{what}: {text}")))
+    let kind = KafkaFailure::from(rdkafka::types::RDKafkaErrorCode::from(code));
+    Err(Failure::new(kind, format!("{what}: {text}")))
 }

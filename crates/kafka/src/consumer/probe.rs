@@ -9,13 +9,13 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ftap_supervision::{ErrorKind, StageError};
+use ftap_supervision::Failure;
 use rdkafka::bindings as sys;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr as Code};
 
 use super::callbacks::on_log;
 use super::native::set_property;
-use crate::{KafkaSettings, common_properties};
+use crate::{KafkaFailure, KafkaSettings, common_properties};
 
 /// What a broker that does not answer is known to have said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +48,8 @@ impl Drop for Probe {
 
 impl Probe {
     /// Makes the client; nothing is asked yet. Certificate and key files are read here.
-    pub fn open(settings: &KafkaSettings) -> Result<Self, StageError> {
-        let refused = |text: String| StageError::new(ErrorKind::KafkaRefused, text);
+    pub fn open(settings: &KafkaSettings) -> Result<Self, Failure> {
+        let refused = |text: String| Failure::new(KafkaFailure::Refused, text);
         let name = CString::new(settings.topic.as_str())
             .map_err(|_| refused(format!("topic {:?} contains a zero byte", settings.topic)))?;
         let heard = Shared::default();

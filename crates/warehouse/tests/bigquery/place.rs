@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use ftap_bigquery_fake::{Fault, Operation, Rule};
 use ftap_fx::{Provider, Rates};
 use ftap_lake::{LakeLocation, LakeStore};
+use ftap_supervision::Retry;
 use ftap_telemetry::events::Speaker;
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loaded, Loader};
-use ftap_warehouse::{BigQueryError, BigQuerySettings, Fate, LoadPolicy};
+use ftap_warehouse::{BigQueryError, BigQuerySettings, LoadPolicy};
 use parquet::arrow::ArrowWriter;
 
 pub struct Place {
@@ -98,7 +99,7 @@ impl Place {
         let mut loader = self.loader().await;
         loop {
             match loader.pass(Depth::Full).await {
-                Err(error) if error.fate() != Fate::Final => {}
+                Err(error) if error.retry() != Retry::Permanent => {}
                 done => return done,
             }
         }

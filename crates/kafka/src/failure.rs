@@ -1,0 +1,91 @@
+//! What Kafka's errors mean: whether waiting can help, and what to do.
+
+use ftap_supervision::{Entry, Failure, FailureKind, Retry};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// Kinds of failure of Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaFailure {
+    /// A broker does not answer, or answers with an error that passes.
+    Unavailable,
+    /// As many tries as `KAFKA_MAX_RETRIES` allows have failed.
+    RetriesExhausted,
+    /// The broker refuses: authorisation, unknown topic with creation forbidden, bad property.
+    Refused,
+    /// Another publisher with our transactional id took over.
+    Fenced,
+}
+
+impl FailureKind for KafkaFailure {
+    fn entry(self) -> Entry {
+        let entry = |name, retry, remedy| Entry {
+            name,
+            domain: "kafka",
+            retry,
+            remedy,
+        };
+        const CHECK_BROKER: &str =
+            "check KAFKA_BROKER and that the broker runs; KAFKA_MAX_RETRIES=0 waits indefinitely";
+        match self {
+            Self::Unavailable => entry("kafka_unavailable", Retry::Transient, CHECK_BROKER),
+            Self::RetriesExhausted => {
+                entry("kafka_retries_exhausted", Retry::Permanent, CHECK_BROKER)
+            }
+            Self::Refused => entry(
+                "kafka_refused",
+                Retry::Permanent,
+                "check the settings that the error names, the topic, its permissions and KAFKA_EXTRA",
+            ),
+            Self::Fenced => entry(
+                "publisher_fenced",
+                Retry::Transient,
+                "let one publisher feed the topic, or give each its own KAFKA_TRANSACTIONAL_ID and topic",
+            ),
+        }
+    }
+}
+
+impl From<RDKafkaErrorCode> for KafkaFailure {
+    fn from(code: RDKafkaErrorCode) -> Self {
+        use RDKafkaErrorCode as Code;
+        match code {
+            Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::Authentication
+            | Code::InvalidArgument
+            | Code::InvalidConfig
+            | Code::PolicyViolation
+            | Code::InvalidTopic
+            | Code::InvalidReplicationFactor
+            | Code::InvalidPartitions
+            | Code::UnsupportedFeature => Self::Refused,
+            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Self::Fenced,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+/// The failure that a librdkafka error is; `what` names what was being done.
+pub fn failure(what: &str, error: KafkaError) -> Failure {
+    match error {
+        // The error itself holds the property's value, which may be a secret.
+        KafkaError::ClientConfig(_, reason, property, _) => Failure::new(
+            KafkaFailure::Refused,
+            format!("{what}: property {property}: {reason}"),
+        ),
+        KafkaError::ClientCreation(_) => Failure::new(KafkaFailure::Refused, what).caused_by(error),
+        other => {
+            let code = other.rdkafka_error_code();
+            let kind = code.map_or(KafkaFailure::Unavailable, KafkaFailure::from);
+            Failure::new(kind, what).caused_by(other)
+        }
+    }
+}
+
+/// The failure that a code in an answer is.
+pub(crate) fn refused_with(what: &str, code: RDKafkaErrorCode) -> Failure {
+    Failure::new(KafkaFailure::from(code), what).caused_by(code)
+}
