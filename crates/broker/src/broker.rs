@@ -1,9 +1,8 @@
 //! The broker as its owner sees it: started, asked for its address, shut down. It runs on threads of
 //! its own, so that any caller, synchronous or not, can hold it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -121,7 +120,9 @@ impl Broker {
             // Connections end where they wait; what is being appended is finished first.
             runtime.shutdown_timeout(shutdown_timeout);
             let result = flush(&shared);
-            drop(lock);
+            // Closing it is not enough: a process that is being forked holds a copy until it runs its
+            // program. An error means that the file system has no locks.
+            let _ = lock.unlock();
             // Fails if the handle was dropped, which is fine.
             let _ = finished.send(result);
         };
@@ -249,18 +250,12 @@ fn lock_directory(dir: &Path) -> Result<File, BrokerError> {
         .write(true)
         .open(&path);
     let file = file.map_err(|error| BrokerError::io(&path, error))?;
-    // SAFETY: the descriptor is open for the whole call, and flock touches no memory.
-    let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    if taken == 0 {
-        return Ok(file);
-    }
-    let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::WouldBlock {
-        Err(BrokerError::InUse {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BrokerError::InUse {
             path: dir.to_path_buf(),
-        })
-    } else {
-        Err(BrokerError::io(&path, error))
+        }),
+        Err(TryLockError::Error(error)) => Err(BrokerError::io(&path, error)),
     }
 }
 

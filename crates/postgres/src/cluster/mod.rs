@@ -77,7 +77,19 @@ pub struct PrivateCluster {
     address: ClusterAddress,
     keeper: Keeper,
     // Held until the server has stopped: fields are dropped in this order.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The folder's lock. A process that is being forked holds a copy of the descriptor until it runs its
+/// program, so closing the file is not enough to release the lock.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // It fails only where the file system has no locks.
+        let _ = self.0.unlock();
+    }
 }
 
 impl PrivateCluster {
@@ -160,7 +172,7 @@ fn prepare_folder(data_dir: &Path) -> Result<PathBuf, PostgresClusterError> {
         .map_err(|source| PostgresClusterError::folder(data_dir, source))
 }
 
-fn take_lock(base: &Path) -> Result<File, PostgresClusterError> {
+fn take_lock(base: &Path) -> Result<Lock, PostgresClusterError> {
     let path = base.join(".lock");
     let file = File::options()
         .write(true)
@@ -169,7 +181,7 @@ fn take_lock(base: &Path) -> Result<File, PostgresClusterError> {
         .open(&path)
         .map_err(|source| PostgresClusterError::folder(&path, source))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(PostgresClusterError::InUse {
             path: base.to_path_buf(),
         }),
