@@ -23,11 +23,12 @@ pub mod process;
 pub mod verdict;
 pub mod warehouse;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use process::Ftap;
@@ -100,7 +101,6 @@ impl Lab {
         lab.set("GCS_FLUSH_SECONDS", "1");
         lab.set("RESTART_INITIAL_BACKOFF_MS", "50");
         lab.set("LOG_FORMAT", "json");
-        lab.set("LOG_LEVEL", "DEBUG");
         lab.set("DASHBOARD_ADDR", "off");
         // Tests of the stream don't start a server each.
         lab.set("POSTGRES", "off");
@@ -225,14 +225,23 @@ pub fn real_kafka() -> Option<String> {
         .filter(|broker| !broker.is_empty())
 }
 
-/// A prepared events file of [`ROWS`] rows, made once for a test program.
-pub fn events_file() -> &'static Path {
-    static FILE: OnceLock<PathBuf> = OnceLock::new();
-    FILE.get_or_init(|| make_events(ROWS, 1))
+/// A prepared events file of [`ROWS`] rows.
+pub fn events_file() -> PathBuf {
+    make_events(ROWS, 1)
 }
 
-/// Generates and prepares an events file.
+/// A prepared events file; tests that want the same one share it.
 pub fn make_events(rows: u64, seed: u64) -> PathBuf {
+    static MADE: Mutex<BTreeMap<(u64, u64), PathBuf>> = Mutex::new(BTreeMap::new());
+    // Held while a file is made, so that two tests never make the same one at the same time. A test
+    // that fails in here leaves nothing in the map.
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry((rows, seed))
+        .or_insert_with(|| generate_and_prepare(rows, seed))
+        .clone()
+}
+
+fn generate_and_prepare(rows: u64, seed: u64) -> PathBuf {
     let name = format!("events-{rows}-{seed}-{}", std::process::id());
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let ftap = |args: &[&OsStr]| {

@@ -26,6 +26,7 @@ fn a_run_is_exact_and_a_second_one_publishes_and_doubles_nothing() {
 #[test]
 fn kill_nine_at_ten_random_moments_loses_and_doubles_nothing() {
     let mut lab = Lab::new("kill-nine");
+    lab.set("LOG_LEVEL", "DEBUG");
     lab.set("TRANSACTION_ROWS", "500");
     lab.set("FILE_MAX_ROWS", "300");
     lab.set("GCS_FLUSH_SECONDS", "0.3");
@@ -68,6 +69,7 @@ fn kill_nine_at_ten_random_moments_loses_and_doubles_nothing() {
 #[test]
 fn sigterm_flushes_within_ten_seconds_and_the_next_run_goes_on() {
     let mut lab = Lab::new("sigterm");
+    lab.set("LOG_LEVEL", "DEBUG");
     lab.set("PRODUCE_SPEED", speed_for(20));
     // Nothing but the end of the process can close a file.
     lab.set("GCS_FLUSH_SECONDS", "600");
@@ -104,6 +106,7 @@ fn sigterm_flushes_within_ten_seconds_and_the_next_run_goes_on() {
 #[test]
 fn a_timed_flush_writes_the_rows_of_an_idle_stream() {
     let mut lab = Lab::new("idle");
+    lab.set("LOG_LEVEL", "DEBUG");
     lab.set("GCS_FLUSH_SECONDS", "0.5");
     let run = lab.start(["run"]);
     run.wait_for_event("publish_finished");

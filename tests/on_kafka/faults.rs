@@ -18,7 +18,8 @@ const STRIKES: [(&str, u32); 5] = [
 ];
 
 fn restless(lab: &mut Lab) {
-    lab.set("STALL_TIMEOUT_SECONDS", "2");
+    // Longer than a stage may wait for the processor while other tests run.
+    lab.set("STALL_TIMEOUT_SECONDS", "5");
     lab.set("STOP_DEADLINE_SECONDS", "1");
     lab.set("RESTART_INITIAL_BACKOFF_MS", "20");
     lab.set("TRANSACTION_ROWS", "3000");

@@ -85,6 +85,7 @@ fn marks_and_messages_that_lack_each_other_are_found() {
 #[test]
 fn kill_nine_at_random_moments_of_a_redrive_loses_and_doubles_nothing() {
     let mut lab = poisoned("redrive-kill", 600);
+    lab.set("LOG_LEVEL", "DEBUG");
     lab.set("TRANSACTION_ROWS", "40");
     let (file, _) = repaired(&lab);
     let from = ["--from", file.to_str().unwrap()];
@@ -126,6 +127,7 @@ fn kill_nine_at_random_moments_of_a_redrive_loses_and_doubles_nothing() {
 #[test]
 fn of_two_redrives_at_the_same_time_one_gives_way_and_each_message_is_sent_once() {
     let mut lab = poisoned("two-redrives", 600);
+    lab.set("LOG_LEVEL", "DEBUG");
     lab.set("TRANSACTION_ROWS", "20");
     let (file, _) = repaired(&lab);
     let args = ["dlq", "redrive", "--from", file.to_str().unwrap()];
@@ -162,6 +164,7 @@ fn assert_gave_way(redrive: &Ftap) {
 #[test]
 fn publishing_goes_on_behind_thousands_of_redriven_messages() {
     let mut lab = Lab::shared("publish-on");
+    lab.set("LOG_LEVEL", "DEBUG");
     lab.set("TRANSACTION_ROWS", "500");
     // The data runs over 18 months: some ten seconds.
     lab.set("PRODUCE_SPEED", "4600000");
