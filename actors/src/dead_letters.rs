@@ -4,16 +4,17 @@
 //! records. A crash in between sends them again, so the topic holds each rejected
 //! record at least once; its key `{partition}-{offset}` tells duplicates.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic};
 use ftap_kafka::{KafkaSettings, client_config, failure};
 use ftap_supervision::{Failure, Stage, failpoint};
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
@@ -69,11 +70,7 @@ struct Outstanding {
 impl Outstanding {
     fn confirm(&self) {
         if self.records.fetch_sub(1, SeqCst) == 1 {
-            let done = self
-                .done
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let done = self.done.lock().take();
             // Nobody listens when the partition was taken away meanwhile.
             let _ = done.map(|done| done.send(()));
             self.stage.progress().finish_work(1);

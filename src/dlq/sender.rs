@@ -5,7 +5,6 @@
 //! what that left open is aborted or visible; what is read of the dead-letter topic after it
 //! stays true until this sender changes it, or another one fences it off.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
@@ -13,6 +12,7 @@ use ftap_kafka::KafkaSettings;
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, failure};
 use ftap_supervision::failpoint;
 use ftap_telemetry::events::{EntriesRedriven, Speaker};
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
@@ -41,7 +41,7 @@ impl ProducerContext for Failures {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = self.0.lock();
             first.get_or_insert_with(|| {
                 not_delivered(message.topic(), message.payload_len(), error)
             });
@@ -213,10 +213,7 @@ impl Sender {
             self.producer.poll(Duration::from_millis(10));
         }
         let failure = &self.producer.context().0;
-        let failure = failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let failure = failure.lock().take();
         if let Some(failure) = failure {
             return Err(self.fenced().unwrap_or_else(|| anyhow!(failure)));
         }

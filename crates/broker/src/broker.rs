@@ -5,10 +5,11 @@ use std::fs::{self, File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::BrokerError;
@@ -16,7 +17,6 @@ use crate::groups::Groups;
 use crate::log::replace_file;
 use crate::options::BrokerOptions;
 use crate::server;
-use crate::sync::locked;
 use crate::topics::Topics;
 use crate::transactions::{Coordinator, now_ms};
 
@@ -168,7 +168,8 @@ impl BrokerHandle {
         // The receiver is gone only if the broker's thread is.
         let _ = self.stop.send(true);
         let limit = self.shutdown_timeout * 2;
-        locked(&self.done)
+        self.done
+            .lock()
             .recv_timeout(limit)
             .unwrap_or(Err(BrokerError::ShutdownTimedOut {
                 seconds: limit.as_secs(),
@@ -228,7 +229,7 @@ fn flush(shared: &Shared) -> Result<(), BrokerError> {
         .topics
         .flush()
         .map_err(|error| BrokerError::io(dir, error))?;
-    let ledger = locked(shared.coordinator.ledger());
+    let ledger = shared.coordinator.ledger().lock();
     ledger.flush().map_err(|error| BrokerError::io(dir, error))
 }
 

@@ -49,7 +49,6 @@ mod server;
 #[cfg(test)]
 mod server_tests;
 mod shape;
-mod sync;
 mod topics;
 mod transactions;
 #[cfg(test)]

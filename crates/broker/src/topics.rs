@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::Arc;
 use std::{fs, io};
 
 use kafka_protocol::ResponseError;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use crate::log::{LogOptions, PartitionLog, storage_error, sync_dir};
-use crate::sync::{locked, read, write};
 
 /// Marks directories of unfinished work; not a legal character in a topic's name.
 const UNFINISHED: char = '~';
@@ -32,12 +32,12 @@ impl Partition {
     }
 
     pub fn log(&self) -> MutexGuard<'_, PartitionLog> {
-        locked(&self.log)
+        self.log.lock()
     }
 
     /// Wakes the readers waiting here: records arrived, or a transaction ended.
     pub fn wake(&self) {
-        for watcher in locked(&self.watchers).iter() {
+        for watcher in self.watchers.lock().iter() {
             watcher.notify_one();
         }
     }
@@ -53,7 +53,7 @@ impl Watch {
     pub fn new(partitions: Vec<Arc<Partition>>) -> Self {
         let notify = Arc::new(Notify::new());
         for partition in &partitions {
-            locked(&partition.watchers).push(Arc::clone(&notify));
+            partition.watchers.lock().push(Arc::clone(&notify));
         }
         Self { notify, partitions }
     }
@@ -67,7 +67,10 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         for partition in &self.partitions {
-            locked(&partition.watchers).retain(|w| !Arc::ptr_eq(w, &self.notify));
+            partition
+                .watchers
+                .lock()
+                .retain(|w| !Arc::ptr_eq(w, &self.notify));
         }
     }
 }
@@ -114,16 +117,16 @@ impl Topics {
     }
 
     pub fn get(&self, topic: &str) -> Option<Arc<Partitions>> {
-        read(&self.topics).get(topic).cloned()
+        self.topics.read().get(topic).cloned()
     }
 
     pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         let index = usize::try_from(index).ok()?;
-        read(&self.topics).get(topic)?.get(index).cloned()
+        self.topics.read().get(topic)?.get(index).cloned()
     }
 
     pub fn all(&self) -> Vec<(String, Arc<Partitions>)> {
-        let topics = read(&self.topics);
+        let topics = self.topics.read();
         topics
             .iter()
             .map(|(name, partitions)| (name.clone(), Arc::clone(partitions)))
@@ -143,11 +146,11 @@ impl Topics {
     }
 
     pub fn create(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
-        let _changing = locked(&self.changing);
+        let _changing = self.changing.lock();
         self.check_new(name, partitions)?;
         let made = self.create_on_disk(name, partitions);
         let made = made.map_err(|error| storage_error(&self.dir.join(name), &error))?;
-        write(&self.topics).insert(name.to_string(), Arc::new(made));
+        self.topics.write().insert(name.to_string(), Arc::new(made));
         tracing::info!(event = "topic_created", topic = name, partitions);
         Ok(())
     }
@@ -167,7 +170,7 @@ impl Topics {
 
     /// Raises the number of partitions to `count`.
     pub fn grow(&self, name: &str, count: i32, only_check: bool) -> Result<(), ResponseError> {
-        let _changing = locked(&self.changing);
+        let _changing = self.changing.lock();
         let old = self
             .get(name)
             .ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -184,12 +187,14 @@ impl Topics {
             let opened = Partition::open(&dir, self.options.clone());
             partitions.push(opened.map_err(|error| storage_error(&dir, &error))?);
         }
-        write(&self.topics).insert(name.to_string(), Arc::new(partitions));
+        self.topics
+            .write()
+            .insert(name.to_string(), Arc::new(partitions));
         Ok(())
     }
 
     pub fn delete(&self, name: &str) -> Result<(), ResponseError> {
-        let _changing = locked(&self.changing);
+        let _changing = self.changing.lock();
         let partitions = self
             .get(name)
             .ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -199,7 +204,7 @@ impl Topics {
             fs::remove_dir_all(&doomed).map_err(failed)?;
         }
         fs::rename(self.dir.join(name), &doomed).map_err(failed)?;
-        write(&self.topics).remove(name);
+        self.topics.write().remove(name);
         for partition in partitions.iter() {
             partition.log().mark_deleted();
             partition.wake();

@@ -6,15 +6,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
 
 use crate::batch::{BatchHeader, Decision};
 use crate::ledger::{Entry, Ledger, Positions, Txn, TxnState};
 use crate::log::storage_error;
-use crate::sync::locked;
 use crate::topics::{Partition, Topics};
 
 /// A producer as a request names it.
@@ -74,21 +74,21 @@ impl Coordinator {
 
     /// Makes an entry durable and true, or answers with the error clients get.
     pub fn record(&self, entry: Entry) -> Result<(), ResponseError> {
-        let recorded = locked(&self.ledger).record(entry);
+        let recorded = self.ledger.lock().record(entry);
         recorded.map_err(|error| storage_error(Path::new("coordinator journal"), &error))
     }
 
     /// The lock of a transactional id. Only ids in the ledger, or about to be, get one.
     fn turn(&self, id: &str) -> Arc<Mutex<()>> {
-        Arc::clone(locked(&self.turns).entry(id.to_string()).or_default())
+        Arc::clone(self.turns.lock().entry(id.to_string()).or_default())
     }
 
     fn txn(&self, id: &str) -> Option<Txn> {
-        locked(&self.ledger).facts().txns.get(id).cloned()
+        self.ledger.lock().facts().txns.get(id).cloned()
     }
 
     fn new_producer_id(&self) -> Result<i64, ResponseError> {
-        let id = locked(&self.ledger).new_producer_id();
+        let id = self.ledger.lock().new_producer_id();
         id.map_err(|error| storage_error(Path::new("coordinator journal"), &error))
     }
 
@@ -116,7 +116,7 @@ impl Coordinator {
             return Err(ResponseError::InvalidTransactionTimeout);
         }
         let turn = self.turn(id);
-        let _turn = locked(&turn);
+        let _turn = turn.lock();
         let Some(txn) = self.txn(id) else {
             let key = self.init_idempotent()?;
             return self.assign(id, key, timeout_ms);
@@ -200,7 +200,7 @@ impl Coordinator {
     ) -> Result<(), ResponseError> {
         self.check(id, key)?;
         let turn = self.turn(id);
-        let _turn = locked(&turn);
+        let _turn = turn.lock();
         let txn = self.check_addable(id, key)?;
         let open = matches!(txn.state, TxnState::Open { .. });
         if open && partitions.iter().all(|p| txn.partitions.contains(p)) {
@@ -223,7 +223,7 @@ impl Coordinator {
     ) -> Result<(), ResponseError> {
         self.check(id, key)?;
         let turn = self.turn(id);
-        let _turn = locked(&turn);
+        let _turn = turn.lock();
         let txn = self.check_addable(id, key)?;
         if !positions.is_empty() && !matches!(txn.state, TxnState::Open { .. }) {
             return Err(ResponseError::InvalidTxnState);
@@ -240,7 +240,7 @@ impl Coordinator {
     pub fn end(&self, id: &str, key: ProducerKey, wanted: Decision) -> Result<(), ResponseError> {
         self.check(id, key)?;
         let turn = self.turn(id);
-        let _turn = locked(&turn);
+        let _turn = turn.lock();
         let txn = self.check(id, key)?;
         match txn.state {
             TxnState::Open { .. } => self.decide(id, key.epoch, wanted),
@@ -298,16 +298,18 @@ impl Coordinator {
             id: header.producer_id,
             epoch: header.producer_epoch,
         };
-        let id = locked(&self.ledger)
+        let id = self
+            .ledger
+            .lock()
             .facts()
             .id_of_producer
             .get(&key.id)
             .cloned();
         let id = id.ok_or(ResponseError::InvalidProducerEpoch)?;
         let turn = self.turn(&id);
-        let _turn = locked(&turn);
+        let _turn = turn.lock();
         let taking_part = {
-            let ledger = locked(&self.ledger);
+            let ledger = self.ledger.lock();
             let txn = ledger.facts().txns.get(&id);
             let txn = txn.filter(|t| t.producer_id == key.id && t.epoch == key.epoch);
             let txn = txn.ok_or(ResponseError::InvalidProducerEpoch)?;
@@ -328,7 +330,7 @@ impl Coordinator {
     pub fn tick(&self) {
         let now = steady_ms();
         let overdue: Vec<String> = {
-            let ledger = locked(&self.ledger);
+            let ledger = self.ledger.lock();
             let late = |txn: &Txn| matches!(txn.state, TxnState::Open { since_ms } if now > since_ms.saturating_add(i64::from(txn.timeout_ms)));
             let txns = ledger.facts().txns.iter();
             txns.filter(|(_, txn)| late(txn))
@@ -337,7 +339,7 @@ impl Coordinator {
         };
         for id in overdue {
             let turn = self.turn(&id);
-            let _turn = locked(&turn);
+            let _turn = turn.lock();
             let Some(txn) = self.txn(&id) else { continue };
             if !matches!(txn.state, TxnState::Open { since_ms } if now > since_ms.saturating_add(i64::from(txn.timeout_ms)))
             {
@@ -361,7 +363,7 @@ impl Coordinator {
 
     fn finish_decided(&self) {
         let ending: Vec<(String, bool)> = {
-            let ledger = locked(&self.ledger);
+            let ledger = self.ledger.lock();
             let txns = ledger.facts().txns.iter();
             txns.filter_map(|(id, txn)| match txn.state {
                 TxnState::Ending { commit } => Some((id.clone(), commit)),
@@ -371,7 +373,7 @@ impl Coordinator {
         };
         for (id, commit) in ending {
             let turn = self.turn(&id);
-            let _turn = locked(&turn);
+            let _turn = turn.lock();
             let still = self.txn(&id).map(|txn| txn.state);
             if still == Some(TxnState::Ending { commit })
                 && self.write_markers(&id, decision(commit)).is_err()
@@ -389,14 +391,14 @@ impl Coordinator {
             .filter_map(|p| p.log().largest_producer_id())
             .max();
         match largest {
-            Some(id) => locked(&self.ledger).skip_producer_ids(id),
+            Some(id) => self.ledger.lock().skip_producer_ids(id),
             None => Ok(()),
         }
     }
 
     /// A kill between the deletion of a topic and its entry leaves positions behind.
     fn forget_missing_topics(&self) -> io::Result<()> {
-        let mut ledger = locked(&self.ledger);
+        let mut ledger = self.ledger.lock();
         let groups = ledger.facts().positions.values();
         let named: BTreeSet<String> = groups
             .flat_map(|p| p.keys().map(|(t, _)| t.clone()))
@@ -417,7 +419,7 @@ impl Coordinator {
                 let open = partition.log().open_producers();
                 for (producer_id, epoch) in open {
                     let known = {
-                        let ledger = locked(&self.ledger);
+                        let ledger = self.ledger.lock();
                         let facts = ledger.facts();
                         let txn = facts
                             .id_of_producer

@@ -10,7 +10,6 @@ use crate::batch::tests::batch_of;
 use crate::batch::{BatchHeader, Decision};
 use crate::ledger::{Entry, TxnState};
 use crate::log::{Isolation, LogOptions};
-use crate::sync::locked;
 use crate::topics::Topics;
 use crate::transactions::{Coordinator, ProducerKey};
 
@@ -72,7 +71,7 @@ impl Opened {
     }
 
     fn state(&self) -> TxnState {
-        locked(self.coordinator.ledger()).facts().txns["x"].state
+        self.coordinator.ledger().lock().facts().txns["x"].state
     }
 
     /// End of the log, end of what is stable, and number of aborted transactions.

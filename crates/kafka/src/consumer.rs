@@ -15,8 +15,8 @@ pub mod probe;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use batch::bytes_of;
@@ -255,12 +255,7 @@ impl GroupConsumer {
                 }
             }
         }
-        let mut signals = self
-            .client
-            .callbacks
-            .signals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut signals = self.client.callbacks.signals.lock();
         signals.drain(..).collect()
     }
 

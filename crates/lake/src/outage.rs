@@ -4,11 +4,12 @@
 //! Promises: however many partitions wait, an outage is told once; while it lasts it is told
 //! again after a minute, then after ever longer pauses.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ftap_supervision::{Health, Stage};
 use ftap_telemetry::events::{LakeRecovered, LakeUnavailable};
+use parking_lot::Mutex;
 
 const FIRST_REMINDER: Duration = Duration::from_secs(60);
 const LONGEST_REMINDER: Duration = Duration::from_secs(900);
@@ -39,7 +40,7 @@ impl LakeOutage {
     pub fn refused(&self, stage: &Stage, what: &str, error: String, pause: Duration) {
         self.health.lake_refused();
         let now = Instant::now();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         let tell = match current.as_mut() {
             Some(outage) => {
                 outage.attempts += 1;
@@ -72,7 +73,7 @@ impl LakeOutage {
     /// A request was answered.
     pub fn answered(&self, stage: &Stage) {
         self.health.lake_answered();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if let Some(outage) = current.take() {
             LakeRecovered {
                 attempts: outage.attempts,

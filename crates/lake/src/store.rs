@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use parking_lot::RwLock;
 
 use super::error::LakeError;
 use super::footer::Footer;
@@ -119,7 +120,7 @@ impl LakeStore {
 
     /// The store itself, for readers of whole tables.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let store = self.store.read();
         Arc::clone(&store)
     }
 
@@ -133,7 +134,7 @@ impl LakeStore {
         } = &*self.location
             && let Ok(client) = gcs::open(bucket, credentials_file.as_deref(), endpoint.as_deref())
         {
-            let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            let mut store = self.store.write();
             *store = Arc::new(client);
         }
     }

@@ -4,12 +4,13 @@
 //! a reply that comes late) finds the fence down and does no harm: every effect
 //! outside the process is preceded by [`Generation::is_fenced`].
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::failure::{Entry, Failure, FailureKind as _, Internal};
@@ -169,7 +170,7 @@ impl Generation {
 
     /// Notes a fault; the first one is the root cause, later ones are its consequences.
     pub fn fail(&self, stage: &'static str, cause: FaultCause) {
-        let mut first = self.0.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.0.fault.lock();
         if first.is_none() {
             *first = Some(Fault { stage, cause });
         }
@@ -179,11 +180,7 @@ impl Generation {
 
     /// The root cause, if there is one.
     pub fn fault(&self) -> Option<Fault> {
-        self.0
-            .fault
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.fault.lock().clone()
     }
 
     /// Waits for the first fault or the finish; a fault comes first.
@@ -206,57 +203,29 @@ impl Generation {
     /// Registers what is to be done on behalf of a thread that hangs and is left
     /// behind, such as leaving a consumer group. It runs on another thread.
     pub fn on_abandon(&self, hook: impl FnOnce() + Send + 'static) {
-        self.0
-            .abandon_hooks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Box::new(hook));
+        self.0.abandon_hooks.lock().push(Box::new(hook));
     }
 
     pub(super) fn run_abandon_hooks(&self) {
-        let hooks = std::mem::take(
-            &mut *self
-                .0
-                .abandon_hooks
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let hooks = std::mem::take(&mut *self.0.abandon_hooks.lock());
         for hook in hooks {
             hook();
         }
     }
 
     pub(super) fn add_progress(&self, stage: &'static str, progress: Arc<Progress>) {
-        self.0
-            .progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((stage, progress));
+        self.0.progress.lock().push((stage, progress));
     }
 
     pub(super) fn progress(&self) -> Vec<(&'static str, Arc<Progress>)> {
-        self.0
-            .progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.progress.lock().clone()
     }
 
     pub(super) fn add_thread(&self, stage: &'static str, thread: JoinHandle<()>) {
-        self.0
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((stage, thread));
+        self.0.threads.lock().push((stage, thread));
     }
 
     pub(super) fn take_threads(&self) -> Vec<(&'static str, JoinHandle<()>)> {
-        std::mem::take(
-            &mut *self
-                .0
-                .threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        std::mem::take(&mut *self.0.threads.lock())
     }
 }

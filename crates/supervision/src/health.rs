@@ -1,8 +1,9 @@
 //! What each group of stages is doing, for `/readyz`, the status line and the dashboard.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// A lake that refuses for longer makes the process not ready.
 const LAKE_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ pub struct Health {
 impl Health {
     /// Notes a group's new state.
     pub fn set(&self, group: &'static str, state: GroupState, generation: u64) {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups.lock();
         let last_failure = groups.remove(group).and_then(|health| health.last_failure);
         groups.insert(
             group,
@@ -75,10 +76,7 @@ impl Health {
             generation,
             last_failure: Some(root_cause),
         };
-        self.groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(group, health);
+        self.groups.lock().insert(group, health);
     }
 
     /// Notes that the lake refused a request.
@@ -98,10 +96,8 @@ impl Health {
             .is_some_and(|since| since.elapsed() >= LAKE_PATIENCE)
     }
 
-    fn lake_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.lake_refuses_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lake_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.lake_refuses_since.lock()
     }
 
     /// Whether every group runs or has finished, there is one, and the lake answers.
@@ -109,7 +105,7 @@ impl Health {
         if self.lake_is_down() {
             return false;
         }
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = self.groups.lock();
         !groups.is_empty()
             && groups
                 .values()
@@ -118,9 +114,6 @@ impl Health {
 
     /// Every group by name.
     pub fn snapshot(&self) -> BTreeMap<&'static str, GroupHealth> {
-        self.groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.groups.lock().clone()
     }
 }

@@ -3,7 +3,7 @@
 //! Promises: a token is in no error; a test server gets none that is one.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use ftap_lake::{LakeError, error_text, gcs};
@@ -11,6 +11,7 @@ use ftap_supervision::Retry;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::error::BQError;
 use object_store::gcp::GcpCredentialProvider;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::BigQuerySettings;
 use super::error::BigQueryError;
@@ -99,11 +100,11 @@ impl TokenState {
     }
 
     fn source(&self) -> MutexGuard<'_, Option<GcpCredentialProvider>> {
-        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+        self.source.lock()
     }
 
     fn last_error(&self) -> MutexGuard<'_, String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+        self.problem.lock()
     }
 }
 

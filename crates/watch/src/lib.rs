@@ -9,13 +9,13 @@ pub mod kafka;
 pub mod lake;
 pub mod postgres;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ftap_telemetry::events::{SourceAnswers, SourceDown, Speaker};
 use ftap_telemetry::metrics;
 pub use kafka::{KafkaFigures, KafkaLook, PartitionFigures};
 pub use lake::{FolderFigures, LakeFigures, LakeLook};
+use parking_lot::{Mutex, MutexGuard};
 pub use postgres::{PostgresFigures, PostgresLook, SlotFigures};
 
 /// Finds out where something is; asked before each look, because it may move or come later.
@@ -129,6 +129,6 @@ impl Watched {
     }
 
     fn sources(&self) -> MutexGuard<'_, Sources> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

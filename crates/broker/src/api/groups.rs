@@ -21,7 +21,6 @@ use super::{code, text};
 use crate::broker::Shared;
 use crate::groups::state::{Answer, Group, Join, Joined, Phase};
 use crate::ledger::Entry;
-use crate::sync::locked;
 
 /// Since version 4 a new member is sent back with its id first.
 const FIRST_VERSION_REQUIRING_ID: i16 = 4;
@@ -191,7 +190,7 @@ pub(crate) fn list(shared: &Shared, request: ListGroupsRequest) -> ListGroupsRes
             phase_name(group.phase),
         ));
     });
-    let ledger = locked(shared.coordinator.ledger());
+    let ledger = shared.coordinator.ledger().lock();
     let committed_only = ledger
         .facts()
         .positions
@@ -229,7 +228,7 @@ pub(crate) fn describe(shared: &Shared, request: DescribeGroupsRequest) -> Descr
     let groups = request.groups.into_iter().map(|id| {
         let described = shared.groups.with(&id, |group, _, _| describe_one(group));
         let described = described.unwrap_or_else(|| {
-            let ledger = locked(shared.coordinator.ledger());
+            let ledger = shared.coordinator.ledger().lock();
             let known = ledger.facts().positions.contains_key(id.as_str());
             let state = if known {
                 phase_name(Phase::Empty)
@@ -270,7 +269,10 @@ pub(crate) fn delete(shared: &Shared, request: DeleteGroupsRequest) -> DeleteGro
         if in_use == Some(true) {
             return Err(ResponseError::NonEmptyGroup);
         }
-        let known = locked(shared.coordinator.ledger())
+        let known = shared
+            .coordinator
+            .ledger()
+            .lock()
             .facts()
             .positions
             .contains_key(id);

@@ -25,7 +25,6 @@ use super::{LEADER_EPOCH, code, text};
 use crate::broker::Shared;
 use crate::ledger::{Entry, Position};
 use crate::log::Isolation;
-use crate::sync::locked;
 
 /// `timestamp` of a request for the end of the log, and for its start.
 const LATEST: i64 = -1;
@@ -177,7 +176,7 @@ pub(crate) fn check_position(
 
 pub(crate) fn fetch(shared: &Shared, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let group = request.group_id.as_str();
-    let ledger = locked(shared.coordinator.ledger());
+    let ledger = shared.coordinator.ledger().lock();
     let facts = ledger.facts();
     let committed = facts.positions.get(group);
     let mut asked: BTreeMap<String, Vec<i32>> = BTreeMap::new();

@@ -8,15 +8,13 @@ pub(crate) mod state;
 mod state_tests;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
 use state::{Answer, Answers, Group, Ticket};
 use tokio::sync::oneshot;
-
-use crate::sync::locked;
 
 #[derive(Default)]
 struct Inner {
@@ -51,7 +49,7 @@ impl Groups {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let (sender, mut receiver) = oneshot::channel();
         let mut deadline = {
-            let mut inner = locked(&self.inner);
+            let mut inner = self.inner.lock();
             inner.waiting.insert(ticket, sender);
             let group = inner.groups.entry(group_id.to_string()).or_default();
             let mut answers = Answers::new();
@@ -78,7 +76,7 @@ impl Groups {
     }
 
     fn tick_group(&self, group_id: &str) -> Option<Instant> {
-        let mut inner = locked(&self.inner);
+        let mut inner = self.inner.lock();
         let mut answers = Answers::new();
         let group = inner.groups.get_mut(group_id)?;
         group.tick(Instant::now(), &mut answers);
@@ -89,7 +87,7 @@ impl Groups {
 
     /// Lets time pass for every group and forgets those without members.
     pub fn tick(&self) {
-        let mut inner = locked(&self.inner);
+        let mut inner = self.inner.lock();
         let mut answers = Answers::new();
         let now = Instant::now();
         for (group_id, group) in &mut inner.groups {
@@ -107,7 +105,7 @@ impl Groups {
         group_id: &str,
         request: impl FnOnce(&mut Group, Instant, &mut Answers) -> T,
     ) -> Option<T> {
-        let mut inner = locked(&self.inner);
+        let mut inner = self.inner.lock();
         let mut answers = Answers::new();
         let group = inner.groups.get_mut(group_id)?;
         let result = request(group, Instant::now(), &mut answers);
@@ -117,7 +115,7 @@ impl Groups {
 
     /// Calls `view` for every group in memory.
     pub fn for_each(&self, mut view: impl FnMut(&str, &Group)) {
-        for (group_id, group) in &locked(&self.inner).groups {
+        for (group_id, group) in &self.inner.lock().groups {
             view(group_id, group);
         }
     }

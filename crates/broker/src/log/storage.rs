@@ -7,12 +7,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
-
-use crate::sync::locked;
+use parking_lot::Mutex;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -26,7 +24,7 @@ static LAST: Mutex<Option<HashMap<PathBuf, Last>>> = Mutex::new(None);
 
 /// How many errors of that place were left out before this one; `None` leaves this one out, too.
 fn due(path: &Path, now: Instant) -> Option<u64> {
-    let mut places = locked(&LAST);
+    let mut places = LAST.lock();
     let places = places.get_or_insert_with(HashMap::new);
     match places.get_mut(path) {
         Some(last) if now.saturating_duration_since(last.logged) < LOG_INTERVAL => {

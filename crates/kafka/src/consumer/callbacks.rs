@@ -5,9 +5,9 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ftap_telemetry::events::{KafkaClientMessage, Speaker};
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
 
@@ -26,14 +26,11 @@ pub(super) struct Callbacks {
 
 impl Callbacks {
     pub(super) fn push(&self, signal: Signal) {
-        self.signals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(signal);
+        self.signals.lock().push_back(signal);
     }
 
     fn refusal(&self) -> MutexGuard<'_, Option<(Code, String)>> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refusal.lock()
     }
 }
 

@@ -6,10 +6,11 @@
 //! listens to both, and verifies nothing less than the others do.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ftap_supervision::Failure;
+use parking_lot::Mutex;
 use rdkafka::bindings as sys;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr as Code};
 
@@ -107,7 +108,7 @@ impl Probe {
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Ok(());
         }
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.heard.lock();
         Err((RDKafkaErrorCode::from(code), heard.clone()))
     }
 }
@@ -145,7 +146,7 @@ unsafe extern "C" fn on_error(
         c if c == Code::RD_KAFKA_RESP_ERR__SSL as c_int => RDKafkaErrorCode::SSL,
         _ => RDKafkaErrorCode::BrokerTransportFailure,
     };
-    heard.lock().unwrap_or_else(PoisonError::into_inner).error = Some((code, text));
+    heard.lock().error = Some((code, text));
 }
 
 /// Accepts exactly what OpenSSL accepts, and remembers why it did not.
@@ -166,9 +167,6 @@ unsafe extern "C" fn on_certificate(
     if error == 0 {
         return 1;
     }
-    heard
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .certificate_error = Some(error);
+    heard.lock().certificate_error = Some(error);
     0
 }
