@@ -71,29 +71,14 @@ fn meant_by(name: &str) -> Option<&'static str> {
         return Some(meant);
     }
     let bare = name.strip_prefix("FTAP_").unwrap_or(name);
+    let bare = bare.to_ascii_uppercase();
     let (distance, meant) = SETTINGS
         .iter()
-        .map(|spec| (edit_distance(bare, spec.name), spec.name))
+        .map(|spec| (strsim::levenshtein(&bare, spec.name), spec.name))
         .min()?;
     // Short names are close to many others: LOG_DIR is not DATA_DIR.
     let allowed = if bare.len() < 10 { 1 } else { 2 };
     (distance <= allowed).then_some(meant)
-}
-
-/// Levenshtein distance, letters of either case alike.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<u8> = b.bytes().map(|c| c.to_ascii_uppercase()).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().map(|c| c.to_ascii_uppercase()).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// A `.env` with secrets that other users of the machine can read.
