@@ -37,8 +37,7 @@ use ftap_lake::LakeError;
 use ftap_lake::store::LakeStore;
 use ftap_supervision::Health;
 use ftap_supervision::SupervisionContext;
-use ftap_supervision::SupervisionSettings;
-use ftap_supervision::{Group, GroupEnd, Stages, supervise};
+use ftap_supervision::{Group, GroupEnd, StageName, Stages, SupervisionSettings, supervise};
 use ftap_telemetry::metrics;
 use futures::future::FusedFuture as _;
 use futures::stream::FuturesUnordered;
@@ -49,25 +48,6 @@ use tokio::sync::watch;
 /// Messages that `try_send` may queue; senders that wait for a reply, or take
 /// from the memory budget, are bounded by that instead.
 const MAILBOX: usize = 16;
-/// Names of the workers' stages; more than 16 cores share the last name.
-const BUFFER_NAMES: [&str; 16] = [
-    "parquet_buffer_0",
-    "parquet_buffer_1",
-    "parquet_buffer_2",
-    "parquet_buffer_3",
-    "parquet_buffer_4",
-    "parquet_buffer_5",
-    "parquet_buffer_6",
-    "parquet_buffer_7",
-    "parquet_buffer_8",
-    "parquet_buffer_9",
-    "parquet_buffer_10",
-    "parquet_buffer_11",
-    "parquet_buffer_12",
-    "parquet_buffer_13",
-    "parquet_buffer_14",
-    "parquet_buffer_15",
-];
 /// More records than this waiting for a decoder add latency, not speed.
 const MAX_BACKLOG_BYTES: u64 = 24_000_000;
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -197,7 +177,7 @@ impl Group for IngestGroup {
 
         let mut buffers = Vec::new();
         for worker in 0..self.settings.workers.get() {
-            let name = BUFFER_NAMES[worker.min(BUFFER_NAMES.len() - 1)];
+            let name = StageName::numbered("parquet_buffer", worker);
             let (buffer, mailbox, stage) = stages.mailbox::<ParquetBuffer>(name, MAILBOX);
             buffers.push((buffer, stage.clone()));
             let parts = BufferParts {

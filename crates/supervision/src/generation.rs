@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ftap_telemetry::events::StageName;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -53,7 +54,7 @@ impl FaultCause {
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// The stage.
-    pub stage: &'static str,
+    pub stage: StageName,
     /// How it failed.
     pub cause: FaultCause,
 }
@@ -86,8 +87,8 @@ struct Inner {
     ready: watch::Sender<bool>,
     fault: Mutex<Option<Fault>>,
     changed: Notify,
-    threads: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
-    progress: Mutex<Vec<(&'static str, Arc<Progress>)>>,
+    threads: Mutex<Vec<(StageName, JoinHandle<()>)>>,
+    progress: Mutex<Vec<(StageName, Arc<Progress>)>>,
     abandon_hooks: Mutex<Vec<Hook>>,
 }
 
@@ -169,7 +170,7 @@ impl Generation {
     }
 
     /// Notes a fault; the first one is the root cause, later ones are its consequences.
-    pub fn fail(&self, stage: &'static str, cause: FaultCause) {
+    pub fn fail(&self, stage: StageName, cause: FaultCause) {
         let mut first = self.0.fault.lock();
         if first.is_none() {
             *first = Some(Fault { stage, cause });
@@ -213,19 +214,19 @@ impl Generation {
         }
     }
 
-    pub(super) fn add_progress(&self, stage: &'static str, progress: Arc<Progress>) {
+    pub(super) fn add_progress(&self, stage: StageName, progress: Arc<Progress>) {
         self.0.progress.lock().push((stage, progress));
     }
 
-    pub(super) fn progress(&self) -> Vec<(&'static str, Arc<Progress>)> {
+    pub(super) fn progress(&self) -> Vec<(StageName, Arc<Progress>)> {
         self.0.progress.lock().clone()
     }
 
-    pub(super) fn add_thread(&self, stage: &'static str, thread: JoinHandle<()>) {
+    pub(super) fn add_thread(&self, stage: StageName, thread: JoinHandle<()>) {
         self.0.threads.lock().push((stage, thread));
     }
 
-    pub(super) fn take_threads(&self) -> Vec<(&'static str, JoinHandle<()>)> {
+    pub(super) fn take_threads(&self) -> Vec<(StageName, JoinHandle<()>)> {
         std::mem::take(&mut *self.0.threads.lock())
     }
 }

@@ -88,7 +88,11 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         let speaker = Speaker::new("supervisor", number);
         GroupStarted {
             group: name.to_owned(),
-            stages: stages.names().join(","),
+            stages: stages
+                .names()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+                .join(","),
         }
         .emit(speaker);
         let shutdown = context.shutdown.clone();
@@ -139,7 +143,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
                 return GroupEnd::GaveUp { root_cause, remedy };
             }
             Decision::RestartAfter(pause) => {
-                metrics::RESTARTS.add_for([fault.stage, fault.cause.as_str()], 1);
+                metrics::RESTARTS.add_for([&fault.stage.to_string(), fault.cause.as_str()], 1);
                 GroupRestarting {
                     group: name.to_owned(),
                     restarts: history.recent() as u64,
@@ -224,10 +228,10 @@ async fn watch_generation(
             }
             _ = ticks.tick() => {
                 for (stage, progress, watch) in &mut watches {
-                    metrics::MAILBOX_DEPTH.set_for([stage], progress.pending() as f64);
+                    metrics::MAILBOX_DEPTH.set_for([&stage.to_string()], progress.pending() as f64);
                     let stalled = watch.stalled_for(Instant::now());
                     if stalled >= settings.stall_timeout {
-                        generation.fail(stage, FaultCause::Stuck(stalled));
+                        generation.fail(*stage, FaultCause::Stuck(stalled));
                     }
                 }
             }
@@ -271,7 +275,7 @@ async fn tear_down(
         if spawned.is_err() || tokio::time::timeout(limit, joined).await.is_err() {
             StageAbandoned {
                 group: group.to_owned(),
-                stage: stage.to_owned(),
+                stage: stage.to_string(),
                 waited_ms: started.elapsed().as_millis() as u64,
             }
             .emit(speaker);
@@ -292,7 +296,7 @@ fn report(group: &str, fault: &Fault, speaker: Speaker) {
     let entry = fault.cause.entry();
     StageFailed {
         group: group.to_owned(),
-        stage: fault.stage.to_owned(),
+        stage: fault.stage.to_string(),
         cause: fault.cause.as_str().to_owned(),
         domain: entry.domain.to_owned(),
         error: fault.to_string(),

@@ -17,6 +17,7 @@ mod settings;
 mod stage;
 
 pub use failure::{Entry, Failure, FailureKind, Internal, Retry, chain};
+pub use ftap_telemetry::events::StageName;
 pub use generation::{Fault, FaultCause, Generation};
 pub use group::{Group, GroupEnd, SupervisionContext, supervise};
 pub use health::{GroupHealth, GroupState, Health};

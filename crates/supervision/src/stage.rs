@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use actix::dev::channel;
 use actix::{Actor, Addr, Arbiter, Context};
-use ftap_telemetry::events::Speaker;
+use ftap_telemetry::events::{Speaker, StageName};
 
 use super::failure::{Failure, Internal};
 use super::generation::{FaultCause, Generation};
@@ -19,17 +19,12 @@ use super::progress::Progress;
 /// What an actor knows about itself as a stage.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    name: &'static str,
+    name: StageName,
     generation: Generation,
     progress: Arc<Progress>,
 }
 
 impl Stage {
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// Its generation.
     pub fn generation(&self) -> &Generation {
         &self.generation
@@ -93,7 +88,7 @@ pub struct Stages {
     generation: Generation,
     /// An actor without addresses stops; these keep each one until its generation ends.
     addresses: Vec<Box<dyn Any + Send>>,
-    running: Vec<(&'static str, Arbiter)>,
+    running: Vec<(StageName, Arbiter)>,
 }
 
 impl Stages {
@@ -115,9 +110,10 @@ impl Stages {
     /// only bounds what `try_send` may queue.
     pub fn mailbox<A: Actor>(
         &mut self,
-        name: &'static str,
+        name: impl Into<StageName>,
         capacity: usize,
     ) -> (Addr<A>, Mailbox<A>, Stage) {
+        let name = name.into();
         let (sender, receiver) = channel::channel(capacity);
         let stage = Stage {
             name,
@@ -169,11 +165,11 @@ impl Stages {
     }
 
     /// Names of the running stages.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.running.iter().map(|(name, _)| *name).collect()
+    pub fn names(&self) -> impl Iterator<Item = StageName> {
+        self.running.iter().map(|(name, _)| *name)
     }
 
-    pub(super) fn into_arbiters(self) -> Vec<(&'static str, Arbiter)> {
+    pub(super) fn into_arbiters(self) -> Vec<(StageName, Arbiter)> {
         self.running
     }
 }

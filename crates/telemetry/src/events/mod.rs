@@ -5,15 +5,52 @@
 //! [`catalogue`], can't drift from what is logged. Every line carries `event`,
 //! `actor` and `generation` beside the fields of its struct.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+
+/// Name of an actor, with its number if there are several of its kind: `parquet_buffer_3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StageName {
+    /// In snake case.
+    kind: &'static str,
+    /// From 0.
+    index: Option<usize>,
+}
+
+impl StageName {
+    /// The name of one of several actors of a kind.
+    pub const fn numbered(kind: &'static str, index: usize) -> Self {
+        Self {
+            kind,
+            index: Some(index),
+        }
+    }
+
+    const fn only(kind: &'static str) -> Self {
+        Self { kind, index: None }
+    }
+}
+
+impl From<&'static str> for StageName {
+    fn from(kind: &'static str) -> Self {
+        Self::only(kind)
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "{}_{index}", self.kind),
+            None => f.write_str(self.kind),
+        }
+    }
+}
 
 /// Who speaks: the actor's name and the generation it belongs to.
 ///
 /// Generation 0 is the process itself, before or outside any actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speaker {
-    /// Snake-case name of the actor, `kafka_publisher` for instance.
-    pub actor: &'static str,
+    pub actor: StageName,
     /// How often its group has been started.
     pub generation: u64,
 }
@@ -21,13 +58,16 @@ pub struct Speaker {
 impl Speaker {
     /// The process itself: start, stop, command line.
     pub const PROCESS: Speaker = Speaker {
-        actor: "ftap",
+        actor: StageName::only("ftap"),
         generation: 0,
     };
 
     /// A speaker of the given generation.
-    pub const fn new(actor: &'static str, generation: u64) -> Self {
-        Self { actor, generation }
+    pub fn new(actor: impl Into<StageName>, generation: u64) -> Self {
+        Self {
+            actor: actor.into(),
+            generation,
+        }
     }
 }
 
@@ -67,7 +107,7 @@ macro_rules! events {
                         target: "ftap",
                         tracing::Level::$level,
                         event = $name,
-                        actor = who.actor,
+                        actor = who.actor.to_string().as_str(),
                         generation = who.generation,
                         $( $field = self.$field, )*
                     );
@@ -127,4 +167,17 @@ pub fn catalogue_markdown() -> String {
         .expect("writing to a String can't fail");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StageName;
+
+    #[test]
+    fn each_of_several_actors_has_a_name_of_its_own() {
+        let name = |index| StageName::numbered("parquet_buffer", index).to_string();
+        assert_eq!(name(0), "parquet_buffer_0");
+        assert_eq!(name(17), "parquet_buffer_17");
+        assert_eq!(StageName::from("csv_reader").to_string(), "csv_reader");
+    }
 }
