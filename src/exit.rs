@@ -40,7 +40,7 @@ pub fn report(error: &anyhow::Error) -> u8 {
     if error.is::<OutputClosed>() {
         return DONE;
     }
-    eprintln!("error: {}", ftap_supervision::chain(error.as_ref()));
+    eprintln!("error: {}", ftap_telemetry::chain(error.as_ref()));
     if error.is::<BadUsage>() || error.is::<crate::config::ConfigError>() {
         BAD_USAGE
     } else {

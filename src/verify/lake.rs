@@ -10,7 +10,7 @@ use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use ftap_lake::checksum::Checksum;
 use ftap_lake::{Footer, LakeError, LakeStore, ObjectName, naming};
-use ftap_supervision::chain;
+use ftap_telemetry::chain;
 use ftap_transaction::field;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

@@ -1,10 +1,10 @@
 //! What every HTTP client of ftap does the same way: where secrets may go, what may be shown of a
 //! failure, how long a server asks to wait.
 
-use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ftap_telemetry::chain;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
@@ -67,14 +67,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// What went wrong, with its causes and without the address: that may be a signed one, to which
 /// anybody who reads the log would have access.
 pub fn problem_of(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut problem = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        problem = format!("{problem}: {cause}");
-        source = cause.source();
-    }
-    problem
+    chain(&error.without_url())
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::io;
 
-use ftap_supervision::{Retry, chain};
+use ftap_supervision::Retry;
+use ftap_telemetry::chain;
 
 use super::local;
 

@@ -7,6 +7,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use ftap_telemetry::{chain, with_causes};
+
 /// Whether trying again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -120,7 +122,7 @@ impl fmt::Display for Failure {
         match &self.source {
             None => f.write_str(&self.context),
             Some(source) if self.context.is_empty() => f.write_str(&chain(source.as_ref())),
-            Some(source) => f.write_str(&join(self.context.clone(), Some(source.as_ref()))),
+            Some(source) => f.write_str(&with_causes(self.context.clone(), Some(source.as_ref()))),
         }
     }
 }
@@ -131,23 +133,6 @@ impl Error for Failure {
             .as_deref()
             .map(|source| source as &(dyn Error + 'static))
     }
-}
-
-/// An error and its causes on one line. A cause whose text the line already contains is left out:
-/// many errors quote their source.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    join(error.to_string(), error.source())
-}
-
-fn join(mut text: String, first: Option<&(dyn Error + 'static)>) -> String {
-    for cause in std::iter::successors(first, |cause| (*cause).source()) {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 #[cfg(test)]

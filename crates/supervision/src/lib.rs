@@ -16,7 +16,7 @@ mod progress;
 mod settings;
 mod stage;
 
-pub use failure::{Entry, Failure, FailureKind, Internal, Retry, chain};
+pub use failure::{Entry, Failure, FailureKind, Internal, Retry};
 pub use ftap_telemetry::events::StageName;
 pub use generation::{Fault, FaultCause, Generation};
 pub use group::{Group, GroupEnd, SupervisionContext, supervise};

@@ -1,4 +1,7 @@
 //! What ftap reports about itself: log events and metrics, each declared once.
 
+mod chain;
 pub mod events;
 pub mod metrics;
+
+pub use chain::{chain, with_causes};

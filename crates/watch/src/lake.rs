@@ -13,8 +13,7 @@ use chrono::{DateTime, Utc};
 use ftap_lake::naming::ObjectName;
 use ftap_lake::store::{LakeStore, ListedObject};
 use ftap_lake::{LakeError, LakeLocation};
-use ftap_supervision::chain;
-use ftap_telemetry::metrics;
+use ftap_telemetry::{chain, metrics};
 
 use super::{Look, Seen, Sources};
 

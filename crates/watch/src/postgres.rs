@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use ftap_postgres::{PostgresError, PostgresSettings, connection, pool};
-use ftap_supervision::chain;
-use ftap_telemetry::metrics;
+use ftap_telemetry::{chain, metrics};
 use tokio_postgres::types::ToSql;
 
 use super::{Locate, Look, Seen, Sources};
