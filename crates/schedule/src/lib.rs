@@ -94,19 +94,19 @@ impl FromStr for Schedule {
 /// Names the field that is wrong by parsing each alone; the parser's own text does not.
 fn problem(fields: &[&str], said: &str) -> String {
     const NAMES: [&str; 6] = [
-        "second",
-        "minute",
-        "hour",
-        "day of month",
-        "month",
-        "day of week",
+        "second (0-59)",
+        "minute (0-59)",
+        "hour (0-23)",
+        "day of month (1-31)",
+        "month (1-12)",
+        "day of week (0-7)",
     ];
     let names = &NAMES[6 - fields.len().clamp(5, 6)..];
     for (at, (field, name)) in fields.iter().zip(names).enumerate() {
         let mut alone = vec!["*"; names.len()];
         alone[at] = field;
         if Cron::from_str(&alone.join(" ")).is_err() {
-            return format!("`{field}` is no {name}");
+            return format!("`{field}` is not a valid {name}");
         }
     }
     said.to_owned()
@@ -201,18 +201,18 @@ mod tests {
     #[test]
     fn a_wrong_expression_says_which_field() {
         for (wrong, said) in [
-            ("61 * * * *", "`61` is no minute"),
-            ("* 24 * * *", "`24` is no hour"),
-            ("* * 0 * *", "`0` is no day of month"),
-            ("* * * 13 *", "`13` is no month"),
-            ("* * * * 8", "`8` is no day of week"),
-            ("99 * * * * *", "`99` is no second"),
+            ("61 * * * *", "`61` is not a valid minute"),
+            ("* 24 * * *", "`24` is not a valid hour"),
+            ("* * 0 * *", "`0` is not a valid day of month"),
+            ("* * * 13 *", "`13` is not a valid month"),
+            ("* * * * 8", "`8` is not a valid day of week"),
+            ("99 * * * * *", "`99` is not a valid second"),
             ("* * * *", "it has 4 fields"),
             ("* * * * * * *", "it has 7 fields"),
             ("", "it has 0 fields"),
             ("yesterday", "it has 1 field"),
-            ("*/0 * * * *", "`*/0` is no minute"),
-            ("every five minutes or so", "`every` is no minute"),
+            ("*/0 * * * *", "`*/0` is not a valid minute"),
+            ("every five minutes or so", "`every` is not a valid minute"),
             ("0 0 30 2 *", "that time never comes"),
         ] {
             let error = wrong.parse::<Schedule>().unwrap_err();
