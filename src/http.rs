@@ -24,7 +24,7 @@ use ftap_watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
-use crate::config::{Config, DashboardAddr};
+use crate::config::Config;
 use crate::exit::BadUsage;
 use crate::process;
 use guard::{Access, Trusted, guard};
@@ -72,7 +72,7 @@ impl Drop for Http {
 /// Serves on DASHBOARD_ADDR; `None` if that is off. A default port in use is replaced by a free
 /// one, one that somebody set is an error.
 pub fn start(config: &Config, shown: Shown) -> anyhow::Result<Option<Http>> {
-    let DashboardAddr::On(addr) = config.dashboard_addr else {
+    let Some(addr) = config.dashboard_addr else {
         return Ok(None);
     };
     let listener = match TcpListener::bind(addr) {

@@ -1,10 +1,10 @@
-//! Which Kafka a command talks to, so that every command works without one having been set up.
+//! Which Kafka a command uses, so that every command works without one having been set up.
 //!
-//! KAFKA_BROKER if it is set. Else the embedded broker of this data directory: one that another
-//! process serves, else one that this process serves as long as the value lives. The broker's own
-//! lock decides between the two; the file `kafka/bootstrap` only carries the address, so that a
-//! file left behind by a killed process can't mislead. A command that only reads is content with a
-//! data directory that it may not write: it serves a copy.
+//! KAFKA_BROKER if it is set. Otherwise the embedded broker of this data directory: served by another
+//! process, or by this process as long as the value lives. The broker's own lock decides between the
+//! two; the file `kafka/bootstrap` only contains the address, so a file left behind by a killed process
+//! can't mislead. A command that only reads also accepts a data directory that it may not write: it
+//! serves a copy.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -18,14 +18,14 @@ use ftap_telemetry::events::{BrokerDataCopied, EmbeddedKafkaStarted, Speaker};
 use crate::config::Config;
 use crate::exit::BadUsage;
 
-/// How long the process that has the lock may take to write its address.
+/// How long the process that holds the lock may take to write its address.
 const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 
-/// Kafka's address, and the embedded broker if this process serves it.
+/// Kafka's address, and the embedded broker if this process serves one.
 pub struct KafkaAccess {
     bootstrap: String,
     served: Option<Served>,
-    /// What is served instead of a data directory that can't be written; gone with the value.
+    /// Served instead of a data directory that can't be written; removed with the value.
     _copy: Option<tempfile::TempDir>,
 }
 
@@ -42,7 +42,7 @@ struct Served {
 }
 
 impl KafkaAccess {
-    /// Kafka as the settings have it, the embedded broker on any free port if need be.
+    /// Kafka according to the settings; an embedded broker is served on a free port.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         match &config.kafka_broker {
             Some(bootstrap) => Ok(Self {
@@ -54,8 +54,8 @@ impl KafkaAccess {
         }
     }
 
-    /// The same for a command that only reads: the data directory may be read-only, or another
-    /// user's.
+    /// The same for a command that only reads: the data directory may be read-only, or belong to
+    /// another user.
     pub fn open_to_read(config: &Config) -> anyhow::Result<Self> {
         match &config.kafka_broker {
             Some(_) => Self::open(config),
@@ -78,7 +78,7 @@ impl KafkaAccess {
                 }
                 Err(error) => return Err(broker_error(error)),
             }
-            // Whoever has the lock wrote its address, is about to, or is just going away.
+            // The holder of the lock wrote its address, is about to, or is just stopping.
             if let Some(bootstrap) = running(&data_dir) {
                 return Ok(Self {
                     bootstrap,
@@ -107,7 +107,7 @@ impl KafkaAccess {
         start(config, &broker_dir(config), port).map_err(|error| match error {
             BrokerError::InUse { .. } => BadUsage(match running(&broker_dir(config)) {
                 Some(bootstrap) => format!(
-                    "the embedded Kafka broker of this data directory is served already, on {bootstrap}: use that one, or set DATA_DIR to another directory"
+                    "the embedded Kafka broker of this data directory is already served, on {bootstrap}: use that one, or set DATA_DIR to another directory"
                 ),
                 None => error.to_string(),
             })
@@ -125,25 +125,25 @@ impl KafkaAccess {
 impl Drop for KafkaAccess {
     fn drop(&mut self) {
         if let Some(served) = self.served.take() {
-            // Left behind it would do no harm: the lock decides.
+            // Harmless if it stays: the lock decides.
             let _ = std::fs::remove_file(&served.address_file);
-            // Its data is on the disk with every answer; a thread left behind loses nothing.
+            // Its data is on disk before every response, so a thread left behind loses nothing.
             let _ = served.broker.shutdown();
         }
     }
 }
 
-/// A port, a directory or a value is the user's to mend; the rest is a failure.
+/// A port, a directory or a value is for the user to fix; the rest is a failure.
 fn broker_error(error: BrokerError) -> anyhow::Error {
-    let told = format!("the embedded Kafka broker can't be started: {error}");
+    let problem = format!("the embedded Kafka broker can't be started: {error}");
     match error {
         BrokerError::Bind { addr, .. } => BadUsage(format!(
-            "{told}\n  `ftap kafka --port` takes another port than {}",
+            "{problem}\n  `ftap kafka --port` chooses another port than {}",
             addr.port()
         ))
         .into(),
-        BrokerError::DataDir { .. } | BrokerError::Option { .. } => BadUsage(told).into(),
-        _ => anyhow::anyhow!(told),
+        BrokerError::DataDir { .. } | BrokerError::Option { .. } => BadUsage(problem).into(),
+        _ => anyhow::anyhow!(problem),
     }
 }
 
@@ -156,14 +156,14 @@ fn start(config: &Config, data_dir: &Path, port: u16) -> Result<KafkaAccess, Bro
         data_dir: data_dir.to_path_buf(),
         addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         default_partitions: config.kafka_partitions,
-        // The process has ten seconds in all, and the stages come first.
+        // The process has ten seconds in total, and the stages come first.
         shutdown_timeout: Duration::from_millis(500),
         ..BrokerOptions::default()
     })?;
     let bootstrap = broker.bootstrap();
     let address_file = data_dir.join("bootstrap");
     let pending = data_dir.join("bootstrap.tmp");
-    // By rename: a reader sees the whole address or none. A reader that finds none asks again.
+    // By rename: a reader sees the whole address or none, and then reads again.
     let _ = std::fs::write(&pending, &bootstrap)
         .and_then(|()| std::fs::rename(&pending, &address_file));
     EmbeddedKafkaStarted {
@@ -182,13 +182,13 @@ fn start(config: &Config, data_dir: &Path, port: u16) -> Result<KafkaAccess, Bro
 }
 
 /// Serves a copy of a broker's directory that can't be written; `None` while another process
-/// has it, because a copy of what is being written would be torn.
+/// uses it, because a copy of what is being written would be inconsistent.
 fn serve_copy(
     config: &Config,
     data_dir: &Path,
     why: &io::Error,
 ) -> anyhow::Result<Option<KafkaAccess>> {
-    // A lock needs no permission to write.
+    // Locking needs no permission to write.
     let lock = File::open(data_dir.join(".lock"));
     if let Ok(lock) = &lock
         && matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
@@ -222,7 +222,7 @@ fn serve_copy(
     Ok(Some(access))
 }
 
-/// Copies files and folders, with no permissions but this user's; gives the bytes.
+/// Copies files and folders, for this user only; returns the number of bytes.
 fn copy_files(from: &Path, to: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(from)? {
@@ -242,7 +242,7 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// The embedded broker of the data directory, if some process serves it.
+/// The address of the data directory's embedded broker, if a process serves it.
 pub fn running_embedded(config: &Config) -> Option<String> {
     running(&broker_dir(config))
 }

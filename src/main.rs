@@ -26,8 +26,8 @@ use anyhow::Context as _;
 use ftap_telemetry::events::{ProcessStarted, ProcessStopped, SettingDoubtful, Speaker};
 
 use cli::Command;
-use commands::run::Options;
-use config::{Config, Role};
+use commands::run::{Options, Role};
+use config::Config;
 use telemetry::Telemetry;
 
 /// Messages are allocated on one thread and freed on another, in librdkafka as well, which
@@ -36,32 +36,32 @@ use telemetry::Telemetry;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    let (command, flags) = match cli::parse(std::env::args_os()) {
+    let parsed = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
-    let only_asks = matches!(command, Command::Health(_));
-    let code = match Config::load(flags, only_asks) {
-        Ok(config) => run(&command, config),
+    // `ftap config` shows another command's settings.
+    let user = match &parsed.command {
+        Command::Config(args) => args.command.as_deref().unwrap_or("run"),
+        _ => &parsed.name,
+    };
+    let code = match Config::load(user, parsed.flags) {
+        Ok(config) => run(&parsed.command, &parsed.name, &config),
         Err(error) => exit::report(&error.into()),
     };
     // Not a return: a stage that hangs in a library must not keep the process alive.
     std::process::exit(code.into());
 }
 
-fn run(command: &Command, config: Config) -> u8 {
-    let config = match command {
-        Command::Run(_) => config.with_run_defaults(),
-        _ => config,
-    };
-    let telemetry = match telemetry::init(&config) {
+fn run(command: &Command, name: &str, config: &Config) -> u8 {
+    let telemetry = match telemetry::init(config) {
         Ok(telemetry) => telemetry,
         Err(error) => return exit::report(&error.context("logs and metrics can't be set up")),
     };
-    for doubt in config.doubts() {
+    for warning in config.warnings() {
         SettingDoubtful {
-            setting: doubt.setting.clone(),
-            detail: doubt.detail.clone(),
+            setting: warning.setting.clone(),
+            detail: warning.detail.clone(),
         }
         .emit(Speaker::PROCESS);
     }
@@ -78,13 +78,13 @@ fn run(command: &Command, config: Config) -> u8 {
     );
     if long_running {
         ProcessStarted {
-            command: command.name().to_owned(),
+            command: name.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         }
         .emit(Speaker::PROCESS);
     }
-    let code = match dispatch(command, &config, &telemetry) {
+    let code = match dispatch(command, config, &telemetry) {
         Ok(code) => code,
         Err(error) => exit::report(&error),
     };

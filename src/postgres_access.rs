@@ -1,9 +1,9 @@
-//! Which PostgreSQL a command uses, so that the batch side works without one having been set up.
+//! Which PostgreSQL a command uses, so that the batch jobs work without one having been set up.
 //!
-//! POSTGRES_HOST if it is set. Else the private cluster under DATA_DIR: one that another process
-//! runs, else one that this process runs as long as the value lives. It starts on a thread of its
-//! own: the stream does not wait for it. Without PostgreSQL on the machine one warning says what to
-//! do, and the rest runs; whoever can't do without waits, and gets the same as an error instead.
+//! POSTGRES_HOST if it is set. Otherwise the private cluster under DATA_DIR: run by another process, or
+//! by this process as long as the value lives. It starts on a thread of its own, so the stream does not
+//! wait for it. If PostgreSQL is not installed, one warning states what to do, and everything else runs;
+//! a command that requires PostgreSQL waits for it, and fails with the same text.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -17,14 +17,14 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 
-/// What the server gets to stop before the process ends; it goes on stopping by itself after that.
+/// How long the process waits for the server to stop; after that the server continues by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
-/// How soon a process takes over the cluster of another one that has ended.
+/// How often a process tries to take over the cluster of another one, which may have ended.
 const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(500);
-/// How soon a stop is noticed while somebody waits for the cluster.
+/// How often a command that waits for the cluster checks for a stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// PostgreSQL's place, and the private cluster if this process runs it.
+/// PostgreSQL's location, and the private cluster if this process runs it.
 pub struct PostgresAccess {
     location: PostgresLocation,
     /// Stops the cluster when it is dropped.
@@ -33,34 +33,34 @@ pub struct PostgresAccess {
 
 /// The thread that starts, holds and stops the private cluster.
 struct ClusterThread {
-    /// Dropped to ask for its end.
+    /// Dropped to request its end.
     stop: Option<Sender<()>>,
-    /// Told, or left by its sender, at its end.
+    /// Closed at its end.
     ended: Receiver<()>,
 }
 
 impl PostgresAccess {
-    /// PostgreSQL as the settings have it. Does not wait for a private cluster; one that can't be
-    /// started is a warning.
+    /// PostgreSQL according to the settings. Does not wait for a private cluster; if it can't start,
+    /// a warning is logged.
     pub fn open(config: &Config) -> Self {
         Self::start(config, None)
     }
 
-    /// PostgreSQL for a process that can't do without: waits until it is known where it is, or a stop
-    /// is asked for.
+    /// PostgreSQL for a process that requires it: waits until its location is known, or a stop is
+    /// requested.
     pub fn require(config: &Config, stop: &watch::Receiver<bool>) -> anyhow::Result<Self> {
-        let (tell, told) = channel();
-        let access = Self::start(config, Some(tell));
+        let (report, reports) = channel();
+        let access = Self::start(config, Some(report));
         loop {
             let is_starting = matches!(access.location.state(), PostgresState::Starting);
-            match told.recv_timeout(STOP_INTERVAL) {
+            match reports.recv_timeout(STOP_INTERVAL) {
                 Ok(Trouble { reason, remedy }) => {
                     return Err(anyhow::anyhow!(
                         "there is no PostgreSQL to use: {reason}\n  {remedy}"
                     ));
                 }
                 Err(RecvTimeoutError::Timeout) if is_starting && !*stop.borrow() => {}
-                // Found, to be stopped, or not ours to start.
+                // Found, about to be stopped, or not started by this process.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     return Ok(access);
                 }
@@ -68,7 +68,7 @@ impl PostgresAccess {
         }
     }
 
-    fn start(config: &Config, tell: Option<Sender<Trouble>>) -> Self {
+    fn start(config: &Config, waiting: Option<Sender<Trouble>>) -> Self {
         if let Some(settings) = config.postgres_settings() {
             return Self {
                 location: PostgresLocation::known(settings),
@@ -83,14 +83,14 @@ impl PostgresAccess {
             .name("postgres-start".to_owned())
             .spawn(move || {
                 if let Err(error) = hold_cluster(&own, &locator, &stopped) {
-                    // Told first: who waits is to find it as soon as there is nothing to wait for.
-                    Trouble::of(&error, &own).report(tell.as_ref());
+                    // Before `none`: a command that waits must find it when there is nothing to wait for.
+                    Trouble::of(&error, &own).report(waiting.as_ref());
                     locator.none();
                 }
                 drop(end);
             });
         if let Err(error) = spawned {
-            // The locator is gone with its thread, which says that there is none.
+            // The locator is dropped with the closure, which means that there is no cluster.
             let error = PostgresClusterError::Thread(error);
             Trouble::of(&error, config).report(None);
         }
@@ -103,7 +103,6 @@ impl PostgresAccess {
         }
     }
 
-    /// Where it is, as soon as that is known.
     pub fn location(&self) -> PostgresLocation {
         self.location.clone()
     }
@@ -116,7 +115,7 @@ impl Drop for ClusterThread {
     }
 }
 
-/// The server of POSTGRES_HOST, else the private cluster if some process runs it.
+/// The server of POSTGRES_HOST, otherwise the private cluster if a process runs it.
 pub fn running(config: &Config) -> Option<PostgresSettings> {
     config.postgres_settings().or_else(|| {
         let address = PrivateCluster::running(&config.data_dir.join("postgres"))?;
@@ -134,7 +133,7 @@ impl Trouble {
     fn of(error: &PostgresClusterError, config: &Config) -> Self {
         let remedy = error.remedy();
         let elsewhere = "or name a server in POSTGRES_HOST";
-        let remedy = match (error, &config.postgres.bin_dir) {
+        let remedy = match (error, &config.postgres_bin_dir) {
             (PostgresClusterError::NotInstalled { .. }, Some(dir)) => format!(
                 "POSTGRES_BIN_DIR is {}: name the folder of a newer version's programs, or unset it; {elsewhere}",
                 dir.display()
@@ -159,22 +158,22 @@ impl Trouble {
         }
     }
 
-    /// Tells who waits for the cluster, or if nobody does, all.
-    fn report(self, tell: Option<&Sender<Self>>) {
-        let untold = match tell {
-            Some(tell) => tell.send(self).map_err(|unsent| unsent.0).err(),
+    /// Sends it to the command that waits for the cluster; if none does, logs it.
+    fn report(self, waiting: Option<&Sender<Self>>) {
+        let unsent = match waiting {
+            Some(waiting) => waiting.send(self).map_err(|unsent| unsent.0).err(),
             None => Some(self),
         };
-        if let Some(Self { reason, remedy }) = untold {
+        if let Some(Self { reason, remedy }) = unsent {
             let remedy = format!(
-                "{remedy}; `ftap run` with POSTGRES=off does without, and without this warning"
+                "{remedy}; `ftap run` with POSTGRES=off runs without it, and without this warning"
             );
             PostgresOff { reason, remedy }.emit(Speaker::PROCESS);
         }
     }
 }
 
-/// Has the cluster until it is to stop.
+/// Runs the cluster, or follows the process that does, until it must stop.
 fn hold_cluster(
     config: &Config,
     locator: &PostgresLocator,
@@ -182,8 +181,8 @@ fn hold_cluster(
 ) -> Result<(), PostgresClusterError> {
     let data_dir = config.data_dir.join("postgres");
     let mut options = PrivateClusterOptions::new(&data_dir);
-    options.bin_dir = config.postgres.bin_dir.clone();
-    options.max_slot_wal_keep_bytes = config.postgres.slot_wal_keep_bytes;
+    options.bin_dir = config.postgres_bin_dir.clone();
+    options.max_slot_wal_keep_bytes = config.postgres_slot_wal_keep_bytes;
     let mut shared = None;
     loop {
         match PrivateCluster::start(options.clone()) {
@@ -193,7 +192,7 @@ fn hold_cluster(
                 let _ = stopped.recv();
                 return Ok(());
             }
-            // Another process has it, and may end before this one does.
+            // Another process runs it, and may end before this one does.
             Err(PostgresClusterError::InUse { .. }) => {
                 let running = PrivateCluster::running(&data_dir);
                 if running != shared

@@ -92,11 +92,11 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
         },
     };
     let layer = LogLayer {
-        threshold: config.log_level.0,
+        threshold: config.log_level,
         chosen: config.is_set("LOG_LEVEL"),
         shape,
     };
-    let threshold = LevelFilter::from_level(config.log_level.0);
+    let threshold = LevelFilter::from_level(config.log_level);
     tracing::subscriber::set_global_default(Registry::default().with(layer))?;
     log::set_boxed_logger(Box::new(LogBridge))?;
     // librdkafka takes its own verbosity from this when a client is made.

@@ -60,6 +60,42 @@ fn bad_usage_ends_with_2() {
 }
 
 #[test]
+fn bad_usage_names_the_setting_and_what_is_expected() {
+    let place = Place::new();
+    for (args, parts) in [
+        (
+            &["run", "--rows", "0"][..],
+            &["'0' for '--rows <N>'", "expected a whole number from 1"][..],
+        ),
+        (
+            &["kafka", "--port", "70000"],
+            &[
+                "'70000' for '--port",
+                "expected a whole number from 0 to 65535",
+            ],
+        ),
+        (
+            &["config", "--file-max-rows", "1.5"],
+            &["FILE_MAX_ROWS is \"1.5\", from the flag --file-max-rows; expected a whole number"],
+        ),
+        (
+            &["run", "--kaggle-key", "hunter2"],
+            &["KAGGLE_KEY is a secret and has no flag", "`.env`"],
+        ),
+        (
+            &["--kaggle-key=hunter2", "run"],
+            &["KAGGLE_KEY is a secret and has no flag"],
+        ),
+        (&["config", "walk"], &["expected one of run, produce"]),
+    ] {
+        let done = place.run(args).ends_with(2).says(parts);
+        assert!(!done.stderr.contains("hunter2"), "{}", done.stderr);
+    }
+    let accepted = place.run(&["generate", "--rows", "1e2", "--out", "g"]);
+    accepted.ends_with(0);
+}
+
+#[test]
 fn generate_and_prepare_say_where_the_files_are_and_log_json_lines() {
     let place = Place::new();
     let made = place

@@ -37,6 +37,36 @@ fn flags_win_over_environment_over_dot_env_over_defaults() {
 }
 
 #[test]
+fn config_shows_what_a_command_will_use() {
+    let place = Place::new();
+    let value = |name: &str, args: &[&str]| setting(&place, name, args, &[]).0;
+    assert_eq!(value("PRODUCE_SPEED", &[]), "max");
+    assert_eq!(value("PRODUCE_SPEED", &["produce"]), "100");
+    assert_eq!(value("KAFKA_MAX_RETRIES", &["produce"]), "10");
+    assert_eq!(value("GCS_FLUSH_SECONDS", &["run"]), "5");
+    assert_eq!(value("CDC_FLUSH_SECONDS", &["cdc"]), "600");
+    assert_eq!(value("LAKE_DIR", &["--data-dir", "d"]), "d/lake");
+
+    let table = place.run(&["config", "produce"]).ends_with(0).stdout;
+    assert!(
+        table.contains("KAFKA_TOPIC") && !table.contains("LAKE_DIR"),
+        "{table}"
+    );
+    assert!(
+        table.contains("(the embedded broker in data/kafka)"),
+        "{table}"
+    );
+    let broker = place.start(&["kafka", "--port", "0"]);
+    let started = broker.event("embedded_kafka_started");
+    let bootstrap = started["bootstrap"].as_str().unwrap();
+    let table = place.run(&["config", "produce"]).ends_with(0).stdout;
+    assert!(
+        table.contains(&format!("it is running at {bootstrap})")),
+        "{table}"
+    );
+}
+
+#[test]
 fn every_wrong_setting_is_reported_at_once_with_value_source_and_remedy() {
     let place = Place::new();
     place.write(".env", "KAFKA_TOPIC='a topic'\n");
@@ -57,8 +87,8 @@ fn every_wrong_setting_is_reported_at_once_with_value_source_and_remedy() {
         "7 settings",
         "FILE_MAX_BYTES is \"lots\", from the flag --file-max-bytes",
         "KAFKA_TOPIC is \"a topic\", from .env",
-        "PRODUCE_SPEED is \"fast\", from the environment: it may be a number above 0, or `max`",
-        "DASHBOARD_ADDR is \"0.0.0.0:8080\", from the environment (other machines can reach it, so DASHBOARD_TOKEN has to be set)",
+        "PRODUCE_SPEED is \"fast\", from the environment; expected a number above 0, or `max`",
+        "DASHBOARD_ADDR is \"0.0.0.0:8080\", from the environment: other machines can reach it; set DASHBOARD_TOKEN",
         "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`",
         "`isolation.level` is set by ftap itself",
         "five fields",
@@ -127,7 +157,7 @@ fn a_misspelt_name_and_a_speed_of_zero_are_doubted_and_the_program_goes_on() {
         doubts[1]["detail"]
             .as_str()
             .unwrap()
-            .contains("KAFKA_BROKER is meant")
+            .contains("if you mean KAFKA_BROKER")
     );
 }
 
@@ -246,7 +276,10 @@ fn kafka_security_that_cannot_work_is_refused_by_name() {
         &[tls, ("KAFKA_SSL_CA_LOCATION", "nowhere.pem")],
         &["KAFKA_SSL_CA_LOCATION is \"nowhere.pem\"", "can't be read"],
     );
-    wrong(&[tls, ("KAFKA_SSL_CA_LOCATION", ".")], &["it is no file"]);
+    wrong(
+        &[tls, ("KAFKA_SSL_CA_LOCATION", ".")],
+        &["it is not a file"],
+    );
     wrong(
         &[tls, ("KAFKA_SSL_CA_LOCATION", "rubbish.pem")],
         &["KAFKA_SSL_CA_LOCATION", "ssl.ca.location"],
@@ -261,7 +294,10 @@ fn kafka_security_that_cannot_work_is_refused_by_name() {
     );
     wrong(
         &[tls, ("KAFKA_EXTRA", "security.protocol=ssl")],
-        &["KAFKA_SECURITY_PROTOCOL", "`security.protocol`: keep one"],
+        &[
+            "KAFKA_SECURITY_PROTOCOL",
+            "also sets `security.protocol`: keep one",
+        ],
     );
     wrong(
         &[tls, ("KAFKA_BROKER", "")],
@@ -295,11 +331,11 @@ fn kafka_security_that_is_weak_is_warned_of() {
     for (extra, says) in [
         (
             "security.protocol=ssl,enable.ssl.certificate.verification=false",
-            "anybody can pass for the broker",
+            "any server can impersonate the broker",
         ),
         (
             "security.protocol=ssl,ssl.endpoint.identification.algorithm=none",
-            "any certificate",
+            "any certificate of the authority",
         ),
     ] {
         kafka(&place, &[("KAFKA_EXTRA", extra)])
@@ -319,9 +355,7 @@ fn the_dashboard_opens_to_others_only_with_a_token_worth_the_name() {
         ]);
         Done::from(command.output().unwrap())
     };
-    with("")
-        .ends_with(2)
-        .says(&["DASHBOARD_TOKEN has to be set"]);
+    with("").ends_with(2).says(&["set DASHBOARD_TOKEN"]);
     with("hunter2")
         .ends_with(2)
         .says(&["DASHBOARD_TOKEN is ***", "it is 7 long"]);
@@ -330,5 +364,5 @@ fn the_dashboard_opens_to_others_only_with_a_token_worth_the_name() {
         .says(&["DASHBOARD_TOKEN is ***"]);
     with("hunter2hunter2hunter2")
         .ends_with(0)
-        .says(&["let a proxy speak TLS"]);
+        .says(&["put a proxy with TLS"]);
 }

@@ -43,11 +43,11 @@ fn what_was_mistyped_is_named() {
     for (args, wanted) in [
         (
             &["fx", "--date", "2020-02-30"][..],
-            "'2020-02-30' for '--date <YYYY-MM-DD>': it may be a day of the calendar, for instance 2026-01-31",
+            "'2020-02-30' for '--date <YYYY-MM-DD>': expected a day of the calendar, such as 2026-01-31",
         ),
         (
             &["batch", "--once", "fx", "--tick", "yesterday"],
-            "it may be a time with its zone, for instance 2026-01-31T12:00:00Z",
+            "expected a time with its zone, such as 2026-01-31T12:00:00Z",
         ),
         (
             &["fx", "--date", "2020-02-02", "--to", "2020-02-01"],

@@ -364,7 +364,7 @@ fn a_run_by_hand_says_and_does_what_a_scheduled_one_does() {
     lab.set("INGEST_FX_SCHEDULE", "off");
     wrong(&lab, &["batch"], "there is no job to run");
     lab.set("INGEST_FX_SCHEDULE", "61 * * * *");
-    wrong(&lab, &["batch"], "`61` is no minute");
+    wrong(&lab, &["batch"], "`61` is not a valid minute");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub fn user_updates(
     is_all: bool,
     health: &Arc<Health>,
 ) -> Option<Side> {
-    let schedule = config.batch.update_users_schedule.clone()?;
+    let schedule = config.update_users_schedule.clone()?;
     Some(Side::new(UserUpdatesGroup {
         database: Database::new(postgres.location(), config.preparation()),
         schedule,
@@ -55,7 +55,7 @@ pub fn user_updates(
 
 /// Fetches FX rates by the schedule, if there is one.
 pub fn fx_rates(config: &Config, health: &Arc<Health>) -> anyhow::Result<Option<Side>> {
-    let Some(schedule) = config.batch.ingest_fx_schedule.clone() else {
+    let Some(schedule) = config.ingest_fx_schedule.clone() else {
         return Ok(None);
     };
     Ok(Some(Side::new(FxRatesGroup {
@@ -66,9 +66,8 @@ pub fn fx_rates(config: &Config, health: &Arc<Health>) -> anyhow::Result<Option<
 }
 
 fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
-    let has_users =
-        config.postgres.usage != PostgresUse::Off && config.batch.update_users_schedule.is_some();
-    let has_fx = config.batch.ingest_fx_schedule.is_some();
+    let has_users = config.postgres != PostgresUse::Off && config.update_users_schedule.is_some();
+    let has_fx = config.ingest_fx_schedule.is_some();
     let has_loader = config.bigquery_settings().is_some();
     if !has_users && !has_fx && !has_loader {
         return Err(BadUsage(
@@ -76,14 +75,14 @@ fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
         )
         .into());
     }
-    if has_users && config.postgres.host.is_none() {
+    if has_users && config.postgres_host.is_none() {
         make_writable(&config.data_dir, "DATA_DIR")?;
     }
     super::sides::execute(config, telemetry, "batch", false, |parts| {
         let fx = fx_rates(config, parts.health)?;
         // Without PostgreSQL, of which one warning tells, the other jobs are enough to go on, unless
         // it was asked for by name.
-        let is_needed = !has_fx && !has_loader || config.postgres.usage == PostgresUse::On;
+        let is_needed = !has_fx && !has_loader || config.postgres == PostgresUse::On;
         let users = match (has_users, is_needed) {
             (true, true) => user_updates(config, parts.required_postgres()?, true, parts.health),
             (true, false) => user_updates(config, parts.postgres(), false, parts.health),
@@ -128,14 +127,14 @@ fn stopped() -> anyhow::Error {
 }
 
 fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
-    if config.postgres.usage == PostgresUse::Off {
+    if config.postgres == PostgresUse::Off {
         return Err(BadUsage(format!(
             "POSTGRES is off, from {}, and users are changed in PostgreSQL: set it to on or auto",
             config.source("POSTGRES")
         ))
         .into());
     }
-    if config.postgres.host.is_none() {
+    if config.postgres_host.is_none() {
         make_writable(&config.data_dir, "DATA_DIR")?;
     }
     let mut shutdown = signals::listen()?;

@@ -36,14 +36,14 @@ pub fn capture(
 
 /// Captures until stopped.
 pub fn execute(config: &Config, args: &CdcArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
-    if config.postgres.usage == PostgresUse::Off {
+    if config.postgres == PostgresUse::Off {
         return Err(BadUsage(format!(
             "POSTGRES is off, from {}, and there is nothing else to capture: set it to on or auto",
             config.source("POSTGRES")
         ))
         .into());
     }
-    if config.postgres.host.is_none() {
+    if config.postgres_host.is_none() {
         make_writable(&config.data_dir, "DATA_DIR")?;
     }
     if config.gcs_bucket.is_none() {

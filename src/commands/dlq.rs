@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use rdkafka::message::Message;
 use serde_json::json;
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::dlq::args::{DlqAction, DlqArgs, ListArgs, ShowArgs, State};
 use crate::dlq::index::{self, Entry, Index};
 use crate::dlq::{EntryId, line, shown};
@@ -31,7 +31,7 @@ pub fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
         return Ok(exit::DONE);
     }
     let kafka = KafkaAccess::open_to_read(config)?;
-    let settings = config.kafka_settings(kafka.bootstrap(), Role::Run);
+    let settings = config.kafka_settings(kafka.bootstrap());
     let topics = Topics::new(&settings)?;
     let topic = settings.dead_letter_topic();
     let index = Index::read(&topics, &topic)?;

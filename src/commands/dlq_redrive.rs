@@ -14,7 +14,7 @@ use ftap_telemetry::events::{RedriveFinished, Speaker};
 use rdkafka::message::Message;
 use serde_json::json;
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::dlq::EntryId;
 use crate::dlq::args::RedriveArgs;
 use crate::dlq::index::{self, Index};
@@ -32,7 +32,7 @@ pub fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {
     let mut counts = Counts::default();
     let wanted = wanted(config, args, &mut counts)?;
     let kafka = KafkaAccess::open(config)?;
-    let settings = config.kafka_settings(kafka.bootstrap(), Role::Run);
+    let settings = config.kafka_settings(kafka.bootstrap());
     let topics = Topics::new(&settings)?;
     let partitions = topics.watermarks(&settings.topic)?.with_context(|| {
         format!(

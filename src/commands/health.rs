@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::cli::HealthArgs;
-use crate::config::{Config, DashboardAddr};
+use crate::config::Config;
 use crate::exit::{self, BadUsage};
 use crate::output;
 
@@ -21,10 +21,10 @@ const MAX_ANSWER_BYTES: u64 = 4096;
 /// Asks once.
 pub fn execute(config: &Config, args: &HealthArgs) -> anyhow::Result<u8> {
     let addr = match config.dashboard_addr {
-        DashboardAddr::On(addr) if addr.port() != 0 => to_ask(addr),
+        Some(addr) if addr.port() != 0 => to_ask(addr),
         _ => {
             return Err(BadUsage(
-                "DASHBOARD_ADDR is `off` or has port 0, so nobody can be asked: set it as for the process that is meant".to_owned(),
+                "DASHBOARD_ADDR is `off` or has port 0, so there is nothing to ask: set it to the address of the process to check".to_owned(),
             )
             .into());
         }

@@ -11,7 +11,7 @@ use ftap_dataset::generate::GenerateOptions;
 use ftap_supervision::Health;
 use tokio::sync::watch;
 
-use crate::config::{Config, PostgresUse, Role};
+use crate::config::{Config, PostgresUse};
 use crate::data_dir::{PublishLock, make_writable};
 use crate::exit::{self, BadUsage};
 use crate::http::{self, Shown};
@@ -31,6 +31,17 @@ const DEMO_SEED: u64 = 1;
 const GRACE: Duration = Duration::from_secs(1);
 /// The process is to be gone ten seconds after the signal, summary and all.
 const LONGEST_STOP: Duration = Duration::from_secs(9);
+
+/// Which half of the platform this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Both halves.
+    Run,
+    /// CSV to Kafka.
+    Produce,
+    /// Kafka to the lake.
+    Consume,
+}
 
 /// What the command line adds to the settings.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +91,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     )?;
     let shutdown = signals::listen()?;
     let postgres = match uses_postgres(config, options) {
-        true if config.postgres.usage == PostgresUse::On => {
+        true if config.postgres == PostgresUse::On => {
             Some(PostgresAccess::require(config, &shutdown)?)
         }
         true => Some(PostgresAccess::open(config)),
@@ -121,7 +132,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
             .chain(fx)
             .chain(loader)
             .collect(),
-        kafka: config.kafka_settings(kafka.bootstrap(), options.role),
+        kafka: config.kafka_settings(kafka.bootstrap()),
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
         health,
@@ -153,10 +164,10 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
 /// Whether the batch side runs in this process, too.
 fn uses_postgres(config: &Config, options: Options) -> bool {
     options.role == Role::Run
-        && match config.postgres.usage {
+        && match config.postgres {
             PostgresUse::On => true,
             PostgresUse::Off => false,
-            PostgresUse::Auto => !options.until_drained || config.postgres.host.is_some(),
+            PostgresUse::Auto => !options.until_drained || config.postgres_host.is_some(),
         }
 }
 

@@ -9,7 +9,7 @@ use ftap_kafka::KafkaSettings;
 use ftap_postgres::PostgresSettings;
 use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook};
 
-use crate::config::{Config, DashboardAddr, PostgresUse, Role};
+use crate::config::{Config, PostgresUse};
 use crate::exit::BadUsage;
 use crate::telemetry::Telemetry;
 use crate::topology::sides::{Side, WatchGroup};
@@ -22,7 +22,7 @@ const BUCKET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Watches until stopped.
 pub fn execute(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
-    if config.dashboard_addr == DashboardAddr::Off {
+    if config.dashboard_addr.is_none() {
         return Err(BadUsage(format!(
             "DASHBOARD_ADDR is off, from {}, and there is nothing else to serve: set it to an address:port",
             config.source("DASHBOARD_ADDR")
@@ -43,7 +43,7 @@ pub fn execute(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
             Side::new(WatchGroup::new("watch_kafka", kafka, interval, watched)),
             Side::new(WatchGroup::new("watch_lake", lake, lake_interval, watched)),
         ];
-        if config.postgres.usage != PostgresUse::Off {
+        if config.postgres != PostgresUse::Off {
             let look = PostgresLook::new(postgres(config), config.cdc_slot.clone());
             sides.push(Side::new(WatchGroup::new(
                 "watch_postgres",
@@ -68,7 +68,7 @@ fn kafka(config: &Config) -> Locate<KafkaSettings> {
                 )
             })?,
         };
-        Ok(config.kafka_settings(&bootstrap, Role::Consume))
+        Ok(config.kafka_settings(&bootstrap))
     })
 }
 

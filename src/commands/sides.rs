@@ -8,7 +8,7 @@ use ftap_supervision::Health;
 use ftap_watch::Watched;
 use tokio::sync::watch;
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::exit;
 use crate::http::{self, Shown};
 use crate::postgres_access::PostgresAccess;
@@ -78,7 +78,7 @@ pub fn execute(
         ingest: None,
         sides,
         // No stage of this process talks to Kafka.
-        kafka: config.kafka_settings("", Role::Consume),
+        kafka: config.kafka_settings(""),
         supervision: config.supervision_settings(),
         until_drained,
         health,

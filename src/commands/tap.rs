@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use tokio::sync::watch;
 
 use crate::cli::{TapArgs, TapStart};
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::exit::{self, BadUsage};
 use crate::kafka_access::KafkaAccess;
 use crate::output;
@@ -37,7 +37,7 @@ pub fn execute(config: &Config, args: &TapArgs) -> anyhow::Result<u8> {
 }
 
 fn connect(config: &Config, bootstrap: &str, from: TapStart) -> anyhow::Result<BaseConsumer> {
-    access::check(&config.kafka_settings(bootstrap, Role::Run))?;
+    access::check(&config.kafka_settings(bootstrap))?;
     let mut client = ClientConfig::new();
     client
         .set("bootstrap.servers", bootstrap)

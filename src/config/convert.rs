@@ -1,7 +1,7 @@
-//! The settings as the actors want them.
+//! The settings in the form in which the crates take them.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 
 use ftap_actors::settings::{IngestSettings, PublishSettings};
@@ -17,34 +17,15 @@ use ftap_warehouse::{BigQuerySettings, LoadPolicy};
 
 use super::Config;
 
-/// Which half of the platform this process is; the original's halves differ in their defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Both halves.
-    Run,
-    /// CSV to Kafka.
-    Produce,
-    /// Kafka to the lake.
-    Consume,
-}
-
-/// Tries of the original's producer; its consumer tries for ever.
-const PRODUCER_MAX_RETRIES: u32 = 10;
-
 impl Config {
-    /// How to reach Kafka.
-    pub fn kafka_settings(&self, bootstrap_servers: &str, role: Role) -> KafkaSettings {
-        let max_retries = self.kafka_max_retries.unwrap_or(match role {
-            Role::Produce => PRODUCER_MAX_RETRIES,
-            Role::Run | Role::Consume => 0,
-        });
+    pub fn kafka_settings(&self, bootstrap_servers: &str) -> KafkaSettings {
         KafkaSettings {
             bootstrap_servers: bootstrap_servers.to_owned(),
             topic: self.kafka_topic.clone(),
             partitions: self.kafka_partitions,
             consumer_group: self.kafka_consumer_group.clone(),
             retry_delay: self.kafka_retry_delay,
-            max_retries: NonZeroU32::new(max_retries),
+            max_retries: NonZeroU32::new(self.kafka_max_retries),
             session_timeout: self.kafka_session_timeout,
             extra: self.kafka_properties(),
         }
@@ -52,13 +33,12 @@ impl Config {
 
     /// Further librdkafka properties, in the clear: never log them.
     pub fn kafka_properties(&self) -> Vec<(String, String)> {
-        self.kafka_extra
-            .iter()
-            .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+        self.security_properties()
+            .into_iter()
+            .map(|(name, value)| (name, value.expose().to_owned()))
             .collect()
     }
 
-    /// The publish side.
     pub fn publish_settings(&self, row_limit: Option<u64>) -> PublishSettings {
         PublishSettings {
             events_file: self.events_file.clone(),
@@ -72,7 +52,6 @@ impl Config {
         }
     }
 
-    /// Where the lake is.
     pub fn lake(&self) -> LakeLocation {
         match &self.gcs_bucket {
             None => LakeLocation::Local(self.lake_dir.clone()),
@@ -84,7 +63,6 @@ impl Config {
         }
     }
 
-    /// The ingest side.
     pub fn ingest_settings(&self) -> IngestSettings {
         IngestSettings {
             lake: self.lake(),
@@ -93,7 +71,7 @@ impl Config {
                 max_bytes: self.file_max_bytes,
                 max_age: self.flush_interval,
             },
-            workers: self.ingest_workers,
+            workers: NonZeroUsize::new(self.ingest_workers).unwrap_or(NonZeroUsize::MIN),
             memory_budget_bytes: self.ingest_memory_bytes,
             max_message_bytes: self.max_message_bytes,
             zstd_level: self.zstd_level,
@@ -103,19 +81,16 @@ impl Config {
 
     /// PostgreSQL of POSTGRES_HOST; `None` means the private cluster.
     pub fn postgres_settings(&self) -> Option<PostgresSettings> {
-        let postgres = &self.postgres;
-        let host = postgres.host.clone()?;
-        let database = postgres.database.clone();
-        let password = postgres.password.as_ref();
+        let password = self.postgres_password.as_ref();
         Some(self.postgres_at(
-            (host, postgres.port),
-            database.unwrap_or_else(|| postgres.user.clone()),
-            postgres.user.clone(),
+            (self.postgres_host.clone()?, self.postgres_port),
+            self.postgres_database.clone(),
+            self.postgres_user.clone(),
             password.map(|password| password.expose().to_owned()),
         ))
     }
 
-    /// PostgreSQL at another address, limits as set.
+    /// PostgreSQL at another address, with the limits that are set.
     pub fn postgres_at(
         &self,
         (host, port): (String, u16),
@@ -129,34 +104,32 @@ impl Config {
             database,
             user,
             password,
-            ssl_mode: self.postgres.ssl_mode,
-            ssl_root_cert: self.postgres.ssl_root_cert.clone(),
+            ssl_mode: self.postgres_ssl_mode,
+            ssl_root_cert: self.postgres_ssl_root_cert.clone(),
             private_folder: None,
-            pool_size: self.postgres.pool_size,
-            connect_timeout: self.postgres.connect_timeout,
-            statement_timeout: self.postgres.statement_timeout,
+            pool_size: self.postgres_pool_size,
+            connect_timeout: self.postgres_connect_timeout,
+            statement_timeout: self.postgres_statement_timeout,
         }
     }
 
-    /// What is to be in PostgreSQL: users and merchants lie beside the events.
+    /// What PostgreSQL must contain: users and merchants, whose files are in the folder of the events file.
     pub fn preparation(&self) -> Preparation {
         let folder = self.events_file.parent().unwrap_or(Path::new(""));
         Preparation {
             users_file: folder.join(USERS_FILE),
             merchants_file: folder.join(MERCHANTS_FILE),
-            airbyte_slot: self.postgres.airbyte_slot,
+            airbyte_slot: self.airbyte_slot,
         }
     }
 
-    /// How users are changed.
     pub fn update_settings(&self) -> UpdateSettings {
         UpdateSettings {
-            share: self.batch.update_percentage,
-            seed: self.batch.update_seed,
+            share: self.update_percentage,
+            seed: self.update_seed,
         }
     }
 
-    /// The change capture.
     pub fn capture_settings(&self) -> CaptureSettings {
         CaptureSettings {
             slot: self.cdc_slot.clone(),
@@ -164,46 +137,43 @@ impl Config {
             rolling: RollingSettings {
                 max_rows: self.file_max_rows,
                 max_bytes: self.file_max_bytes,
-                max_age: self.cdc_flush_interval.unwrap_or(self.flush_interval),
+                max_age: self.cdc_flush_interval,
             },
             zstd_level: self.zstd_level,
             writer_id: writer_id(),
         }
     }
 
-    /// FX rates.
     pub fn fx_settings(&self) -> FxSettings {
-        let key = self.batch.freecurrencyapi_key.as_ref();
+        let key = self.freecurrencyapi_key.as_ref();
         FxSettings {
-            api_url: self.fx.api_url.clone(),
+            api_url: self.fx_api_url.clone(),
             api_key: key.map(|key| ApiKey::new(key.expose())),
-            cache_time: self.fx.cache_time,
+            cache_time: self.fx_cache_time,
             cache_file: self.data_dir.join("fx_cache.json"),
-            offline_seed: self.fx.offline_seed,
+            offline_seed: self.fx_offline_seed,
             policy: RequestPolicy {
-                timeout: self.fx.timeout,
+                timeout: self.fx_timeout,
                 ..RequestPolicy::default()
             },
         }
     }
 
-    /// BigQuery; `None` loads nothing.
+    /// `None` if nothing is loaded.
     pub fn bigquery_settings(&self) -> Option<BigQuerySettings> {
-        let (project, dataset) = self.bigquery.target.clone()?;
         Some(BigQuerySettings {
-            project,
-            dataset,
-            location: self.bigquery.location.clone(),
-            api_url: self.bigquery.api_url.clone(),
+            project: self.bigquery_project.clone()?,
+            dataset: self.bigquery_dataset.clone()?,
+            location: self.bigquery_location.clone(),
+            api_url: self.bigquery_api_url.clone(),
             bucket: self.gcs_bucket.clone()?,
             credentials_file: self.gcs_credentials_file.clone(),
-            window: self.bigquery.window,
+            window: self.bigquery_load_interval,
             writer_id: writer_id(),
             policy: LoadPolicy::default(),
         })
     }
 
-    /// When supervision acts.
     pub fn supervision_settings(&self) -> SupervisionSettings {
         SupervisionSettings {
             stall_timeout: self.stall_timeout,
@@ -217,7 +187,7 @@ impl Config {
     }
 }
 
-/// `ftap-{pid}-{random}`: two processes of any two machines differ, also after a reboot.
+/// `ftap-{pid}-{random}`: differs between any two processes, on any machines, even after a reboot.
 fn writer_id() -> String {
     let random = RandomState::new().build_hasher().finish();
     format!("ftap-{}-{:08x}", std::process::id(), random as u32)
@@ -226,22 +196,46 @@ fn writer_id() -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use ftap_actors::settings::Pace;
+
     use super::super::layers::Layers;
     use super::*;
 
+    fn config(command: &str, environment: &[(&str, &str)]) -> Config {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        let layers = Layers {
+            command: command.to_owned(),
+            environment: environment.collect(),
+            ..Layers::default()
+        };
+        Config::from_layers(&layers).unwrap()
+    }
+
     #[test]
-    fn the_producer_gives_up_after_ten_tries_and_the_rest_never() {
-        let config = Config::from_layers(&Layers::default()).unwrap();
-        let tries = |role| config.kafka_settings("k:9092", role).max_retries;
-        assert_eq!(tries(Role::Produce), NonZeroU32::new(10));
-        assert_eq!(tries(Role::Consume), None);
-        assert_eq!(tries(Role::Run), None);
+    fn the_producer_stops_retrying_after_ten_attempts_and_the_others_never() {
+        let attempts = |command| config(command, &[]).kafka_settings("k:9092").max_retries;
+        assert_eq!(attempts("produce"), NonZeroU32::new(10));
+        assert_eq!(attempts("consume"), None);
+        assert_eq!(attempts("run"), None);
+    }
+
+    #[test]
+    fn run_is_fast_by_default_and_shows_files_soon_if_the_lake_is_on_this_machine() {
+        let of = |command, environment: &[_]| {
+            let config = config(command, environment);
+            (config.pace, config.flush_interval.as_secs())
+        };
+        assert_eq!(of("run", &[]), (Pace::Max, 5));
+        assert_eq!(of("run", &[("GCS_BUCKET_NAME", "lake")]), (Pace::Max, 600));
+        assert_eq!(of("run", &[("PRODUCE_SPEED", "7")]), (Pace::Speed(7.0), 5));
+        assert_eq!(of("consume", &[]), (Pace::Speed(100.0), 600));
     }
 
     #[test]
     fn settings_print_without_their_secrets() {
-        let mut layers = Layers::default();
-        for (name, value) in [
+        let environment = [
             ("KAFKA_BROKER", "k:9092"),
             ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
             ("KAFKA_SASL_MECHANISM", "scram-sha-512"),
@@ -250,11 +244,9 @@ mod tests {
             ("KAFKA_EXTRA", "ssl.keystore.password=hunter2"),
             ("DASHBOARD_TOKEN", "hunter2hunter2hunter2"),
             ("POSTGRES_PASSWORD", "hunter2"),
-        ] {
-            layers.environment.insert(name.into(), value.into());
-        }
-        let config = Config::from_layers(&layers).unwrap();
-        let kafka = config.kafka_settings("k:9092", Role::Run);
+        ];
+        let config = config("run", &environment);
+        let kafka = config.kafka_settings("k:9092");
         let property = |name: &str| kafka.extra.iter().find(|(found, _)| found == name);
         assert_eq!(property("sasl.password").unwrap().1, "hunter2");
         assert_eq!(property("sasl.mechanism").unwrap().1, "SCRAM-SHA-512");
@@ -272,15 +264,9 @@ mod tests {
 
     #[test]
     fn the_lake_is_local_until_a_bucket_is_named() {
-        let mut layers = Layers::default();
-        let config = Config::from_layers(&layers).unwrap();
-        assert!(matches!(config.lake(), LakeLocation::Local(dir) if dir.ends_with("data/lake")));
-        layers
-            .environment
-            .insert("GCS_BUCKET_NAME".into(), "lake-bucket".into());
-        let config = Config::from_layers(&layers).unwrap();
-        assert!(
-            matches!(config.lake(), LakeLocation::Gcs { bucket, .. } if bucket == "lake-bucket")
-        );
+        let lake = config("run", &[]).lake();
+        assert!(matches!(lake, LakeLocation::Local(dir) if dir.ends_with("data/lake")));
+        let lake = config("run", &[("GCS_BUCKET_NAME", "lake-bucket")]).lake();
+        assert!(matches!(lake, LakeLocation::Gcs { bucket, .. } if bucket == "lake-bucket"));
     }
 }

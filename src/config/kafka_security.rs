@@ -1,71 +1,20 @@
-//! TLS and SASL to Kafka: the typed settings, checked together.
+//! TLS and SASL to Kafka: checks of the settings together.
 //!
 //! Promises that a combination which can't work, or which would send a password or data in the
 //! clear although the user set up something better, is refused at start by name. KAFKA_EXTRA may
-//! say the same things in librdkafka's words, but not both. That files and passwords fit together
-//! is left to librdkafka, which is asked to load them once.
+//! say the same things in librdkafka's words, but not both. Whether files and passwords match is left
+//! to librdkafka, which loads them once.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::parse::{self, Reason};
+use super::Config;
+use super::kind::{Properties, is_secret_property};
 use super::reader::Reader;
-use super::secret::Secret;
+use super::secret::{MASK, Secret};
+use super::warnings::Warning;
 
-/// How to talk to a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Nothing is encrypted, nobody is asked who they are.
-    Plaintext,
-    /// TLS.
-    Ssl,
-    /// A login, unencrypted.
-    SaslPlaintext,
-    /// A login over TLS.
-    SaslSsl,
-}
-
-impl Protocol {
-    /// Its name, as Kafka writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Plaintext => "PLAINTEXT",
-            Self::Ssl => "SSL",
-            Self::SaslPlaintext => "SASL_PLAINTEXT",
-            Self::SaslSsl => "SASL_SSL",
-        }
-    }
-
-    /// Text to protocol, in upper or lower case.
-    pub fn parse(text: &str) -> Result<Self, Reason> {
-        [
-            Self::Plaintext,
-            Self::Ssl,
-            Self::SaslPlaintext,
-            Self::SaslSsl,
-        ]
-        .into_iter()
-        .find(|protocol| protocol.as_str().eq_ignore_ascii_case(text))
-        .ok_or_else(Reason::new)
-    }
-
-    fn has_tls(self) -> bool {
-        matches!(self, Self::Ssl | Self::SaslSsl)
-    }
-
-    fn has_sasl(self) -> bool {
-        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
-    }
-}
-
-fn mechanism(text: &str) -> Result<&'static str, Reason> {
-    ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-        .into_iter()
-        .find(|known| known.eq_ignore_ascii_case(text))
-        .ok_or_else(Reason::new)
-}
-
-/// Each setting with what librdkafka calls it; the first name is the one that is set.
+/// Each setting with librdkafka's names for it; the first one is set.
 const PROPERTIES: &[(&str, &[&str])] = &[
     ("KAFKA_SECURITY_PROTOCOL", &["security.protocol"]),
     (
@@ -86,192 +35,216 @@ const PROPERTIES: &[(&str, &[&str])] = &[
     ("KAFKA_SSL_KEY_PASSWORD", &["ssl.key.password"]),
 ];
 
-/// The typed settings as they were given.
-struct Given {
-    protocol: Option<Protocol>,
-    mechanism: Option<&'static str>,
-    username: Option<String>,
-    password: Option<Secret>,
-    ca: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-    key_password: Option<Secret>,
+impl Config {
+    /// librdkafka's properties for the settings above, and those of KAFKA_EXTRA.
+    pub(super) fn security_properties(&self) -> Properties {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.to_string_lossy().into_owned());
+        let secret = |secret: &Option<Secret>| secret.as_ref().map(|s| s.expose().to_owned());
+        let values = [
+            self.kafka_security_protocol.map(str::to_owned),
+            self.kafka_sasl_mechanism.map(str::to_owned),
+            self.kafka_sasl_username.clone(),
+            secret(&self.kafka_sasl_password),
+            path(&self.kafka_ssl_ca),
+            path(&self.kafka_ssl_certificate),
+            path(&self.kafka_ssl_key),
+            secret(&self.kafka_ssl_key_password),
+        ];
+        let set = PROPERTIES
+            .iter()
+            .zip(values)
+            .filter_map(|((_, names), value)| Some((names[0].to_owned(), Secret::new(value?))));
+        set.chain(self.kafka_extra.clone().unwrap_or_default())
+            .collect()
+    }
+
+    /// A value in KAFKA_EXTRA.
+    fn extra(&self, names: &[&str]) -> Option<&str> {
+        let mut extra = self.kafka_extra.iter().flatten();
+        let found = extra.find(|(name, _)| names.contains(&name.as_str()));
+        found.map(|(_, value)| value.expose())
+    }
+
+    fn security_protocol(&self) -> String {
+        let protocol = self.kafka_security_protocol;
+        let protocol = protocol.or_else(|| self.extra(&["security.protocol"]));
+        protocol.unwrap_or("PLAINTEXT").to_ascii_uppercase()
+    }
 }
 
-/// Reads and checks all of them; gives librdkafka's properties, those of KAFKA_EXTRA included.
-pub fn read(
-    r: &mut Reader<'_>,
-    extra: Vec<(String, Secret)>,
-    broker: Option<&str>,
-) -> Vec<(String, Secret)> {
-    let given = Given {
-        protocol: r.optional("KAFKA_SECURITY_PROTOCOL", Protocol::parse),
-        mechanism: r.optional("KAFKA_SASL_MECHANISM", mechanism),
-        username: r.optional("KAFKA_SASL_USERNAME", parse::text),
-        password: r.secret("KAFKA_SASL_PASSWORD"),
-        ca: r.optional("KAFKA_SSL_CA_LOCATION", readable),
-        certificate: r.optional("KAFKA_SSL_CERTIFICATE_LOCATION", readable),
-        key: r.optional("KAFKA_SSL_KEY_LOCATION", readable),
-        key_password: r.secret("KAFKA_SSL_KEY_PASSWORD"),
-    };
+fn has_tls(protocol: &str) -> bool {
+    protocol.ends_with("SSL")
+}
+
+fn has_sasl(protocol: &str) -> bool {
+    protocol.starts_with("SASL_")
+}
+
+pub fn check(r: &mut Reader<'_>, config: &Config) {
     let before = r.problem_count();
-    check(r, &given, &extra, broker);
-    doubt(r, &given, &extra, broker);
-    let mut properties = given.properties();
-    properties.extend(extra);
+    said_twice(r, config);
+    of_no_use(r, config);
+    missing(r, config);
+    let properties = config.security_properties();
     if r.problem_count() == before && properties.iter().any(|(name, _)| name.starts_with("ssl.")) {
         load(r, &properties);
     }
-    properties
 }
 
-impl Given {
-    fn properties(&self) -> Vec<(String, Secret)> {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.to_string_lossy().into_owned());
-        let values = [
-            self.protocol.map(|protocol| protocol.as_str().to_owned()),
-            self.mechanism.map(str::to_owned),
-            self.username.clone(),
-            self.password
-                .as_ref()
-                .map(|secret| secret.expose().to_owned()),
-            path(&self.ca),
-            path(&self.certificate),
-            path(&self.key),
-            self.key_password
-                .as_ref()
-                .map(|secret| secret.expose().to_owned()),
-        ];
-        PROPERTIES
-            .iter()
-            .zip(values)
-            .filter_map(|((_, names), value)| Some((names[0].to_owned(), Secret::new(value?))))
-            .collect()
-    }
-}
-
-fn value_in<'a>(extra: &'a [(String, Secret)], names: &[&str]) -> Option<&'a str> {
-    extra
-        .iter()
-        .find(|(name, _)| names.contains(&name.as_str()))
-        .map(|(_, value)| value.expose())
-}
-
-fn protocol_of(given: &Given, extra: &[(String, Secret)]) -> Protocol {
-    given
-        .protocol
-        .or_else(|| Protocol::parse(value_in(extra, &["security.protocol"])?).ok())
-        .unwrap_or(Protocol::Plaintext)
-}
-
-fn check(r: &mut Reader<'_>, given: &Given, extra: &[(String, Secret)], broker: Option<&str>) {
+fn said_twice(r: &mut Reader<'_>, config: &Config) {
     for (setting, names) in PROPERTIES {
-        if r.is_given(setting)
-            && let Some(name) = names
-                .iter()
-                .find(|name| value_in(extra, &[**name]).is_some())
+        let mut names = names.iter();
+        if r.layers.is_given(setting)
+            && let Some(name) = names.find(|name| config.extra(&[**name]).is_some())
         {
             r.fault(
                 setting,
-                &format!("KAFKA_EXTRA says the same as `{name}`: keep one of the two"),
+                &format!(", and KAFKA_EXTRA also sets `{name}`: keep one of the two"),
             );
         }
     }
-    let protocol = protocol_of(given, extra);
-    if protocol != Protocol::Plaintext && broker.is_none() {
+}
+
+fn of_no_use(r: &mut Reader<'_>, config: &Config) {
+    let protocol = config.security_protocol();
+    if protocol != "PLAINTEXT" && !r.layers.is_given("KAFKA_BROKER") {
         r.missing(
             "KAFKA_BROKER",
-            &format!(
-                "the embedded broker takes no KAFKA_SECURITY_PROTOCOL={}",
-                protocol.as_str()
-            ),
+            &format!("the embedded broker does not support KAFKA_SECURITY_PROTOCOL={protocol}"),
         );
     }
-    let shown = protocol.as_str();
-    for (prefix, is_used, instead) in [
+    let families = [
         (
             "KAFKA_SASL_",
-            protocol.has_sasl(),
+            has_sasl(&protocol),
             "SASL_SSL or SASL_PLAINTEXT",
         ),
-        ("KAFKA_SSL_", protocol.has_tls(), "SSL or SASL_SSL"),
-    ] {
-        // One is enough to say it.
+        ("KAFKA_SSL_", has_tls(&protocol), "SSL or SASL_SSL"),
+    ];
+    for (prefix, is_used, instead) in families {
+        // One of a family is enough.
         let mut names = PROPERTIES.iter().map(|(setting, _)| *setting);
-        if let Some(setting) = names.find(|name| name.starts_with(prefix) && r.is_given(name))
-            && !is_used
+        if !is_used
+            && let Some(setting) =
+                names.find(|name| name.starts_with(prefix) && r.layers.is_given(name))
         {
             r.fault(
                 setting,
-                &format!("it is of no use with KAFKA_SECURITY_PROTOCOL={shown}: set that to {instead}, or unset this"),
+                &format!(": it is of no use with KAFKA_SECURITY_PROTOCOL={protocol}; set that to {instead}, or unset this"),
             );
         }
     }
+}
+
+fn missing(r: &mut Reader<'_>, config: &Config) {
+    let protocol = config.security_protocol();
     let has = |setting: &str| {
         let names = PROPERTIES.iter().find(|(name, _)| *name == setting);
-        r.is_given(setting) || names.is_some_and(|(_, names)| value_in(extra, names).is_some())
+        r.layers.is_given(setting) || names.is_some_and(|(_, names)| config.extra(names).is_some())
     };
-    let mut lacks = Vec::new();
-    if protocol.has_sasl() {
-        let why = format!("KAFKA_SECURITY_PROTOCOL={shown} needs it");
-        // Kerberos and OAuth are set up by properties of their own.
-        let other = value_in(extra, &["sasl.mechanism", "sasl.mechanisms"])
-            .is_some_and(|text| mechanism(text).is_err());
+    let mut missing = Vec::new();
+    if has_sasl(&protocol) {
+        // Kerberos and OAuth have properties of their own.
+        let other = config
+            .extra(&["sasl.mechanism", "sasl.mechanisms"])
+            .map(str::to_ascii_uppercase)
+            .is_some_and(|mechanism| mechanism != "PLAIN" && !mechanism.starts_with("SCRAM-"));
         for setting in [
             "KAFKA_SASL_MECHANISM",
             "KAFKA_SASL_USERNAME",
             "KAFKA_SASL_PASSWORD",
         ] {
             if !has(setting) && !other {
-                lacks.push((setting, why.clone()));
+                let why = format!("KAFKA_SECURITY_PROTOCOL={protocol} needs it");
+                missing.push((setting, why));
             }
         }
     }
-    if protocol.has_tls() {
+    if has_tls(&protocol) {
         for (one, other) in [
             ("KAFKA_SSL_CERTIFICATE_LOCATION", "KAFKA_SSL_KEY_LOCATION"),
             ("KAFKA_SSL_KEY_LOCATION", "KAFKA_SSL_CERTIFICATE_LOCATION"),
             ("KAFKA_SSL_KEY_PASSWORD", "KAFKA_SSL_KEY_LOCATION"),
         ] {
-            if r.is_given(one) && !has(other) {
-                lacks.push((other, format!("{one} is of no use without it")));
+            if r.layers.is_given(one) && !has(other) {
+                missing.push((other, format!("{one} is of no use without it")));
             }
         }
-        lacks.dedup_by_key(|(setting, _)| *setting);
+        missing.dedup_by_key(|(setting, _)| *setting);
     }
-    for (setting, why) in lacks {
+    for (setting, why) in missing {
         r.missing(setting, &why);
     }
 }
 
-fn doubt(r: &mut Reader<'_>, given: &Given, extra: &[(String, Secret)], broker: Option<&str>) {
-    let is_remote = broker.is_some_and(|servers| !servers.split(',').all(is_loopback));
-    if protocol_of(given, extra) == Protocol::SaslPlaintext && is_remote {
-        r.doubt(
+/// librdkafka reads certificates and keys when it creates a client; this one connects to nothing.
+fn load(r: &mut Reader<'_>, properties: &Properties) {
+    let mut client = rdkafka::ClientConfig::new();
+    client.set("log_level", "0");
+    for (name, value) in properties {
+        client.set(name, value.expose());
+    }
+    let Err(error) = client.create::<rdkafka::producer::BaseProducer<_>>() else {
+        return;
+    };
+    let mut text = match error {
+        rdkafka::error::KafkaError::ClientCreation(text) => text,
+        // Its text could quote a value; each value has been checked already.
+        _ => "librdkafka refuses the settings".to_owned(),
+    };
+    for (name, value) in properties {
+        if is_secret_property(name) {
+            text = text.replace(value.expose(), MASK);
+        }
+    }
+    let named = |(setting, names): &&(&str, &[&str])| {
+        r.layers.is_given(setting) && names.iter().any(|name| text.contains(name))
+    };
+    let setting = PROPERTIES.iter().find(named);
+    let setting = setting.map_or("KAFKA_EXTRA", |(setting, _)| setting);
+    let hint = match setting {
+        "KAFKA_SSL_KEY_LOCATION" if r.layers.is_given("KAFKA_SSL_KEY_PASSWORD") => {
+            "; check that it is a PEM key, and KAFKA_SSL_KEY_PASSWORD"
+        }
+        "KAFKA_SSL_KEY_LOCATION" => {
+            "; check that it is a PEM key, and whether it needs KAFKA_SSL_KEY_PASSWORD"
+        }
+        _ => "",
+    };
+    r.fault(setting, &format!(": {text}{hint}"));
+}
+
+/// What works and is weak.
+pub fn warnings(config: &Config) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let servers = config.kafka_broker.as_deref();
+    let is_remote = servers.is_some_and(|servers| !servers.split(',').all(is_loopback));
+    if config.security_protocol() == "SASL_PLAINTEXT" && is_remote {
+        warnings.push(Warning::new(
             "KAFKA_SECURITY_PROTOCOL",
-            "SASL_PLAINTEXT: whoever is on the line can read the data, and the password with KAFKA_SASL_MECHANISM=PLAIN; use SASL_SSL",
-        );
+            "SASL_PLAINTEXT does not encrypt: anyone on the network can read the data, and the password with KAFKA_SASL_MECHANISM=PLAIN; use SASL_SSL",
+        ));
     }
-    if value_in(extra, &["enable.ssl.certificate.verification"])
-        .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "true" | "t" | "1"))
-    {
-        r.doubt("KAFKA_EXTRA", "enable.ssl.certificate.verification is off: anybody can pass for the broker; set KAFKA_SSL_CA_LOCATION instead");
-    } else if value_in(extra, &["ssl.endpoint.identification.algorithm"])
-        .is_some_and(|value| value.eq_ignore_ascii_case("none"))
-    {
-        r.doubt("KAFKA_EXTRA", "ssl.endpoint.identification.algorithm=none: any certificate of the authority can pass for the broker; give the broker one with its host name instead");
+    let is_on = |value: &str| matches!(value.to_ascii_lowercase().as_str(), "true" | "t" | "1");
+    let verification = config.extra(&["enable.ssl.certificate.verification"]);
+    let identification = config.extra(&["ssl.endpoint.identification.algorithm"]);
+    if verification.is_some_and(|value| !is_on(value)) {
+        warnings.push(Warning::new("KAFKA_EXTRA", "enable.ssl.certificate.verification is off: any server can impersonate the broker; set KAFKA_SSL_CA_LOCATION instead"));
+    } else if identification.is_some_and(|value| value.eq_ignore_ascii_case("none")) {
+        warnings.push(Warning::new("KAFKA_EXTRA", "ssl.endpoint.identification.algorithm=none: the holder of any certificate of the authority can impersonate the broker; give the broker a certificate with its host name instead"));
     }
-    if let Some(path) = &given.key
+    if let Some(path) = &config.kafka_ssl_key
         && let Some(mode) = open_to_others(path)
     {
-        r.doubt(
+        warnings.push(Warning::new(
             "KAFKA_SSL_KEY_LOCATION",
             &format!(
-                "{} can be read by other users (mode {mode:o}): chmod 600",
-                path.display()
+                "{path} can be read by other users (mode {mode:o}): chmod 600 {path}",
+                path = path.display()
             ),
-        );
+        ));
     }
+    warnings
 }
 
 /// Whether a `host:port` is this machine.
@@ -282,57 +255,11 @@ fn is_loopback(server: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
 }
 
-/// The file's permissions, if somebody beside its owner and group may read it.
+/// The file's permissions, if users other than its owner and group may read it.
 pub fn open_to_others(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o004 != 0).then_some(mode)
-}
-
-/// The path of a file that can be read.
-fn readable(text: &str) -> Result<PathBuf, Reason> {
-    let path = parse::path(text)?;
-    match std::fs::File::open(&path).and_then(|file| file.metadata()) {
-        Err(error) => Err(format!("it can't be read: {error}")),
-        Ok(metadata) if !metadata.is_file() => Err("it is no file".to_owned()),
-        Ok(_) => Ok(path),
-    }
-}
-
-/// librdkafka reads certificates and keys when a client is made; this one connects to nothing.
-fn load(r: &mut Reader<'_>, properties: &[(String, Secret)]) {
-    let mut client = rdkafka::ClientConfig::new();
-    client.set("log_level", "0");
-    for (name, value) in properties {
-        client.set(name, value.expose());
-    }
-    let made = client.create::<rdkafka::producer::BaseProducer<_>>();
-    let Err(error) = made else { return };
-    let mut said = match error {
-        rdkafka::error::KafkaError::ClientCreation(text) => text,
-        // Its text could quote a value; the parsers have checked each value already.
-        _ => "librdkafka refuses the settings".to_owned(),
-    };
-    for (_, value) in properties
-        .iter()
-        .filter(|(name, _)| parse::is_secret_property(name))
-    {
-        said = said.replace(value.expose(), super::secret::MASK);
-    }
-    let setting = PROPERTIES
-        .iter()
-        .find(|(setting, names)| {
-            r.is_given(setting) && names.iter().any(|name| said.contains(name))
-        })
-        .map_or("KAFKA_EXTRA", |(setting, _)| setting);
-    let hint = match setting {
-        "KAFKA_SSL_KEY_LOCATION" if r.is_given("KAFKA_SSL_KEY_PASSWORD") => {
-            "; is it a PEM key, and KAFKA_SSL_KEY_PASSWORD right?"
-        }
-        "KAFKA_SSL_KEY_LOCATION" => "; is it a PEM key, and does it need KAFKA_SSL_KEY_PASSWORD?",
-        _ => "",
-    };
-    r.fault(setting, &format!("{said}{hint}"));
 }
 
 #[cfg(test)]

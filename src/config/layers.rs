@@ -1,7 +1,7 @@
 //! Where values come from: flags over environment over `.env` over defaults.
 //!
-//! Reads each layer once, as text; an empty value counts as unset, because that is what a compose
-//! file hands over for a variable that nobody set.
+//! Each layer is read once, as text. An empty value counts as unset, because that is what a compose
+//! file passes for a variable that is not set.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,16 +11,11 @@ use std::path::Path;
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A command-line flag.
     Flag,
-    /// The environment.
     Environment,
-    /// `.env` in the working directory.
     DotEnv,
-    /// Nobody set it.
+    /// It is not set.
     Default,
-    /// Nobody set it, and `ftap run` has a default of its own.
-    RunDefault,
 }
 
 impl fmt::Display for Source {
@@ -30,12 +25,11 @@ impl fmt::Display for Source {
             Self::Environment => "environment",
             Self::DotEnv => ".env",
             Self::Default => "default",
-            Self::RunDefault => "default of `ftap run`",
         })
     }
 }
 
-/// The texts of all layers, secrets included: not to be printed.
+/// The texts of all layers. Never print them: they include secrets.
 #[derive(Clone, Default)]
 pub struct Layers {
     /// By setting name.
@@ -46,18 +40,20 @@ pub struct Layers {
     pub dot_env: BTreeMap<String, String>,
     /// Names of variables that are not valid Unicode.
     pub undecodable: Vec<String>,
-    /// This process serves nothing itself: `ftap health`.
-    pub only_asks: bool,
+    /// The subcommand that the settings are for.
+    pub command: String,
 }
 
 impl Layers {
-    /// The process' environment and `.env`, under the given flags.
+    /// The flags, the environment and `.env`.
     pub fn load(
+        command: &str,
         flags: BTreeMap<String, String>,
         environment: impl Iterator<Item = (OsString, OsString)>,
         dot_env_file: &Path,
     ) -> Result<Self, String> {
         let mut layers = Self {
+            command: command.to_owned(),
             flags,
             dot_env: read_dot_env(dot_env_file)?,
             ..Self::default()
@@ -74,20 +70,21 @@ impl Layers {
         Ok(layers)
     }
 
-    /// The value that counts, and where it is from.
+    /// Whether a layer has a value, valid or not.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// The value that wins, and where it comes from.
     pub fn get(&self, name: &str) -> Option<(&str, Source)> {
-        [
+        let layers = [
             (&self.flags, Source::Flag),
             (&self.environment, Source::Environment),
             (&self.dot_env, Source::DotEnv),
-        ]
-        .into_iter()
-        .find_map(|(layer, source)| {
-            layer
-                .get(name)
-                .map(|value| value.trim())
-                .filter(|value| !value.is_empty())
-                .map(|value| (value, source))
+        ];
+        layers.into_iter().find_map(|(layer, source)| {
+            let value = layer.get(name)?.trim();
+            (!value.is_empty()).then_some((value, source))
         })
     }
 }
@@ -100,14 +97,14 @@ fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => {
             return Err(format!(
-                "{shown} can't be read: {error}; mend its permissions and encoding, or remove it"
+                "{shown} can't be read: {error}; fix its permissions and encoding, or remove it"
             ));
         }
     };
     let mut values = BTreeMap::new();
     for pair in dotenvy::from_read_iter(text.as_bytes()) {
         match pair {
-            // The first of two lines counts, as with every dotenv reader.
+            // The first of two lines wins, as with every dotenv reader.
             Ok((name, value)) => {
                 values.entry(name).or_insert(value);
             }
@@ -118,7 +115,7 @@ fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>, String> {
                 let place =
                     number.map_or("a line".to_owned(), |index| format!("line {}", index + 1));
                 return Err(format!(
-                    "{place} of {shown} can't be understood: write NAME=value, with single quotes around a value that has spaces, quotes, `$` or `#`"
+                    "{place} of {shown} can't be read: write NAME=value, with single quotes around a value that has spaces, quotes, `$` or `#`"
                 ));
             }
             Err(_) => return Err(format!("{shown} can't be read as NAME=value lines")),

@@ -7,52 +7,54 @@ use super::layers::Source;
 /// One setting in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
-    /// Environment variable.
     pub name: &'static str,
-    /// Its value, `***` if it is secret, empty if it is unset.
-    pub value: String,
-    /// Where the value is from.
+    /// Its value; masked if it is secret.
+    pub value: Option<String>,
+    /// What is used in place of a value; may be empty.
+    pub instead: String,
     pub source: Source,
+}
+
+impl Effective {
+    fn shown(&self) -> String {
+        match (&self.value, self.instead.as_str()) {
+            (Some(value), _) => value.clone(),
+            (None, "") => "-".to_owned(),
+            (None, instead) => format!("({instead})"),
+        }
+    }
 }
 
 /// An aligned table.
 pub fn table(settings: &[Effective]) -> String {
-    let width = |text: fn(&Effective) -> usize, heading: usize| {
-        settings.iter().map(text).max().unwrap_or(0).max(heading)
-    };
-    let name_width = width(|s| s.name.len(), "setting".len());
+    let names = settings.iter().map(|setting| setting.name.len());
+    let values = settings
+        .iter()
+        .map(|setting| setting.shown().chars().count());
+    let name_width = names.max().unwrap_or(0);
     // One very long value must not push the last column off every line.
-    let value_width = width(|s| s.value.chars().count(), "value".len()).min(64);
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "{:name_width$}  {:value_width$}  source",
+    let value_width = values.max().unwrap_or(0).min(64);
+    let mut out = format!(
+        "{:name_width$}  {:value_width$}  source\n",
         "setting", "value"
     );
     for setting in settings {
-        let value = match setting.value.as_str() {
-            "" => "-",
-            value => value,
-        };
-        let _ = writeln!(
-            out,
-            "{:name_width$}  {value:value_width$}  {}",
-            setting.name, setting.source
-        );
+        let (name, value, source) = (setting.name, setting.shown(), setting.source);
+        let _ = writeln!(out, "{name:name_width$}  {value:value_width$}  {source}");
     }
     out
 }
 
-/// A JSON array of `{"setting", "value", "source"}`; an unset value is null.
+/// A JSON array of `{"setting", "value", "instead", "source"}`. `value` is null if the setting is unset;
+/// `instead` then states what is used, if anything.
 pub fn json(settings: &[Effective]) -> serde_json::Value {
-    settings
-        .iter()
-        .map(|setting| {
-            serde_json::json!({
-                "setting": setting.name,
-                "value": (!setting.value.is_empty()).then_some(&setting.value),
-                "source": setting.source.to_string(),
-            })
+    let objects = settings.iter().map(|setting| {
+        serde_json::json!({
+            "setting": setting.name,
+            "value": setting.value,
+            "instead": (!setting.instead.is_empty()).then_some(&setting.instead),
+            "source": setting.source.to_string(),
         })
-        .collect()
+    });
+    objects.collect()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::EntryId;
+use crate::cli::whole;
 
 /// What to do with the quarantine.
 #[derive(Clone, Debug, Args)]
@@ -58,13 +59,13 @@ pub struct ListArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Only records of this partition of the topic
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "N", value_parser = whole(0_i32..))]
     pub partition: Option<i32>,
     /// Only entries in this state
     #[arg(long, default_value = "open")]
     pub state: State,
     /// List the newest N only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0_usize..))]
     pub limit: Option<usize>,
     /// Print only the counts by reason
     #[arg(long)]

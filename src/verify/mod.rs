@@ -32,7 +32,7 @@ use ftap_transaction::partition_of;
 use ftap_warehouse::BigQuerySettings;
 use tokio::runtime::Handle;
 
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::output;
 use items::Bounds;
 use lake::{Auditor, Found};
@@ -55,7 +55,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub source: Option<PathBuf>,
     /// Account for the first N rows of the file only, as `run --rows N` publishes them
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = crate::cli::whole(1_u64..))]
     pub rows: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ pub struct VerifyArgs {
 pub async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
     let kafka = crate::kafka_access::KafkaAccess::open_to_read(config)?;
     let inputs = Inputs {
-        kafka: config.kafka_settings(kafka.bootstrap(), Role::Run),
+        kafka: config.kafka_settings(kafka.bootstrap()),
         lake: config.lake(),
         source: args.source.clone().unwrap_or(config.events_file.clone()),
         rows: args.rows,
