@@ -23,7 +23,7 @@ pub mod sides;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ftap_actors::clock::{Clock, Reporter, Subscription};
+use ftap_actors::clock::Clock;
 use ftap_actors::csv_reader::CsvReader;
 use ftap_actors::dead_letters::DeadLetters;
 use ftap_actors::gcs_uploader::GcsUploader;
@@ -31,6 +31,7 @@ use ftap_actors::kafka_publisher::KafkaPublisher;
 use ftap_actors::kafka_subscriber::{KafkaSubscriber, SubscriberParts};
 use ftap_actors::memory::MemoryBudget;
 use ftap_actors::parquet_buffer::{BufferParts, ParquetBuffer};
+use ftap_actors::reporter::Reporter;
 use ftap_actors::settings::{IngestSettings, PublishSettings};
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeError;
@@ -134,18 +135,17 @@ impl Group for PublishGroup {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let (reader, reader_mailbox, reader_stage) =
-            stages.mailbox::<CsvReader>("csv_reader", MAILBOX);
-        let (publisher, publisher_mailbox, publisher_stage) =
-            stages.mailbox::<KafkaPublisher>("kafka_publisher", MAILBOX);
+        let reader = stages.mailbox::<CsvReader>("csv_reader", MAILBOX);
+        let publisher = stages.mailbox::<KafkaPublisher>("kafka_publisher", MAILBOX);
+        let (to_reader, to_publisher) = (reader.outbox(), publisher.outbox());
 
         let settings = self.settings.clone();
-        stages.spawn(reader_mailbox, move |_| {
-            CsvReader::new(reader_stage, settings, publisher)
+        stages.spawn(reader, move |stage| {
+            CsvReader::new(stage, settings, to_publisher)
         });
         let (kafka, settings) = (self.kafka.clone(), self.settings.clone());
-        stages.spawn(publisher_mailbox, move |_| {
-            KafkaPublisher::new(publisher_stage, kafka, settings, reader)
+        stages.spawn(publisher, move |stage| {
+            KafkaPublisher::new(stage, kafka, settings, to_reader)
         });
     }
 }
@@ -168,48 +168,41 @@ impl Group for IngestGroup {
         let backlog_limit = (self.settings.memory_budget_bytes / 4).min(MAX_BACKLOG_BYTES);
         let backlog = MemoryBudget::new(backlog_limit);
         let budget = MemoryBudget::new(self.settings.memory_budget_bytes - backlog_limit);
-        let (subscriber, subscriber_mailbox, subscriber_stage) =
-            stages.mailbox::<KafkaSubscriber>("kafka_subscriber", MAILBOX);
-        let (uploader, uploader_mailbox, uploader_stage) =
-            stages.mailbox::<GcsUploader>("gcs_uploader", MAILBOX);
-        let (dead_letters, dead_letters_mailbox, dead_letters_stage) =
-            stages.mailbox::<DeadLetters>("dead_letters", MAILBOX);
+        let subscriber = stages.mailbox::<KafkaSubscriber>("kafka_subscriber", MAILBOX);
+        let uploader = stages.mailbox::<GcsUploader>("gcs_uploader", MAILBOX);
+        let dead_letters = stages.mailbox::<DeadLetters>("dead_letters", MAILBOX);
 
         let mut buffers = Vec::new();
         for worker in 0..self.settings.workers.get() {
             let name = StageName::numbered("parquet_buffer", worker);
-            let (buffer, mailbox, stage) = stages.mailbox::<ParquetBuffer>(name, MAILBOX);
-            buffers.push((buffer, stage.clone()));
+            let buffer = stages.mailbox::<ParquetBuffer>(name, MAILBOX);
+            buffers.push(buffer.outbox());
             let parts = BufferParts {
                 topic: Arc::from(self.kafka.topic.as_str()),
                 settings: self.settings.clone(),
-                uploader: (uploader.clone(), uploader_stage.clone()),
-                dead_letters: (dead_letters.clone(), dead_letters_stage.clone()),
+                uploader: uploader.outbox(),
+                dead_letters: dead_letters.outbox(),
                 budget: budget.clone(),
             };
-            stages.spawn(mailbox, move |_| ParquetBuffer::new(stage, parts));
+            stages.spawn(buffer, move |stage| ParquetBuffer::new(stage, parts));
         }
 
+        let (to_subscriber, to_uploader) = (subscriber.outbox(), uploader.outbox());
         let kafka = self.kafka.clone();
-        stages.spawn(dead_letters_mailbox, move |_| {
-            DeadLetters::new(dead_letters_stage, kafka)
-        });
-        let (lake, to_subscriber) = (self.lake.clone(), subscriber.clone());
-        let health = self.health.clone();
-        stages.spawn(uploader_mailbox, move |_| {
-            GcsUploader::new(uploader_stage, lake, to_subscriber, health)
+        stages.spawn(dead_letters, move |stage| DeadLetters::new(stage, kafka));
+        let (lake, health) = (self.lake.clone(), self.health.clone());
+        stages.spawn(uploader, move |stage| {
+            GcsUploader::new(stage, lake, to_subscriber, health)
         });
         let parts = SubscriberParts {
             kafka: self.kafka.clone(),
             buffers,
-            uploader,
+            uploader: to_uploader,
             budget,
             backlog,
             drain: self.drain.clone(),
         };
-        stages.spawn(subscriber_mailbox, move |_| {
-            KafkaSubscriber::new(subscriber_stage, parts, subscriber)
-        });
+        stages.spawn(subscriber, move |stage| KafkaSubscriber::new(stage, parts));
     }
 }
 
@@ -226,16 +219,11 @@ impl Group for ReportGroup {
 
     fn start(&mut self, stages: &mut Stages) {
         stages.generation().ready();
-        let (reporter, reporter_mailbox, reporter_stage) =
-            stages.mailbox::<Reporter>("reporter", MAILBOX);
-        let (_, clock_mailbox, _) = stages.mailbox::<Clock>("clock", MAILBOX);
-        stages.spawn(reporter_mailbox, move |_| Reporter::new(reporter_stage));
-        stages.spawn(clock_mailbox, move |_| {
-            Clock::new(vec![Subscription {
-                interval: REPORT_INTERVAL,
-                listener: reporter.recipient(),
-            }])
-        });
+        let reporter = stages.mailbox::<Reporter>("reporter", MAILBOX);
+        let clock = stages.mailbox::<Clock>("clock", MAILBOX);
+        let to_reporter = reporter.outbox();
+        stages.spawn(reporter, move |stage| Reporter::new(stage));
+        stages.spawn(clock, move |_| Clock::new(REPORT_INTERVAL, to_reporter));
     }
 }
 

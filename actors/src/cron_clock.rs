@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use ftap_schedule::{Due, JobPlan, JobTick, Schedule, TimeSource};
-use ftap_supervision::{Failure, Internal, Stage};
+use ftap_supervision::{Failure, Internal, Outbox, Stage};
 use ftap_telemetry::events::{JobOverrun, JobTicksMissed};
 
 use crate::messages::RunJob;
@@ -19,7 +19,7 @@ pub struct CronClock {
     job: &'static str,
     plan: JobPlan,
     time: Arc<dyn TimeSource>,
-    listener: Recipient<RunJob>,
+    listener: Outbox<RunJob>,
 }
 
 impl CronClock {
@@ -29,7 +29,7 @@ impl CronClock {
         job: &'static str,
         schedule: Schedule,
         time: Arc<dyn TimeSource>,
-        listener: Recipient<RunJob>,
+        listener: Outbox<RunJob>,
     ) -> Self {
         Self {
             stage,
@@ -76,7 +76,7 @@ impl CronClock {
     }
 
     fn run(&mut self, tick: JobTick, context: &mut Context<Self>) {
-        let request = self.listener.send(RunJob(tick));
+        let request = self.listener.ask(RunJob(tick));
         context.spawn(request.into_actor(self).map(|answer, clock, _| {
             clock.plan.finished();
             if answer.is_err() {

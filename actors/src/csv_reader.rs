@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use csv::ByteRecord;
 use ftap_kafka::publish_resume::{Place, PublishFailure, load_checkpoint};
-use ftap_supervision::{Failure, Internal, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Internal, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{PublishResumed, SourceRowRejected};
 use ftap_telemetry::metrics;
 use ftap_transaction::{SourceRow, encode_json, partition_of};
 
-use crate::kafka_publisher::KafkaPublisher;
 use crate::messages::{EncodedRow, RowBatch, StartReading};
 use crate::settings::{Pace, PublishSettings};
 
@@ -43,16 +42,12 @@ const MAX_ROWS_READ: u64 = 65_536;
 pub struct CsvReader {
     stage: Stage,
     settings: Arc<PublishSettings>,
-    publisher: Addr<KafkaPublisher>,
+    publisher: Outbox<RowBatch>,
 }
 
 impl CsvReader {
     /// Reads the file of `settings` when the publisher says from where.
-    pub fn new(
-        stage: Stage,
-        settings: Arc<PublishSettings>,
-        publisher: Addr<KafkaPublisher>,
-    ) -> Self {
+    pub fn new(stage: Stage, settings: Arc<PublishSettings>, publisher: Outbox<RowBatch>) -> Self {
         Self {
             stage,
             settings,
@@ -65,12 +60,15 @@ impl Actor for CsvReader {
     type Context = Context<Self>;
 }
 
-impl Handler<StartReading> for CsvReader {
+impl Handler<Handed<StartReading>> for CsvReader {
     type Result = ();
 
-    fn handle(&mut self, start: StartReading, context: &mut Context<Self>) {
+    fn handle(&mut self, start: Handed<StartReading>, context: &mut Context<Self>) {
         let stage = self.stage.clone();
-        stage.progress().add_work(1);
+        let Handed {
+            message: start,
+            work,
+        } = start;
         let replay = replay(
             stage.clone(),
             self.settings.clone(),
@@ -78,10 +76,10 @@ impl Handler<StartReading> for CsvReader {
             start,
         );
         let task = async move {
+            let _work = work;
             if let Err(error) = replay.await {
                 stage.fail(error);
             }
-            stage.progress().finish_work(1);
         };
         context.spawn(task.into_actor(self));
     }
@@ -90,7 +88,7 @@ impl Handler<StartReading> for CsvReader {
 async fn replay(
     stage: Stage,
     settings: Arc<PublishSettings>,
-    publisher: Addr<KafkaPublisher>,
+    publisher: Outbox<RowBatch>,
     start: StartReading,
 ) -> Result<(), Failure> {
     let first_row = start.resume.first_row();
@@ -121,7 +119,7 @@ async fn replay(
         if stage.is_fenced() || stage.generation().stop_requested() {
             return Ok(());
         }
-        on_its_way = Some(publisher.send(batch));
+        on_its_way = Some(publisher.ask(batch));
         if is_last {
             break;
         }
@@ -144,7 +142,7 @@ async fn replay(
 }
 
 /// Waits for the publisher; it has its own watch, so this wait is no stall.
-async fn answer(stage: &Stage, request: Request<KafkaPublisher, RowBatch>) -> Result<(), Failure> {
+async fn answer(stage: &Stage, request: RecipientRequest<Handed<RowBatch>>) -> Result<(), Failure> {
     let _waiting = stage.progress().waiting();
     let answer = request.await.unwrap_or_else(|error| {
         Err(

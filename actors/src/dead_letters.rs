@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic};
 use ftap_kafka::{KafkaSettings, client_config, failure};
-use ftap_supervision::{Failure, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Stage, Work, failpoint};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -30,7 +30,7 @@ const TRUNCATED_BYTES: usize = 512 * 1024;
 /// The actor: passes rejections to the thread that owns the producer.
 pub struct DeadLetters {
     stage: Stage,
-    jobs: Sender<Reject>,
+    jobs: Sender<Handed<Reject>>,
 }
 
 impl DeadLetters {
@@ -47,10 +47,10 @@ impl Actor for DeadLetters {
     type Context = Context<Self>;
 }
 
-impl Handler<Reject> for DeadLetters {
+impl Handler<Handed<Reject>> for DeadLetters {
     type Result = ();
 
-    fn handle(&mut self, reject: Reject, _: &mut Context<Self>) {
+    fn handle(&mut self, reject: Handed<Reject>, _: &mut Context<Self>) {
         if self.stage.is_fenced() {
             return;
         }
@@ -65,15 +65,15 @@ struct Outstanding {
     done: Mutex<Option<oneshot::Sender<()>>>,
     stage: Stage,
     _permit: Permit,
+    _work: Work,
 }
 
 impl Outstanding {
     fn confirm(&self) {
         if self.records.fetch_sub(1, SeqCst) == 1 {
             let done = self.done.lock().take();
-            // Nobody listens when the partition was taken away meanwhile.
+            // There is no listener when the partition was taken away meanwhile.
             let _ = done.map(|done| done.send(()));
-            self.stage.progress().finish_work(1);
         }
     }
 }
@@ -97,7 +97,11 @@ impl ProducerContext for Deliveries {
     }
 }
 
-fn run(stage: &Stage, kafka: &KafkaSettings, queue: &Receiver<Reject>) -> Result<(), Failure> {
+fn run(
+    stage: &Stage,
+    kafka: &KafkaSettings,
+    queue: &Receiver<Handed<Reject>>,
+) -> Result<(), Failure> {
     let topic = kafka.dead_letter_topic();
     let mut producer = None;
     loop {
@@ -150,13 +154,17 @@ fn send_all(
     producer: &BaseProducer<Deliveries>,
     kafka: &KafkaSettings,
     topic: &str,
-    reject: Reject,
+    Handed {
+        message: reject,
+        work,
+    }: Handed<Reject>,
 ) -> Result<(), Failure> {
     let outstanding = Arc::new(Outstanding {
         records: AtomicUsize::new(reject.records.len()),
         done: Mutex::new(Some(reject.done)),
         stage: stage.clone(),
         _permit: reject.permit,
+        _work: work,
     });
     reject
         .records

@@ -14,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_fx::Provider;
 use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
 use ftap_lake::{LakeOutage, Retries};
-use ftap_supervision::{Failure, Health, Internal, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Health, Internal, Stage, failpoint};
 use ftap_telemetry::events::{
     FxCacheFailed, FxRatesFailed, FxRatesKept, FxRatesOffline, FxRatesWritten, Speaker,
 };
@@ -52,22 +52,24 @@ impl Actor for FxFetcher {
     }
 }
 
-impl Handler<RunJob> for FxFetcher {
+impl Handler<Handed<RunJob>> for FxFetcher {
     // Runs in the actor's context, so that a panic is the stage's.
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, RunJob(tick): RunJob, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, run: Handed<RunJob>, _: &mut Context<Self>) -> Self::Result {
+        let Handed {
+            message: RunJob(tick),
+            work,
+        } = run;
         let (stage, job) = (self.stage.clone(), self.job.clone());
         let outage = self.outage.clone();
         let run = async move {
-            stage.progress().add_work(1);
+            let _work = work;
             // Every wait in it has an end of its own.
-            let waiting = stage.progress().waiting();
+            let _waiting = stage.progress().waiting();
             if let Err(error) = by_schedule(&stage, &job, &outage, tick.scheduled).await {
                 stage.fail(error);
             }
-            drop(waiting);
-            stage.progress().finish_work(1);
         };
         Box::pin(run.into_actor(self))
     }

@@ -2,7 +2,7 @@
 //!
 //! Promises: a file is put only after its predecessor is durable, and an offset
 //! is reported as committed only after its file is. A lake that does not answer
-//! is tried again for ever; meanwhile the memory budget stops the consumer.
+//! is tried again indefinitely; meanwhile the memory budget stops the consumer.
 //! `AlreadyExists` is no failure: the footer of what is there decides.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,23 +14,24 @@ use ftap_lake::chain::{Adoption, on_already_exists};
 use ftap_lake::queue::PutQueue;
 use ftap_lake::store::{LakeStore, PutOutcome};
 use ftap_lake::{Footer, LakeError, LakeOutage, Retries};
-use ftap_supervision::{Failure, Health, Internal, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Health, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
 use ftap_telemetry::metrics;
 
-use crate::kafka_subscriber::KafkaSubscriber;
-use crate::messages::{ChainEnds, ClosePartitions, Committed, FindChainEnds, Rewind, Upload};
+use crate::messages::{
+    ChainEnds, Committed, FindChainEnds, Rewind, ToSubscriber, ToUploader, Upload,
+};
 
 /// The actor.
 pub struct GcsUploader {
     stage: Stage,
     lake: LakeStore,
-    subscriber: Addr<KafkaSubscriber>,
+    subscriber: Outbox<ToSubscriber>,
     outage: LakeOutage,
-    chains: HashMap<i32, PutQueue<Upload>>,
+    chains: HashMap<i32, PutQueue<(Upload, Work)>>,
 }
 
-/// What became of a file.
+/// What happened to a file.
 enum Outcome {
     /// It, or its equal, is in the lake.
     Durable { next_offset: i64 },
@@ -41,11 +42,10 @@ enum Outcome {
 }
 
 impl GcsUploader {
-    /// An uploader without work.
     pub fn new(
         stage: Stage,
         lake: LakeStore,
-        subscriber: Addr<KafkaSubscriber>,
+        subscriber: Outbox<ToSubscriber>,
         health: Arc<Health>,
     ) -> Self {
         Self {
@@ -59,24 +59,22 @@ impl GcsUploader {
 
     fn pump(&mut self, partition: i32, context: &mut Context<Self>) {
         let next = self.chains.get_mut(&partition).and_then(PutQueue::start);
-        let Some(mut upload) = next else {
+        let Some((mut upload, work)) = next else {
             return;
         };
         let (stage, lake) = (self.stage.clone(), self.lake.clone());
         let outage = self.outage.clone();
         let task = async move {
             let outcome = put(&stage, &lake, &outage, &mut upload).await;
-            (upload, outcome)
+            (upload, work, outcome)
         };
-        context.spawn(
-            task.into_actor(self)
-                .map(move |(upload, outcome), uploader, context| {
-                    uploader.settle(partition, &upload, outcome);
-                    drop(upload);
-                    uploader.stage.progress().finish_work(1);
-                    uploader.pump(partition, context);
-                }),
-        );
+        context.spawn(task.into_actor(self).map(
+            move |(upload, work, outcome), uploader, context| {
+                uploader.settle(partition, &upload, outcome);
+                drop((upload, work));
+                uploader.pump(partition, context);
+            },
+        ));
     }
 
     fn settle(&mut self, partition: i32, upload: &Upload, outcome: Result<Outcome, Failure>) {
@@ -85,33 +83,51 @@ impl GcsUploader {
         match outcome {
             Ok(Outcome::Durable { next_offset }) => {
                 if !self.stage.is_fenced() {
-                    self.subscriber.do_send(Committed {
+                    self.subscriber.hand(ToSubscriber::Committed(Committed {
                         partition,
                         epoch: upload.epoch,
                         next_offset,
-                    });
+                    }));
                 }
             }
             Ok(Outcome::Overtaken { resume_at }) => {
                 // What follows it, here or still on its way, continues a run that is not in
                 // the lake.
-                let stale = chain.end(upload.epoch);
-                self.stage.progress().finish_work(stale as u64);
-                self.subscriber.do_send(Rewind {
+                chain.end(upload.epoch);
+                self.subscriber.hand(ToSubscriber::Rewind(Rewind {
                     partition,
                     epoch: upload.epoch,
                     offset: resume_at,
-                });
+                }));
             }
             Ok(Outcome::Fenced) => {}
             Err(error) => {
                 // The fence comes down a moment later; the next file must not be put without
                 // this one.
-                let stale = chain.fail();
-                self.stage.progress().finish_work(stale as u64);
+                chain.fail();
                 self.stage.fail(error);
             }
         }
+    }
+
+    fn answer(&self, request: FindChainEnds, work: Work, context: &mut Context<Self>) {
+        let (stage, lake) = (self.stage.clone(), self.lake.clone());
+        let (outage, subscriber) = (self.outage.clone(), self.subscriber.clone());
+        let task = async move {
+            let _work = work;
+            let FindChainEnds {
+                topic,
+                partitions,
+                request,
+            } = request;
+            match find_chain_ends(&stage, &lake, &outage, &topic, &partitions).await {
+                Ok(footers) => {
+                    subscriber.hand(ToSubscriber::ChainEnds(ChainEnds { request, footers }));
+                }
+                Err(error) => stage.fail(error),
+            }
+        };
+        context.spawn(task.into_actor(self));
     }
 }
 
@@ -248,52 +264,25 @@ impl Actor for GcsUploader {
     }
 }
 
-impl Handler<Upload> for GcsUploader {
+impl Handler<Handed<ToUploader>> for GcsUploader {
     type Result = ();
 
-    fn handle(&mut self, upload: Upload, context: &mut Context<Self>) {
-        let partition = upload.file.footer.partition;
-        let chain = self.chains.entry(partition).or_default();
-        if let Some(stale) = chain.push(upload.epoch, upload) {
-            drop(stale);
-            self.stage.progress().finish_work(1);
-        }
-        self.pump(partition, context);
-    }
-}
-
-impl Handler<ClosePartitions> for GcsUploader {
-    type Result = ();
-
-    fn handle(&mut self, message: ClosePartitions, _: &mut Context<Self>) {
-        for partition in &message.partitions {
-            let chain = self.chains.entry(*partition).or_default();
-            let dropped = chain.end(message.last_epoch);
-            self.stage.progress().finish_work(dropped as u64);
-        }
-    }
-}
-
-impl Handler<FindChainEnds> for GcsUploader {
-    type Result = ();
-
-    fn handle(&mut self, message: FindChainEnds, context: &mut Context<Self>) {
-        let (stage, lake) = (self.stage.clone(), self.lake.clone());
-        let outage = self.outage.clone();
-        stage.progress().add_work(1);
-        let task = async move {
-            let FindChainEnds {
-                topic,
-                partitions,
-                request,
-                reply_to,
-            } = message;
-            match find_chain_ends(&stage, &lake, &outage, &topic, &partitions).await {
-                Ok(footers) => reply_to.do_send(ChainEnds { request, footers }),
-                Err(error) => stage.fail(error),
+    fn handle(&mut self, handed: Handed<ToUploader>, context: &mut Context<Self>) {
+        let Handed { message, work } = handed;
+        match message {
+            ToUploader::Upload(upload) => {
+                let partition = upload.file.footer.partition;
+                let chain = self.chains.entry(partition).or_default();
+                drop(chain.push(upload.epoch, (upload, work)));
+                self.pump(partition, context);
             }
-            stage.progress().finish_work(1);
-        };
-        context.spawn(task.into_actor(self));
+            ToUploader::FindChainEnds(request) => self.answer(request, work, context),
+            ToUploader::Close(closing) => {
+                for partition in &closing.partitions {
+                    let chain = self.chains.entry(*partition).or_default();
+                    chain.end(closing.last_epoch);
+                }
+            }
+        }
     }
 }

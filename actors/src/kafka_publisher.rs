@@ -15,7 +15,7 @@ use ftap_kafka::admin::{TopicUse, ensure_topic, pause, wait_for_broker};
 use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
 use ftap_kafka::tail::{LookFor, read_tails};
 use ftap_kafka::{KafkaSettings, ROW_HEADER, SOURCE_HEADER, client_config, failure};
-use ftap_supervision::{Failure, Internal, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{
     PublishFinished, RowsPublished, TransactionPublished, TransactionSampled,
 };
@@ -25,7 +25,6 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::oneshot;
 
-use crate::csv_reader::CsvReader;
 use crate::messages::{EncodedRow, RowBatch, StartReading};
 use crate::settings::PublishSettings;
 
@@ -38,8 +37,8 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A batch and who waits for it.
-type Job = (RowBatch, oneshot::Sender<Result<(), Failure>>);
+/// A batch, and the way to its sender.
+type Job = (Handed<RowBatch>, oneshot::Sender<Result<(), Failure>>);
 
 /// How long a thread may take to report why it ended.
 const NEIGHBOUR_GRACE: Duration = Duration::from_secs(1);
@@ -47,16 +46,15 @@ const NEIGHBOUR_GRACE: Duration = Duration::from_secs(1);
 /// The actor: passes batches to the thread that owns the producer.
 pub struct KafkaPublisher {
     jobs: SyncSender<Job>,
-    stage: Stage,
 }
 
 impl KafkaPublisher {
-    /// Starts the producer's thread, which tells `reader` where to start.
+    /// Starts the producer's thread, which lets `reader` start.
     pub fn new(
         stage: Stage,
         kafka: Arc<KafkaSettings>,
         settings: Arc<PublishSettings>,
-        reader: Addr<CsvReader>,
+        reader: Outbox<StartReading>,
     ) -> Self {
         let (jobs, queue) = sync_channel(BATCHES_AHEAD);
         let publisher = Publisher {
@@ -65,9 +63,9 @@ impl KafkaPublisher {
             settings,
             reader,
         };
-        stage.progress().add_work(1);
-        stage.spawn_thread("kafka-publisher", move || publisher.run(&queue));
-        Self { jobs, stage }
+        let preparing = stage.progress().begin();
+        stage.spawn_thread("kafka-publisher", move || publisher.run(&queue, preparing));
+        Self { jobs }
     }
 }
 
@@ -75,10 +73,10 @@ impl Actor for KafkaPublisher {
     type Context = Context<Self>;
 }
 
-impl Handler<RowBatch> for KafkaPublisher {
+impl Handler<Handed<RowBatch>> for KafkaPublisher {
     type Result = ResponseFuture<Result<(), Failure>>;
 
-    fn handle(&mut self, batch: RowBatch, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, batch: Handed<RowBatch>, _: &mut Context<Self>) -> Self::Result {
         let (done, answer) = oneshot::channel();
         let gone = || {
             Failure::new(
@@ -86,7 +84,6 @@ impl Handler<RowBatch> for KafkaPublisher {
                 "the producer's thread has ended".to_owned(),
             )
         };
-        self.stage.progress().add_work(1);
         // A job that can't be sent drops `done`, and the answer is the same.
         let _ = self.jobs.try_send((batch, done));
         Box::pin(async move {
@@ -107,7 +104,7 @@ struct Publisher {
     stage: Stage,
     kafka: Arc<KafkaSettings>,
     settings: Arc<PublishSettings>,
-    reader: Addr<CsvReader>,
+    reader: Outbox<StartReading>,
 }
 
 /// The transaction that is open.
@@ -130,12 +127,12 @@ struct Session {
 }
 
 impl Publisher {
-    fn run(self, queue: &Receiver<Job>) -> Result<(), Failure> {
+    fn run(self, queue: &Receiver<Job>, preparing: Work) -> Result<(), Failure> {
         let Some(mut session) = self.prepare()? else {
             self.stage.generation().finish();
             return Ok(());
         };
-        self.stage.progress().finish_work(1);
+        drop(preparing);
         self.stage.generation().ready();
         loop {
             if self.stage.is_fenced() {
@@ -155,10 +152,16 @@ impl Publisher {
                         .saturating_sub(open.since.elapsed())
                 });
             match queue.recv_timeout(wait.min(Duration::from_millis(100))) {
-                Ok((batch, done)) => {
+                Ok((
+                    Handed {
+                        message: batch,
+                        work,
+                    },
+                    done,
+                )) => {
                     let is_last = batch.is_last;
                     self.publish(&mut session, &batch)?;
-                    self.stage.progress().finish_work(1);
+                    drop(work);
                     let _ = done.send(Ok(()));
                     if is_last {
                         return self.finish(session);
@@ -223,7 +226,7 @@ impl Publisher {
             self.stage.progress(),
         )?;
         let resume = resume(topic, &source, &tails)?;
-        self.reader.do_send(StartReading {
+        self.reader.hand(StartReading {
             resume: resume.clone(),
             source: source.clone(),
             partitions,

@@ -3,7 +3,7 @@
 //!
 //! Where a partition starts is decided by the lake (docs/DESIGN.md: the lake is the
 //! truth, a committed offset a hint). The consumer's thread never blocks on the
-//! lake: it asks the uploader for the chain's end and goes on polling, and it
+//! lake: it asks the uploader for the chain's end and continues to poll, and it
 //! commits an offset only after the uploader said that the file is durable.
 
 pub mod partition;
@@ -14,29 +14,20 @@ use std::sync::mpsc::{Sender, channel};
 
 use actix::prelude::*;
 use ftap_kafka::KafkaSettings;
-use ftap_supervision::Stage;
+use ftap_supervision::{Handed, Outbox, Stage};
 use tokio::sync::watch;
 
-use crate::gcs_uploader::GcsUploader;
 use crate::memory::MemoryBudget;
-use crate::messages::{ChainEnds, Committed, Rewind};
-use crate::parquet_buffer::ParquetBuffer;
-
-/// What the other stages tell the consumer's thread.
-enum Command {
-    Committed(Committed),
-    Rewind(Rewind),
-    ChainEnds(ChainEnds),
-}
+use crate::messages::{ToBuffer, ToSubscriber, ToUploader};
 
 /// What the consumer's thread works with.
 pub struct SubscriberParts {
     /// How to reach Kafka.
     pub kafka: Arc<KafkaSettings>,
     /// Decoders; partition `p` belongs to number `p % len`.
-    pub buffers: Vec<(Addr<ParquetBuffer>, Stage)>,
+    pub buffers: Vec<Outbox<ToBuffer>>,
     /// Knows the lake.
-    pub uploader: Addr<GcsUploader>,
+    pub uploader: Outbox<ToUploader>,
     /// Files, open or waiting for the lake, and what was rejected. Beyond it the
     /// partitions are paused.
     pub budget: MemoryBudget,
@@ -46,26 +37,23 @@ pub struct SubscriberParts {
     pub drain: watch::Receiver<bool>,
 }
 
-/// The actor: passes word to the thread that owns the consumer.
+/// The actor: passes messages to the thread that owns the consumer.
 pub struct KafkaSubscriber {
-    commands: Sender<Command>,
+    inbox: Sender<Handed<ToSubscriber>>,
 }
 
 impl KafkaSubscriber {
-    /// Starts the consumer's thread; `address` is this actor's own.
-    pub fn new(stage: Stage, parts: SubscriberParts, address: Addr<Self>) -> Self {
-        let (commands, inbox) = channel();
-        stage.progress().add_work(1);
+    /// Starts the consumer's thread.
+    pub fn new(stage: Stage, parts: SubscriberParts) -> Self {
+        let (inbox, messages) = channel();
+        // Reading never ends by itself: a thread that makes no step is stuck.
+        let reading = stage.progress().begin();
         let for_thread = stage.clone();
         stage.spawn_thread("kafka-subscriber", move || {
-            thread::run(for_thread, parts, address, &inbox)
+            let _reading = reading;
+            thread::run(for_thread, parts, &messages)
         });
-        Self { commands }
-    }
-
-    fn tell(&self, command: Command) {
-        // A thread that has ended has its own fault; nobody is left to be told.
-        let _ = self.commands.send(command);
+        Self { inbox }
     }
 }
 
@@ -73,26 +61,11 @@ impl Actor for KafkaSubscriber {
     type Context = Context<Self>;
 }
 
-impl Handler<Committed> for KafkaSubscriber {
+impl Handler<Handed<ToSubscriber>> for KafkaSubscriber {
     type Result = ();
 
-    fn handle(&mut self, message: Committed, _: &mut Context<Self>) {
-        self.tell(Command::Committed(message));
-    }
-}
-
-impl Handler<Rewind> for KafkaSubscriber {
-    type Result = ();
-
-    fn handle(&mut self, message: Rewind, _: &mut Context<Self>) {
-        self.tell(Command::Rewind(message));
-    }
-}
-
-impl Handler<ChainEnds> for KafkaSubscriber {
-    type Result = ();
-
-    fn handle(&mut self, message: ChainEnds, _: &mut Context<Self>) {
-        self.tell(Command::ChainEnds(message));
+    fn handle(&mut self, message: Handed<ToSubscriber>, _: &mut Context<Self>) {
+        // A thread that has ended has reported its own fault.
+        let _ = self.inbox.send(message);
     }
 }

@@ -12,6 +12,7 @@ pub mod kafka_subscriber;
 pub mod memory;
 pub mod messages;
 pub mod parquet_buffer;
+pub mod reporter;
 pub mod settings;
 pub mod user_mutator;
 pub mod watcher;

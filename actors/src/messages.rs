@@ -1,4 +1,7 @@
-//! What actors say to each other. Batches, never single rows.
+//! Everything that actors send each other. Batches, never single rows.
+//!
+//! An actor that takes more than one kind of message has an enum of them (`ToBuffer`), so one
+//! outbox leads to it. Messages of one sender arrive in their order.
 
 use actix::Message;
 use ftap_kafka::consumer::Batch;
@@ -69,20 +72,45 @@ impl RowBatch {
     }
 }
 
-/// KafkaSubscriber to ParquetBuffer: read this partition anew from here on;
-/// whatever is buffered for it is dropped.
+/// Everything that a ParquetBuffer takes; all of it comes from the KafkaSubscriber.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct OpenPartition {
-    /// Which.
-    pub partition: i32,
-    /// Records of another epoch are ignored from now on.
-    pub epoch: u64,
+pub enum ToBuffer {
+    /// A new reading of a partition begins: whatever is buffered for the partition is dropped.
+    Open {
+        partition: i32,
+        /// Records of another epoch are ignored from now on.
+        epoch: u64,
+    },
+    Records(Records),
+    /// Close every open file.
+    Flush(CloseReason),
+    Close(ClosePartitions),
 }
 
-/// KafkaSubscriber to ParquetBuffer and GcsUploader: drop what is there of these partitions.
-#[derive(Message, Clone)]
+/// Everything that the GcsUploader takes.
+#[derive(Message)]
 #[rtype(result = "()")]
+pub enum ToUploader {
+    /// From a ParquetBuffer.
+    Upload(Upload),
+    /// From the KafkaSubscriber.
+    FindChainEnds(FindChainEnds),
+    /// From the KafkaSubscriber.
+    Close(ClosePartitions),
+}
+
+/// Everything that the KafkaSubscriber takes; all of it comes from the GcsUploader.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum ToSubscriber {
+    Committed(Committed),
+    Rewind(Rewind),
+    ChainEnds(ChainEnds),
+}
+
+/// Drop what is there of these partitions.
+#[derive(Clone)]
 pub struct ClosePartitions {
     /// Which.
     pub partitions: Vec<i32>,
@@ -90,9 +118,7 @@ pub struct ClosePartitions {
     pub last_epoch: u64,
 }
 
-/// KafkaSubscriber to ParquetBuffer: records of one partition, in order.
-#[derive(Message)]
-#[rtype(result = "()")]
+/// Records of one partition, in order.
 pub struct Records {
     /// Which partition.
     pub partition: i32,
@@ -104,18 +130,7 @@ pub struct Records {
     pub permit: Permit,
 }
 
-/// KafkaSubscriber to ParquetBuffer: close every open file. Answered when the
-/// files are with the uploader.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Flush {
-    /// Why.
-    pub reason: CloseReason,
-}
-
-/// ParquetBuffer to GcsUploader: one file, next in its partition's chain.
-#[derive(Message)]
-#[rtype(result = "()")]
+/// One file, next in its partition's chain.
 pub struct Upload {
     /// Epoch of the partition when it was read.
     pub epoch: u64,
@@ -129,9 +144,8 @@ pub struct Upload {
     pub permit: Permit,
 }
 
-/// GcsUploader to KafkaSubscriber: durable up to here.
-#[derive(Message, Clone, Copy, Debug)]
-#[rtype(result = "()")]
+/// The lake has the partition up to here.
+#[derive(Clone, Copy, Debug)]
 pub struct Committed {
     /// Which partition.
     pub partition: i32,
@@ -141,9 +155,8 @@ pub struct Committed {
     pub next_offset: i64,
 }
 
-/// GcsUploader to KafkaSubscriber: somebody else wrote on; read from here.
-#[derive(Message, Clone, Copy, Debug)]
-#[rtype(result = "()")]
+/// Another writer has continued the chain: read from here.
+#[derive(Clone, Copy, Debug)]
 pub struct Rewind {
     /// Which partition.
     pub partition: i32,
@@ -178,11 +191,11 @@ pub struct Reject {
     pub records: Vec<DeadLetter>,
     /// Their share of the memory budget.
     pub permit: Permit,
-    /// Told when all of them are durable.
+    /// Resolves when all of them are durable.
     pub done: oneshot::Sender<()>,
 }
 
-/// Clock to whoever asked for it.
+/// Clock to its listener.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
 pub struct Tick {
@@ -190,24 +203,18 @@ pub struct Tick {
     pub count: u64,
 }
 
-/// KafkaSubscriber to GcsUploader: where do these partitions' chains end?
-/// Answered by [`ChainEnds`] as soon as the lake tells.
-#[derive(Message)]
-#[rtype(result = "()")]
+/// Where do these partitions' chains end? Answered by [`ChainEnds`] as soon as the lake answers.
 pub struct FindChainEnds {
     /// The topic.
     pub topic: String,
     /// Its partitions.
     pub partitions: Vec<i32>,
-    /// Told again with the answer.
+    /// Repeated in the answer.
     pub request: u64,
-    /// Who wants to know.
-    pub reply_to: actix::Recipient<ChainEnds>,
 }
 
-/// GcsUploader to KafkaSubscriber: the answer to [`FindChainEnds`].
-#[derive(Message, Debug)]
-#[rtype(result = "()")]
+/// The answer to [`FindChainEnds`].
+#[derive(Debug)]
 pub struct ChainEnds {
     /// The request that it answers.
     pub request: u64,

@@ -12,15 +12,13 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use ftap_lake::file::{Appended, FileBuilder, FileSettings};
 use ftap_lake::rolling::{CloseReason, should_close};
-use ftap_supervision::{Failure, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{FileClosed, RecordRejected};
 use ftap_telemetry::metrics;
 use tokio::sync::oneshot;
 
-use crate::dead_letters::DeadLetters;
-use crate::gcs_uploader::GcsUploader;
 use crate::memory::{MemoryBudget, Permit};
-use crate::messages::{ClosePartitions, DeadLetter, Flush, OpenPartition, Records, Reject, Upload};
+use crate::messages::{DeadLetter, Records, Reject, ToBuffer, ToUploader, Upload};
 use crate::settings::IngestSettings;
 
 /// How often the size of an open file is looked at, in records.
@@ -34,9 +32,9 @@ pub struct BufferParts {
     /// File limits and encoding.
     pub settings: Arc<IngestSettings>,
     /// Takes the files.
-    pub uploader: (Addr<GcsUploader>, Stage),
+    pub uploader: Outbox<ToUploader>,
     /// Takes what can't become a row.
-    pub dead_letters: (Addr<DeadLetters>, Stage),
+    pub dead_letters: Outbox<Reject>,
     /// Shared by everything behind the consumer.
     pub budget: MemoryBudget,
 }
@@ -77,6 +75,15 @@ impl ParquetBuffer {
             rejected_total: 0,
             last_rejection_log: None,
         }
+    }
+
+    /// Appends the records if they are of the current reading of their partition.
+    fn take(&mut self, records: &Records) -> Result<(), Failure> {
+        let current = self.partitions.get(&records.partition);
+        if self.stage.is_fenced() || current.map(|it| it.epoch) != Some(records.epoch) {
+            return Ok(());
+        }
+        self.append(records)
     }
 
     fn append(&mut self, records: &Records) -> Result<(), Failure> {
@@ -204,16 +211,14 @@ impl ParquetBuffer {
         .emit(self.stage.speaker());
         let mut permit = open.permit;
         permit.resize(file.bytes.len() as u64);
-        let (uploader, stage) = &self.parts.uploader;
-        stage.progress().add_work(1);
         // Bounded by the memory budget: the consumer pauses when files pile up.
-        uploader.do_send(Upload {
+        self.parts.uploader.hand(ToUploader::Upload(Upload {
             epoch: partition.epoch,
             file,
             rejections: open.rejections,
             closed_at,
             permit,
-        });
+        }));
         Ok(())
     }
 
@@ -238,9 +243,7 @@ impl ParquetBuffer {
         // What has arrived already needs no more waiting.
         open.rejections
             .retain_mut(|rejection| !matches!(rejection.try_recv(), Ok(())));
-        let (dead_letters, stage) = &self.parts.dead_letters;
-        stage.progress().add_work(1);
-        dead_letters.do_send(Reject {
+        self.parts.dead_letters.hand(Reject {
             records,
             permit: self.parts.budget.take(bytes as u64),
             done,
@@ -284,52 +287,34 @@ impl Actor for ParquetBuffer {
     }
 }
 
-impl Handler<OpenPartition> for ParquetBuffer {
+impl Handler<Handed<ToBuffer>> for ParquetBuffer {
     type Result = ();
 
-    fn handle(&mut self, message: OpenPartition, _: &mut Context<Self>) {
-        let fresh = Partition {
-            epoch: message.epoch,
-            open: None,
-        };
-        self.partitions.insert(message.partition, fresh);
-    }
-}
-
-impl Handler<ClosePartitions> for ParquetBuffer {
-    type Result = ();
-
-    fn handle(&mut self, message: ClosePartitions, _: &mut Context<Self>) {
-        for partition in &message.partitions {
-            self.partitions.remove(partition);
-        }
-    }
-}
-
-impl Handler<Records> for ParquetBuffer {
-    type Result = ();
-
-    fn handle(&mut self, records: Records, _: &mut Context<Self>) {
-        let current = self
-            .partitions
-            .get(&records.partition)
-            .map(|partition| partition.epoch);
-        if !self.stage.is_fenced()
-            && current == Some(records.epoch)
-            && let Err(error) = self.append(&records)
-        {
-            self.stage.fail(error);
-        }
-        self.stage.progress().finish_work(1);
-    }
-}
-
-impl Handler<Flush> for ParquetBuffer {
-    type Result = ();
-
-    fn handle(&mut self, flush: Flush, _: &mut Context<Self>) {
-        if !self.stage.is_fenced() {
-            self.close_all(|_| Some(flush.reason));
+    fn handle(&mut self, handed: Handed<ToBuffer>, _: &mut Context<Self>) {
+        let Handed {
+            message,
+            work: _work,
+        } = handed;
+        match message {
+            ToBuffer::Open { partition, epoch } => {
+                let fresh = Partition { epoch, open: None };
+                self.partitions.insert(partition, fresh);
+            }
+            ToBuffer::Close(closing) => {
+                for partition in &closing.partitions {
+                    self.partitions.remove(partition);
+                }
+            }
+            ToBuffer::Records(records) => {
+                if let Err(error) = self.take(&records) {
+                    self.stage.fail(error);
+                }
+            }
+            ToBuffer::Flush(reason) => {
+                if !self.stage.is_fenced() {
+                    self.close_all(|_| Some(reason));
+                }
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use ftap_postgres::{PostgresError, PostgresFailure, UserUpdates, retry_pause};
 use ftap_schedule::JobTick;
-use ftap_supervision::{GroupState, Health, Stage};
+use ftap_supervision::{GroupState, Handed, Health, Stage};
 use ftap_telemetry::events::{PostgresUnavailable, TableNotLoaded};
 
 use crate::messages::RunJob;
@@ -44,14 +44,22 @@ impl Actor for UserMutator {
     type Context = Context<Self>;
 }
 
-impl Handler<RunJob> for UserMutator {
+impl Handler<Handed<RunJob>> for UserMutator {
     // Runs in the actor's context, so that a panic is the stage's.
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, RunJob(tick): RunJob, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, run: Handed<RunJob>, _: &mut Context<Self>) -> Self::Result {
+        let Handed {
+            message: RunJob(tick),
+            work,
+        } = run;
         let (stage, job) = (self.stage.clone(), self.job.clone());
         let (needs_postgres, health) = (self.needs_postgres, self.health.clone());
-        Box::pin(run_until_done(stage, job, tick, needs_postgres, health).into_actor(self))
+        let task = async move {
+            let _work = work;
+            run_until_done(stage, job, tick, needs_postgres, health).await;
+        };
+        Box::pin(task.into_actor(self))
     }
 }
 
@@ -63,7 +71,6 @@ async fn run_until_done(
     health: Arc<Health>,
 ) {
     let speaker = stage.speaker();
-    stage.progress().add_work(1);
     // Every wait in it has an end of its own.
     let _waiting = stage.progress().waiting();
     let mut attempt: u32 = 0;
@@ -108,5 +115,4 @@ async fn run_until_done(
             }
         }
     }
-    stage.progress().finish_work(1);
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use ftap_supervision::Stage;
+use ftap_supervision::{Handed, Stage};
 use ftap_watch::{Look, Watched};
 use tokio::sync::Mutex;
 
@@ -59,10 +59,10 @@ impl<L: Look> Actor for Watcher<L> {
     }
 }
 
-impl<L: Look> Handler<Tick> for Watcher<L> {
+impl<L: Look> Handler<Handed<Tick>> for Watcher<L> {
     type Result = ();
 
-    fn handle(&mut self, _: Tick, context: &mut Context<Self>) {
+    fn handle(&mut self, _: Handed<Tick>, context: &mut Context<Self>) {
         self.look(context);
     }
 }

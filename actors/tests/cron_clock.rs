@@ -10,7 +10,7 @@ use ftap_actors::cron_clock::CronClock;
 use ftap_actors::messages::RunJob;
 use ftap_schedule::{JobTick, ManualTime, TickCause};
 use ftap_supervision::{
-    Group, GroupEnd, Health, Stages, SupervisionContext, SupervisionSettings, supervise,
+    Group, GroupEnd, Handed, Health, Stages, SupervisionContext, SupervisionSettings, supervise,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -27,10 +27,11 @@ impl Actor for Job {
     type Context = Context<Self>;
 }
 
-impl Handler<RunJob> for Job {
+impl Handler<Handed<RunJob>> for Job {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, RunJob(tick): RunJob, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, run: Handed<RunJob>, _: &mut Context<Self>) -> Self::Result {
+        let RunJob(tick) = run.message;
         self.ticks.lock().unwrap().push(tick);
         let ends = self.ends.clone();
         Box::pin(async move { ends.acquire().await.unwrap().forget() })
@@ -53,13 +54,14 @@ impl Group for Both {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let (job, job_mailbox, _) = stages.mailbox::<Job>("job", 4);
-        let (_, clock_mailbox, stage) = stages.mailbox::<CronClock>("clock", 4);
+        let job = stages.mailbox::<Job>("job", 4);
+        let clock = stages.mailbox::<CronClock>("clock", 4);
+        let to_job = job.outbox();
         let (ticks, ends, time) = (self.ticks.clone(), self.ends.clone(), self.time.clone());
-        stages.spawn(job_mailbox, move |_| Job { ticks, ends });
-        stages.spawn(clock_mailbox, move |_| {
+        stages.spawn(job, move |_| Job { ticks, ends });
+        stages.spawn(clock, move |stage| {
             let schedule = "*/5 * * * *".parse().unwrap();
-            CronClock::new(stage, "job", schedule, Arc::new(time), job.recipient())
+            CronClock::new(stage, "job", schedule, Arc::new(time), to_job)
         });
     }
 }

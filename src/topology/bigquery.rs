@@ -22,8 +22,8 @@ impl Group for BigQueryGroup {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let (_, mailbox, stage) = stages.mailbox::<BigQueryLoader>("bigquery_loader", MAILBOX);
+        let mailbox = stages.mailbox::<BigQueryLoader>("bigquery_loader", MAILBOX);
         let parts = self.parts.clone();
-        stages.spawn(mailbox, move |_| BigQueryLoader::new(stage, parts));
+        stages.spawn(mailbox, move |stage| BigQueryLoader::new(stage, parts));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ftap_actors::change_capture::ChangeCapture;
-use ftap_actors::clock::{Clock, Subscription};
+use ftap_actors::clock::Clock;
 use ftap_actors::cron_clock::CronClock;
 use ftap_actors::fx_fetcher::{self, FxFetcher};
 use ftap_actors::user_mutator::{self, UserMutator};
@@ -72,22 +72,22 @@ impl Group for UserUpdatesGroup {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let (mutator, mutator_mailbox, mutator_stage) =
-            stages.mailbox::<UserMutator>("user_mutator", MAILBOX);
-        let (_, clock_mailbox, clock_stage) = stages.mailbox::<CronClock>("cron_clock", MAILBOX);
+        let mutator = stages.mailbox::<UserMutator>("user_mutator", MAILBOX);
+        let clock = stages.mailbox::<CronClock>("cron_clock", MAILBOX);
+        let to_mutator = mutator.outbox();
         let job = UserUpdates::new(self.database.clone(), self.settings);
         let (is_all, health) = (self.is_all, self.health.clone());
-        stages.spawn(mutator_mailbox, move |_| {
-            UserMutator::new(mutator_stage, job, is_all, health)
+        stages.spawn(mutator, move |stage| {
+            UserMutator::new(stage, job, is_all, health)
         });
         let schedule = self.schedule.clone();
-        stages.spawn(clock_mailbox, move |_| {
+        stages.spawn(clock, move |stage| {
             CronClock::new(
-                clock_stage,
+                stage,
                 UPDATE_USERS,
                 schedule,
                 Arc::new(SystemTime),
-                mutator.recipient(),
+                to_mutator,
             )
         });
     }
@@ -114,22 +114,20 @@ impl Group for FxRatesGroup {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let (fetcher, fetcher_mailbox, fetcher_stage) =
-            stages.mailbox::<FxFetcher>("fx_fetcher", MAILBOX);
-        let (_, clock_mailbox, clock_stage) = stages.mailbox::<CronClock>("fx_clock", MAILBOX);
+        let fetcher = stages.mailbox::<FxFetcher>("fx_fetcher", MAILBOX);
+        let clock = stages.mailbox::<CronClock>("fx_clock", MAILBOX);
+        let to_fetcher = fetcher.outbox();
         let job = self.job.clone();
         let health = self.health.clone();
-        stages.spawn(fetcher_mailbox, move |_| {
-            FxFetcher::new(fetcher_stage, job, health)
-        });
+        stages.spawn(fetcher, move |stage| FxFetcher::new(stage, job, health));
         let schedule = self.schedule.clone();
-        stages.spawn(clock_mailbox, move |_| {
+        stages.spawn(clock, move |stage| {
             CronClock::new(
-                clock_stage,
+                stage,
                 fx_fetcher::JOB,
                 schedule,
                 Arc::new(SystemTime),
-                fetcher.recipient(),
+                to_fetcher,
             )
         });
     }
@@ -147,9 +145,9 @@ impl Group for ChangesGroup {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let (_, mailbox, stage) = stages.mailbox::<ChangeCapture>("change_capture", MAILBOX);
+        let mailbox = stages.mailbox::<ChangeCapture>("change_capture", MAILBOX);
         let parts = self.parts.clone();
-        stages.spawn(mailbox, move |_| ChangeCapture::new(stage, parts));
+        stages.spawn(mailbox, move |stage| ChangeCapture::new(stage, parts));
     }
 }
 
@@ -186,19 +184,12 @@ impl<L: Look> Group for WatchGroup<L> {
     }
 
     fn start(&mut self, stages: &mut Stages) {
-        let (watcher, watcher_mailbox, watcher_stage) =
-            stages.mailbox::<Watcher<L>>(self.name, MAILBOX);
-        let (_, clock_mailbox, _) = stages.mailbox::<Clock>("clock", MAILBOX);
+        let watcher = stages.mailbox::<Watcher<L>>(self.name, MAILBOX);
+        let clock = stages.mailbox::<Clock>("clock", MAILBOX);
+        let to_watcher = watcher.outbox();
         let (look, watched) = (self.look.clone(), self.watched.clone());
         let interval = self.interval;
-        stages.spawn(watcher_mailbox, move |_| {
-            Watcher::new(watcher_stage, look, watched)
-        });
-        stages.spawn(clock_mailbox, move |_| {
-            Clock::new(vec![Subscription {
-                interval,
-                listener: watcher.recipient(),
-            }])
-        });
+        stages.spawn(watcher, move |stage| Watcher::new(stage, look, watched));
+        stages.spawn(clock, move |_| Clock::new(interval, to_watcher));
     }
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use actix::Addr;
 use ftap_kafka::KafkaFailure;
 use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
@@ -15,17 +14,18 @@ use ftap_kafka::tail::read_records_at;
 use ftap_lake::chain::{ChainError, Skipped, StartFrom, check_continuation, start_offset};
 use ftap_lake::rolling::CloseReason;
 use ftap_lake::{Footer, LakeFailure};
-use ftap_supervision::{Failure, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
     PartitionsResumed, PartitionsRevoked,
 };
 use ftap_telemetry::metrics;
 
+use super::SubscriberParts;
 use super::partition::{Awaiting, Progress};
-use super::{Command, KafkaSubscriber, SubscriberParts};
 use crate::messages::{
-    ChainEnds, ClosePartitions, Committed, FindChainEnds, OpenPartition, Records, Rewind,
+    ChainEnds, ClosePartitions, Committed, FindChainEnds, Records, Rewind, ToBuffer, ToSubscriber,
+    ToUploader,
 };
 
 const POLL: Duration = Duration::from_millis(50);
@@ -36,8 +36,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn run(
     stage: Stage,
     parts: SubscriberParts,
-    address: Addr<KafkaSubscriber>,
-    inbox: &Receiver<Command>,
+    inbox: &Receiver<Handed<ToSubscriber>>,
 ) -> Result<(), Failure> {
     if !wait_for_broker(&parts.kafka, &stage)? {
         stage.generation().finish();
@@ -58,7 +57,6 @@ pub(super) fn run(
     let mut subscriber = Subscriber {
         stage,
         parts,
-        address,
         consumer,
         partition_count,
         assigned: BTreeMap::new(),
@@ -77,7 +75,6 @@ pub(super) fn run(
 struct Subscriber {
     stage: Stage,
     parts: SubscriberParts,
-    address: Addr<KafkaSubscriber>,
     consumer: GroupConsumer,
     partition_count: i32,
     assigned: BTreeMap<i32, Progress>,
@@ -96,14 +93,14 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn run(&mut self, inbox: &Receiver<Command>) -> Result<(), Failure> {
+    fn run(&mut self, inbox: &Receiver<Handed<ToSubscriber>>) -> Result<(), Failure> {
         let mut batches = Vec::new();
         loop {
             if self.stage.is_fenced() {
                 return Ok(());
             }
             self.stage.progress().step();
-            self.take_commands(inbox)?;
+            self.take_messages(inbox)?;
             if let Some(error) = self.overtaken.clone() {
                 if self.stop_reading()? {
                     return Err(error);
@@ -163,15 +160,13 @@ impl Subscriber {
         metrics::RECORDS_CONSUMED.add(batch.len() as u64);
         let permit = self.parts.backlog.take(batch.bytes());
         let epoch = progress.epoch;
-        let (buffer, buffer_stage) = self.buffer_of(partition);
-        buffer_stage.progress().add_work(1);
         // Bounded by the memory budget, not by the mailbox.
-        buffer.do_send(Records {
+        self.buffer_of(partition).hand(ToBuffer::Records(Records {
             partition,
             epoch,
             batch,
             permit,
-        });
+        }));
         Ok(())
     }
 
@@ -189,12 +184,12 @@ impl Subscriber {
                 }
                 .emit(self.stage.speaker());
                 let committed = self.consumer.committed(&partitions, REQUEST_TIMEOUT)?;
-                self.parts.uploader.do_send(FindChainEnds {
+                let request = FindChainEnds {
                     topic: self.parts.kafka.topic.clone(),
                     partitions,
                     request: self.awaiting.ask(&committed),
-                    reply_to: self.address.clone().recipient(),
-                });
+                };
+                self.parts.uploader.hand(ToUploader::FindChainEnds(request));
                 Ok(())
             }
             Signal::Revoke { partitions, lost } => self.give_up(partitions, lost),
@@ -255,16 +250,14 @@ impl Subscriber {
             metrics::LAG_RECORDS.forget([&label]);
             metrics::LAG_SECONDS.forget([&label]);
         }
-        for (buffer, _) in &self.parts.buffers {
-            buffer.do_send(ClosePartitions {
-                partitions: taken.clone(),
-                last_epoch: self.next_epoch - 1,
-            });
-        }
-        self.parts.uploader.do_send(ClosePartitions {
+        let closing = ClosePartitions {
             partitions: taken.clone(),
             last_epoch: self.next_epoch - 1,
-        });
+        };
+        for buffer in &self.parts.buffers {
+            buffer.hand(ToBuffer::Close(closing.clone()));
+        }
+        self.parts.uploader.hand(ToUploader::Close(closing));
         self.consumer.unassign(&taken)?;
         self.seek_to_positions()
     }
@@ -282,11 +275,15 @@ impl Subscriber {
         Ok(())
     }
 
-    fn take_commands(&mut self, inbox: &Receiver<Command>) -> Result<(), Failure> {
+    fn take_messages(&mut self, inbox: &Receiver<Handed<ToSubscriber>>) -> Result<(), Failure> {
         let mut commits = Vec::new();
-        while let Ok(command) = inbox.try_recv() {
-            match command {
-                Command::Committed(Committed {
+        while let Ok(Handed {
+            message,
+            work: _work,
+        }) = inbox.try_recv()
+        {
+            match message {
+                ToSubscriber::Committed(Committed {
                     partition,
                     epoch,
                     next_offset,
@@ -296,7 +293,7 @@ impl Subscriber {
                         commits.push((partition, next_offset));
                     }
                 }
-                Command::Rewind(Rewind {
+                ToSubscriber::Rewind(Rewind {
                     partition,
                     epoch,
                     offset,
@@ -307,7 +304,7 @@ impl Subscriber {
                         commits.push((partition, offset));
                     }
                 }
-                Command::ChainEnds(ends) => self.start_reading(&ends)?,
+                ToSubscriber::ChainEnds(ends) => self.start_reading(&ends)?,
             }
         }
         if commits.is_empty() || self.stage.is_fenced() {
@@ -406,8 +403,7 @@ impl Subscriber {
         self.assigned
             .insert(partition, Progress::new(epoch, offset, acknowledged));
         self.buffer_of(partition)
-            .0
-            .do_send(OpenPartition { partition, epoch });
+            .hand(ToBuffer::Open { partition, epoch });
     }
 
     /// The log does not have the next offset: retention overtook the reader, or the
@@ -471,7 +467,7 @@ impl Subscriber {
         Ok(())
     }
 
-    fn buffer_of(&self, partition: i32) -> &(Addr<crate::parquet_buffer::ParquetBuffer>, Stage) {
+    fn buffer_of(&self, partition: i32) -> &Outbox<ToBuffer> {
         let index = usize::try_from(partition).unwrap_or(0) % self.parts.buffers.len();
         &self.parts.buffers[index]
     }

@@ -4,7 +4,7 @@
 //! stage runs on an arbiter of its own under a wrapper that sees panics, errors
 //! and stops alike ([`Stages::spawn`]); a [`Generation`] fences whatever a failed group
 //! left behind; [`supervise`] starts generations until the group
-//! finishes, is stopped, or no restart can help.
+//! finishes, is stopped, or no restart can help. Stages reach each other by an [`Outbox`].
 
 mod backoff;
 pub mod failpoint;
@@ -12,6 +12,7 @@ mod failure;
 mod generation;
 mod group;
 mod health;
+mod outbox;
 mod progress;
 mod settings;
 mod stage;
@@ -21,6 +22,7 @@ pub use ftap_telemetry::events::StageName;
 pub use generation::{Fault, FaultCause, Generation};
 pub use group::{Group, GroupEnd, SupervisionContext, supervise};
 pub use health::{GroupHealth, GroupState, Health};
-pub use progress::Progress;
+pub use outbox::{Handed, Outbox};
+pub use progress::{Progress, Work};
 pub use settings::SupervisionSettings;
 pub use stage::{Mailbox, Stage, Stages, panic_text};

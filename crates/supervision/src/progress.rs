@@ -1,13 +1,13 @@
 //! How supervision sees that a stage is stuck: work in hand and no step made.
 //!
 //! Counters instead of pings: a ping waits in the mailbox behind the work and
-//! says nothing about a thread beside the actor.
+//! says nothing about a thread that works for the actor.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Work and steps of one stage; shared by whoever gives it work and itself.
+/// Work and steps of one stage; shared by the stage and those that give it work.
 #[derive(Debug, Default)]
 pub struct Progress {
     pending: AtomicU64,
@@ -16,18 +16,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Work was handed to the stage.
-    pub fn add_work(&self, items: u64) {
-        self.pending.fetch_add(items, Relaxed);
-    }
-
-    /// Work is done: a step as well.
-    pub fn finish_work(&self, items: u64) {
-        // Saturates: a generation's late message may be counted off twice.
-        let _ = self.pending.fetch_update(Relaxed, Relaxed, |pending| {
-            Some(pending.saturating_sub(items))
-        });
-        self.step();
+    /// The stage has one more piece of work in hand, until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> Work {
+        self.pending.fetch_add(1, Relaxed);
+        Work(self.clone())
     }
 
     /// Something moved.
@@ -52,6 +44,17 @@ impl Progress {
             steps: self.steps.load(Relaxed),
             busy: self.pending.load(Relaxed) > 0 && self.waiting.load(Relaxed) == 0,
         }
+    }
+}
+
+/// One piece of work in hand. Dropping it finishes the work, which is a step as well.
+#[derive(Debug)]
+pub struct Work(Arc<Progress>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Relaxed);
+        self.0.step();
     }
 }
 
@@ -119,14 +122,14 @@ mod tests {
             Duration::ZERO,
             "idle is not stalled"
         );
-        progress.add_work(2);
+        let (first, _second) = (progress.begin(), progress.begin());
         assert_eq!(
             watch.stalled_for(at(20)),
             Duration::ZERO,
             "new work starts the clock"
         );
         assert_eq!(watch.stalled_for(at(25)), Duration::from_secs(5));
-        progress.finish_work(1);
+        drop(first);
         assert_eq!(
             watch.stalled_for(at(30)),
             Duration::ZERO,

@@ -1,7 +1,7 @@
 //! One stage: an actor on an arbiter of its own, seen whole.
 //!
 //! `actix::spawn(context.into_future(actor))` gives a join handle, and that
-//! tells a panic from a stop. Threads beside the actor (Kafka's blocking
+//! tells a panic from a stop. An actor's own threads (Kafka's blocking
 //! clients) report the same way through [`Stage::spawn_thread`].
 
 use std::any::Any;
@@ -9,11 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use actix::dev::channel;
-use actix::{Actor, Addr, Arbiter, Context};
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message};
 use ftap_telemetry::events::{Speaker, StageName};
 
 use super::failure::{Failure, Internal};
 use super::generation::{FaultCause, Generation};
+use super::outbox::{Handed, Outbox};
 use super::progress::Progress;
 
 /// What an actor knows about itself as a stage.
@@ -76,11 +77,25 @@ impl Stage {
     }
 }
 
-/// The mailbox of a stage that is not spawned yet: lets stages know each other's
-/// address before any of them runs.
+/// The mailbox of a stage that is not spawned yet: stages get outboxes to each other before any
+/// of them runs.
 pub struct Mailbox<A: Actor> {
+    address: Addr<A>,
     receiver: channel::AddressReceiver<A>,
     stage: Stage,
+}
+
+impl<A: Actor<Context = Context<A>>> Mailbox<A> {
+    /// The way to this stage.
+    pub fn outbox<M>(&self) -> Outbox<M>
+    where
+        A: Handler<Handed<M>>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let recipient = self.address.clone().recipient();
+        Outbox::new(recipient, self.stage.progress.clone())
+    }
 }
 
 /// Builds the stages of one generation.
@@ -106,13 +121,8 @@ impl Stages {
         &self.generation
     }
 
-    /// Makes the address of a stage. Senders wait for replies, so `capacity`
-    /// only bounds what `try_send` may queue.
-    pub fn mailbox<A: Actor>(
-        &mut self,
-        name: impl Into<StageName>,
-        capacity: usize,
-    ) -> (Addr<A>, Mailbox<A>, Stage) {
+    /// Makes the mailbox of a stage. `capacity` only bounds what [`Outbox::offer`] may queue.
+    pub fn mailbox<A: Actor>(&mut self, name: impl Into<StageName>, capacity: usize) -> Mailbox<A> {
         let name = name.into();
         let (sender, receiver) = channel::channel(capacity);
         let stage = Stage {
@@ -121,30 +131,34 @@ impl Stages {
             progress: Arc::new(Progress::default()),
         };
         self.generation.add_progress(name, stage.progress.clone());
-        let mailbox = Mailbox {
-            receiver,
-            stage: stage.clone(),
-        };
         let address = Addr::new(sender);
         self.addresses.push(Box::new(address.clone()));
-        (address, mailbox, stage)
+        Mailbox {
+            address,
+            receiver,
+            stage,
+        }
     }
 
     /// Runs a stage on an arbiter of its own.
     pub fn spawn<A, F>(&mut self, mailbox: Mailbox<A>, make: F)
     where
         A: Actor<Context = Context<A>>,
-        F: FnOnce(&mut Context<A>) -> A + Send + 'static,
+        F: FnOnce(Stage) -> A + Send + 'static,
     {
-        let Mailbox { receiver, stage } = mailbox;
+        let Mailbox {
+            address: _,
+            receiver,
+            stage,
+        } = mailbox;
         let arbiter = Arbiter::new();
         let name = stage.name;
         let body = move || {
             actix::spawn(async move {
+                let of_actor = stage.clone();
                 let run = actix::spawn(async move {
-                    let mut context = Context::with_receiver(receiver);
-                    let actor = make(&mut context);
-                    context.into_future(actor).await;
+                    let actor = make(of_actor);
+                    Context::with_receiver(receiver).into_future(actor).await;
                 });
                 let cause = match run.await {
                     Err(error) if error.is_panic() => {

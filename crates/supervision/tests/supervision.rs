@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_supervision::{
-    Entry, Failure, FailureKind, Group, GroupEnd, GroupState, Health, Retry, Stage, Stages,
+    Entry, Failure, FailureKind, Group, GroupEnd, GroupState, Handed, Health, Retry, Stage, Stages,
     SupervisionContext, SupervisionSettings, supervise,
 };
 use ftap_telemetry::metrics;
@@ -48,7 +48,7 @@ impl FailureKind for Misfortune {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Work;
+struct Job;
 
 struct Worker {
     stage: Stage,
@@ -61,10 +61,10 @@ impl Actor for Worker {
     type Context = Context<Self>;
 }
 
-impl Handler<Work> for Worker {
+impl Handler<Handed<Job>> for Worker {
     type Result = ();
 
-    fn handle(&mut self, _: Work, context: &mut Context<Self>) {
+    fn handle(&mut self, _job: Handed<Job>, context: &mut Context<Self>) {
         match self.misdeed {
             Misdeed::Panic => panic!("worker broke"),
             Misdeed::PanicInThread => {
@@ -97,7 +97,6 @@ impl Handler<Work> for Worker {
         } else if self.misdeed == Misdeed::Hang && !self.stage.is_fenced() {
             self.effects.lock().unwrap().push(u64::MAX);
         }
-        self.stage.progress().finish_work(1);
     }
 }
 
@@ -133,26 +132,24 @@ impl Group for TestGroup {
             true => self.misdeed,
             false => Misdeed::None,
         };
-        let (bystander, bystander_mailbox, bystander_stage) =
-            stages.mailbox::<Worker>("bystander", 4);
-        let (worker, mailbox, stage) = stages.mailbox::<Worker>("worker", 4);
+        let bystander = stages.mailbox::<Worker>("bystander", 4);
+        let worker = stages.mailbox::<Worker>("worker", 4);
+        let to_worker = worker.outbox();
         let (effects, release) = (self.effects.clone(), self.release.clone());
-        stages.spawn(bystander_mailbox, move |_| Worker {
-            stage: bystander_stage,
+        stages.spawn(bystander, move |stage| Worker {
+            stage,
             misdeed: Misdeed::None,
             effects,
             release,
         });
-        drop(bystander);
         let (effects, release) = (self.effects.clone(), self.release.clone());
-        stage.progress().add_work(1);
-        stages.spawn(mailbox, move |_| Worker {
+        stages.spawn(worker, move |stage| Worker {
             stage,
             misdeed,
             effects,
             release,
         });
-        worker.do_send(Work);
+        to_worker.hand(Job);
     }
 }
 

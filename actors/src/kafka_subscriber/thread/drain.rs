@@ -9,7 +9,7 @@ use ftap_supervision::Failure;
 
 use super::{REQUEST_TIMEOUT, Subscriber};
 use crate::kafka_subscriber::partition::Progress;
-use crate::messages::Flush;
+use crate::messages::ToBuffer;
 
 const FLUSH_REPEAT: Duration = Duration::from_millis(200);
 /// How often other members' offsets are asked for.
@@ -17,8 +17,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Subscriber {
     pub(super) fn flush(&self, reason: CloseReason) {
-        for (buffer, _) in &self.parts.buffers {
-            buffer.do_send(Flush { reason });
+        for buffer in &self.parts.buffers {
+            buffer.hand(ToBuffer::Flush(reason));
         }
     }
 

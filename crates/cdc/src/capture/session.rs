@@ -312,7 +312,7 @@ impl Session<'_> {
         flush: Flush,
         reason: CloseReason,
     ) -> Result<Option<Lsn>, SessionError> {
-        self.stage.progress().add_work(1);
+        let _work = self.stage.progress().begin();
         let mut is_ours = true;
         for file in &flush.files {
             if self.stage.is_fenced() {
@@ -326,7 +326,6 @@ impl Session<'_> {
                 break;
             }
         }
-        self.stage.progress().finish_work(1);
         Ok(is_ours.then_some(flush.safe))
     }
 
