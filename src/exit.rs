@@ -36,6 +36,7 @@ impl fmt::Display for OutputClosed {
 impl std::error::Error for OutputClosed {}
 
 /// Tells the user about an error and gives the exit code it stands for.
+#[expect(clippy::print_stderr, reason = "the last word to the user")]
 pub fn report(error: &anyhow::Error) -> u8 {
     if error.is::<OutputClosed>() {
         return DONE;

@@ -19,6 +19,11 @@ const HARD_STOP: Duration = Duration::from_millis(9_500);
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Starts listening; the receiver turns true when the process is to stop.
+#[expect(
+    clippy::exit,
+    clippy::print_stderr,
+    reason = "nothing else ends a process whose threads hang"
+)]
 pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
     let (stop, receiver) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()

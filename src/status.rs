@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn speed_is_taken_over_the_window() {
         let mut speeds = Speeds::default();
-        let at = Instant::now() - Duration::from_secs(1);
+        let at = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
         speeds.seen.push_back((at, 0, 0));
         let now = Snapshot {
             rows_published: 1000,

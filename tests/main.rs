@@ -3,7 +3,7 @@
 //! One program, whose tests run side by side: each has its own directory, topic, consumer group and
 //! ports. The tests in `on_kafka` depend on the broker; CI runs them on Apache Kafka, too.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod common;
 mod on_kafka;

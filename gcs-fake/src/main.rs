@@ -1,6 +1,8 @@
 //! The test server by hand: prints its address, serves until it is interrupted, then prints
 //! what it was asked.
 
+#![allow(clippy::print_stderr, clippy::print_stdout)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

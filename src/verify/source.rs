@@ -82,7 +82,7 @@ mod tests {
     fn broken_rows_keep_their_place_and_blank_lines_have_none() {
         let header = EVENT_COLUMNS.join(";");
         let good = "2019-01-01 00:00:18;u1;\"a;b\";c;1.5;n;7;0";
-        let text = format!("{header}\n{good}\n\nbroken\n{};9\n{good}\n", good);
+        let text = format!("{header}\n{good}\n\nbroken\n{good};9\n{good}\n");
         let expected = [Some("u1".to_owned()), None, None, Some("u1".to_owned())];
         assert_eq!(rows(&text, None).unwrap(), expected);
         assert_eq!(rows(&text, Some(2)).unwrap(), expected[..2]);

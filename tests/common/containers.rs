@@ -382,16 +382,15 @@ impl Project {
                 if settled.contains(&container.name) {
                     continue;
                 }
+                let has_check = !self.file.service(&container.service).healthcheck.disable;
                 if let Some(status) = container.process.ended() {
                     self.check_end(container, status);
                     events.push(Event::Done(container.name.clone()));
                     settled.push(container.name.clone());
-                } else if self.file.service(&container.service).healthcheck.disable {
-                    continue;
-                } else if self.is_healthy(container) {
+                } else if has_check && self.is_healthy(container) {
                     events.push(Event::Healthy(container.name.clone()));
                     settled.push(container.name.clone());
-                } else {
+                } else if has_check {
                     self.check_patience(container);
                 }
             }

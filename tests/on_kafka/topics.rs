@@ -120,7 +120,7 @@ fn two_topics_in_one_lake_at_the_same_time_do_not_mix() {
     lab.set("GCS_FLUSH_SECONDS", "0.3");
     lab.set("TRANSACTION_ROWS", "1000");
     let names: Vec<_> = (1..=2).map(|n| format!("{}-{n}", lab.topic())).collect();
-    let files = [common::events_file().to_owned(), make_events(7000, 5)];
+    let files = [common::events_file(), make_events(7000, 5)];
     let mut running = Vec::new();
     for (topic, file) in names.iter().zip(&files) {
         lab.set("KAFKA_TOPIC", topic);

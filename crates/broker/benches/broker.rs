@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p ftap-broker [-- MESSAGES]`. Machines differ and are busy: compare the ratios of
 //! one run.
-#![allow(clippy::unwrap_used)]
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -87,7 +88,7 @@ fn measure(messages: u64, work: impl FnOnce()) -> Measured {
     Measured {
         messages,
         elapsed: start.elapsed(),
-        cpu: cpu() - cpu_before,
+        cpu: cpu().saturating_sub(cpu_before),
         broker_cpu: broker_cpu().saturating_sub(broker_before),
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p ftap-dataset --bench dataset [-- ROWS]`
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

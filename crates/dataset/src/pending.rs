@@ -37,7 +37,7 @@ impl PendingFile {
         }
         let part_path = dir.join(format!("{name}.part"));
         let file = open_locked(&part_path, &final_path)?;
-        let length = file.metadata().map(|m| m.len()).unwrap_or(0);
+        let length = file.metadata().map_or(0, |m| m.len());
         if length > 0 {
             file.set_len(0)
                 .map_err(|e| DatasetError::io("write", &part_path, e))?;

@@ -1,6 +1,6 @@
 //! The data set's promises, on real files, real sockets and processes that are killed.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod common;
 mod generate;

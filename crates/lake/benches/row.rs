@@ -4,7 +4,7 @@
 //!
 //! `cargo bench -p ftap-actors --bench transaction [-- ROWS]`
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,8 +20,7 @@ const ROUNDS: usize = 5;
 
 fn main() {
     let rows: usize = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
-        .next()
+        .find_map(|arg| arg.parse().ok())
         .unwrap_or(400_000);
     let source = Source::new(rows);
     let payloads = source.encoded();

@@ -1,6 +1,5 @@
 //! What time it is: the system's, or a test's.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 

@@ -190,8 +190,8 @@ impl ProducerTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::marker;
     use crate::batch::tests::batch_of;
-    use crate::batch::{BatchHeader, marker};
 
     fn header(
         at: i64,

@@ -1,7 +1,5 @@
 //! A log against a plain list of what was appended to it.
 
-use std::path::Path;
-
 use proptest::prelude::*;
 
 use super::*;

@@ -1,6 +1,7 @@
 //! The broker under clients it did not write: librdkafka throughout, kcat and Python where they are
 //! installed. One binary, because every one of them links librdkafka.
-#![allow(clippy::unwrap_used)]
+
+#![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod common;
 mod foreign_clients;
