@@ -133,7 +133,7 @@ fn the_stream_of_changes_is_encrypted_and_its_server_checked_as_the_sslmode_says
     );
     refused(&|s| s.password = None, "POSTGRES_PASSWORD");
 
-    // A connection that breaks while TLS is being agreed upon is no refusal: it is tried again.
+    // A connection that breaks while TLS is being negotiated is not a refusal: it is retried.
     for (answer, helps) in [("S", true), ("", true), ("N", false)] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let broken = PostgresSettings {
@@ -174,7 +174,7 @@ fn asks(settings: &PostgresSettings) -> Result<(), PostgresError> {
     })
 }
 
-/// Turns TLS on; whoever comes without it is refused from now on.
+/// Turns TLS on; clients without it are refused from now on.
 fn turn_on(server: &Server, folder: &Path) {
     make_certificates(folder);
     for setting in [

@@ -1,8 +1,8 @@
 //! Loads the lake's objects into BigQuery, window by window.
 //!
 //! Promises what [`bigquery`](ftap_warehouse) promises; a stop is prompt, because a pass may be
-//! dropped at any point. BigQuery or a lake that does not answer is tried again for ever; what
-//! only a person can mend ends the actor.
+//! dropped at any point. BigQuery or a lake that does not answer is retried indefinitely; what
+//! only a person can fix ends the actor.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Whether Kafka lets us in, and if not, which setting is wrong.
 //!
-//! Promises to tell a broker that is down, which waiting may mend, from one that refuses us: a
+//! Promises to distinguish a broker that is down, which waiting may fix, from one that refuses us: a
 //! wrong password, a certificate that is not trusted, TLS spoken to a plaintext port. A refusal
 //! counts only when it came [`REFUSALS`] times in a row: a broker that has just started may not
 //! know its users yet. Blocking: for threads of stages and for commands.
@@ -21,7 +21,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// A refusal is noticed this fast.
 const STEP: Duration = Duration::from_millis(500);
 const LISTENER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two tries of a command, which has nobody to wait for.
+/// Between two attempts of a command.
 const COMMAND_PAUSE: Duration = Duration::from_millis(500);
 
 /// Tries to get in and counts refusals.
@@ -77,7 +77,7 @@ pub fn check(settings: &KafkaSettings) -> Result<(), Failure> {
 
 enum Outcome {
     In,
-    /// Nobody there, or nobody who says why not.
+    /// No answer, or none that gives a reason.
     Silent(String),
     /// What is wrong, and the setting that it comes from.
     Refused(String),
@@ -113,7 +113,7 @@ fn knock(settings: &KafkaSettings) -> Result<Outcome, Failure> {
     }
 }
 
-/// Nothing that decides was said. One listener that wants more than we offer can't be told from a broker that
+/// Nothing that decides was said. One listener that wants more than we offer can't be distinguished from a broker that
 /// hangs, because its answer to the question is encrypted.
 fn silence(settings: &KafkaSettings, said: String) -> String {
     match protocol(settings).as_str() {
@@ -135,7 +135,7 @@ fn protocol(settings: &KafkaSettings) -> String {
         })
 }
 
-/// A broker's refusal in the words of our settings; `None` for what waiting may mend.
+/// A broker's refusal in the words of our settings; `None` for what waiting may fix.
 fn refusal(settings: &KafkaSettings, heard: &Heard) -> Option<String> {
     if let Some(number) = heard.certificate_error {
         return Some(certificate_refusal(number));
@@ -234,7 +234,7 @@ fn listener_contradicts(settings: &KafkaSettings) -> Option<String> {
     ))
 }
 
-/// Sends a SaslHandshake request (key 17, version 1) for a mechanism that nobody has: error 33
+/// Sends a SaslHandshake request (key 17, version 1) for a mechanism that does not exist: error 33
 /// comes from a listener with SASL, 34 from one without, a TLS alert from one with TLS.
 fn listener(address: &str) -> Option<Listener> {
     const CORRELATION: [u8; 4] = *b"ftap";

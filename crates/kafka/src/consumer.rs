@@ -31,10 +31,10 @@ use rdkafka::types::RDKafkaRespErr as Code;
 use super::common_properties;
 use crate::{KafkaFailure, KafkaSettings};
 
-/// What the group or a partition told the consumer.
+/// What the group or a partition reported to the consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Partitions are to be assigned: answer with [`GroupConsumer::assign`].
+    /// Partitions must be assigned: answer with [`GroupConsumer::assign`].
     Assign(Vec<i32>),
     /// Partitions are taken away: answer with [`GroupConsumer::unassign`].
     Revoke {
@@ -51,7 +51,7 @@ pub enum Signal {
         /// Which.
         partition: i32,
     },
-    /// Something failed that librdkafka does not mend by itself.
+    /// Something failed that librdkafka does not fix by itself.
     Error {
         /// Its code.
         code: Code,
@@ -82,7 +82,7 @@ impl Drop for Client {
         // SAFETY: moved to one thread, used there alone.
         unsafe impl Send for Handles {}
         let handles = Handles(self.rk, self.queue, self.callbacks.clone());
-        // Destroying blocks until librdkafka's threads are gone; whoever drops
+        // Destroying blocks until librdkafka's threads are gone; dropping
         // the last batch must not wait for that.
         let destroy = move || {
             let Handles(rk, queue, callbacks) = { handles };
@@ -94,7 +94,7 @@ impl Drop for Client {
             }
             drop(callbacks);
         };
-        // No thread to be had: leak, the process is about to end anyway.
+        // No thread available: leak, the process is about to end anyway.
         let _ = std::thread::Builder::new()
             .name("kafka-destroy".into())
             .spawn(destroy);
@@ -133,7 +133,7 @@ impl GroupConsumer {
             ("isolation.level", "read_committed"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            // The batch API takes an end event's offset for that of a record, and would go on
+            // The batch API takes an end event's offset for that of a record, and would continue
             // one record too far after its next pause (rd_kafka_q_serve_rkmessages, 2.12.1).
             ("enable.partition.eof", "false"),
             ("auto.offset.reset", "error"),
@@ -376,7 +376,7 @@ impl GroupConsumer {
         Ok((low, high))
     }
 
-    /// The log's end as the newest fetch answer told it; `None` before one came.
+    /// The log's end in the newest fetch answer; `None` before one came.
     pub fn known_end(&self, partition: i32) -> Option<i64> {
         let (mut low, mut high) = (0, 0);
         // SAFETY: as in `watermarks`; this one only reads a cache.

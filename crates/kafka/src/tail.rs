@@ -107,7 +107,7 @@ pub fn read_tails(
             PublishFailure::Conflict,
             format!(
                 "partition {} of topic {topic} no longer has a record of the events file: retention \
-                 took all of them, the last offset below {}, so nobody knows how far it was published",
+                 took all of them, the last offset below {}, so it is unknown how far it was published",
                 search.partition, search.low
             ),
         ));

@@ -201,7 +201,7 @@ impl Generation {
         }
     }
 
-    /// Registers what is to be done on behalf of a thread that hangs and is left
+    /// Registers what must be done on behalf of a thread that hangs and is left
     /// behind, such as leaving a consumer group. It runs on another thread.
     pub fn on_abandon(&self, hook: impl FnOnce() + Send + 'static) {
         self.0.abandon_hooks.lock().push(Box::new(hook));

@@ -1,4 +1,4 @@
-//! Starts a group's generations until it finishes, is stopped or gives up.
+//! Starts a group's generations until it finishes, is stopped or fails for good.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

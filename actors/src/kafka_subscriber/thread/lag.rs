@@ -20,8 +20,8 @@ impl Subscriber {
     }
 
     /// Commits again what the group has not taken: during a rebalance it refuses all commits,
-    /// and on a quiet topic no other would follow. Whoever drains or watches the lag would wait
-    /// for ever.
+    /// and on a quiet topic no other would follow. Draining and the lag would otherwise never
+    /// finish.
     fn repeat_commits(&mut self) -> Result<(), Failure> {
         let owed = self.assigned.iter();
         let owed: Vec<(i32, i64)> = owed

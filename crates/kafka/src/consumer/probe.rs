@@ -84,7 +84,10 @@ impl Probe {
             let topic = sys::rd_kafka_topic_new(rk, name.as_ptr(), std::ptr::null_mut());
             if topic.is_null() {
                 sys::rd_kafka_destroy(rk);
-                return Err(refused(format!("{} is no name of a topic", settings.topic)));
+                return Err(refused(format!(
+                    "{} is not a valid topic name",
+                    settings.topic
+                )));
             }
             Ok(Self { rk, topic, heard })
         }
