@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Done.
 pub const DONE: u8 = 0;
-/// A stage gave up, or a command failed.
+/// A stage stopped with an error, or a command failed.
 pub const GAVE_UP: u8 = 1;
 /// Bad usage or settings.
 pub const BAD_USAGE: u8 = 2;
@@ -23,7 +23,7 @@ impl fmt::Display for BadUsage {
 
 impl std::error::Error for BadUsage {}
 
-/// Whoever read our output has gone; there is nobody to tell and nothing to do.
+/// The reader of the output is gone, so nothing can be reported.
 #[derive(Debug)]
 pub struct OutputClosed;
 

@@ -1,7 +1,7 @@
 //! What a run shows to people: two live lines while it runs, a summary at its end.
 //!
-//! Relies on nothing but the metrics, and runs on a thread of its own, so that it goes on when a
-//! stage hangs: that is when it is looked at.
+//! Relies on nothing but the metrics, and runs on a thread of its own, so that it continues when a
+//! stage hangs, which is when it is needed.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

@@ -1,9 +1,9 @@
 //! Logs and metrics of the process.
 //!
-//! Promises one line per event on stderr: a flat JSON object when stderr is no terminal or
+//! Promises one line per event on stderr: a flat JSON object when stderr is not a terminal or
 //! `LOG_FORMAT=json`, else text. Every line has `timestamp`, `level`, `event`, `actor` and
 //! `generation`; what libraries log appears as `library_message` from WARN up, and what librdkafka
-//! reports as `kafka_client_message` at DEBUG, since it mends those things itself. While the live
+//! reports as `kafka_client_message` at DEBUG, since it fixes those things itself. While the live
 //! status is shown, lines go above it and only from WARN up, unless LOG_LEVEL was set.
 
 mod line;
@@ -59,7 +59,7 @@ impl Screen {
     }
 
     fn write_line(&self, line: &str) {
-        // A closed stderr must not end the program: there is nobody to tell.
+        // A closed stderr must not end the program: there is no reader.
         let write = || {
             let _ = std::io::stderr().lock().write_all(line.as_bytes());
         };
@@ -123,7 +123,7 @@ pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
 
 struct LogLayer {
     threshold: Level,
-    /// Somebody set LOG_LEVEL, so the live status holds nothing back.
+    /// LOG_LEVEL was set, so the live status holds nothing back.
     chosen: bool,
     shape: Shape,
 }

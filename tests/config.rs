@@ -29,7 +29,7 @@ fn flags_win_over_environment_over_dot_env_over_defaults() {
     );
     let flag = ["--kafka-topic", "from-flag"];
     assert_eq!(topic(&flag, &env), ("from-flag".into(), "flag".into()));
-    // What compose hands over for a variable that nobody set.
+    // What compose hands over for a variable that is not set.
     assert_eq!(
         topic(&[], &[("KAFKA_TOPIC", "")]),
         ("from-file".into(), ".env".into())
@@ -188,7 +188,7 @@ fn the_key_file_is_found_in_credentials_and_must_be_json() {
     assert!(!broken.stderr.contains("hunter2"));
     place.write("credentials/key.json", r#"{"type": "service_account"}"#);
     config().ends_with(0);
-    // Without a bucket nobody needs the file.
+    // Without a bucket the file is not needed.
     let mut unneeded = place.ftap(&["config"]);
     unneeded.env("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere.json");
     Done::from(unneeded.output().unwrap()).ends_with(0);

@@ -423,5 +423,8 @@ fn a_wrong_schedule_is_refused_at_start_and_shown() {
         message.contains("UPDATE_USERS_SCHEDULE is \"*/5 * 32 * *\""),
         "{message}"
     );
-    assert!(message.contains("`32` is no day of month"), "{message}");
+    assert!(
+        message.contains("`32` is not a valid day of month"),
+        "{message}"
+    );
 }

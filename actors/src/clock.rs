@@ -7,7 +7,7 @@ use ftap_supervision::Outbox;
 
 use crate::messages::Tick;
 
-/// The actor. Ticks that its listener does not take are dropped: a missed tick is no loss.
+/// The actor. Ticks that its listener does not take are dropped: a missed tick loses nothing.
 pub struct Clock {
     interval: Duration,
     listener: Outbox<Tick>,

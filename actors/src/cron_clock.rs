@@ -1,7 +1,7 @@
 //! Tells one job when to run, by its cron expression.
 //!
-//! Promises what [`ftap_schedule`] says. One clock a job: it waits for the answer to its tick, so
-//! a run that takes long delays nobody else. Its group restarts without running the job again for a
+//! Promises what [`ftap_schedule`] says. One clock per job: it waits for the answer to its tick, so
+//! a run that takes long delays no other job. Its group restarts without running the job again for a
 //! tick that the job has done, because the job knows a tick by its time.
 
 use std::sync::Arc;

@@ -141,7 +141,7 @@ async fn replay(
     }
 }
 
-/// Waits for the publisher; it has its own watch, so this wait is no stall.
+/// Waits for the publisher; it has its own watch, so this wait is not a stall.
 async fn answer(stage: &Stage, request: RecipientRequest<Handed<RowBatch>>) -> Result<(), Failure> {
     let _waiting = stage.progress().waiting();
     let answer = request.await.unwrap_or_else(|error| {
@@ -180,7 +180,7 @@ impl Pacer {
         };
         if let Some(last) = self.last_unix_time {
             let gap = unix_time.saturating_sub(last).max(0) as f64 / speed;
-            // Beyond a year nobody waits; it also keeps the clock from overflowing.
+            // A wait of a year is long enough, and keeps the clock from overflowing.
             self.due += Duration::from_secs_f64(gap.min(31_536_000.0));
         }
         self.last_unix_time = Some(unix_time);
@@ -290,7 +290,7 @@ impl EventsFile {
                     break;
                 }
                 Ok(partition) => batch.finish_row(row, partition),
-                // Rows before that were told of when they were first passed over.
+                // Earlier rows were reported when they were first skipped.
                 Err(reason) if row >= start.resume.first_row() => {
                     metrics::SOURCE_ROWS_REJECTED.add(1);
                     SourceRowRejected { row, reason }.emit(stage.speaker());
@@ -389,7 +389,7 @@ fn check_header(path: &Path, header: &ByteRecord) -> Result<(), Failure> {
     Err(Failure::new(
         PublishFailure::SourceInvalid,
         format!(
-            "events file {}: {hint}; wanted is the header `{}`",
+            "events file {}: {hint}; expected the header `{}`",
             path.display(),
             COLUMNS.join(";")
         ),

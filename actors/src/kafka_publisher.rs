@@ -31,7 +31,7 @@ use crate::settings::PublishSettings;
 /// Batches the actor may hand to its thread ahead; the reader sends one at a time.
 const BATCHES_AHEAD: usize = 2;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long librdkafka tries to deliver before the transaction is given up.
+/// How long librdkafka tries to deliver before the transaction is aborted.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 /// The same when a stop was asked for.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -314,7 +314,7 @@ impl Publisher {
                     if self.stage.is_fenced() {
                         return Ok(());
                     }
-                    // Bounded by the delivery timeout, so it is no stall.
+                    // Bounded by the delivery timeout, so it is not a stall.
                     waiting.get_or_insert_with(|| self.stage.progress().waiting());
                     session.producer.poll(Duration::from_millis(2));
                     record = back;

@@ -33,7 +33,7 @@ pub struct SubscriberParts {
     pub budget: MemoryBudget,
     /// Records that wait for a decoder. Beyond it the consumer does not poll.
     pub backlog: MemoryBudget,
-    /// Turns true when the topic's present end is to be reached and flushed.
+    /// Turns true when the topic's current end must be reached and flushed.
     pub drain: watch::Receiver<bool>,
 }
 

@@ -3,8 +3,8 @@
 //! Promises: a run is one transaction that also records the run, so each tick is applied once,
 //! whatever is killed when and however often it is asked for; with a seed the same tick changes the
 //! same users of the same table in the same way. While PostgreSQL does not answer it waits and tries
-//! again; a prepared file that can't be loaded is tried again at the next tick; any other error that no
-//! waiting can mend ends the stage. Relies on `init/01_schema.sql`.
+//! again; a prepared file that can't be loaded is tried again at the next tick; any other error that
+//! waiting cannot fix ends the stage. Relies on `init/01_schema.sql`.
 
 use std::sync::Arc;
 
@@ -28,8 +28,7 @@ pub struct UserMutator {
 }
 
 impl UserMutator {
-    /// Runs the job when told to. Where there is no PostgreSQL it has nothing to do, or if it needs
-    /// one, fails.
+    /// Runs the job at each tick. Without PostgreSQL it does nothing, or fails if `needs_postgres`.
     pub fn new(stage: Stage, job: UserUpdates, needs_postgres: bool, health: Arc<Health>) -> Self {
         Self {
             stage,

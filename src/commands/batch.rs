@@ -1,8 +1,8 @@
 //! `ftap batch`: the jobs that run by the clock, or one of them once.
 //!
 //! Promises that a run by hand says and does what a scheduled one does, and ends with 0 if it is
-//! done, now or before, else with 1; that each job goes on whatever becomes of the other; and that
-//! the end tells of a job that gave up.
+//! done, now or before, else with 1; that each job continues whatever happens to the others; and
+//! that the end names a job that stopped with an error.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::topology::sides::{FxRatesGroup, Side, UserUpdatesGroup};
 /// Tries of a run by hand: half a minute in all. Who runs it by cron has the next one soon.
 const ONCE_ATTEMPTS: u32 = 5;
 
-/// Runs the jobs until they are stopped or have given up, or one of them once.
+/// Runs the jobs until they are stopped or have failed, or one of them once.
 pub fn execute(config: &Config, args: &BatchArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
     match args.once {
         Some(BatchJob::Users) => users_once(config, args),
@@ -80,8 +80,8 @@ fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
     }
     super::sides::execute(config, telemetry, "batch", false, |parts| {
         let fx = fx_rates(config, parts.health)?;
-        // Without PostgreSQL, of which one warning tells, the other jobs are enough to go on, unless
-        // it was asked for by name.
+        // Without PostgreSQL, which one warning reports, the other jobs suffice to continue, unless
+        // POSTGRES=on asks for it.
         let is_needed = !has_fx && !has_loader || config.postgres == PostgresUse::On;
         let users = match (has_users, is_needed) {
             (true, true) => user_updates(config, parts.required_postgres()?, true, parts.health),

@@ -222,7 +222,7 @@ fn export(
     if is_stdout {
         return each(&mut |line| print(line));
     }
-    // Never over a file: it may be the one that somebody is repairing.
+    // Never over a file: it may hold repairs in progress.
     let file = File::create_new(path).map_err(|error| {
         BadUsage(format!(
             "--export {}: {error}: name a new file",
@@ -234,7 +234,7 @@ fn export(
         .and_then(|()| Ok(out.flush()?))
         .with_context(|| format!("writing {}", path.display()));
     if written.is_err() {
-        // Half a file would pass for all of it. The error is told whether this succeeds or not.
+        // Half a file would pass for all of it. The error is reported whether this succeeds or not.
         let _ = std::fs::remove_file(path);
     }
     written?;

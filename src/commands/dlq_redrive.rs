@@ -26,7 +26,7 @@ use crate::kafka_access::KafkaAccess;
 use crate::output::{count, print};
 use crate::verify::topic::Topics;
 
-/// Redrives, and says what became of each entry asked for.
+/// Redrives, and reports what happened to each requested entry.
 pub fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut counts = Counts::default();

@@ -62,5 +62,5 @@ fn ask(addr: SocketAddr, path: &str) -> anyhow::Result<u16> {
     answer
         .strip_prefix("HTTP/1.1 ")
         .and_then(|rest| rest.get(..3)?.parse().ok())
-        .context("it is no HTTP server")
+        .context("it is not an HTTP server")
 }

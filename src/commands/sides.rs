@@ -43,7 +43,7 @@ impl<'a> SideParts<'a> {
     }
 }
 
-/// Runs the sides that `make` gives until they are done, stopped, or have given up.
+/// Runs the sides that `make` gives until they are done, stopped, or have failed.
 pub fn execute(
     config: &Config,
     telemetry: &Telemetry,

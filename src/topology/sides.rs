@@ -57,7 +57,7 @@ pub struct UserUpdatesGroup {
     pub settings: UpdateSettings,
     /// The process has nothing else to do: without PostgreSQL this is a failure.
     pub is_all: bool,
-    /// Told while a prepared file can't be loaded.
+    /// Notified while a prepared file can't be loaded.
     pub health: Arc<Health>,
 }
 
@@ -99,7 +99,7 @@ pub struct FxRatesGroup {
     pub job: Arc<FxJob>,
     /// When.
     pub schedule: Schedule,
-    /// Told while the lake does not answer.
+    /// Notified while the lake does not answer.
     pub health: Arc<Health>,
 }
 

@@ -1,7 +1,7 @@
-//! When a job is due: cron expressions, and what becomes of ticks that were missed.
+//! When a job is due: cron expressions, and what happens to missed ticks.
 //!
 //! Promises: five fields as in crontab(5), or six with the seconds first; UTC; a job that still runs
-//! is not started again; ticks that passed while nobody looked (a suspended machine, a clock set
+//! is not started again; ticks that passed unnoticed (a suspended machine, a clock set
 //! forward) make one run, not many. A run is known by its [`JobTick::scheduled`], so that one that is
 //! started twice, by two processes or after a crash, can be recognised.
 //!
