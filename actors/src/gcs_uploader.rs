@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix::prelude::*;
 use ftap_lake::chain::{Adoption, on_already_exists};
 use ftap_lake::queue::PutQueue;
-use ftap_lake::store::{LakeStore, PutOutcome};
+use ftap_lake::store::{ChainEnd, LakeStore, PutOutcome};
 use ftap_lake::{Footer, LakeError, LakeOutage, Retries};
 use ftap_supervision::{Failure, Handed, Health, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
@@ -227,7 +227,7 @@ async fn find_chain_ends(
     loop {
         let answer = {
             let _waiting = stage.progress().waiting();
-            lake.chain_ends(topic, partitions).await
+            chain_ends(lake, topic, partitions).await
         };
         match answer {
             Ok(mut ends) => {
@@ -241,6 +241,19 @@ async fn find_chain_ends(
             Err(error) => retries.wait(error).await?,
         }
     }
+}
+
+/// The chains' ends. Where there is none yet, the lake must not be another topic's.
+async fn chain_ends(
+    lake: &LakeStore,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, ChainEnd>, LakeError> {
+    let ends = lake.chain_ends(topic, partitions).await?;
+    if ends.is_empty() && !partitions.is_empty() {
+        lake.check_topic(topic).await?;
+    }
+    Ok(ends)
 }
 
 fn unix_seconds() -> f64 {

@@ -1,5 +1,6 @@
-//! Topics that are deleted, made anew, enlarged, shortened or read beside others.
+//! Topics that are deleted, recreated, enlarged, shortened or share a lake with others.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::common;
@@ -115,25 +116,61 @@ fn retention_that_passes_a_stopped_consumer_is_told_once_with_the_exact_range() 
 }
 
 #[test]
-fn two_topics_in_one_lake_at_the_same_time_do_not_mix() {
+fn topics_that_share_a_lake_do_not_mix_and_a_new_one_is_refused() {
     let mut lab = Lab::shared("side-by-side");
     lab.set("GCS_FLUSH_SECONDS", "0.3");
     lab.set("TRANSACTION_ROWS", "1000");
-    let names: Vec<_> = (1..=2).map(|n| format!("{}-{n}", lab.topic())).collect();
+    let [names @ .., third] = [1, 2, 3].map(|n| format!("{}-{n}", lab.topic()));
     let files = [common::events_file(), make_events(7000, 5)];
-    let mut running = Vec::new();
-    for (topic, file) in names.iter().zip(&files) {
+    let use_topic = |lab: &mut Lab, topic: &str| {
         lab.set("KAFKA_TOPIC", topic);
         lab.set("DATA_DIR", lab.path(topic));
         lab.set("KAFKA_CONSUMER_GROUP", format!("group-{topic}"));
+    };
+    // Older versions let a second topic begin in a lake that another one has.
+    for (topic, file) in names.iter().zip(&files) {
+        use_topic(&mut lab, topic);
+        lab.set("EVENTS_FILE", file);
+        lab.set("LAKE_DIR", lab.path(&format!("lake-of-{topic}")));
+        let begun = lab.start(["run", "--until-drained", "--rows", "3000"]);
+        begun.wait_for_success();
+        merge(Path::new(lab.get("LAKE_DIR")), &lab.path("lake"));
+    }
+    lab.set("LAKE_DIR", lab.path("lake"));
+    let mut running = Vec::new();
+    for (topic, file) in names.iter().zip(&files) {
+        use_topic(&mut lab, topic);
         lab.set("EVENTS_FILE", file);
         running.push(lab.start(["run", "--until-drained"]));
     }
     running.iter().for_each(Ftap::wait_for_success);
+    let objects = lab.objects();
+
+    use_topic(&mut lab, &third);
+    let (code, said) = lab.start(["run", "--until-drained"]).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(names.iter().any(|name| said.contains(name)), "{said}");
+    assert!(said.contains(&third) && said.contains("LAKE_DIR"), "{said}");
+    assert_eq!(lab.objects(), objects);
+
     for ((topic, file), rows) in names.iter().zip(&files).zip([ROWS, 7000]) {
-        lab.set("KAFKA_TOPIC", topic);
+        use_topic(&mut lab, topic);
         lab.set("EVENTS_FILE", file);
         let verdict = lab.assert_exact(rows);
         assert_eq!(verdict.total("lake"), rows, "{verdict}");
+    }
+}
+
+/// Moves the files of one folder into another.
+fn merge(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, target) = entry
+            .map(|entry| (entry.path(), to.join(entry.file_name())))
+            .unwrap();
+        match path.is_dir() {
+            true => merge(&path, &target),
+            false => std::fs::rename(path, target).unwrap(),
+        }
     }
 }

@@ -105,6 +105,18 @@ pub enum LakeError {
         /// What is wrong.
         source: FooterError,
     },
+    /// The lake holds another topic's rows, and none of this one's.
+    #[error(
+        "{store} holds the rows of topic {found}, and KAFKA_TOPIC is {topic}: rows of both would be in one folder and counted together. Give {topic} a lake of its own with LAKE_DIR or GCS_BUCKET_NAME, or set KAFKA_TOPIC={found}"
+    )]
+    OtherTopic {
+        /// The store, see `LakeStore::describe`.
+        store: String,
+        /// The topic in the lake.
+        found: String,
+        /// The topic that is read.
+        topic: String,
+    },
     /// Topic and lake contradict each other.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -155,6 +167,7 @@ impl LakeError {
             | Self::Setting { .. }
             | Self::Object { .. }
             | Self::Footer { .. }
+            | Self::OtherTopic { .. }
             | Self::Chain(_)
             | Self::Name(_)
             | Self::Arrow { .. }

@@ -260,6 +260,31 @@ impl LakeStore {
             .await
     }
 
+    /// Fails if the lake has objects of other topics and none of `topic`. A lake that holds several
+    /// topics already, as older versions allowed, passes for each of them.
+    pub async fn check_topic(&self, topic: &str) -> Result<(), LakeError> {
+        let prefix = Path::from(naming::PREFIX);
+        let store = self.object_store();
+        let mut objects = store.list(Some(&prefix));
+        let mut other = None;
+        while let Some(object) = objects.next().await {
+            let object = object.map_err(|error| self.error("list", naming::PREFIX, &error))?;
+            match ObjectName::parse(object.location.as_ref()) {
+                Ok(name) if name.topic() == topic => return Ok(()),
+                Ok(name) => other = Some(name),
+                Err(_) => {}
+            }
+        }
+        match other {
+            Some(name) => Err(LakeError::OtherTopic {
+                store: self.describe(),
+                found: name.topic().to_owned(),
+                topic: topic.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Fails while a local lake's folder is gone or another is in its place.
     async fn check_present(&self) -> Result<(), LakeError> {
         match &self.root {
