@@ -34,6 +34,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to send its request's head, and for the next one to begin.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Ports after the default one that are tried, in order, before any free one is taken.
+const NEXT_PORTS: u16 = 20;
+
 /// What the pages show.
 #[derive(Clone)]
 pub struct Shown {
@@ -69,8 +72,8 @@ impl Drop for Http {
     }
 }
 
-/// Serves on DASHBOARD_ADDR; `None` if that is off. A default port in use is replaced by a free
-/// one, one that somebody set is an error.
+/// Serves on DASHBOARD_ADDR; `None` if that is off. If the default port is in use, the next free one
+/// is taken, so that `produce` and `consume` run on one machine; one that was set is an error.
 pub fn start(config: &Config, shown: Shown) -> anyhow::Result<Option<Http>> {
     let Some(addr) = config.dashboard_addr else {
         return Ok(None);
@@ -105,12 +108,18 @@ fn on_bind_error(
         ))
         .into());
     }
-    let listener = TcpListener::bind((addr.ip(), 0))
+    let listener = (1..=NEXT_PORTS)
+        .filter_map(|step| addr.port().checked_add(step))
+        .chain([0])
+        .find_map(|port| TcpListener::bind((addr.ip(), port)).ok())
         .with_context(|| format!("no free port on {} for the status page", addr.ip()))?;
+    let taken = listener
+        .local_addr()
+        .context("the status page's address is unknown")?;
     SettingDoubtful {
         setting: "DASHBOARD_ADDR".to_owned(),
         detail: format!(
-            "{addr} is in use, so a free port is taken; set DASHBOARD_ADDR to choose one"
+            "{addr} is in use, so the status page is on http://{taken}; set DASHBOARD_ADDR to choose a port"
         ),
     }
     .emit(Speaker::PROCESS);
@@ -197,6 +206,7 @@ fn routes(app: &mut web::ServiceConfig) {
             true => answer.json(json!({
                 "ready": ready,
                 "groups": groups(&shown.health),
+                "lake": lake(&shown.health),
                 "platform": platform::json(&shown.watched.snapshot()),
             })),
             false => answer.json(json!({ "ready": ready })),
@@ -293,6 +303,18 @@ fn groups(health: &Health) -> Value {
         .into()
 }
 
+/// Whether the lake takes files, and if not, since when and why.
+fn lake(health: &Health) -> Value {
+    match health.lake_down() {
+        Some(down) => json!({
+            "up": false,
+            "error": down.reason,
+            "down_seconds": down.lasts.as_secs(),
+        }),
+        None => json!({ "up": true }),
+    }
+}
+
 /// Change capture; null where there is none.
 fn changes() -> Value {
     metrics::SLOT_CONNECTED
@@ -317,6 +339,7 @@ fn status(shown: &Shown) -> Value {
         "process_memory_bytes": process::memory_bytes(),
         "ready": is_ready(shown),
         "groups": groups(&shown.health),
+        "lake": lake(&shown.health),
         "changes": changes(),
         "platform": platform::json(&shown.watched.snapshot()),
         "meters": {

@@ -349,24 +349,6 @@ fn without_a_broker_it_is_alive_and_stops_when_asked() {
 }
 
 #[test]
-fn the_default_port_gives_way_to_a_free_one() {
-    // In use by us, or by somebody else: it comes to the same.
-    let _held = TcpListener::bind("127.0.0.1:8080");
-    let place = Place::new();
-    let mut command = place.ftap(&["run", "--rows", "100"]);
-    command.env_remove("DASHBOARD_ADDR");
-    let running = shell::Running::start(command);
-    let doubt = running.event("setting_doubtful");
-    assert_eq!(doubt["setting"], "DASHBOARD_ADDR");
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(!url.ends_with(":8080"));
-    assert_eq!(get(&url, "/healthz").status, 200);
-}
-
-#[test]
 fn off_serves_nothing() {
     let place = Place::new();
     let done = place

@@ -54,6 +54,8 @@ async function refresh() {
     const status = await answer.json();
     byId("state").textContent =
       `${status.command} · ${status.ready ? "ready" : "not ready"} · up ${Math.round(status.uptime_seconds)} s`;
+    byId("lake").textContent = status.lake.up ? ""
+      : `The lake has taken nothing for ${number(status.lake.down_seconds)} s: ${status.lake.error}`;
     // Who only watches has no rows of its own.
     const shown = status.platform ? FIGURES.filter(([key]) => /restarts|memory/.test(key)) : FIGURES;
     byId("figures").replaceChildren(...shown.map(([key, label]) => {

@@ -38,7 +38,7 @@ impl LakeOutage {
 
     /// A request failed and is tried again after `pause`.
     pub fn refused(&self, stage: &Stage, what: &str, error: String, pause: Duration) {
-        self.health.lake_refused();
+        self.health.lake_refused(&error);
         let now = Instant::now();
         let mut current = self.current.lock();
         let tell = match current.as_mut() {

@@ -51,7 +51,22 @@ pub struct GroupHealth {
 #[derive(Debug, Default)]
 pub struct Health {
     groups: Mutex<BTreeMap<&'static str, GroupHealth>>,
-    lake_refuses_since: Mutex<Option<Instant>>,
+    lake_outage: Mutex<Option<Outage>>,
+}
+
+#[derive(Clone, Debug)]
+struct Outage {
+    since: Instant,
+    reason: String,
+}
+
+/// Why the lake does not take files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LakeDown {
+    /// The newest refusal, with what to do about it.
+    pub reason: String,
+    /// Time since the first one.
+    pub lasts: Duration,
 }
 
 impl Health {
@@ -79,30 +94,38 @@ impl Health {
         self.groups.lock().insert(group, health);
     }
 
-    /// Notes that the lake refused a request.
-    pub fn lake_refused(&self) {
-        let mut since = self.lake_since();
-        since.get_or_insert_with(Instant::now);
+    /// Notes that the lake refused a request, and why.
+    pub fn lake_refused(&self, reason: &str) {
+        let mut outage = self.outage();
+        let since = outage.as_ref().map_or_else(Instant::now, |last| last.since);
+        *outage = Some(Outage {
+            since,
+            reason: reason.to_owned(),
+        });
     }
 
     /// Notes that the lake answered.
     pub fn lake_answered(&self) {
-        *self.lake_since() = None;
+        *self.outage() = None;
     }
 
-    /// Whether the lake has refused all requests for some seconds.
-    pub fn lake_is_down(&self) -> bool {
-        self.lake_since()
-            .is_some_and(|since| since.elapsed() >= LAKE_PATIENCE)
+    /// The lake's outage, once it has refused all requests for some seconds.
+    pub fn lake_down(&self) -> Option<LakeDown> {
+        let outage = self.outage().clone()?;
+        let lasts = outage.since.elapsed();
+        (lasts >= LAKE_PATIENCE).then_some(LakeDown {
+            reason: outage.reason,
+            lasts,
+        })
     }
 
-    fn lake_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.lake_refuses_since.lock()
+    fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.lake_outage.lock()
     }
 
     /// Whether every group runs or has finished, there is one, and the lake answers.
     pub fn ready(&self) -> bool {
-        if self.lake_is_down() {
+        if self.lake_down().is_some() {
             return false;
         }
         let groups = self.groups.lock();
