@@ -33,6 +33,7 @@ fn dataset_error(error: DatasetError) -> anyhow::Error {
         | DatasetError::NoRows { .. }
         | DatasetError::WrongSeparator { .. }
         | DatasetError::NotCsv { .. }
+        | DatasetError::NotPrepared { .. }
         | DatasetError::MissingColumns { .. }
         | DatasetError::DuplicateColumn { .. }
         | DatasetError::NoValidRow { .. }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ftap_dataset::generate::GenerateOptions;
+use ftap_dataset::prepare::check_events;
 use ftap_supervision::Health;
 use tokio::sync::watch;
 
@@ -199,10 +200,10 @@ fn ensure_events(config: &Config, options: Options, telemetry: &Telemetry) -> an
     let events = &config.events_file;
     match std::fs::metadata(events) {
         Ok(metadata) if metadata.is_file() => {
-            return match std::fs::File::open(events) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(unusable_events(config, &error.to_string())),
-            };
+            if let Err(error) = std::fs::File::open(events) {
+                return Err(unusable_events(config, &error.to_string()));
+            }
+            return check_events(events).map_err(super::dataset_error);
         }
         Ok(_) => return Err(unusable_events(config, "it is not a file")),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -116,6 +116,14 @@ pub enum DatasetError {
         /// What its first bytes are, and the remedy.
         seen: String,
     },
+    /// The file is not the events file that `prepare` writes.
+    #[error("{path} is not a prepared events file: {seen}")]
+    NotPrepared {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and the remedy.
+        seen: String,
+    },
     /// Columns that `prepare` needs are not in the header.
     #[error(
         "{path} has no column {}: the header must name them, in any order; its columns are {}",

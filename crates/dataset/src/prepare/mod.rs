@@ -17,17 +17,21 @@ mod reader;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use check::RejectReason;
 use check::{is_amount, is_date, is_degrees, is_integer, is_timestamp, present, require, zip_text};
 use output::Outputs;
 pub(crate) use reader::split_line;
-use reader::{Record, RecordReader};
+use reader::{MAX_ROW_BYTES, Record, RecordReader};
 use uuid::Uuid;
 
 use crate::error::DatasetError;
-use crate::schema::{EVENTS_FILE, MERCHANTS_FILE, REJECTED_FILE, USERS_FILE};
+use crate::schema::{
+    EVENT_COLUMNS, EVENTS_FILE, MERCHANT_COLUMNS, MERCHANTS_FILE, REJECTED_FILE, USER_COLUMNS,
+    USERS_FILE,
+};
 
 /// Records between two progress reports.
 const PROGRESS_RECORDS: u64 = 8_192;
@@ -181,25 +185,8 @@ fn read_header(reader: &mut RecordReader<File>, input: &Path) -> Result<Columns,
         path: path(),
         seen: seen.to_owned(),
     };
-    let head = reader.peek().map_err(io)?;
-    match head {
-        [0xef, 0xbb, 0xbf, ..] => reader.skip(3),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-            return Err(not_csv("it is UTF-16 text; save it as UTF-8"));
-        }
-        [b'P', b'K', 3, 4, ..] => {
-            return Err(not_csv(
-                "it is a zip archive; unzip it and name the CSV inside",
-            ));
-        }
-        [0x1f, 0x8b, ..] => return Err(not_csv("it is compressed by gzip; unpack it first")),
-        [b'P', b'A', b'R', b'1', ..] => return Err(not_csv("it is a Parquet file")),
-        head if first_line(head).contains(&0) => {
-            return Err(not_csv(
-                "it contains zero bytes, so it is not text; name the Kaggle CSV",
-            ));
-        }
-        _ => {}
+    if refuse_other_formats(reader.peek().map_err(io)?, input)? == HasMark::Yes {
+        reader.skip(UTF8_MARK.len());
     }
     let Some(header) = reader.next().map_err(io)? else {
         return Err(DatasetError::EmptyFile { path: path() });
@@ -226,6 +213,92 @@ fn read_header(reader: &mut RecordReader<File>, input: &Path) -> Result<Columns,
         })
         .collect();
     locate(input, names)
+}
+
+/// A UTF-8 byte order mark.
+const UTF8_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+/// Whether a text begins with [`UTF8_MARK`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HasMark {
+    Yes,
+    No,
+}
+
+/// Refuses what is not UTF-8 text, by its first bytes.
+fn refuse_other_formats(head: &[u8], input: &Path) -> Result<HasMark, DatasetError> {
+    let seen = match head {
+        [0xef, 0xbb, 0xbf, ..] => return Ok(HasMark::Yes),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16 text; save it as UTF-8",
+        [b'P', b'K', 3, 4, ..] => "it is a zip archive; unzip it and name the CSV inside",
+        [0x1f, 0x8b, ..] => "it is compressed by gzip; unpack it first",
+        [b'P', b'A', b'R', b'1', ..] => "it is a Parquet file",
+        head if first_line(head).contains(&0) => {
+            "it contains zero bytes, so it is not text; name the Kaggle CSV"
+        }
+        _ => return Ok(HasMark::No),
+    };
+    Err(DatasetError::NotCsv {
+        path: input.to_path_buf(),
+        seen: seen.to_owned(),
+    })
+}
+
+/// Checks that `path` is an events file that [`prepare`] wrote, with at least one row, by its first
+/// lines: what is wrong is found before anything is started with it.
+///
+/// # Errors
+/// A file that is missing, unreadable, of another format, not prepared, or without rows.
+pub fn check_events(path: &Path) -> Result<(), DatasetError> {
+    let io = |e| DatasetError::io("read", path, e);
+    let mut head = Vec::new();
+    open(path)?
+        .take(2 * MAX_ROW_BYTES as u64)
+        .read_to_end(&mut head)
+        .map_err(io)?;
+    refuse_other_formats(&head, path)?;
+    let header = first_line(&head);
+    let rows = head.get(header.len() + 1..).unwrap_or_default();
+    let header = header.strip_suffix(b"\r").unwrap_or(header);
+    if head.iter().all(u8::is_ascii_whitespace) {
+        return Err(DatasetError::EmptyFile {
+            path: path.to_path_buf(),
+        });
+    }
+    if header != prepared_header(&EVENT_COLUMNS).as_bytes() {
+        return Err(not_prepared(path, &String::from_utf8_lossy(header)));
+    }
+    if rows.iter().all(u8::is_ascii_whitespace) {
+        return Err(DatasetError::NoRows {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(())
+}
+
+fn prepared_header(columns: &[&str]) -> String {
+    columns.join(";")
+}
+
+fn not_prepared(path: &Path, header: &str) -> DatasetError {
+    let shown = path.display();
+    let seen = if header == prepared_header(&USER_COLUMNS) {
+        format!("it is the users file; name {EVENTS_FILE} in the same directory")
+    } else if header == prepared_header(&MERCHANT_COLUMNS) {
+        format!("it is the merchants file; name {EVENTS_FILE} in the same directory")
+    } else if header.contains("trans_date_trans_time") && header.contains(',') {
+        format!("it is separated by commas, as the Kaggle CSV is; run `ftap prepare {shown}` first")
+    } else {
+        let start: String = header.chars().take(60).collect();
+        format!(
+            "its first line is {start:?}, expected `{}`; run `ftap prepare FILE` to make one",
+            prepared_header(&EVENT_COLUMNS)
+        )
+    };
+    DatasetError::NotPrepared {
+        path: path.to_path_buf(),
+        seen,
+    }
 }
 
 fn first_line(head: &[u8]) -> &[u8] {
