@@ -81,6 +81,13 @@ pub enum Command {
         after_help = "Examples:\n  ftap prepare credit_card_transactions.csv\n  ftap prepare --kaggle\n  ftap prepare --generate 200000    unless the prepared files are there"
     )]
     Prepare(PrepareArgs),
+    /// Start over: remove the topic, the lake, the checkpoint and the tables of this DATA_DIR
+    ///
+    /// Prepared and generated files are kept. Shows what it removes and asks first. Of a real Kafka and a
+    /// PostgreSQL server it removes what ftap made there; a bucket and BigQuery are left alone, with the
+    /// command that removes them. Refuses while an ftap process uses DATA_DIR.
+    #[command(after_help = "Example:\n  ftap reset --yes && ftap prepare new.csv && ftap run")]
+    Reset(ResetArgs),
     /// Account for every row and every offset: source file, topic, lake
     ///
     /// Reads all three and trusts no counter. Exit code 0 only if every row is in the lake exactly once.
@@ -232,6 +239,14 @@ pub struct PrepareArgs {
     /// Directory for the prepared files [default: $DATA_DIR/prepared]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// See [`Command::Reset`].
+#[derive(Clone, Debug, Args)]
+pub struct ResetArgs {
+    /// Remove without asking
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::exit::BadUsage;
 use crate::process;
@@ -42,6 +42,66 @@ fn unusable(dir: &Path, setting: &str, error: &io::Error) -> String {
     format!(
         "{shown} can't be written by user {user} (from {setting}): {error}\n  {remedy}, or set {setting} to another directory"
     )
+}
+
+/// Held by each process that uses a data directory, together with others, or by the one that resets it.
+#[derive(Debug)]
+pub struct InUse {
+    // Locked as long as it is open, also when the process is killed.
+    _file: File,
+}
+
+impl InUse {
+    /// Joins the processes that use the directory; `None` if it takes no lock. A process that keeps
+    /// data there creates what is missing, another one writes nothing.
+    pub fn join(data_dir: &Path, keeps_data: bool) -> Result<Option<Self>, BadUsage> {
+        let file = match keeps_data {
+            // What is wrong with the directory is reported where it is needed.
+            true => std::fs::create_dir_all(data_dir)
+                .ok()
+                .and_then(|()| Self::create(data_dir)),
+            false => File::open(Self::path(data_dir)).ok(),
+        };
+        let Some(file) = file else {
+            return Ok(None);
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(BadUsage(format!(
+                "`ftap reset` is removing what is in the data directory {}: wait until it is done, or set DATA_DIR to another directory",
+                data_dir.display()
+            ))),
+            // A file system without locks.
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
+    }
+
+    /// For this process alone; an error while another one uses the directory. `None` if there is
+    /// no such directory.
+    pub fn alone(data_dir: &Path) -> Result<Option<Self>, BadUsage> {
+        let Some(file) = Self::create(data_dir) else {
+            return Ok(None);
+        };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(BadUsage(format!(
+                "an ftap process uses the data directory {}: stop it first",
+                data_dir.display()
+            ))),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Self { _file: file })),
+        }
+    }
+
+    fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("in-use.lock")
+    }
+
+    /// The lock's file; another user's takes a lock without the permission to write.
+    fn create(data_dir: &Path) -> Option<File> {
+        let path = Self::path(data_dir);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        options.open(&path).or_else(|_| File::open(&path)).ok()
+    }
 }
 
 /// Held while a process publishes from this data directory: two would fence each other off for ever
@@ -100,6 +160,24 @@ mod tests {
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(held);
         assert!(PublishLock::take(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_directory_is_reset_by_a_process_that_is_alone_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("data");
+        assert!(InUse::join(&new, false).unwrap().is_none() && !new.exists());
+        assert!(InUse::alone(&new).unwrap().is_none());
+        let held = [true, false].map(|keeps| InUse::join(&new, keeps).unwrap().unwrap());
+        let error = InUse::alone(&new).unwrap_err().0;
+        assert!(error.contains("stop it first"), "{error}");
+        drop(held);
+        let alone = InUse::alone(&new).unwrap();
+        assert!(alone.is_some());
+        let error = InUse::join(&new, true).unwrap_err().0;
+        assert!(error.contains("ftap reset"), "{error}");
+        drop(alone);
+        assert!(InUse::join(&new, true).is_ok());
     }
 
     #[test]

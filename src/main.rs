@@ -28,6 +28,8 @@ use ftap_telemetry::events::{ProcessStarted, ProcessStopped, SettingDoubtful, Sp
 use cli::Command;
 use commands::run::{Options, Role};
 use config::Config;
+use data_dir::InUse;
+use exit::BadUsage;
 use telemetry::Telemetry;
 
 /// Messages are allocated on one thread and freed on another, in librdkafka as well, which
@@ -84,10 +86,12 @@ fn run(command: &Command, name: &str, config: &Config) -> u8 {
         }
         .emit(Speaker::PROCESS);
     }
-    let code = match dispatch(command, config, &telemetry) {
-        Ok(code) => code,
-        Err(error) => exit::report(&error),
+    let code = match in_use(command, config) {
+        // Held until the command is done.
+        Ok(_in_use) => dispatch(command, config, &telemetry),
+        Err(error) => Err(error.into()),
     };
+    let code = code.unwrap_or_else(|error| exit::report(&error));
     if long_running {
         ProcessStopped {
             exit_code: code.into(),
@@ -95,6 +99,21 @@ fn run(command: &Command, name: &str, config: &Config) -> u8 {
         .emit(Speaker::PROCESS);
     }
     code
+}
+
+/// Keeps `ftap reset` away from what this process uses.
+fn in_use(command: &Command, config: &Config) -> Result<Option<InUse>, BadUsage> {
+    let data_dir = &config.data_dir;
+    let has_lake = config.gcs_bucket.is_none() && config.lake_dir.starts_with(data_dir);
+    let keeps_data = match command {
+        // It takes the directory for itself; the others use nothing in it.
+        Command::Reset(_) | Command::Config(_) | Command::Health(_) => return Ok(None),
+        Command::Run(_) | Command::Produce(_) | Command::Kafka(_) => true,
+        Command::Consume(_) => config.kafka_broker.is_none() || has_lake,
+        Command::Batch(_) | Command::Cdc(_) => config.postgres_host.is_none() || has_lake,
+        _ => false,
+    };
+    InUse::join(data_dir, keeps_data)
 }
 
 fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
@@ -113,6 +132,7 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Consume(args) => stages(Role::Consume, args.until_drained, None, args.json),
         Command::Batch(args) => commands::batch::execute(config, args, telemetry),
         Command::Generate(args) => commands::generate::execute(config, args, telemetry),
+        Command::Reset(args) => commands::reset::execute(config, args),
         Command::Prepare(args) => commands::prepare::execute(config, args, telemetry),
         Command::Fx(args) => tokio::runtime::Builder::new_current_thread()
             .enable_all()

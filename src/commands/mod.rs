@@ -11,6 +11,7 @@ pub mod health;
 pub mod kafka;
 pub mod load;
 pub mod prepare;
+pub mod reset;
 pub mod run;
 pub mod serve;
 pub mod sides;

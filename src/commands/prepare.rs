@@ -8,14 +8,18 @@ use ftap_dataset::generate::GenerateOptions;
 use ftap_dataset::kaggle::{self, KaggleCredentials};
 use ftap_dataset::prepare::{PrepareReport, prepare};
 use ftap_dataset::schema::{EVENTS_FILE, MERCHANTS_FILE, USERS_FILE};
+use ftap_kafka::access;
+use ftap_kafka::publish_resume::Fingerprint;
 use ftap_telemetry::events::{DataPrepared, SettingDoubtful, Speaker};
 
 use crate::cli::PrepareArgs;
 use crate::config::Config;
 use crate::exit;
+use crate::kafka_access::KafkaAccess;
 use crate::output::{count, print};
 use crate::progress::{self, Unit};
 use crate::telemetry::Telemetry;
+use crate::verify::topic::Topics;
 
 const GENERATED_SEED: u64 = 1;
 
@@ -36,7 +40,36 @@ pub fn execute(config: &Config, args: &PrepareArgs, telemetry: &Telemetry) -> an
     };
     let report = with_progress(&input, &out_dir, telemetry)?;
     print(&summary(&report))?;
+    if report.events_path == config.events_file
+        && let Ok(true) = topic_has_another_file(config)
+    {
+        SettingDoubtful {
+            setting: "KAFKA_TOPIC".to_owned(),
+            detail: format!(
+                "topic {} holds another events file, and `ftap run` will refuse this one: run `ftap reset` first, which removes that topic and its lake, or set KAFKA_TOPIC and LAKE_DIR to new ones",
+                config.kafka_topic
+            ),
+        }
+        .emit(Speaker::PROCESS);
+    }
     Ok(exit::DONE)
+}
+
+/// Whether the topic was published from another file than the one prepared. Kafka need not be there.
+fn topic_has_another_file(config: &Config) -> anyhow::Result<bool> {
+    if config.kafka_broker.is_none() && !config.data_dir.join("kafka").is_dir() {
+        return Ok(false);
+    }
+    let kafka = KafkaAccess::open_to_read(config)?;
+    let settings = config.kafka_settings(kafka.bootstrap());
+    access::check(&settings)?;
+    let topics = Topics::new(&settings)?;
+    let Some(bounds) = topics.watermarks(&config.kafka_topic)? else {
+        return Ok(false);
+    };
+    let source = topics.first_source(&config.kafka_topic, &bounds)?;
+    let ours = Fingerprint::of(&config.events_file)?.to_string();
+    Ok(source.is_some_and(|source| source.split('/').next() != Some(&ours)))
 }
 
 /// Each file appears whole or not at all, so three of them are all of it.

@@ -29,13 +29,13 @@ use super::{Effective, LogFormat, PostgresUse, Warning};
 
 /// Commands with stages, which supervision restarts and the status page shows.
 const STAGES: &str = "run, produce, consume, batch, cdc, serve";
-const KAFKA: &str = "run, produce, consume, verify, tap, dlq, serve";
+const KAFKA: &str = "run, produce, consume, prepare, verify, tap, dlq, reset, serve";
 const KAFKA_WRITERS: &str = "run, produce, consume, dlq, kafka";
-const LAKE: &str = "run, consume, batch, cdc, fx, load, verify, dlq, serve";
+const LAKE: &str = "run, consume, batch, cdc, fx, load, verify, dlq, reset, serve";
 const LAKE_WRITERS: &str = "run, consume, cdc";
-const POSTGRES: &str = "run, batch, cdc, serve";
+const POSTGRES: &str = "run, batch, cdc, reset, serve";
 const POSTGRES_WRITERS: &str = "run, batch, cdc";
-const BIGQUERY: &str = "run, batch, load, verify";
+const BIGQUERY: &str = "run, batch, load, verify, reset";
 const FX: &str = "run, batch, fx";
 
 macro_rules! settings {
@@ -94,7 +94,7 @@ settings! {
         DATA_DIR => data_dir: PathBuf = path("a writable directory"), default "data", for EVERY;
         /// The prepared events file that is published
         EVENTS_FILE => events_file: PathBuf = path("an existing file, made by `ftap prepare`"),
-            default "$DATA_DIR/prepared/credit_card_transactions_events.csv", for "run, produce, batch, cdc, verify";
+            default "$DATA_DIR/prepared/credit_card_transactions_events.csv", for "run, produce, prepare, batch, cdc, verify";
         /// Seconds of the data replayed per second of the clock; `max` does not wait at all
         PRODUCE_SPEED => pace: Pace = pace(),
             default ("100; `max` for `ftap run`", |given| if given.command == "run" { "max" } else { "100" }.to_owned()),
@@ -117,7 +117,7 @@ settings! {
             text("1 to 245 letters, digits, dots, dashes and underscores", |t| is_word(t, 245, "._-") && t != "." && t != ".."),
             default "transactions", for KAFKA;
         /// Consumer group that writes the lake
-        KAFKA_CONSUMER_GROUP => kafka_consumer_group: String = text("a name without control characters, 1 to 249 long", |t| is_printable(t, 249)), default "transactions-consumer-group", for "run, consume, serve";
+        KAFKA_CONSUMER_GROUP => kafka_consumer_group: String = text("a name without control characters, 1 to 249 long", |t| is_printable(t, 249)), default "transactions-consumer-group", for "run, consume, reset, serve";
         /// Partitions of the topics that this program creates
         KAFKA_PARTITIONS => kafka_partitions: i32 = whole(1..=1000), default "3", for KAFKA_WRITERS;
         /// Seconds between two attempts to reach a broker
@@ -199,9 +199,9 @@ settings! {
     }
     "Change capture" {
         /// Replication slot of the change capture; each lake needs its own
-        CDC_SLOT => cdc_slot: String = slot(), default "ftap_changes", for "run, cdc, serve";
+        CDC_SLOT => cdc_slot: String = slot(), default "ftap_changes", for "run, cdc, reset, serve";
         /// Publication of the captured tables; created if it does not exist
-        CDC_PUBLICATION => cdc_publication: String = slot(), default "ftap_publication", for "run, cdc";
+        CDC_PUBLICATION => cdc_publication: String = slot(), default "ftap_publication", for "run, cdc, reset";
         /// Age at which files of changes are closed
         CDC_FLUSH_SECONDS => cdc_flush_interval: Duration = seconds(0.1..=86_400.0), default "$GCS_FLUSH_SECONDS", example "600", for "run, cdc";
     }

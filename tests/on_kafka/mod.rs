@@ -10,6 +10,7 @@ mod dlq;
 mod faults;
 mod poison;
 mod redrive;
+mod reset;
 mod retention;
 mod serve;
 mod topics;

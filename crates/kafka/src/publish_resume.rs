@@ -45,7 +45,7 @@ impl FailureKind for PublishFailure {
                 name: "publish_conflict",
                 domain: "kafka",
                 retry: Retry::Permanent,
-                remedy: "publish to another KAFKA_TOPIC, or delete the topic and the lake's files of it",
+                remedy: "to start over, `ftap reset` removes the topic and the lake; to keep them, set KAFKA_TOPIC, LAKE_DIR (or GCS_BUCKET_NAME) and KAFKA_CONSUMER_GROUP to new ones",
             },
         }
     }

@@ -130,6 +130,17 @@ impl PrivateCluster {
         ClusterAddress::read(&data_dir.canonicalize().ok()?)
     }
 
+    /// Removes a cluster with all its data. A server that a killed process left behind is stopped
+    /// first; one that another process runs is an error.
+    pub fn remove(data_dir: &Path) -> Result<(), PostgresClusterError> {
+        let Ok(base) = data_dir.canonicalize() else {
+            return Ok(());
+        };
+        let _lock = take_lock(&base)?;
+        leftover::stop(&base, &base.join("cluster"))?;
+        std::fs::remove_dir_all(&base).map_err(|source| PostgresClusterError::folder(&base, source))
+    }
+
     /// How to reach it.
     pub fn address(&self) -> &ClusterAddress {
         &self.address
