@@ -4,6 +4,7 @@
 //! Logs go to stderr, results to stdout.
 
 mod cli;
+mod closing;
 mod commands;
 mod config;
 mod data_dir;
@@ -16,9 +17,11 @@ mod output;
 mod postgres_access;
 mod process;
 mod progress;
+mod replay;
 mod signals;
 mod status;
 mod telemetry;
+mod terminal;
 mod topology;
 mod verify;
 
@@ -51,6 +54,7 @@ fn main() {
         Ok(config) => run(&parsed.command, &parsed.name, &config),
         Err(error) => exit::report(&error.into()),
     };
+    terminal::restore();
     // Not a return: a stage that hangs in a library must not keep the process alive.
     std::process::exit(code.into());
 }

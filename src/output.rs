@@ -1,6 +1,7 @@
 //! Results on stdout, and how figures look to people.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use crate::exit::OutputClosed;
 
@@ -43,6 +44,27 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// `42 %`, rounded down and three digits wide: 100 only when all is done.
+pub fn percent(done: u64, total: u64) -> String {
+    let share = match total {
+        0 => 100,
+        total => u128::from(done.min(total)) * 100 / u128::from(total),
+    };
+    format!("{share:>3} %")
+}
+
+/// `5 d 3 h`, `12 min`, `45 s`: the two largest units at most.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{} d {hours} h", count(days)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +78,11 @@ mod tests {
         assert_eq!(size(37_100_000), "37.1 MB");
         assert_eq!(size(999_999), "1.0 MB");
         assert_eq!(size(u64::MAX), "18446.7 PB");
+        assert_eq!(percent(1, 1_296_675), "  0 %");
+        assert_eq!(percent(1_296_674, 1_296_675), " 99 %");
+        assert_eq!(percent(0, 0), "100 %");
+        assert_eq!(duration(Duration::from_secs(59)), "59 s");
+        assert_eq!(duration(Duration::from_secs(3_660)), "1 h 1 min");
+        assert_eq!(duration(Duration::from_secs(463_000)), "5 d 8 h");
     }
 }

@@ -24,7 +24,8 @@ pub fn bar(telemetry: &Telemetry, step: &'static str, total: u64, unit: Unit) ->
         Unit::Rows => "{human_pos} of {human_len} rows",
         Unit::Bytes => "{bytes} of {total_bytes}",
     };
-    let template = format!("{{msg:>10}} {{bar:30.cyan/dim}} {figures}  {{elapsed}}");
+    let template =
+        format!("{{msg:<9}} {{bar:12.cyan/dim}} {{percent:>3}} % {figures}  {{elapsed}}");
     let bar = telemetry.screen.bars().add(ProgressBar::new(total));
     if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style.progress_chars("━╸─"));

@@ -10,7 +10,7 @@ use ftap_telemetry::events::{ShutdownRequested, Speaker};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::exit;
+use crate::{exit, terminal};
 
 /// Below the ten seconds that `docker stop` waits before it kills.
 const HARD_STOP: Duration = Duration::from_millis(9_500);
@@ -60,15 +60,21 @@ pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
                             eprintln!(
                                 "error: stopping took too long, the rest is left behind; nothing is lost, the next run continues from the last file in the lake"
                             );
-                            std::process::exit(exit::GAVE_UP.into());
+                            end_at_once(exit::GAVE_UP.into());
                         }
                     }
                     if since.elapsed() >= SAME_SIGNAL {
-                        std::process::exit(exit::INTERRUPTED.into());
+                        end_at_once(exit::INTERRUPTED.into());
                     }
                 }
             });
         })
         .context("the signal listener can't be started")?;
     Ok(receiver)
+}
+
+/// Ends the process without dropping anything but its grip on the terminal.
+fn end_at_once(code: i32) -> ! {
+    terminal::restore();
+    std::process::exit(code)
 }

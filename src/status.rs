@@ -8,19 +8,24 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ftap_actors::settings::Pace;
 use ftap_supervision::{GroupState, Health};
-use ftap_telemetry::metrics::Snapshot;
-use indicatif::{ProgressBar, ProgressStyle};
+use ftap_telemetry::metrics::{self, Snapshot};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::output::{count, size};
+use crate::output::{count, duration, percent, size};
 use crate::process;
-use crate::telemetry::Telemetry;
+use crate::replay::Replay;
+use crate::telemetry::{Notes, Telemetry};
+use crate::terminal;
 
 const TICK: Duration = Duration::from_millis(200);
 /// Speeds are averages over this time: long enough to be read, short enough to show a stall.
 const SPEED_WINDOW: Duration = Duration::from_secs(2);
+/// A replay that takes longer gets a hint how it would be faster.
+const LONG: Duration = Duration::from_secs(600);
 
 /// The live lines; they go when it is dropped.
 pub struct LiveStatus {
@@ -29,14 +34,21 @@ pub struct LiveStatus {
     telemetry: Telemetry,
 }
 
+/// What the live lines show.
+pub struct StatusParts {
+    /// What the groups are doing.
+    pub health: Arc<Health>,
+    /// The status page's address.
+    pub address: Option<String>,
+    /// The events file and its pace, if this process publishes.
+    pub replay: Option<Replay>,
+    /// Turns true when a stop is asked for.
+    pub shutdown: watch::Receiver<bool>,
+}
+
 impl LiveStatus {
-    /// Shows the lines if people watch. `address` is the status page's.
-    pub fn start(
-        telemetry: &Telemetry,
-        health: Arc<Health>,
-        address: Option<String>,
-        shutdown: watch::Receiver<bool>,
-    ) -> Self {
+    /// Shows the lines if people watch.
+    pub fn start(telemetry: &Telemetry, parts: StatusParts) -> Self {
         let mut status = Self {
             stop: None,
             thread: None,
@@ -50,19 +62,20 @@ impl LiveStatus {
         let spawned = std::thread::Builder::new()
             .name("status".to_owned())
             .spawn(move || {
-                let lines = Lines::new(screen.bars(), address);
+                let mut lines = Lines::new(screen.bars().clone(), parts);
                 let started = Instant::now();
                 let mut speeds = Speeds::default();
                 while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
                     let now = Snapshot::now();
-                    lines.show(&now, speeds.update(&now), &health, started.elapsed());
-                    lines.say_stopping(*shutdown.borrow());
+                    lines.show(&now, speeds.update(&now), started.elapsed());
+                    lines.show_jobs(&screen.notes());
                 }
                 lines.clear();
             });
         // Without the lines, logs are all there is to see.
         if let Ok(thread) = spawned {
             screen.set_live(true);
+            terminal::hide_control_keys();
             status.stop = Some(stop);
             status.thread = Some(thread);
         }
@@ -75,106 +88,263 @@ impl Drop for LiveStatus {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+            terminal::restore();
             self.telemetry.screen.set_live(false);
         }
     }
 }
 
+/// Jobs with a line of their own once their group is there: group and label.
+const JOBS: [(&str, &str); 4] = [
+    ("user_updates", "postgres"),
+    ("changes", "changes"),
+    ("fx_rates", "fx rates"),
+    ("bigquery", "bigquery"),
+];
+
+/// The lines, none of them wider than the terminal.
 struct Lines {
-    published: ProgressBar,
-    lake: ProgressBar,
+    bars: MultiProgress,
+    parts: StatusParts,
+    published: Option<ProgressBar>,
+    lake: Option<ProgressBar>,
+    jobs: [Option<ProgressBar>; JOBS.len()],
+    process: ProgressBar,
     hint: ProgressBar,
 }
 
 impl Lines {
-    fn new(bars: &indicatif::MultiProgress, address: Option<String>) -> Self {
-        let line = |template: &str| {
-            let bar = bars.add(ProgressBar::new(0));
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("━╸─"));
-            }
-            bar
-        };
+    fn new(bars: MultiProgress, parts: StatusParts) -> Self {
+        let line = |template: &str| styled(bars.add(ProgressBar::new(0)), template);
+        let published = parts
+            .replay
+            .is_some()
+            .then(|| line("published {bar:12.cyan/dim} {wide_msg}"));
+        let lake = line("lake      {bar:12.green/dim} {wide_msg}");
         Self {
-            published: line("published {bar:24.cyan/dim} {msg}"),
-            lake: line("lake      {bar:24.green/dim} {msg}"),
-            hint: {
-                let hint = line("          {msg}");
-                let page = address.map(|address| format!("{address} · "));
-                hint.set_message(format!(
-                    "{}Ctrl-C flushes and stops",
-                    page.unwrap_or_default()
-                ));
-                hint
-            },
+            published,
+            lake: Some(lake),
+            jobs: [const { None }; JOBS.len()],
+            process: line("process   {wide_msg}"),
+            hint: line("          {wide_msg}"),
+            bars,
+            parts,
         }
     }
 
-    fn say_stopping(&self, stopping: bool) {
-        if stopping {
-            self.hint
-                .set_message("flushing and stopping · Ctrl-C again ends at once");
+    fn show(&mut self, now: &Snapshot, speed: Speed, elapsed: Duration) {
+        let is_stopping = *self.parts.shutdown.borrow();
+        let left = self.parts.replay.as_ref().and_then(|replay| {
+            let done = now.published_before + now.rows_published;
+            replay.time_left(done, now.publish_total, speed.published)
+        });
+        if let Some(bar) = &self.published {
+            let done = now.published_before + now.rows_published;
+            let total = now.publish_total.max(done);
+            bar.set_length(total.max(1));
+            bar.set_position(done);
+            let has_ended = state_of(&self.parts.health, "publish") == Some(GroupState::Finished);
+            bar.set_message(published_message(now, speed, left, has_ended));
+        }
+        let ingests = state_of(&self.parts.health, "ingest").is_some();
+        if !ingests && elapsed > SPEED_WINDOW {
+            // This process only publishes.
+            if let Some(bar) = self.lake.take() {
+                bar.finish_and_clear();
+            }
+        }
+        if let Some(bar) = &self.lake {
+            let lag = now.lag_records.and_then(|lag| u64::try_from(lag).ok());
+            let done = now.rows_committed + now.records_rejected;
+            let total = done + lag.unwrap_or(0);
+            bar.set_length(total.max(1));
+            bar.set_position(done);
+            bar.set_message(lake_message(now, speed, lag));
+        }
+        self.process
+            .set_message(process_message(now, &self.parts.health, elapsed));
+        self.hint.set_message(match is_stopping {
+            true => "flushing and stopping · Ctrl-C again ends at once".to_owned(),
+            false => self.hint_message(left),
+        });
+    }
+
+    fn hint_message(&self, left: Option<Duration>) -> String {
+        let is_slow = left.is_some_and(|left| left >= LONG);
+        if is_slow && let Some(Replay { pace, .. }) = &self.parts.replay {
+            if let Pace::Speed(speed) = pace {
+                return format!(
+                    "at PRODUCE_SPEED={speed}; faster: --produce-speed max · Ctrl-C stops"
+                );
+            }
+        }
+        match &self.parts.address {
+            Some(address) => format!("{address} · Ctrl-C flushes and stops"),
+            None => "Ctrl-C flushes and stops".to_owned(),
         }
     }
 
-    fn show(&self, now: &Snapshot, speed: Speed, health: &Health, elapsed: Duration) {
-        let total = now.publish_total.max(now.rows_published);
-        self.published.set_length(total.max(1));
-        self.published.set_position(now.rows_published);
-        let of_total = match now.publish_total {
-            0 => String::new(),
-            total => format!(" of {}", count(total)),
-        };
-        self.published.set_message(format!(
-            "{}{of_total} rows · {}/s{}",
-            count(now.rows_published),
-            count(speed.published),
-            trouble(health),
-        ));
-
-        let lag = now.lag_records.and_then(|lag| u64::try_from(lag).ok());
-        let done = now.rows_committed + now.records_rejected;
-        self.lake.set_length((done + lag.unwrap_or(0)).max(1));
-        self.lake.set_position(done);
-        self.lake
-            .set_message(lake_message(now, speed, lag, elapsed));
+    fn show_jobs(&mut self, notes: &Notes) {
+        let health = &self.parts.health;
+        for ((group, label), shown) in JOBS.iter().zip(&mut self.jobs) {
+            let Some(state) = state_of(health, group) else {
+                continue;
+            };
+            let bar = shown.get_or_insert_with(|| {
+                let bar = self.bars.insert_before(&self.process, ProgressBar::new(0));
+                styled(bar, &format!("{label:<10}{{wide_msg}}"))
+            });
+            let done = match *group {
+                "user_updates" => postgres_message(notes),
+                "changes" => changes_message(),
+                "fx_rates" => fx_message(notes),
+                _ => (notes.bigquery_rows > 0)
+                    .then(|| format!("{} rows loaded", count(notes.bigquery_rows))),
+            };
+            bar.set_message(done.unwrap_or_else(|| state.as_str().replace('_', " ")));
+        }
     }
 
     fn clear(&self) {
-        self.published.finish_and_clear();
-        self.lake.finish_and_clear();
-        self.hint.finish_and_clear();
+        let jobs = self.jobs.iter().flatten();
+        self.published
+            .iter()
+            .chain(&self.lake)
+            .chain(jobs)
+            .chain([&self.process, &self.hint])
+            .for_each(ProgressBar::finish_and_clear);
     }
 }
 
-fn lake_message(now: &Snapshot, speed: Speed, lag: Option<u64>, elapsed: Duration) -> String {
-    let mut message = format!(
-        "{} rows · {}/s · lag {} · {} files, {} · restarts {}",
+fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    bar
+}
+
+fn state_of(health: &Health, group: &str) -> Option<GroupState> {
+    health.snapshot().get(group).map(|health| health.state)
+}
+
+fn published_message(
+    now: &Snapshot,
+    speed: Speed,
+    left: Option<Duration>,
+    has_ended: bool,
+) -> String {
+    let done = now.published_before + now.rows_published;
+    let rows = match now.publish_total {
+        0 => format!("{} rows", count(done)),
+        total => format!(
+            "{} {} of {} rows",
+            percent(done, total),
+            count(done),
+            count(total)
+        ),
+    };
+    match left {
+        _ if has_ended && now.rows_published == 0 => format!("{rows} · nothing new"),
+        _ if has_ended => rows,
+        Some(left) => format!(
+            "{rows} · {}/s · {} left",
+            count(speed.published),
+            duration(left)
+        ),
+        None => format!("{rows} · {}/s", count(speed.published)),
+    }
+}
+
+fn lake_message(now: &Snapshot, speed: Speed, lag: Option<u64>) -> String {
+    let done = now.rows_committed + now.records_rejected;
+    let mut message = String::new();
+    if let Some(lag) = lag {
+        message = format!("{} ", percent(done, done + lag));
+    }
+    message.push_str(&format!(
+        "{} rows · {}/s · {} files, {}",
         count(now.rows_committed),
         count(speed.committed),
-        lag.map_or("–".to_owned(), count),
         count(now.files),
         size(now.bytes),
-        now.restarts,
-    );
+    ));
     if now.records_rejected > 0 {
         message.push_str(&format!(" · rejected {}", count(now.records_rejected)));
     }
-    if let Some(memory) = process::memory_bytes() {
-        message.push_str(&format!(" · {}", size(memory)));
-    }
-    message.push_str(&format!(" · {} s", elapsed.as_secs()));
     message
 }
 
-/// The groups that do not run, and why.
+fn process_message(now: &Snapshot, health: &Health, elapsed: Duration) -> String {
+    let mut message = format!("{} s", count(elapsed.as_secs()));
+    if let Some(memory) = process::memory_bytes() {
+        message.push_str(&format!(" · {}", size(memory)));
+    }
+    if let Some(lag) = now.lag_records {
+        message.push_str(&format!(" · lag {}", count(lag.max(0).unsigned_abs())));
+    }
+    message.push_str(&format!(" · restarts {}", now.restarts));
+    message.push_str(&trouble(health));
+    message
+}
+
+/// The groups that do not run, and a lake that takes nothing.
 fn trouble(health: &Health) -> String {
-    health
+    let mut message: String = health
         .snapshot()
         .into_iter()
-        .filter(|(_, group)| matches!(group.state, GroupState::BackingOff | GroupState::GaveUp))
-        .map(|(name, group)| format!(" · {name}: {}", group.state.as_str()))
-        .collect()
+        .filter(|(name, group)| match group.state {
+            GroupState::Running | GroupState::Finished => false,
+            // The others' own lines say that.
+            GroupState::Starting => matches!(*name, "publish" | "ingest"),
+            GroupState::BackingOff | GroupState::GaveUp => true,
+        })
+        .map(|(name, group)| format!(" · {name}: {}", group.state.as_str().replace('_', " ")))
+        .collect();
+    if let Some(down) = health.lake_down() {
+        message.push_str(&format!(" · lake down {}", duration(down.lasts)));
+    }
+    message
+}
+
+fn postgres_message(notes: &Notes) -> Option<String> {
+    let rows = |rows: Option<u64>, name: &str| rows.map(|rows| format!("{} {name}", count(rows)));
+    let updated = notes.updated.as_ref().map(|(changed, field, at)| {
+        format!(
+            "{} got a new {field} at {}",
+            count(*changed),
+            at.format("%H:%M:%S")
+        )
+    });
+    let parts: Vec<_> = [
+        rows(notes.users, "users"),
+        rows(notes.merchants, "merchants"),
+        updated,
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!parts.is_empty()).then(|| parts.join(" · "))
+}
+
+fn changes_message() -> Option<String> {
+    let is_connected = metrics::SLOT_CONNECTED.get()? > 0.0;
+    let changes = metrics::CHANGES_COMMITTED.total();
+    let changes = format!("{} rows in the lake", count(changes));
+    let lag = metrics::SLOT_LAG_BYTES.get().unwrap_or_default() as u64;
+    Some(match is_connected {
+        true => format!("{changes} · lag {}", size(lag)),
+        false => format!("{changes} · not connected"),
+    })
+}
+
+fn fx_message(notes: &Notes) -> Option<String> {
+    let (provider, at) = notes.fx.as_ref()?;
+    let made_up = if provider == "offline" {
+        ", made up"
+    } else {
+        ""
+    };
+    Some(format!("in the lake at {}{made_up}", at.format("%H:%M:%S")))
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,7 +420,8 @@ impl Stopwatch {
 /// See [`Stopwatch`].
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
-    figures: Snapshot,
+    /// What was counted.
+    pub figures: Snapshot,
     elapsed: Duration,
     cpu: Duration,
     peak_memory_bytes: u64,
@@ -385,7 +556,7 @@ mod tests {
         health.set("publish", GroupState::Running, 1);
         assert_eq!(trouble(&health), "");
         health.failed("ingest", 1, "lake: no".to_owned());
-        assert_eq!(trouble(&health), " · ingest: backing_off");
+        assert_eq!(trouble(&health), " · ingest: backing off");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! status is shown, lines go above it and only from WARN up, unless LOG_LEVEL was set.
 
 mod line;
+mod notes;
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -16,6 +17,7 @@ use ftap_telemetry::events::{KafkaClientMessage, Speaker};
 use ftap_telemetry::metrics;
 use indicatif::MultiProgress;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -24,6 +26,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::config::{Config, LogFormat};
 use line::{Fields, Shape};
+pub use notes::Notes;
 
 /// Target of the program's own events.
 const OWN_TARGET: &str = "ftap";
@@ -40,11 +43,13 @@ const FLUSH_BUCKETS: &[f64] = &[
 pub struct Screen {
     bars: OnceLock<MultiProgress>,
     live: AtomicBool,
+    notes: Mutex<Notes>,
 }
 
 static SCREEN: Screen = Screen {
     bars: OnceLock::new(),
     live: AtomicBool::new(false),
+    notes: parking_lot::const_mutex(Notes::new()),
 };
 
 impl Screen {
@@ -56,6 +61,11 @@ impl Screen {
     /// While it is live, lines below WARN are held back unless LOG_LEVEL was set.
     pub fn set_live(&self, live: bool) {
         self.live.store(live, Relaxed);
+    }
+
+    /// What events said since the status is live.
+    pub fn notes(&self) -> Notes {
+        self.notes.lock().clone()
     }
 
     fn write_line(&self, line: &str) {
@@ -178,13 +188,18 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let level = *event.metadata().level();
-        let held_back = SCREEN.live.load(Relaxed) && !self.chosen && level > Level::WARN;
-        if held_back || !self.wants(event.metadata()) {
+        if !self.wants(event.metadata()) {
             return;
         }
+        let level = *event.metadata().level();
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if SCREEN.live.load(Relaxed) {
+            SCREEN.notes.lock().take(&fields);
+            if !self.chosen && notes::is_held_back(level, &fields) {
+                return;
+            }
+        }
         match event.metadata().target() {
             OWN_TARGET => {}
             target if is_own(target) => fields.adopt_embedded(target),

@@ -21,6 +21,7 @@ mod cdc_snapshot;
 mod cli;
 mod config;
 mod disk;
+mod first_steps;
 mod fx;
 mod fx_job;
 mod gcs;

@@ -106,6 +106,12 @@ async fn replay(
     }
     .emit(stage.speaker());
 
+    // A transaction has rows of all partitions, so the topic has all up to the newest one. This process
+    // may have published some of them before the group started again.
+    let newest = start.resume.last_rows.iter().flatten().max();
+    let before = newest.map_or(0, |row| row + 1);
+    let before = before.saturating_sub(metrics::ROWS_PUBLISHED.total());
+    metrics::PUBLISHED_BEFORE.set(before as f64);
     let mut pacer = Pacer::new(settings.pace);
     let mut on_its_way = None;
     loop {

@@ -12,6 +12,7 @@ use ftap_dataset::prepare::check_events;
 use ftap_supervision::Health;
 use tokio::sync::watch;
 
+use crate::closing;
 use crate::config::{Config, PostgresUse};
 use crate::data_dir::{PublishLock, make_writable};
 use crate::exit::{self, BadUsage};
@@ -19,8 +20,9 @@ use crate::http::{self, Shown};
 use crate::kafka_access::KafkaAccess;
 use crate::output;
 use crate::postgres_access::PostgresAccess;
+use crate::replay::Replay;
 use crate::signals;
-use crate::status::{LiveStatus, Stopwatch};
+use crate::status::{LiveStatus, StatusParts, Stopwatch};
 use crate::telemetry::Telemetry;
 use crate::topology::sides::{ChangesGroup, Side};
 use crate::topology::{self, TopologyOptions};
@@ -99,11 +101,18 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         false => None,
     };
     let stopwatch = Stopwatch::start();
+    let replay = publishes.then(|| {
+        let file = config.events_file.clone();
+        Replay::start(file, config.pace, options.rows)
+    });
     let status = LiveStatus::start(
         telemetry,
-        health.clone(),
-        http.as_ref().map(|http| http.url().to_owned()),
-        shutdown.clone(),
+        StatusParts {
+            health: health.clone(),
+            address: http.as_ref().map(|http| http.url().to_owned()),
+            replay,
+            shutdown: shutdown.clone(),
+        },
     );
     let captures = match &postgres {
         Some(postgres) => {
@@ -151,10 +160,14 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     drop(http);
     drop(postgres);
 
-    let printed = output::print(&match options.json {
+    let mut text = match options.json {
         true => format!("{}\n", summary.json()),
         false => summary.table(),
-    });
+    };
+    if let (Ok(outcome), false) = (&outcome, options.json) {
+        text.push_str(&closing::text(config, options, *outcome, &summary));
+    }
+    let printed = output::print(&text);
     drop(kafka);
     // What the run came to matters more than whether its summary could be printed.
     outcome?;

@@ -35,7 +35,8 @@ impl Fields {
         self.0.push((name, Value::from(value)));
     }
 
-    fn get(&self, name: &str) -> Option<&Value> {
+    /// The value of a field.
+    pub fn get(&self, name: &str) -> Option<&Value> {
         self.0
             .iter()
             .find(|(key, _)| *key == name)

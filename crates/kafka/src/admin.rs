@@ -51,7 +51,7 @@ pub fn wait_for_broker(settings: &KafkaSettings, stage: &Stage) -> Result<bool, 
         KafkaUnreachable {
             bootstrap: settings.bootstrap_servers.clone(),
             attempt,
-            error: error.to_string(),
+            error: format!("{error}; check KAFKA_BROKER and that the broker runs"),
             retry_in_ms: settings.retry_delay.as_millis() as u64,
         }
         .emit(stage.speaker());

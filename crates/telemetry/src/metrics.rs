@@ -193,6 +193,8 @@ metrics! {
     Counter<0> ROWS_READ "ftap_source_rows_read_total" [];
     /// Rows of the events file that the Kafka topic will have when publishing is complete.
     Gauge<0> PUBLISH_TOTAL "ftap_source_rows" [];
+    /// Rows of the events file that the Kafka topic had before this process published any.
+    Gauge<0> PUBLISHED_BEFORE "ftap_source_rows_published_before" [];
     /// Rows of the events file skipped as malformed.
     Counter<0> SOURCE_ROWS_REJECTED "ftap_source_rows_rejected_total" [];
     /// Rows committed to the Kafka topic.
@@ -340,6 +342,8 @@ pub struct Snapshot {
     pub memory_bytes: u64,
     /// Rows that the topic will have when publishing is complete; 0 while unknown.
     pub publish_total: u64,
+    /// Rows that the topic had before this process published any.
+    pub published_before: u64,
     /// Records in the topic that are not in the lake, over all partitions of this process; `None`
     /// while it has none, which is not the same as no lag.
     pub lag_records: Option<i64>,
@@ -361,6 +365,7 @@ impl Snapshot {
             restarts: RESTARTS.total(),
             memory_bytes: INGEST_MEMORY.get().unwrap_or_default() as u64,
             publish_total: PUBLISH_TOTAL.get().unwrap_or_default() as u64,
+            published_before: PUBLISHED_BEFORE.get().unwrap_or_default() as u64,
             lag_records: LAG_RECORDS.sum().map(|records| records as i64),
         }
     }

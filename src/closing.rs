@@ -1,0 +1,149 @@
+//! What a person reads after the figures of a run: whether there was anything new, what is in the
+//! lake and where, how to query it, and what this kind of run leaves out.
+
+use std::fs;
+use std::path::Path;
+
+use crate::commands::run::{Options, Role};
+use crate::config::{Config, PostgresUse};
+use crate::output::{count, size};
+use crate::status::Summary;
+use crate::topology::Outcome;
+
+/// Folders of the lake that hold rows.
+const FOLDERS: [&str; 4] = [
+    "transactions",
+    "users_changes",
+    "merchants_changes",
+    "fx_rates",
+];
+
+/// The text, some lines.
+pub fn text(config: &Config, options: Options, outcome: Outcome, summary: &Summary) -> String {
+    let Options {
+        role,
+        until_drained,
+        ..
+    } = options;
+    let mut out = String::new();
+    if let Some(line) = nothing_new(config, role, outcome, summary) {
+        out.push_str(&line);
+    }
+    if role != Role::Produce {
+        out.push_str(&lake(config));
+    }
+    if role == Role::Run && until_drained && leaves_out_users(config) {
+        out.push_str(
+            "users and merchants were not loaded: their PostgreSQL would run for a moment only; `ftap run` keeps it running, POSTGRES=on has it here, too\n",
+        );
+    }
+    out
+}
+
+/// Whether the tables of users and merchants are left out without a setting that says so.
+fn leaves_out_users(config: &Config) -> bool {
+    config.postgres == PostgresUse::Auto && config.postgres_host.is_none()
+}
+
+fn nothing_new(config: &Config, role: Role, outcome: Outcome, summary: &Summary) -> Option<String> {
+    let figures = &summary.figures;
+    let topic = &config.kafka_topic;
+    if figures.rows_published > 0 || figures.rows_committed > 0 || figures.records_rejected > 0 {
+        return None;
+    }
+    let before = figures.published_before;
+    let is_stopped = outcome == Outcome::Stopped;
+    match role {
+        Role::Consume if is_stopped && figures.lag_records != Some(0) => None,
+        Role::Consume => Some(format!(
+            "nothing new: all of topic {topic} was in the lake before\n"
+        )),
+        _ if before == 0 || is_stopped && before < figures.publish_total => None,
+        _ => Some(format!(
+            "nothing new: {} rows of {} were published before; `ftap reset` starts over\n",
+            count(before),
+            config.events_file.display()
+        )),
+    }
+}
+
+fn lake(config: &Config) -> String {
+    let (place, files) = match &config.gcs_bucket {
+        Some(bucket) => (format!("gs://{bucket}"), String::new()),
+        None => (
+            config.lake_dir.display().to_string(),
+            FOLDERS
+                .iter()
+                .filter_map(|folder| folder_line(&config.lake_dir, folder))
+                .collect(),
+        ),
+    };
+    if config.gcs_bucket.is_none() && files.is_empty() {
+        return format!("the lake {place} is empty\n");
+    }
+    let note = match &config.gcs_bucket {
+        Some(_) => " (DuckDB needs a secret of type gcs for it)",
+        None => "",
+    };
+    format!(
+        "in the lake {place}\n{files}query it{note}:\n  {}\n",
+        query(&place)
+    )
+}
+
+fn folder_line(lake: &Path, folder: &str) -> Option<String> {
+    let (files, bytes) = files_in(&lake.join(folder));
+    (files > 0).then(|| {
+        format!(
+            "  {folder:<22}{:>8} {:<5}{:>12}\n",
+            count(files),
+            if files == 1 { "file" } else { "files" },
+            size(bytes)
+        )
+    })
+}
+
+/// Parquet files below a folder, and their bytes.
+fn files_in(folder: &Path) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let (files, bytes) = match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => files_in(&path),
+            Ok(metadata) if path.extension().is_some_and(|end| end == "parquet") => {
+                (1, metadata.len())
+            }
+            _ => continue,
+        };
+        sum = (sum.0 + files, sum.1 + bytes);
+    }
+    sum
+}
+
+/// A command for a shell.
+fn query(place: &str) -> String {
+    let place = place.trim_end_matches('/').replace('\'', "''");
+    let place = place.chars().fold(String::new(), |mut quoted, sign| {
+        if matches!(sign, '"' | '$' | '`' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(sign);
+        quoted
+    });
+    format!(
+        "duckdb -c \"SELECT currency, count(*), sum(original_amt) FROM '{place}/transactions/*/*.parquet' GROUP BY 1\""
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_survives_the_shell_and_sql() {
+        assert_eq!(
+            query("a b/it's$5/"),
+            "duckdb -c \"SELECT currency, count(*), sum(original_amt) FROM 'a b/it''s\\$5/transactions/*/*.parquet' GROUP BY 1\""
+        );
+    }
+}
