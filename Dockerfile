@@ -18,7 +18,6 @@ WORKDIR /build
 # The dependencies: all manifests, with empty crates in place of the project's.
 COPY Cargo.toml Cargo.lock ./
 COPY actors/Cargo.toml actors/
-COPY bigquery-fake/Cargo.toml bigquery-fake/
 COPY chaos/Cargo.toml chaos/
 COPY crates/broker/Cargo.toml crates/broker/
 COPY crates/cdc/Cargo.toml crates/cdc/
@@ -31,10 +30,10 @@ COPY crates/postgres/Cargo.toml crates/postgres/
 COPY crates/schedule/Cargo.toml crates/schedule/
 COPY crates/supervision/Cargo.toml crates/supervision/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
+COPY crates/testing/Cargo.toml crates/testing/
 COPY crates/transaction/Cargo.toml crates/transaction/
 COPY crates/warehouse/Cargo.toml crates/warehouse/
 COPY crates/watch/Cargo.toml crates/watch/
-COPY gcs-fake/Cargo.toml gcs-fake/
 COPY scripts/empty-crates scripts/
 RUN scripts/empty-crates
 RUN cargo build --release --locked --bin ftap

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::common;
 use crate::common::warehouse::Warehouse;
 use crate::common::{Lab, ROWS, Random, wait_until};
-use ftap_bigquery_fake::Operation::{Any, Submit};
-use ftap_bigquery_fake::{Fault, Rule};
+use ftap_testing::bigquery::Operation::{Any, Submit};
+use ftap_testing::bigquery::{Fault, Rule};
 use serde_json::json;
 
 #[test]

@@ -8,8 +8,8 @@ use crate::common::changes::{self, assert_same_table, assert_steps, catch_up, la
 use crate::common::cluster::Postgres;
 use crate::common::process::Ftap;
 use crate::common::{Lab, wait_until};
-use ftap_gcs_fake::Operation::{Any, Get, List, Put};
-use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
+use ftap_testing::gcs::Operation::{Any, Get, List, Put};
+use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
 use tokio::runtime::Runtime;
 
 const CHANGE: &str =

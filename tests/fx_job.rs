@@ -185,19 +185,19 @@ fn listening(batch: &Ftap) -> String {
 #[test]
 fn whatever_the_api_does_is_told_without_the_key_and_the_next_tick_tries_again() {
     let faults = [
-        (Reply::Status(401, ""), "FREECURRENCYAPI_API_KEY"),
-        (Reply::Status(403, ""), "FREECURRENCYAPI_API_KEY"),
+        (Reply::Status(401, ("", "")), "FREECURRENCYAPI_API_KEY"),
+        (Reply::Status(403, ("", "")), "FREECURRENCYAPI_API_KEY"),
         (
-            Reply::Status(429, "X-RateLimit-Remaining-Quota-Month: 0\r\n"),
+            Reply::Status(429, ("X-RateLimit-Remaining-Quota-Month", "0")),
             "monthly quota is used up",
         ),
         (
-            Reply::Status(429, "Retry-After: 3600\r\n"),
+            Reply::Status(429, ("Retry-After", "3600")),
             "wants a pause of 3600 s",
         ),
-        (Reply::Status(500, ""), "status 500, 5 times"),
+        (Reply::Status(500, ("", "")), "status 500, 5 times"),
         (
-            Reply::Status(302, "Location: http://127.0.0.1:1/\r\n"),
+            Reply::Status(302, ("Location", "http://127.0.0.1:1/")),
             "status 302",
         ),
         (Reply::Html, "it is an HTML page"),
@@ -345,7 +345,7 @@ fn a_run_by_hand_says_and_does_what_a_scheduled_one_does() {
     assert!(asked[1].starts_with("GET /v1/historical?date=2020-02-03&"));
     assert_eq!(assert_whole(&lab), 2);
 
-    api.set(Reply::Status(401, ""));
+    api.set(Reply::Status(401, ("", "")));
     let other = ["batch", "--once", "fx", "--tick", "2020-02-04T00:00:00Z"];
     let refused = lab.start(other);
     let (code, message) = refused.wait_for_failure();

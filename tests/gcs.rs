@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::common::{Lab, ROWS, Random, wait_until};
-use ftap_gcs_fake::Operation::{Any, Get, List, Put};
-use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
+use ftap_testing::gcs::Operation::{Any, Get, List, Put};
+use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
 use tokio::runtime::Runtime;
 
 /// A laboratory whose lake is a bucket of a test server.

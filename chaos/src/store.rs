@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use ftap_gcs_fake::{Counts, Fault, Operation, Options, Rule, Server, Times};
+use ftap_testing::gcs::{Counts, Fault, Operation, Options, Rule, Server, Times};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 

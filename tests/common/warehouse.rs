@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use ftap_gcs_fake::Options;
+use ftap_testing::gcs::Options;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -13,8 +13,8 @@ use super::process::Ftap;
 /// A laboratory whose lake is loaded.
 pub struct Warehouse {
     pub lab: Lab,
-    pub bucket: Arc<ftap_gcs_fake::Server>,
-    pub bigquery: ftap_bigquery_fake::Server,
+    pub bucket: Arc<ftap_testing::gcs::Server>,
+    pub bigquery: ftap_testing::bigquery::Server,
     // Dropped last: the servers run on it.
     _runtime: Runtime,
 }
@@ -46,10 +46,10 @@ impl Warehouse {
             .enable_all()
             .build()
             .unwrap();
-        let start = ftap_gcs_fake::Server::start(options);
+        let start = ftap_testing::gcs::Server::start(options);
         let bucket = Arc::new(runtime.block_on(start).unwrap());
         let reader = Arc::clone(&bucket);
-        let start = ftap_bigquery_fake::Server::start(Box::new(move |key| reader.object(key)));
+        let start = ftap_testing::bigquery::Server::start(Box::new(move |key| reader.object(key)));
         let bigquery = runtime.block_on(start).unwrap();
         let mut lab = Lab::new(&format!("bq-{name}"));
         lab.set("GCS_BUCKET_NAME", bucket.bucket());

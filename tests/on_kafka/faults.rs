@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::common;
 use crate::common::process::Ftap;
 use crate::common::{Lab, PATIENCE, ROWS, kafka};
-use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
+use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
 use serde_json::Value;
 
 /// Each actor of both groups, and at which of its steps it is struck.

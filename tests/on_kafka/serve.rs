@@ -4,7 +4,7 @@ use crate::common::postgres::Server;
 use crate::common::process::Ftap;
 use crate::common::warehouse::Warehouse;
 use crate::common::{Lab, ROWS, wait_until};
-use ftap_gcs_fake::{Fault, Operation, Rule, Times};
+use ftap_testing::gcs::{Fault, Operation, Rule, Times};
 use serde_json::Value;
 
 /// A schedule whose time does not come during a test: only the run at start.

@@ -1,76 +1,20 @@
 //! The download against a local fake of Kaggle's API: real sockets, real zip files, and every way
 //! in which such a download is known to fail.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io::{Cursor, Write};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ftap_dataset::DatasetError;
 use ftap_dataset::kaggle::{KaggleCredentials, RetryPolicy, download_with};
 use ftap_dataset::schema::SOURCE_FILE;
+use ftap_testing::{Reply, Scripted};
 use tempfile::{TempDir, tempdir};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 const KEY: &str = "0123456789abcdef-secret";
 /// `user:KEY` in base64.
 const BASIC: &str = "Basic dXNlcjowMTIzNDU2Nzg5YWJjZGVmLXNlY3JldA==";
-
-/// Answers each connection with the next reply (the last one again and again) and closes it.
-struct Server {
-    address: String,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    async fn start(replies: Vec<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        let mut replies = VecDeque::from(replies);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = Vec::new();
-                let mut chunk = [0; 1024];
-                while !request.ends_with(b"\r\n\r\n") {
-                    match stream.read(&mut chunk).await {
-                        Ok(bytes) if bytes > 0 => request.extend_from_slice(&chunk[..bytes]),
-                        _ => break,
-                    }
-                }
-                seen.lock()
-                    .unwrap()
-                    .push(String::from_utf8(request).unwrap());
-                let reply = if replies.len() > 1 {
-                    replies.pop_front()
-                } else {
-                    replies.front().cloned()
-                };
-                // The client may hang up first, as it does if the answer is not an archive.
-                let _ = stream.write_all(&reply.unwrap()).await;
-                let _ = stream.shutdown().await;
-            }
-        });
-        Self { address, requests }
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-fn reply(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let mut reply = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n",
-        body.len()
-    )
-    .into_bytes();
-    reply.extend_from_slice(body);
-    reply
-}
 
 fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -158,8 +102,8 @@ impl Download {
 async fn the_csv_is_downloaded_with_credentials_and_progress() {
     let text = csv_text();
     let zip = archive(&[("readme.txt", b"x"), (SOURCE_FILE, &text)]);
-    let server = Server::start(vec![reply("200 OK", "", &zip)]).await;
-    let download = Download::from(&format!("{}/api/v1/", server.address)).await;
+    let server = Scripted::start(vec![Reply::ok(zip.clone())]).await;
+    let download = Download::from(&format!("{}/api/v1/", server.address())).await;
     let size = zip.len() as u64;
     assert_eq!(download.progress.first(), Some(&(0, Some(size))));
     assert_eq!(download.progress.last(), Some(&(size, Some(size))));
@@ -175,10 +119,10 @@ async fn the_csv_is_downloaded_with_credentials_and_progress() {
 #[tokio::test]
 async fn a_redirect_to_another_host_gets_no_credentials() {
     let text = csv_text();
-    let storage = Server::start(vec![reply("200 OK", "", &archive(&[(SOURCE_FILE, &text)]))]).await;
-    let location = format!("Location: {}/signed?signature=s3cr3t\r\n", storage.address);
-    let api = Server::start(vec![reply("302 Found", &location, b"")]).await;
-    assert_eq!(Download::from(&api.address).await.csv(), text);
+    let storage = Scripted::start(vec![Reply::ok(archive(&[(SOURCE_FILE, &text)]))]).await;
+    let location = format!("{}/signed?signature=s3cr3t", storage.address());
+    let api = Scripted::start(vec![Reply::status(302).header("location", location)]).await;
+    assert_eq!(Download::from(api.address()).await.csv(), text);
     assert!(api.requests()[0].contains(BASIC));
     let request = storage.requests().remove(0).to_lowercase();
     assert!(request.starts_with("get /signed"), "{request}");
@@ -188,18 +132,17 @@ async fn a_redirect_to_another_host_gets_no_credentials() {
 #[tokio::test]
 async fn a_signed_address_is_in_no_error() {
     // The storage behind the redirect cuts the body, redirects endlessly or refuses the connection.
-    let mut cut = reply("200 OK", "", &archive(&[(SOURCE_FILE, &csv_text())]));
-    cut.truncate(5_000);
-    let storage = Server::start(vec![cut]).await;
+    let cut = Reply::ok(archive(&[(SOURCE_FILE, &csv_text())])).cut();
+    let storage = Scripted::start(vec![cut]).await;
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let unreachable = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
-    let again = "Location: /signed?signature=s3cr3t\r\n";
-    let in_circles = Server::start(vec![reply("302 Found", again, b"")]).await;
-    for host in [storage.address, in_circles.address, unreachable] {
-        let location = format!("Location: {host}/signed?signature=s3cr3t\r\n");
-        let api = Server::start(vec![reply("302 Found", &location, b"")]).await;
-        let error = Download::from(&api.address).await.error();
+    let again = "/signed?signature=s3cr3t";
+    let in_circles = Scripted::start(vec![Reply::status(302).header("location", again)]).await;
+    for host in [storage.address(), in_circles.address(), &unreachable] {
+        let location = format!("{host}/signed?signature=s3cr3t");
+        let api = Scripted::start(vec![Reply::status(302).header("location", location)]).await;
+        let error = Download::from(api.address()).await.error();
         assert!(
             matches!(error, DatasetError::Network { attempts: 3, .. }),
             "{error:?}"
@@ -214,26 +157,24 @@ async fn a_signed_address_is_in_no_error() {
 #[tokio::test]
 async fn what_may_pass_is_tried_again() {
     let text = csv_text();
-    let good = reply("200 OK", "", &archive(&[(SOURCE_FILE, &text)]));
-    let mut cut = good.clone();
-    cut.truncate(good.len() / 2);
+    let good = Reply::ok(archive(&[(SOURCE_FILE, &text)]));
     for passing in [
-        reply("503 Service Unavailable", "", b"later"),
-        reply("429 Too Many Requests", "Retry-After: 0\r\n", b""),
-        reply("408 Request Timeout", "", b""),
-        cut,
-        Vec::new(),
+        Reply::status(503).body("later"),
+        Reply::status(429).header("retry-after", "0"),
+        Reply::status(408),
+        good.clone().cut(),
+        Reply::disconnect(),
     ] {
-        let server = Server::start(vec![passing.clone(), passing, good.clone()]).await;
-        assert_eq!(Download::from(&server.address).await.csv(), text);
+        let server = Scripted::start(vec![passing.clone(), passing, good.clone()]).await;
+        assert_eq!(Download::from(server.address()).await.csv(), text);
         assert_eq!(server.requests().len(), 3);
     }
 }
 
 #[tokio::test]
 async fn what_does_not_pass_ends_in_an_error_that_says_so() {
-    let server = Server::start(vec![reply("502 Bad Gateway", "", b"")]).await;
-    let error = Download::from(&server.address).await.error();
+    let server = Scripted::start(vec![Reply::status(502)]).await;
+    let error = Download::from(server.address()).await.error();
     assert!(
         matches!(error, DatasetError::HttpStatus { status: 502, .. }),
         "{error:?}"
@@ -241,10 +182,9 @@ async fn what_does_not_pass_ends_in_an_error_that_says_so() {
     assert!(error.retry_can_help());
     assert_eq!(server.requests().len(), 3);
 
-    let mut cut = reply("200 OK", "", &archive(&[(SOURCE_FILE, &csv_text())]));
-    cut.truncate(5_000);
-    let server = Server::start(vec![cut]).await;
-    let error = Download::from(&server.address).await.error();
+    let cut = Reply::ok(archive(&[(SOURCE_FILE, &csv_text())])).cut();
+    let server = Scripted::start(vec![cut]).await;
+    let error = Download::from(server.address()).await.error();
     assert!(
         matches!(error, DatasetError::Network { attempts: 3, .. }),
         "{error:?}"
@@ -266,16 +206,14 @@ async fn a_server_that_never_answers_is_given_up() {
 #[tokio::test]
 async fn refusals_are_told_apart_and_not_repeated() {
     for (status, expected) in [
-        (
-            "401 Unauthorized",
-            "refused the credentials of user (HTTP 401)",
-        ),
-        ("403 Forbidden", "accept its terms"),
-        ("404 Not Found", "does not know"),
-        ("400 Bad Request", "HTTP 400"),
+        (401, "refused the credentials of user (HTTP 401)"),
+        (403, "accept its terms"),
+        (404, "does not know"),
+        (400, "HTTP 400"),
     ] {
-        let server = Server::start(vec![reply(status, "", b"{\"message\": \"no\"}")]).await;
-        let error = Download::from(&server.address).await.error();
+        let server =
+            Scripted::start(vec![Reply::status(status).body("{\"message\": \"no\"}")]).await;
+        let error = Download::from(server.address()).await.error();
         assert!(error.to_string().contains(expected), "{error}");
         assert!(!error.retry_can_help());
         assert_eq!(server.requests().len(), 1);
@@ -284,13 +222,8 @@ async fn refusals_are_told_apart_and_not_repeated() {
 
 #[tokio::test]
 async fn a_long_wait_is_told_rather_than_waited() {
-    let server = Server::start(vec![reply(
-        "429 Too Many Requests",
-        "Retry-After: 3600\r\n",
-        b"",
-    )])
-    .await;
-    let error = Download::from(&server.address).await.error();
+    let server = Scripted::start(vec![Reply::status(429).header("retry-after", "3600")]).await;
+    let error = Download::from(server.address()).await.error();
     assert!(error.to_string().contains("wait 3600 seconds"), "{error}");
     assert_eq!(server.requests().len(), 1);
 }
@@ -307,8 +240,8 @@ async fn an_answer_that_is_no_archive_is_described() {
         (b"", "empty"),
         (b"PK", "something else"),
     ] {
-        let server = Server::start(vec![reply("200 OK", "", body)]).await;
-        let error = Download::from(&server.address).await.error();
+        let server = Scripted::start(vec![Reply::ok(body)]).await;
+        let error = Download::from(server.address()).await.error();
         assert!(
             matches!(error, DatasetError::NotAnArchive { .. }),
             "{error:?}"
@@ -325,16 +258,16 @@ async fn a_damaged_archive_or_one_without_the_csv_leaves_nothing() {
     damaged[middle] ^= 0xff;
     let cut_without_length = good[..good.len() - 40].to_vec();
     for body in [damaged, cut_without_length] {
-        let server = Server::start(vec![reply("200 OK", "", &body)]).await;
-        let error = Download::from(&server.address).await.error();
+        let server = Scripted::start(vec![Reply::ok(body)]).await;
+        let error = Download::from(server.address()).await.error();
         assert!(
             matches!(error, DatasetError::DamagedArchive { .. }),
             "{error:?}"
         );
     }
     let other = archive(&[("other.csv", b"a,b\n")]);
-    let server = Server::start(vec![reply("200 OK", "", &other)]).await;
-    let error = Download::from(&server.address).await.error();
+    let server = Scripted::start(vec![Reply::ok(other)]).await;
+    let error = Download::from(server.address()).await.error();
     assert!(error.to_string().contains("it has other.csv"), "{error}");
 }
 
@@ -363,7 +296,7 @@ async fn credentials_are_not_sent_in_the_clear() {
 #[tokio::test]
 async fn a_full_disk_is_told() {
     let zip = archive(&[(SOURCE_FILE, &csv_text())]);
-    let server = Server::start(vec![reply("200 OK", "", &zip)]).await;
+    let server = Scripted::start(vec![Reply::ok(zip)]).await;
     for name in [
         "credit_card_transactions.zip.part",
         "credit_card_transactions.csv.part",
@@ -375,7 +308,7 @@ async fn a_full_disk_is_told() {
         let error = download_with(
             &policy,
             &credentials,
-            &server.address,
+            server.address(),
             dir.path(),
             &mut |_, _| {},
         )

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
@@ -12,88 +11,24 @@ use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
 use ftap_fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy};
 use ftap_lake::LakeLocation;
 use ftap_lake::store::LakeStore;
+use ftap_testing::{Reply, Scripted};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
 const KEY: &str = "fca_live_canary_2f1c";
 const GOOD: &str = r#"{"data":{"EUR":0.92,"DKK":6.87,"NOK":10.61,"SEK":10.43}}"#;
 
-/// What the API answers.
-#[derive(Clone, Debug)]
-enum Reply {
-    /// Status, headers, body.
-    Whole(u16, &'static str, String),
-    /// Half of the body that the head promises.
-    Cut,
-    /// Nothing, ever.
-    Hang,
-}
-
 fn ok(body: impl Into<String>) -> Reply {
-    let quota =
-        "X-RateLimit-Remaining-Quota-Month: 4999\r\nX-RateLimit-Remaining-Quota-Minute: 9\r\n";
-    Reply::Whole(200, quota, body.into())
+    Reply::ok(body.into())
+        .header("X-RateLimit-Remaining-Quota-Month", "4999")
+        .header("X-RateLimit-Remaining-Quota-Minute", "9")
 }
 
-fn status(status: u16, headers: &'static str) -> Reply {
-    Reply::Whole(status, headers, r#"{"message":"no"}"#.to_owned())
+fn status(status: u16) -> Reply {
+    Reply::status(status).body(r#"{"message":"no"}"#)
 }
 
-/// The API on a free port: gives its replies in turn, then repeats the last one.
-struct Api {
-    url: String,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Api {
-    async fn start(replies: Vec<Reply>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-        let seen = Arc::clone(&requests);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => break,
-                    }
-                }
-                let reply = {
-                    let mut seen = seen.lock().unwrap();
-                    seen.push(String::from_utf8(head).unwrap());
-                    replies[(seen.len() - 1).min(replies.len() - 1)].clone()
-                };
-                let text = match reply {
-                    Reply::Whole(status, headers, body) => format!(
-                        "HTTP/1.1 {status} X\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                        body.len()
-                    ),
-                    Reply::Cut => {
-                        format!(
-                            "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
-                            &GOOD[..20]
-                        )
-                    }
-                    Reply::Hang => {
-                        tokio::spawn(async move {
-                            let _held = stream;
-                            std::future::pending::<()>().await;
-                        });
-                        continue;
-                    }
-                };
-                let _ = stream.write_all(text.as_bytes()).await;
-            }
-        });
-        Self { url, requests }
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
+fn url(api: &Scripted) -> String {
+    format!("{}/v1", api.address())
 }
 
 struct Lab {
@@ -149,9 +84,9 @@ fn run_at() -> DateTime<Utc> {
 }
 
 #[tokio::test]
-async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
-    let api = Api::start(vec![ok(GOOD)]).await;
-    let lab = Lab::new(&api.url, Some(KEY));
+async fn a_run_writes_the_contracts_columns_and_a_repeat_asks_nobody() {
+    let api = Scripted::start(vec![ok(GOOD)]).await;
+    let lab = Lab::new(&url(&api), Some(KEY));
     let done = lab.job().run(run_at()).await.unwrap();
     let Done::Written { key, origin, .. } = done else {
         panic!("{done:?}");
@@ -231,15 +166,15 @@ async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
 #[tokio::test]
 async fn what_passes_is_waited_out() {
     let faults = [
-        status(500, ""),
-        status(503, ""),
-        status(429, "Retry-After: 1\r\n"),
-        Reply::Cut,
-        Reply::Hang,
+        status(500),
+        status(503),
+        status(429).header("Retry-After", "1"),
+        Reply::ok(GOOD).cut(),
+        Reply::hang(),
     ];
     for fault in faults {
-        let api = Api::start(vec![fault.clone(), ok(GOOD)]).await;
-        let lab = Lab::new(&api.url, Some(KEY));
+        let api = Scripted::start(vec![fault.clone(), ok(GOOD)]).await;
+        let lab = Lab::new(&url(&api), Some(KEY));
         let began = Instant::now();
         let done = lab.job().run(run_at()).await;
         assert!(
@@ -252,7 +187,7 @@ async fn what_passes_is_waited_out() {
             ),
             "{fault:?}: {done:?}"
         );
-        if matches!(fault, Reply::Whole(429, ..)) {
+        if fault.is_status(429) {
             assert!(began.elapsed() >= Duration::from_secs(1), "Retry-After");
         }
     }
@@ -261,21 +196,27 @@ async fn what_passes_is_waited_out() {
 #[tokio::test]
 async fn nothing_is_written_when_the_answer_is_no_good() {
     let changed = |from: &str, to: &str| ok(GOOD.replace(from, to));
-    let exhausted = "X-RateLimit-Remaining-Quota-Month: 0\r\nRetry-After: 1\r\n";
+    let exhausted = status(429)
+        .header("X-RateLimit-Remaining-Quota-Month", "0")
+        .header("Retry-After", "1");
     let cases = [
-        (status(401, ""), "FREECURRENCYAPI_API_KEY", 1),
-        (status(403, ""), "FREECURRENCYAPI_API_KEY", 1),
-        (status(404, ""), "status 404", 1),
+        (status(401), "FREECURRENCYAPI_API_KEY", 1),
+        (status(403), "FREECURRENCYAPI_API_KEY", 1),
+        (status(404), "status 404", 1),
         (
-            status(302, "Location: http://127.0.0.1:1/\r\n"),
+            status(302).header("Location", "http://127.0.0.1:1/"),
             "status 302",
             1,
         ),
-        (status(429, exhausted), "monthly quota", 1),
-        (status(429, "Retry-After: 3600\r\n"), "pause of 3600 s", 1),
-        (status(500, ""), "status 500, 3 times", 3),
-        (Reply::Cut, "3 times", 3),
-        (Reply::Hang, "3 times", 3),
+        (exhausted, "monthly quota", 1),
+        (
+            status(429).header("Retry-After", "3600"),
+            "pause of 3600 s",
+            1,
+        ),
+        (status(500), "status 500, 3 times", 3),
+        (Reply::ok(GOOD).cut(), "3 times", 3),
+        (Reply::hang(), "3 times", 3),
         (ok("<html>maintenance</html>"), "HTML page", 1),
         (ok("{"), "not JSON", 1),
         (ok("[]"), "not a JSON object", 1),
@@ -293,8 +234,8 @@ async fn nothing_is_written_when_the_answer_is_no_good() {
         (changed("6.87", "1e400"), "", 1),
     ];
     for (fault, wanted, requests) in cases {
-        let api = Api::start(vec![fault.clone()]).await;
-        let lab = Lab::new(&api.url, Some(KEY));
+        let api = Scripted::start(vec![fault.clone()]).await;
+        let lab = Lab::new(&url(&api), Some(KEY));
         let error = lab.job().run(run_at()).await.unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(text.contains(wanted), "{fault:?}: {text}");
@@ -306,8 +247,8 @@ async fn nothing_is_written_when_the_answer_is_no_good() {
 
 #[tokio::test]
 async fn an_answer_is_asked_for_once_and_each_run_has_its_object() {
-    let api = Api::start(vec![ok(GOOD)]).await;
-    let mut lab = Lab::new(&api.url, Some(KEY));
+    let api = Scripted::start(vec![ok(GOOD)]).await;
+    let mut lab = Lab::new(&url(&api), Some(KEY));
     lab.settings.cache_time = Duration::from_secs(3600);
     for minutes in 0..5 {
         let at = run_at() + chrono::TimeDelta::minutes(5 * minutes);
@@ -326,8 +267,8 @@ async fn days_of_the_past_come_from_the_historical_endpoint() {
             r#"{{"data":{{"{date}":{{"EUR":0.87,"DKK":6.5,"NOK":8.6,"SEK":8.9}}}}}}"#
         ))
     };
-    let api = Api::start(vec![day("2019-01-01"), day("2019-01-01")]).await;
-    let lab = Lab::new(&api.url, Some(KEY));
+    let api = Scripted::start(vec![day("2019-01-01"), day("2019-01-01")]).await;
+    let lab = Lab::new(&url(&api), Some(KEY));
     let date = NaiveDate::from_ymd_opt(2019, 1, 1).unwrap();
     lab.job().backfill(date).await.unwrap();
     assert_eq!(

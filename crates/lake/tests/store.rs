@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
 use ftap_lake::{
     Adoption, ClosedFile, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
     ObjectName, PutOutcome, on_already_exists,
 };
 use ftap_supervision::Retry;
+use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
 use tempfile::TempDir;
 
 const DAY: i64 = 86_400_000;

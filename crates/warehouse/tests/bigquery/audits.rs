@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ftap_bigquery_fake::Fault;
-use ftap_bigquery_fake::Operation::Submit;
+use ftap_testing::bigquery::Fault;
+use ftap_testing::bigquery::Operation::Submit;
 use ftap_warehouse::audit::{TableAudit, audit};
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::Depth;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ftap_bigquery_fake::{Fault, Operation, Rule};
+use ftap_testing::bigquery::{Fault, Operation, Rule};
 use ftap_warehouse::load::Depth;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ftap_bigquery_fake::Operation::{
+use ftap_testing::bigquery::Operation::{
     Any, CreateDataset, CreateTable, GetDataset, GetJob, GetTable, Submit,
 };
-use ftap_bigquery_fake::{Fault as F, Rule};
-use ftap_gcs_fake::{Fault as LakeFault, Operation as LakeOperation, Rule as LakeRule, Times};
+use ftap_testing::bigquery::{Fault as F, Rule};
+use ftap_testing::gcs::{Fault as LakeFault, Operation as LakeOperation, Rule as LakeRule, Times};
 use ftap_warehouse::load::Depth;
 
 use super::place::Place;

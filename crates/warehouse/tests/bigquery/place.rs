@@ -6,31 +6,33 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use ftap_bigquery_fake::{Fault, Operation, Rule};
 use ftap_fx::{Provider, Rates};
 use ftap_lake::{LakeLocation, LakeStore};
 use ftap_supervision::Retry;
 use ftap_telemetry::events::Speaker;
+use ftap_testing::bigquery::{Fault, Operation, Rule};
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loaded, Loader};
 use ftap_warehouse::{BigQueryError, BigQuerySettings, LoadPolicy};
 use parquet::arrow::ArrowWriter;
 
 pub struct Place {
-    pub bucket: Arc<ftap_gcs_fake::Server>,
-    pub bigquery: ftap_bigquery_fake::Server,
+    pub bucket: Arc<ftap_testing::gcs::Server>,
+    pub bigquery: ftap_testing::bigquery::Server,
     pub lake: LakeStore,
     pub settings: BigQuerySettings,
 }
 
 impl Place {
     pub async fn new() -> Self {
-        let options = ftap_gcs_fake::Options::default();
-        let bucket = ftap_gcs_fake::Server::start(options).await.unwrap();
+        let options = ftap_testing::gcs::Options::default();
+        let bucket = ftap_testing::gcs::Server::start(options).await.unwrap();
         let bucket = Arc::new(bucket);
         let reader = Arc::clone(&bucket);
         let objects = Box::new(move |key: &str| reader.object(key));
-        let bigquery = ftap_bigquery_fake::Server::start(objects).await.unwrap();
+        let bigquery = ftap_testing::bigquery::Server::start(objects)
+            .await
+            .unwrap();
         let lake = LakeStore::open(&LakeLocation::Gcs {
             bucket: bucket.bucket().to_owned(),
             credentials_file: None,

@@ -1,7 +1,7 @@
 //! What only a person can fix ends the load, and says what to fix.
 
-use ftap_bigquery_fake::Fault as F;
-use ftap_bigquery_fake::Operation::{
+use ftap_testing::bigquery::Fault as F;
+use ftap_testing::bigquery::Operation::{
     self, CreateDataset, CreateTable, GetDataset, GetTable, Submit,
 };
 

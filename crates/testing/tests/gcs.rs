@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ftap_gcs_fake::{Fault, Operation, Options, Rule, Server, Times};
+use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
 use futures::TryStreamExt;
 use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder};
 use object_store::path::Path;

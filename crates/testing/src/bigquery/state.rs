@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::rows;
-use crate::rule::{Operation, Rule};
-use crate::server::Objects;
+use super::rows;
+use super::rule::{Operation, Rule};
+use super::server::Objects;
 
 /// What a test may ask about a job.
 #[derive(Clone, Debug, PartialEq, Eq)]

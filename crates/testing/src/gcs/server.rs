@@ -1,25 +1,14 @@
-//! The server: listens, keeps its connections, ends them all when dropped.
+//! The server: its bucket, its rules and what it counts.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
-
-use crate::answer;
-use crate::counts::{Asked, Book, Counts};
-use crate::objects::Objects;
-use crate::rule::{Rule, Rules};
-
-/// Longest time for a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Larger heads are refused.
-const HEAD_BYTES: usize = 64 << 10;
+use super::answer;
+use super::counts::{Asked, Book, Counts};
+use super::objects::Objects;
+use super::rule::{Rule, Rules};
+use crate::http::Listening;
 
 /// What the server is.
 #[derive(Clone, Debug)]
@@ -69,38 +58,33 @@ impl Shared {
 
 /// A server that listens; dropped, it closes its port and cuts its connections.
 pub struct Server {
-    endpoint: String,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    listening: Listening,
 }
 
 impl Server {
     /// Listens, and serves on the current tokio runtime.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", options.port))
-            .await
-            .map_err(|error| {
-                let port = options.port;
-                io::Error::new(error.kind(), format!("port {port} of 127.0.0.1: {error}"))
-            })?;
-        let endpoint = format!("http://{}", listener.local_addr()?);
+        let port = options.port;
         let shared = Arc::new(Shared {
             objects: Objects::open(options.data_dir.clone())?,
             options,
             rules: Mutex::default(),
             book: Mutex::default(),
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self {
-            endpoint,
-            shared,
-            task,
-        })
+        let (answering, counting) = (Arc::clone(&shared), Arc::clone(&shared));
+        let listening = Listening::start(
+            port,
+            move |request| answer::answer(Arc::clone(&answering), request),
+            move || counting.book().counts.malformed += 1,
+        )
+        .await?;
+        Ok(Self { shared, listening })
     }
 
     /// `http://127.0.0.1:PORT`, for GCS_ENDPOINT.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.listening.address()
     }
 
     /// The name of its bucket.
@@ -142,41 +126,5 @@ impl Server {
     /// Takes an object away, as an operator might; whether there was one.
     pub fn remove(&self, key: &str) -> io::Result<bool> {
         self.shared.objects.remove(key)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    // Dropped with this task, and the connections with it.
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, say: other connections may end.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        // Answers are small and waited for.
-        let _ = stream.set_nodelay(true);
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let book = Arc::clone(&shared);
-            let service = service_fn(move |request| answer::answer(Arc::clone(&shared), request));
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(HEAD_BYTES)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if served.is_err_and(|error| error.is_parse()) {
-                // It has been answered with 400, 414 or 431.
-                book.book().counts.malformed += 1;
-            }
-        });
-        while connections.try_join_next().is_some() {}
     }
 }

@@ -77,7 +77,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Its name in [`Counts::faults`](crate::Counts) and in a rule's text.
+    /// Its name in [`Counts::faults`](super::Counts) and in a rule's text.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Status(_) => "status",

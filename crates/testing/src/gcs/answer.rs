@@ -2,37 +2,21 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request};
 use percent_encoding::percent_decode_str;
 
-use crate::counts::Asked;
-use crate::listing::{Wanted, escape};
-use crate::objects::{Condition, Meta, Put, key_problem};
-use crate::rule::{Fate, Fault, Operation};
-use crate::server::Shared;
-
-/// The connection will be cut; there is no other error.
-#[derive(Debug)]
-pub(crate) struct Cut;
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("cut by a rule")
-    }
-}
-
-impl std::error::Error for Cut {}
-
-type Answer = Response<BoxBody<Bytes, Cut>>;
+use super::counts::Asked;
+use super::listing::{Wanted, escape};
+use super::objects::{Condition, Meta, Put, key_problem};
+use super::rule::{Fate, Fault, Operation};
+use super::server::Shared;
+use crate::http::{Answer, Cut, half, respond};
 
 const IF_GENERATION: HeaderName = HeaderName::from_static("x-goog-if-generation-match");
 
@@ -217,29 +201,6 @@ async fn read_half(headers: &HeaderMap, mut body: Incoming) {
     }
 }
 
-/// The first half of an answer's body, then a cut or an end that looks like one.
-async fn half(answer: Answer, is_cut: bool) -> Result<Answer, Cut> {
-    let (mut head, body) = answer.into_parts();
-    let body = body.collect().await?.to_bytes();
-    let half = body.slice(..body.len() / 2);
-    if !is_cut {
-        head.headers
-            .insert(header::CONTENT_LENGTH, half.len().into());
-        return Ok(Response::from_parts(head, whole(half)));
-    }
-    let frames = stream::unfold(Some(half), |half| async {
-        match half {
-            Some(half) => Some((Ok(Frame::data(half)), None)),
-            None => {
-                // The half is on its way when the connection is cut.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                Some((Err(Cut), None))
-            }
-        }
-    });
-    Ok(Response::from_parts(head, StreamBody::new(frames).boxed()))
-}
-
 /// The answer without any fault.
 async fn usual(shared: &Arc<Shared>, headers: &HeaderMap, target: &Target, body: Bytes) -> Answer {
     let done = match target.operation {
@@ -402,23 +363,4 @@ fn failure(status: u16, code: &str, message: &str) -> Answer {
         "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );
     respond(status, &fields, xml.into())
-}
-
-fn respond(status: u16, fields: &[(HeaderName, String)], body: Bytes) -> Answer {
-    let length = body.len().into();
-    let mut answer = Response::new(whole(body));
-    *answer.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, length);
-    for (name, value) in fields {
-        if let Ok(value) = value.parse() {
-            headers.insert(name, value);
-        }
-    }
-    answer
-}
-
-fn whole(bytes: Bytes) -> BoxBody<Bytes, Cut> {
-    Full::new(bytes).map_err(|never| match never {}).boxed()
 }

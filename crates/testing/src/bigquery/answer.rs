@@ -1,38 +1,17 @@
 //! Requests to answers.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::rule::{Fault, Operation, fate};
-use crate::server::Shared;
-use crate::state::{Plan, State, TableState, text};
-
-type Answer = Response<Full<Bytes>>;
-
-/// Closes the connection: hyper has no other way to end it without an answer.
-#[derive(Debug)]
-pub(crate) struct Cut;
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("cut by a rule")
-    }
-}
-
-impl std::error::Error for Cut {}
-
-impl From<Infallible> for Cut {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}
+use super::rule::{Fault, Operation, fate};
+use super::server::Shared;
+use super::state::{Plan, State, TableState, text};
+use crate::http::{Answer, Cut, respond};
 
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Cut> {
     let (head, body) = request.into_parts();
@@ -75,7 +54,11 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
         }
         Some(Fault::WebPage(status)) => {
             let page = "<html><body>Sign in to continue</body></html>";
-            return Ok(respond(*status, "text/html", page.to_owned()));
+            return Ok(respond(
+                *status,
+                &[(CONTENT_TYPE, "text/html".to_owned())],
+                page.to_owned().into(),
+            ));
         }
         Some(Fault::CommitThenRefuse(_) | Fault::CommitThenCut) => Plan::Usual,
     };
@@ -209,19 +192,19 @@ fn parse(sql: &str) -> Option<(String, Vec<&str>)> {
 }
 
 fn ok(value: &Value) -> Answer {
-    respond(200, "application/json", value.to_string())
+    respond(
+        200,
+        &[(CONTENT_TYPE, "application/json".to_owned())],
+        value.to_string().into(),
+    )
 }
 
 fn refuse(status: u16, reason: &str, message: &str) -> Answer {
     let error = json!({"message": message, "domain": "global", "reason": reason});
     let body = json!({"error": {"code": status, "message": message, "errors": [error]}});
-    respond(status, "application/json", body.to_string())
-}
-
-fn respond(status: u16, kind: &str, body: String) -> Answer {
-    let answer = Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, kind)
-        .body(Full::new(Bytes::from(body)));
-    answer.expect("status and header are well-formed")
+    respond(
+        status,
+        &[(CONTENT_TYPE, "application/json".to_owned())],
+        body.to_string().into(),
+    )
 }

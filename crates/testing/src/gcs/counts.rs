@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::rule::{Fate, Operation};
+use super::rule::{Fate, Operation};
 
 /// Requests kept word for word.
 const KEPT: usize = 10_000;
@@ -36,7 +36,7 @@ pub struct Counts {
     pub bytes_in: u64,
     /// Bytes of objects given out.
     pub bytes_out: u64,
-    /// Faults given, by [`Fault::kind`](crate::Fault::kind).
+    /// Faults given, by [`Fault::kind`](super::Fault::kind).
     pub faults: BTreeMap<&'static str, u64>,
 }
 

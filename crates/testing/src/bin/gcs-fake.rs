@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ftap_gcs_fake::{Options, Rule, Server};
+use ftap_testing::gcs::{Options, Rule, Server};
 
 /// A test server that speaks the part of Google Cloud Storage's XML API that ftap's lake uses.
 /// No credentials are checked; for this machine only.

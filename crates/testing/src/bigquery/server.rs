@@ -1,23 +1,15 @@
-//! The server: listens, keeps its connections, ends them all when dropped.
+//! The server: its tables, its jobs and what it counts.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 
-use crate::answer;
-use crate::rule::{Operation, Rule};
-use crate::state::{JobView, State};
-
-/// Longest time for a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+use super::answer;
+use super::rule::{Operation, Rule};
+use super::state::{JobView, State};
+use crate::http::Listening;
 
 /// The bytes of the bucket's objects, by key.
 pub type Objects = Box<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>;
@@ -35,17 +27,21 @@ impl Shared {
 pub struct Server {
     url: String,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    _listening: Listening,
 }
 
 impl Server {
     /// Listens on a free port of 127.0.0.1, and serves on the current tokio runtime.
     pub async fn start(objects: Objects) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let url = format!("http://{}/bigquery/v2", listener.local_addr()?);
         let shared = Arc::new(Shared(Mutex::new(State::new(objects))));
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self { url, shared, task })
+        let answering = Arc::clone(&shared);
+        let handler = move |request| answer::answer(Arc::clone(&answering), request);
+        let listening = Listening::start(0, handler, || {}).await?;
+        Ok(Self {
+            url: format!("{}/bigquery/v2", listening.address()),
+            shared,
+            _listening: listening,
+        })
     }
 
     /// For BIGQUERY_API_URL.
@@ -124,34 +120,5 @@ impl Server {
                 _ => {}
             }
         }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    // Dropped with this task, and the connections with it.
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, say: other connections may end.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let service = service_fn(move |request| answer::answer(Arc::clone(&shared), request));
-            // A connection that a rule cuts ends with an error.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-        while connections.try_join_next().is_some() {}
     }
 }

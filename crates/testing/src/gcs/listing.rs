@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::SecondsFormat;
 
-use crate::objects::{Meta, Objects};
+use super::objects::{Meta, Objects};
 
 /// What a listing asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

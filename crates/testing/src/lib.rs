@@ -1,0 +1,9 @@
+//! Test servers with faults, for tests on loopback: a bucket of Google Cloud Storage, BigQuery's load
+//! jobs, and an HTTP API that answers by a script. They check no credentials.
+
+pub mod bigquery;
+pub mod gcs;
+mod http;
+mod scripted;
+
+pub use scripted::{Reply, Scripted};
