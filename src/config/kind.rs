@@ -20,13 +20,15 @@ pub type Reason = String;
 /// librdkafka properties by name.
 pub type Properties = Vec<(String, Secret)>;
 
+type Parse<T> = dyn Fn(&str) -> Result<T, Reason>;
+
 /// What a setting may be.
 pub struct Kind<T> {
     /// Completes "expected …".
     pub expected: String,
     /// How a secret's text is shown.
     pub mask: Option<fn(&str) -> String>,
-    parse: Box<dyn Fn(&str) -> Result<T, Reason>>,
+    parse: Box<Parse<T>>,
 }
 
 impl<T> Kind<T> {
@@ -132,9 +134,12 @@ const UNITS: &[(&[&str], u64)] = &[
 
 /// A size in bytes, with or without a suffix.
 pub fn bytes<T: TryFrom<u64>>(range: impl RangeBounds<u64> + 'static) -> Kind<T> {
-    let shown = |bytes: &u64| match UNITS[..4].iter().rfind(|(_, factor)| bytes % factor == 0) {
-        Some((names, factor)) => format!("{}{}", bytes / factor, names[0]),
-        None => bytes.to_string(),
+    let shown = |bytes: &u64| {
+        let mut units = UNITS[..4].iter();
+        match units.rfind(|(_, factor)| bytes.is_multiple_of(*factor)) {
+            Some((names, factor)) => format!("{}{}", bytes / factor, names[0]),
+            None => bytes.to_string(),
+        }
     };
     let expected = format!(
         "bytes {}, with a suffix such as KB, MB, MiB or GB",

@@ -21,7 +21,11 @@ use ftap_postgres::SslMode;
 use ftap_schedule::Schedule;
 use tracing::Level;
 
-use super::kind::*;
+use super::kind::{
+    Properties, boolean, bootstrap_servers, bytes, has_upper_case, is_printable, is_word,
+    listen_addr, milliseconds, number, one_of, pace, path, postgres_bin_dir, postgres_host,
+    properties, readable_file, schedule, seconds, secret, slot, text, token, url, whole,
+};
 use super::reader::Reader;
 use super::secret::Secret;
 use super::setting::{Default, EVERY, Setting};
