@@ -241,7 +241,6 @@ pub struct PrepareArgs {
     pub out: Option<PathBuf>,
 }
 
-/// See [`Command::Reset`].
 #[derive(Clone, Debug, Args)]
 pub struct ResetArgs {
     /// Remove without asking
