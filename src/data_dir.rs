@@ -36,7 +36,7 @@ fn unusable(dir: &Path, setting: &str, error: &io::Error) -> String {
             "the file system is read-only: mount it for writing".to_owned()
         }
         _ if dir.exists() => format!("as a user who may: chown -R {user} {shown}"),
-        // Nobody can give away what is not there.
+        // What does not exist has no owner to change.
         _ => format!("as a user who may: mkdir -p {shown} && chown {user} {shown}"),
     };
     format!(
@@ -104,7 +104,7 @@ impl InUse {
     }
 }
 
-/// Held while a process publishes from this data directory: two would fence each other off for ever
+/// Held while a process publishes from this data directory: two would fence each other off endlessly
 /// and write over each other's checkpoint.
 #[derive(Debug)]
 pub struct PublishLock {
@@ -140,7 +140,7 @@ impl PublishLock {
             // A file system without locks: the brokers' own fencing still holds.
             Err(TryLockError::Error(_)) => {}
         }
-        // Only for the message above, so failing to write it is no failure.
+        // Only for the message above, so a failed write does not matter.
         let _ = file.set_len(0);
         let _ = write!(file, "{}", std::process::id());
         Ok(Self { _file: file })

@@ -67,7 +67,7 @@ impl Http {
 
 impl Drop for Http {
     fn drop(&mut self) {
-        // Whatever is still being answered is of no use any more; nobody waits for the future.
+        // Whatever is still being answered is of no use any more; the future is not awaited.
         drop(self.handle.stop(false));
     }
 }

@@ -29,7 +29,7 @@ struct Figures {
 }
 
 impl Replay {
-    /// Counts the file; as many of its rows are to be published, `limit` at most.
+    /// Counts the file; this many of its rows will be published, `limit` at most.
     pub fn start(file: PathBuf, pace: Pace, limit: Option<u64>) -> Self {
         let figures = Arc::<OnceLock<Figures>>::default();
         let counted = figures.clone();

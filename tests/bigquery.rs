@@ -67,7 +67,7 @@ fn everything_is_loaded_once_however_often_it_is_loaded() {
         "{}",
         verify.out
     );
-    // What waits for a load is no loss, and is told.
+    // What waits for a load is not lost, and is reported.
     warehouse.write_fx("2020-02-01", "2020-02-02");
     let verify = warehouse.ftap(&["verify"]);
     assert_eq!(verify.code, 0, "{}", verify.out);
@@ -183,7 +183,7 @@ fn a_run_loads_as_it_goes_and_stops_at_once() {
 #[test]
 fn the_batch_jobs_load_what_other_processes_put_into_the_lake() {
     let mut warehouse = Warehouse::new("batch");
-    // No other job is left, and it goes on for this one.
+    // No other job is left, and it continues for this one.
     warehouse.lab.set("INGEST_FX_SCHEDULE", "off");
     let batch = warehouse.lab.start(["batch"]);
     for (day, rows) in [("2020-01-01", 4), ("2020-01-02", 8)] {
@@ -240,16 +240,16 @@ fn a_bigquery_that_refuses_keeps_nothing_from_the_lake() {
         .set_rules(vec![Rule::always(Any, denied)]);
     let run = warehouse.lab.start(["run", "--until-drained"]);
     // All of it is in the lake, and the end tells of what is not in BigQuery.
-    let (code, told) = run.wait_for_failure();
-    assert_eq!(code, 1, "{told}");
+    let (code, said) = run.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
     assert!(
-        told.contains("bigquery.datasets.get") && told.contains("ftap load"),
-        "{told}"
+        said.contains("bigquery.datasets.get") && said.contains("ftap load"),
+        "{said}"
     );
     let load = warehouse.ftap(&["load"]);
     assert_eq!(load.code, 1, "{}", load.err);
     assert!(load.err.contains("bigquery.datasets.get"), "{}", load.err);
-    // Mended, all of it is loaded.
+    // Once it is fixed, everything is loaded.
     warehouse.bigquery.set_rules(Vec::new());
     warehouse.load();
     warehouse.assert_loaded_once("transactions");
@@ -259,32 +259,32 @@ fn a_bigquery_that_refuses_keeps_nothing_from_the_lake() {
 #[test]
 fn settings_that_do_not_go_together_are_told_with_the_remedy() {
     let mut lab = Lab::new("bq-settings").without_broker();
-    let told = |lab: &Lab| {
+    let report = |lab: &Lab| {
         let output = lab.command(["load"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8(output.stderr).unwrap()
     };
-    let text = told(&lab);
+    let text = report(&lab);
     assert!(
         text.contains("BIGQUERY_PROJECT and BIGQUERY_DATASET are not set"),
         "{text}"
     );
     lab.set("BIGQUERY_PROJECT", "my-project");
-    let text = told(&lab);
+    let text = report(&lab);
     assert!(text.contains("BIGQUERY_DATASET is not set"), "{text}");
     lab.set("BIGQUERY_DATASET", "my-dataset");
-    let text = told(&lab);
+    let text = report(&lab);
     assert!(
         text.contains("BIGQUERY_DATASET is \"my-dataset\""),
         "{text}"
     );
     lab.set("BIGQUERY_DATASET", "platform");
-    let text = told(&lab);
+    let text = report(&lab);
     assert!(
         text.contains("GCS_BUCKET_NAME is not set") && text.contains("BIGQUERY_PROJECT"),
         "{text}"
     );
     lab.set("BIGQUERY_PROJECT", "");
-    let text = told(&lab);
+    let text = report(&lab);
     assert!(text.contains("BIGQUERY_PROJECT is not set"), "{text}");
 }

@@ -54,7 +54,7 @@ impl Bucket {
         folder
     }
 
-    /// What is in it makes the tables, and nobody overwrote.
+    /// What is in it makes the tables, and nothing was overwritten.
     fn assert_same(&self, lab: &Lab, postgres: &Postgres) {
         let lake = self.files(lab);
         assert_every_step(postgres, &lake);

@@ -220,7 +220,7 @@ fn whatever_the_api_does_is_told_without_the_key_and_the_next_tick_tries_again()
             assert!(ready.contains(r#""state":"running""#), "{reply:?}: {ready}");
             let asked = api.requests();
             assert!(asked.iter().all(|head| head.contains(KEY)), "{asked:?}");
-            // It mends itself as soon as the API does.
+            // It recovers as soon as the API does.
             api.set(Reply::Rates);
             batch.wait_for_event("fx_rates_written");
             assert_eq!(batch.events("stage_failed"), [] as [Value; 0]);

@@ -1,5 +1,5 @@
 //! On a bucket that fails in every way it can, everything arrives once, or the program says
-//! what to mend.
+//! what to fix.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Bucket {
         }
     }
 
-    /// Everything is there once, although `verify` meets faults, too; nobody overwrote.
+    /// Everything is there once, although `verify` meets faults, too; nothing was overwritten.
     fn assert_exact(&self) {
         self.server.set_rules(vec![
             next(List, 1, Fault::WebPage),
@@ -206,11 +206,11 @@ fn an_outage_is_told_once_makes_the_process_not_ready_and_its_end_is_told() {
         (bucket.server.counts().lists >= 12).then_some(())
     });
     wait_until("to be not ready", || (ready() == 503).then_some(()));
-    let told = run.events("lake_unavailable");
-    assert_eq!(told.len(), 1, "{told:?}");
+    let outages = run.events("lake_unavailable");
+    assert_eq!(outages.len(), 1, "{outages:?}");
     assert!(
-        told[0]["error"].as_str().unwrap().contains("503"),
-        "{told:?}"
+        outages[0]["error"].as_str().unwrap().contains("503"),
+        "{outages:?}"
     );
     assert!(run.events("lake_recovered").is_empty());
 

@@ -49,7 +49,7 @@ fn a_run_shows_what_it_does_to_people_and_machines() {
     assert_eq!(status["meters"]["rows_published"], 2000);
     assert_eq!(status["groups"]["ingest"]["state"], "running");
 
-    // Lag is told by a tick, not by the commit itself.
+    // Lag is reported by a tick, not by the commit itself.
     let metrics = get_until(&url, "/metrics", |answer| {
         answer
             .body
@@ -230,7 +230,7 @@ fn large_requests_and_other_methods_are_refused_and_nobody_hears_a_version() {
         |headers: &[(&str, &str)]| request_with(&url, "GET", "/healthz", "localhost", headers);
     assert_eq!(with(&[("Content-Length", "0")]).status, 200);
     assert_eq!(with(&[("Content-Length", "10000000000")]).status, 413);
-    // Neither is waited for: actix-http itself would read a chunked body for ever.
+    // Neither is waited for: actix-http itself would read a chunked body endlessly.
     let began = Instant::now();
     assert_eq!(with(&[("Transfer-Encoding", "chunked")]).status, 413);
     assert!(began.elapsed() < Duration::from_secs(30));

@@ -105,7 +105,7 @@ impl Warehouse {
             .collect()
     }
 
-    /// Each object of the table was loaded once, by jobs that nobody repeated.
+    /// Each object of the table was loaded once, by jobs that were not repeated.
     pub fn assert_loaded_once(&self, table: &str) {
         let loads = self.bigquery.loads(table);
         let wanted: Vec<_> = self.objects(table);

@@ -23,15 +23,15 @@ fn ask(serve: &Ftap, path: &str) -> Answer {
 
 /// The source as it is shown, once it is as wanted.
 fn source(serve: &Ftap, name: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
-    let mut told = Value::Null;
+    let mut reported = Value::Null;
     wait_until(name, || {
         let shown = ask(serve, "/api/status").body["platform"][name].clone();
         if is_wanted(&shown) {
             return Some(shown);
         }
-        if shown["error"] != told["error"] {
+        if shown["error"] != reported["error"] {
             eprintln!("{name} is {shown}");
-            told = shown;
+            reported = shown;
         }
         None
     })
@@ -58,7 +58,7 @@ fn what_is_down_is_shown_with_the_reason_and_the_rest_goes_on() {
     let mut lab = lab("serve");
     lab.set("POSTGRES", "on");
     lab.set("POSTGRES_HOST", "127.0.0.1");
-    // Nobody listens there.
+    // Nothing listens there.
     lab.set("POSTGRES_PORT", "1");
     let serve = lab.start(["serve"]);
     let kafka = source(&serve, "kafka", is_up);
@@ -109,12 +109,12 @@ fn what_is_down_is_shown_with_the_reason_and_the_rest_goes_on() {
     source(&serve, "lake", is_up);
     // Once for each reason, not at each look.
     let of_lake = |event: &Value| event["source"] == "lake";
-    let told = serve
+    let reported = serve
         .events("source_down")
         .into_iter()
         .filter(of_lake)
         .count();
-    assert_eq!(told, 2);
+    assert_eq!(reported, 2);
 
     serve.signal(libc::SIGTERM);
     serve.wait_for_success();

@@ -51,7 +51,7 @@ fn a_topic_made_anew_under_a_running_consumer_is_refused_and_another_lake_takes_
     assert_eq!(lab.objects(), objects);
 
     lab.set("LAKE_DIR", lab.path("another"));
-    lab.set("KAFKA_CONSUMER_GROUP", format!("{}-anew", lab.topic()));
+    lab.set("KAFKA_CONSUMER_GROUP", format!("{}-again", lab.topic()));
     lab.start(["consume", "--until-drained"]).wait_for_success();
     lab.assert_exact(1000);
 }

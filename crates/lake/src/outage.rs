@@ -1,7 +1,7 @@
-//! What is told of a lake that does not answer: one line when it begins, some while it lasts,
+//! What is reported of a lake that does not answer: one line when it begins, some while it lasts,
 //! one when it is over.
 //!
-//! Promises: however many partitions wait, an outage is told once; while it lasts it is told
+//! Promises: however many partitions wait, an outage is reported once; while it lasts it is reported
 //! again after a minute, then after ever longer pauses.
 
 use std::sync::Arc;

@@ -133,6 +133,6 @@ fn has_group(settings: &KafkaSettings) -> anyhow::Result<bool> {
         ))
         .into());
     }
-    // A group that nobody knows is listed as dead.
+    // An unknown group is listed as dead.
     Ok(!matches!(group.state(), "Dead" | ""))
 }
