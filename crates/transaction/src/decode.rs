@@ -8,17 +8,29 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::fields::{FieldType, Float, Integer, Text, message_fields, required};
 use super::{RejectReason, fast, field};
 
-/// The values of one message, borrowed from the payload or a scratch buffer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Decoded<'a> {
-    /// Date, user, merchant, category, number, currency.
-    pub text: [&'a str; 6],
-    pub unix_time: i64,
-    pub is_fraud: i64,
-    pub original_amt: f64,
+macro_rules! decoded {
+    ($(#[doc = $doc:literal] $constant:ident $name:ident: $kind:ty;)*) => {
+        /// The values of one message, borrowed from the payload or a scratch buffer.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        pub(super) struct Decoded<'a> {
+            $(#[doc = $doc] pub(super) $name: <$kind as FieldType>::Value<'a>,)*
+        }
+
+        impl<'a> Decoded<'a> {
+            /// Checks the values in the message's order, so that the first fault is the one reported.
+            fn new(values: &'a [Option<Value<'_>>; field::ALL.len()]) -> Result<Self, RejectReason> {
+                let [$($name),*] = values;
+                Ok(Self {
+                    $($name: required::<$kind>($name, field::$constant)?,)*
+                })
+            }
+        }
+    };
 }
+message_fields!(decoded);
 
 /// Hands the values of `payload` to `take`, or says why there are none.
 pub(super) fn decode(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(), RejectReason> {
@@ -41,69 +53,16 @@ pub(super) fn general(text: &str, take: impl FnOnce(Decoded<'_>)) -> Result<(), 
     else {
         return Err(RejectReason::NotAnObject);
     };
-    let [
-        date,
-        user,
-        merchant,
-        category,
-        number,
-        unix_time,
-        is_fraud,
-        amount,
-        currency,
-    ] = &values;
-    // In the message's order, so that the first fault is the one reported.
-    let date = Value::text(date, field::TRANS_DATE_TRANS_TIME)?;
-    let user = Value::text(user, field::USER_ID)?;
-    let merchant = Value::text(merchant, field::MERCHANT)?;
-    let category = Value::text(category, field::CATEGORY)?;
-    let number = Value::text(number, field::TRANS_NUM)?;
-    let unix_time = Value::integer(unix_time, field::UNIX_TIME)?;
-    let is_fraud = Value::integer(is_fraud, field::IS_FRAUD)?;
-    let original_amt = Value::float(amount, field::ORIGINAL_AMT)?;
-    let currency = Value::text(currency, field::CURRENCY)?;
-    take(Decoded {
-        text: [date, user, merchant, category, number, currency],
-        unix_time,
-        is_fraud,
-        original_amt,
-    });
+    take(Decoded::new(&values)?);
     Ok(())
 }
 
 /// What one known field holds.
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     Integer(i64),
     Float(f64),
     Other,
-}
-
-impl Value<'_> {
-    fn text<'v>(value: &'v Option<Value<'_>>, name: &'static str) -> Result<&'v str, RejectReason> {
-        match value {
-            Some(Value::Text(text)) => Ok(text),
-            Some(_) => Err(RejectReason::WrongType(name)),
-            None => Err(RejectReason::MissingField(name)),
-        }
-    }
-
-    fn integer(value: &Option<Self>, name: &'static str) -> Result<i64, RejectReason> {
-        match value {
-            Some(Value::Integer(number)) => Ok(*number),
-            Some(_) => Err(RejectReason::WrongType(name)),
-            None => Err(RejectReason::MissingField(name)),
-        }
-    }
-
-    fn float(value: &Option<Self>, name: &'static str) -> Result<f64, RejectReason> {
-        match value {
-            Some(Value::Float(number)) => Ok(*number),
-            Some(Value::Integer(number)) => Ok(*number as f64),
-            Some(_) => Err(RejectReason::WrongType(name)),
-            None => Err(RejectReason::MissingField(name)),
-        }
-    }
 }
 
 impl<'de> Deserialize<'de> for Value<'de> {
@@ -164,7 +123,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 /// A whole payload.
 ///
 /// An object's values of the message's fields, in its order; `None` for no object.
-struct Document<'a>(Option<[Option<Value<'a>>; 9]>);
+struct Document<'a>(Option<[Option<Value<'a>>; field::ALL.len()]>);
 
 impl<'de> Deserialize<'de> for Document<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -211,7 +170,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut values = [const { None }; 9];
+        let mut values = [const { None }; field::ALL.len()];
         while let Some(Key(index)) = entries.next_key()? {
             match index {
                 Some(index) => values[index] = Some(entries.next_value()?),

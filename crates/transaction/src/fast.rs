@@ -5,43 +5,35 @@
 //! writing the fields in the message's order without blanks.
 
 use super::decode::Decoded;
+use super::fields::{FieldType, Float, Integer, Text, message_fields};
 
-/// Reads a message of exactly the encoder's form: its field order, no blanks, no escapes,
-/// no exponents.
-pub(super) fn parse(payload: &str) -> Option<Decoded<'_>> {
-    let mut rest = Rest {
-        text: payload,
-        at: 0,
+macro_rules! parser {
+    (
+        #[doc = $first_doc:literal] $first_constant:ident $first:ident: $first_kind:ty;
+        $(#[doc = $doc:literal] $constant:ident $name:ident: $kind:ty;)*
+    ) => {
+        /// Reads a message of exactly the encoder's form: its field order, no blanks, no escapes,
+        /// no exponents.
+        pub(super) fn parse(payload: &str) -> Option<Decoded<'_>> {
+            let mut rest = Rest {
+                text: payload,
+                at: 0,
+            };
+            rest.literal(concat!("{\"", stringify!($first), "\":").as_bytes())?;
+            let $first = <$first_kind>::fast(&mut rest)?;
+            $(
+                rest.literal(concat!(",\"", stringify!($name), "\":").as_bytes())?;
+                let $name = <$kind>::fast(&mut rest)?;
+            )*
+            rest.literal(b"}")?;
+            (rest.at == payload.len()).then_some(Decoded { $first, $($name),* })
+        }
     };
-    rest.literal(b"{\"trans_date_trans_time\":\"")?;
-    let date = rest.string()?;
-    rest.literal(b"\",\"user_id\":\"")?;
-    let user = rest.string()?;
-    rest.literal(b"\",\"merchant\":\"")?;
-    let merchant = rest.string()?;
-    rest.literal(b"\",\"category\":\"")?;
-    let category = rest.string()?;
-    rest.literal(b"\",\"trans_num\":\"")?;
-    let number = rest.string()?;
-    rest.literal(b"\",\"unix_time\":")?;
-    let unix_time = rest.integer()?;
-    rest.literal(b",\"is_fraud\":")?;
-    let is_fraud = rest.integer()?;
-    rest.literal(b",\"original_amt\":")?;
-    let original_amt = rest.float()?;
-    rest.literal(b",\"currency\":\"")?;
-    let currency = rest.string()?;
-    rest.literal(b"\"}")?;
-    (rest.at == payload.len()).then_some(Decoded {
-        text: [date, user, merchant, category, number, currency],
-        unix_time,
-        is_fraud,
-        original_amt,
-    })
 }
+message_fields!(parser);
 
 /// The part of a message that has not been read.
-struct Rest<'a> {
+pub(super) struct Rest<'a> {
     text: &'a str,
     at: usize,
 }
@@ -52,8 +44,10 @@ impl<'a> Rest<'a> {
     }
 
     #[inline(always)]
-    fn literal<const N: usize>(&mut self, wanted: &[u8; N]) -> Option<()> {
-        (self.bytes().first_chunk::<N>()? == wanted).then(|| self.at += N)
+    pub(super) fn literal(&mut self, expected: &[u8]) -> Option<()> {
+        self.bytes()
+            .starts_with(expected)
+            .then(|| self.at += expected.len())
     }
 
     fn take(&mut self, bytes: usize) -> Option<&'a str> {
@@ -64,7 +58,7 @@ impl<'a> Rest<'a> {
 
     /// A string's inside, up to its closing quote, which stays.
     #[inline(always)]
-    fn string(&mut self) -> Option<&'a str> {
+    pub(super) fn string(&mut self) -> Option<&'a str> {
         let bytes = self.bytes();
         let mut at = 0;
         while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -87,7 +81,7 @@ impl<'a> Rest<'a> {
 
     /// An integer of at most 18 digits.
     #[inline(always)]
-    fn integer(&mut self) -> Option<i64> {
+    pub(super) fn integer(&mut self) -> Option<i64> {
         let bytes = self.bytes();
         let (negative, bytes) = match bytes {
             [b'-', bytes @ ..] => (true, bytes),
@@ -104,7 +98,7 @@ impl<'a> Rest<'a> {
 
     /// A number without exponent.
     #[inline(always)]
-    fn float(&mut self) -> Option<f64> {
+    pub(super) fn float(&mut self) -> Option<f64> {
         let bytes = self.bytes();
         let sign = usize::from(bytes.first() == Some(&b'-'));
         let whole = digits(bytes.get(sign..)?);

@@ -10,6 +10,7 @@ mod currency;
 mod decode;
 mod encode;
 mod fast;
+mod fields;
 mod partition;
 mod reject;
 mod rows;
@@ -37,35 +38,16 @@ pub fn record_fingerprint(payload: Option<&[u8]>, timestamp_ms: i64) -> u64 {
 
 /// Names of the message's fields, in the message's order, which is the lake's, too.
 pub mod field {
-    /// `YYYY-MM-DD HH:MM:SS`.
-    pub const TRANS_DATE_TRANS_TIME: &str = "trans_date_trans_time";
-    /// The card holder; the message's key.
-    pub const USER_ID: &str = "user_id";
-    /// The merchant's name.
-    pub const MERCHANT: &str = "merchant";
-    /// The merchant's category.
-    pub const CATEGORY: &str = "category";
-    /// The transaction's number.
-    pub const TRANS_NUM: &str = "trans_num";
-    /// Seconds since 1970.
-    pub const UNIX_TIME: &str = "unix_time";
-    /// 1 for fraud, else 0.
-    pub const IS_FRAUD: &str = "is_fraud";
-    /// The amount in `currency`.
-    pub const ORIGINAL_AMT: &str = "original_amt";
-    /// ISO 4217 code.
-    pub const CURRENCY: &str = "currency";
+    macro_rules! names {
+        ($(#[doc = $doc:literal] $constant:ident $name:ident: $kind:ty;)*) => {
+            $(
+                #[doc = $doc]
+                pub const $constant: &str = stringify!($name);
+            )*
 
-    /// All nine, in order.
-    pub const ALL: [&str; 9] = [
-        TRANS_DATE_TRANS_TIME,
-        USER_ID,
-        MERCHANT,
-        CATEGORY,
-        TRANS_NUM,
-        UNIX_TIME,
-        IS_FRAUD,
-        ORIGINAL_AMT,
-        CURRENCY,
-    ];
+            /// All of them, in order.
+            pub const ALL: [&str; [$(stringify!($name)),*].len()] = [$($constant),*];
+        };
+    }
+    crate::fields::message_fields!(names);
 }

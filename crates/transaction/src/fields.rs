@@ -1,0 +1,189 @@
+//! The message's fields, declared once. From this table follow the names, the decoders, the builders and
+//! the lake's schema; `encode` says how each value is made.
+
+use arrow_array::ArrayRef;
+use arrow_array::builder::{ArrayBuilder, Float64Builder, Int64Builder, StringBuilder};
+use arrow_schema::DataType;
+
+use super::decode::Value;
+use super::fast::Rest;
+use super::reject::RejectReason;
+
+/// Hands every field to the macro `$with`, in the message's order, which is the lake's, too:
+/// `CONSTANT name: Type;`. A text says how many bytes it usually has, to size the first buffers.
+macro_rules! message_fields {
+    ($with:ident) => {
+        $with! {
+            /// `YYYY-MM-DD HH:MM:SS`.
+            TRANS_DATE_TRANS_TIME trans_date_trans_time: Text<19>;
+            /// The card holder; the message's key.
+            USER_ID user_id: Text<36>;
+            /// The merchant's name.
+            MERCHANT merchant: Text<32>;
+            /// The merchant's category.
+            CATEGORY category: Text<14>;
+            /// The transaction's number.
+            TRANS_NUM trans_num: Text<32>;
+            /// Seconds since 1970.
+            UNIX_TIME unix_time: Integer;
+            /// 1 for fraud, else 0.
+            IS_FRAUD is_fraud: Integer;
+            /// The amount in `currency`.
+            ORIGINAL_AMT original_amt: Float;
+            /// ISO 4217 code.
+            CURRENCY currency: Text<3>;
+        }
+    };
+}
+pub(super) use message_fields;
+
+/// How a field is read from JSON and kept as a column.
+pub(super) trait FieldType {
+    type Value<'a>: Copy;
+    type Builder: ArrayBuilder;
+
+    /// Bytes of a value besides its text.
+    const FIXED_BYTES: usize;
+
+    fn data_type() -> DataType;
+
+    /// A builder with room for `rows` usual values.
+    fn builder(rows: usize) -> Self::Builder;
+
+    fn append(builder: &mut Self::Builder, value: Self::Value<'_>);
+
+    fn text_bytes(_: Self::Value<'_>) -> usize {
+        0
+    }
+
+    /// Reads a value as the encoder writes it; `None` leaves it to [`general`](Self::general).
+    fn fast<'a>(rest: &mut Rest<'a>) -> Option<Self::Value<'a>>;
+
+    /// Takes the value of any JSON, or says why it can't.
+    fn general<'v>(value: &'v Value<'_>) -> Option<Self::Value<'v>>;
+}
+
+/// The general way for a field that may be missing.
+pub(super) fn required<'v, T: FieldType>(
+    value: &'v Option<Value<'_>>,
+    name: &'static str,
+) -> Result<T::Value<'v>, RejectReason> {
+    let value = value.as_ref().ok_or(RejectReason::MissingField(name))?;
+    T::general(value).ok_or(RejectReason::WrongType(name))
+}
+
+/// Finishes a builder as a column.
+pub(super) fn column(builder: &mut impl ArrayBuilder) -> ArrayRef {
+    builder.finish()
+}
+
+/// A string that usually has so many bytes.
+pub(super) struct Text<const USUAL_BYTES: usize>;
+
+impl<const USUAL_BYTES: usize> FieldType for Text<USUAL_BYTES> {
+    type Value<'a> = &'a str;
+    type Builder = StringBuilder;
+
+    /// A 32-bit offset.
+    const FIXED_BYTES: usize = 4;
+
+    fn data_type() -> DataType {
+        DataType::Utf8
+    }
+
+    fn builder(rows: usize) -> StringBuilder {
+        StringBuilder::with_capacity(rows, rows.saturating_mul(USUAL_BYTES))
+    }
+
+    fn append(builder: &mut StringBuilder, value: &str) {
+        builder.append_value(value);
+    }
+
+    fn text_bytes(value: &str) -> usize {
+        value.len()
+    }
+
+    #[inline(always)]
+    fn fast<'a>(rest: &mut Rest<'a>) -> Option<&'a str> {
+        rest.literal(b"\"")?;
+        let text = rest.string()?;
+        rest.literal(b"\"")?;
+        Some(text)
+    }
+
+    fn general<'v>(value: &'v Value<'_>) -> Option<&'v str> {
+        match value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// A whole number of 64 bits.
+pub(super) struct Integer;
+
+impl FieldType for Integer {
+    type Value<'a> = i64;
+    type Builder = Int64Builder;
+
+    const FIXED_BYTES: usize = 8;
+
+    fn data_type() -> DataType {
+        DataType::Int64
+    }
+
+    fn builder(rows: usize) -> Int64Builder {
+        Int64Builder::with_capacity(rows)
+    }
+
+    fn append(builder: &mut Int64Builder, value: i64) {
+        builder.append_value(value);
+    }
+
+    #[inline(always)]
+    fn fast(rest: &mut Rest<'_>) -> Option<i64> {
+        rest.integer()
+    }
+
+    fn general(value: &Value<'_>) -> Option<i64> {
+        match value {
+            Value::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// A double.
+pub(super) struct Float;
+
+impl FieldType for Float {
+    type Value<'a> = f64;
+    type Builder = Float64Builder;
+
+    const FIXED_BYTES: usize = 8;
+
+    fn data_type() -> DataType {
+        DataType::Float64
+    }
+
+    fn builder(rows: usize) -> Float64Builder {
+        Float64Builder::with_capacity(rows)
+    }
+
+    fn append(builder: &mut Float64Builder, value: f64) {
+        builder.append_value(value);
+    }
+
+    #[inline(always)]
+    fn fast(rest: &mut Rest<'_>) -> Option<f64> {
+        rest.float()
+    }
+
+    fn general(value: &Value<'_>) -> Option<f64> {
+        match value {
+            Value::Float(number) => Some(*number),
+            Value::Integer(number) => Some(*number as f64),
+            _ => None,
+        }
+    }
+}
