@@ -236,21 +236,14 @@ fn wire_error(settings: &PostgresSettings, error: PgWireError) -> PostgresError 
         }
     };
     let code = said.rsplit_once("(SQLSTATE ").map_or("", |(_, code)| code);
-    match code.trim_end_matches(')') {
-        code if code.starts_with("28") => PostgresError::LoginRefused { address, said },
+    let code = code.trim_end_matches(')').to_owned();
+    match code.as_str() {
         "42501" if said.contains("replication") => PostgresError::NotPermitted {
             said: format!("{said}: ALTER ROLE {} REPLICATION", quoted(&settings.user)),
             address,
         },
-        "42501" => PostgresError::NotPermitted { address, said },
-        "53300" => PostgresError::OutOfConnections { address, said },
-        "53400" => PostgresError::OutOfSlots { address, said },
-        "55000" if said.contains("wal_level") => PostgresError::WalLevel { address, said },
-        // Another reader has the slot, or the server is starting or stopping.
-        "55006" | "40001" | "42710" => PostgresError::Conflict { address, said },
-        code if code.starts_with("57") || code.starts_with("08") || code.starts_with("53") => {
-            PostgresError::Unavailable { address, said }
-        }
-        _ => PostgresError::Refused { address, said },
+        // Another process is creating the slot.
+        "42710" => PostgresError::Conflict { address, said },
+        code => PostgresError::of_code(address, code, said),
     }
 }

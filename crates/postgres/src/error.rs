@@ -157,12 +157,10 @@ pub enum PostgresError {
     #[error("TLS to PostgreSQL: {0}")]
     Tls(String),
     /// A prepared file can't be read.
-    #[error("{path} can't be read: {said}; make it with `ftap prepare FILE`")]
+    #[error("{path} can't be read: {source}; make it with `ftap prepare FILE`")]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
-        said: String,
+        source: std::io::Error,
     },
     /// A prepared file has a value that can't be loaded; nothing of it was.
     #[error(
@@ -199,7 +197,7 @@ impl PostgresError {
     pub fn of(settings: &PostgresSettings, error: &tokio_postgres::Error) -> Self {
         let address = settings.address();
         match error.as_db_error() {
-            Some(error) => Self::of_server(address, error),
+            Some(error) => Self::of_code(address, error.code().code(), said_by(error)),
             // Connection, protocol and time-out errors have no code.
             None => Self::of_client(address, error),
         }
@@ -252,47 +250,42 @@ impl PostgresError {
         Self::Unavailable { address, said }
     }
 
-    fn of_server(address: ServerAddress, error: &DbError) -> Self {
-        let said = match error.detail() {
-            Some(detail) => format!("{} ({detail})", error.message()),
-            None => error.message().to_owned(),
-        };
-        let code = error.code();
+    /// Sorts a refusal of the server by its SQLSTATE.
+    pub fn of_code(address: ServerAddress, code: &str, said: String) -> Self {
         // The standard's classes, where all of a class means the same.
-        let class = &code.code()[..2];
+        let class = code.get(..2).unwrap_or_default();
+        let code = SqlState::from_code(code);
         match class {
-            _ if *code == SqlState::TOO_MANY_CONNECTIONS => {
-                Self::OutOfConnections { address, said }
-            }
-            _ if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly { address, said },
-            _ if *code == SqlState::INVALID_CATALOG_NAME => Self::UnknownDatabase { address, said },
-            _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => Self::NotPermitted { address, said },
-            _ if *code == SqlState::CONFIGURATION_LIMIT_EXCEEDED && said.contains("slot") => {
+            _ if code == SqlState::TOO_MANY_CONNECTIONS => Self::OutOfConnections { address, said },
+            _ if code == SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly { address, said },
+            _ if code == SqlState::INVALID_CATALOG_NAME => Self::UnknownDatabase { address, said },
+            _ if code == SqlState::INSUFFICIENT_PRIVILEGE => Self::NotPermitted { address, said },
+            _ if code == SqlState::CONFIGURATION_LIMIT_EXCEEDED && said.contains("slot") => {
                 Self::OutOfSlots { address, said }
             }
-            _ if *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+            _ if code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
                 && said.contains("wal_level") =>
             {
                 Self::WalLevel { address, said }
             }
-            _ if *code == SqlState::UNDEFINED_TABLE
-                || *code == SqlState::UNDEFINED_COLUMN
-                || *code == SqlState::DATATYPE_MISMATCH
-                || *code == SqlState::WRONG_OBJECT_TYPE
-                || *code == SqlState::INVALID_COLUMN_REFERENCE
-                || *code == SqlState::NOT_NULL_VIOLATION
-                || *code == SqlState::CHECK_VIOLATION
-                || *code == SqlState::GENERATED_ALWAYS
-                || *code == SqlState::UNDEFINED_FUNCTION =>
+            _ if code == SqlState::UNDEFINED_TABLE
+                || code == SqlState::UNDEFINED_COLUMN
+                || code == SqlState::DATATYPE_MISMATCH
+                || code == SqlState::WRONG_OBJECT_TYPE
+                || code == SqlState::INVALID_COLUMN_REFERENCE
+                || code == SqlState::NOT_NULL_VIOLATION
+                || code == SqlState::CHECK_VIOLATION
+                || code == SqlState::GENERATED_ALWAYS
+                || code == SqlState::UNDEFINED_FUNCTION =>
             {
                 Self::OtherSchema { address, said }
             }
             "28" => Self::LoginRefused { address, said },
             // Serialisation failures, deadlocks; locks not given in time; statements cut off by it.
             "40" => Self::Conflict { address, said },
-            _ if *code == SqlState::LOCK_NOT_AVAILABLE
-                || *code == SqlState::QUERY_CANCELED
-                || *code == SqlState::OBJECT_IN_USE =>
+            _ if code == SqlState::LOCK_NOT_AVAILABLE
+                || code == SqlState::QUERY_CANCELED
+                || code == SqlState::OBJECT_IN_USE =>
             {
                 Self::Conflict { address, said }
             }
@@ -329,6 +322,13 @@ impl PostgresError {
             | Self::Refused { .. } => PostgresFailure::Refused,
             Self::Unreadable { .. } | Self::BadFile { .. } => PostgresFailure::BadFile,
         }
+    }
+}
+
+fn said_by(error: &DbError) -> String {
+    match error.detail() {
+        Some(detail) => format!("{} ({detail})", error.message()),
+        None => error.message().to_owned(),
     }
 }
 

@@ -84,10 +84,10 @@ pub(super) async fn load(
     let content = match std::fs::read(file) {
         Ok(content) => Bytes::from(content),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
+        Err(source) => {
             return Err(PostgresError::Unreadable {
                 path: file.to_path_buf(),
-                said: error.to_string(),
+                source,
             });
         }
     };
@@ -235,7 +235,7 @@ impl<'a> Rows<'a> {
             .read_byte_record(&mut self.record)
             .map_err(|error| PostgresError::Unreadable {
                 path: self.file.to_path_buf(),
-                said: error.to_string(),
+                source: error.into(),
             })
     }
 
