@@ -69,10 +69,9 @@ impl Stage {
             });
         match spawned {
             Ok(thread) => self.generation.add_thread(self.name, thread),
-            Err(error) => self.fail(Failure::new(
-                Internal::Bug,
-                format!("can't start thread {name}: {error}"),
-            )),
+            Err(error) => self.fail(
+                Failure::new(Internal::Bug, format!("can't start thread {name}")).caused_by(error),
+            ),
         }
     }
 }
