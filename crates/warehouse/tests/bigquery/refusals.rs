@@ -92,7 +92,7 @@ async fn what_else_only_a_person_can_mend_is_told() {
             "invalid",
             "Cannot read and write in different locations: source: EU",
         ),
-        &["where the bucket lake is", "BIGQUERY_LOCATION"],
+        &["in the location of the bucket lake", "BIGQUERY_LOCATION"],
     )
     .await;
     says(
