@@ -20,9 +20,8 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Starts listening; the receiver turns true when the process is to stop.
 #[expect(
-    clippy::exit,
     clippy::print_stderr,
-    reason = "nothing else ends a process whose threads hang"
+    reason = "a log line might not be written any more"
 )]
 pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
     let (stop, receiver) = watch::channel(false);
@@ -74,6 +73,10 @@ pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
 }
 
 /// Ends the process without dropping anything but its grip on the terminal.
+#[expect(
+    clippy::exit,
+    reason = "nothing else ends a process whose threads hang"
+)]
 fn end_at_once(code: i32) -> ! {
     terminal::restore();
     std::process::exit(code)

@@ -171,12 +171,11 @@ impl Lines {
 
     fn hint_message(&self, left: Option<Duration>) -> String {
         let is_slow = left.is_some_and(|left| left >= LONG);
-        if is_slow && let Some(Replay { pace, .. }) = &self.parts.replay {
-            if let Pace::Speed(speed) = pace {
-                return format!(
-                    "at PRODUCE_SPEED={speed}; faster: --produce-speed max · Ctrl-C stops"
-                );
-            }
+        if is_slow
+            && let Some(Replay { pace, .. }) = &self.parts.replay
+            && let Pace::Speed(speed) = pace
+        {
+            return format!("at PRODUCE_SPEED={speed}; faster: --produce-speed max · Ctrl-C stops");
         }
         match &self.parts.address {
             Some(address) => format!("{address} · Ctrl-C flushes and stops"),

@@ -222,7 +222,7 @@ impl Group for ReportGroup {
         let reporter = stages.mailbox::<Reporter>("reporter", MAILBOX);
         let clock = stages.mailbox::<Clock>("clock", MAILBOX);
         let to_reporter = reporter.outbox();
-        stages.spawn(reporter, move |stage| Reporter::new(stage));
+        stages.spawn(reporter, Reporter::new);
         stages.spawn(clock, move |_| Clock::new(REPORT_INTERVAL, to_reporter));
     }
 }

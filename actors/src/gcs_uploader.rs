@@ -286,7 +286,7 @@ impl Handler<Handed<ToUploader>> for GcsUploader {
             ToUploader::Upload(upload) => {
                 let partition = upload.file.footer.partition;
                 let chain = self.chains.entry(partition).or_default();
-                drop(chain.push(upload.epoch, (upload, work)));
+                drop(chain.push(upload.epoch, (*upload, work)));
                 self.pump(partition, context);
             }
             ToUploader::FindChainEnds(request) => self.answer(request, work, context),

@@ -93,7 +93,7 @@ pub enum ToBuffer {
 #[rtype(result = "()")]
 pub enum ToUploader {
     /// From a ParquetBuffer.
-    Upload(Upload),
+    Upload(Box<Upload>),
     /// From the KafkaSubscriber.
     FindChainEnds(FindChainEnds),
     /// From the KafkaSubscriber.

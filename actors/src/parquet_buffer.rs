@@ -212,13 +212,15 @@ impl ParquetBuffer {
         let mut permit = open.permit;
         permit.resize(file.bytes.len() as u64);
         // Bounded by the memory budget: the consumer pauses when files pile up.
-        self.parts.uploader.hand(ToUploader::Upload(Upload {
-            epoch: partition.epoch,
-            file,
-            rejections: open.rejections,
-            closed_at,
-            permit,
-        }));
+        self.parts
+            .uploader
+            .hand(ToUploader::Upload(Box::new(Upload {
+                epoch: partition.epoch,
+                file,
+                rejections: open.rejections,
+                closed_at,
+                permit,
+            })));
         Ok(())
     }
 

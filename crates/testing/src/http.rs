@@ -87,13 +87,10 @@ async fn accept<H, F>(
     // Dropped with this task, and the connections with it.
     let mut connections = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, for instance: other connections may end.
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
