@@ -19,6 +19,7 @@ mod cdc_run;
 mod cdc_slot;
 mod cdc_snapshot;
 mod cli;
+mod compatibility;
 mod config;
 mod disk;
 mod first_steps;
