@@ -27,7 +27,8 @@ fn a_broker_that_is_killed_and_down_for_minutes_costs_nothing_but_time() {
     let (first, broker) = kafka(&lab, "0");
     lab.set("KAFKA_BROKER", &broker);
     lab.set("KAFKA_MAX_RETRIES", "0");
-    lab.set("PRODUCE_SPEED", speed_for(10));
+    // Long enough for a consumer to join on a busy machine; afterwards the publisher catches up.
+    lab.set("PRODUCE_SPEED", speed_for(60));
     let consume = lab.start(["consume"]);
     let produce = lab.start(["produce"]);
     consume.wait_for_events("file_committed", 3);

@@ -257,7 +257,7 @@ fn a_frozen_reader_loses_its_slot_to_another_one_and_does_no_harm_when_it_wakes(
     let Some((mut lab, postgres)) = lab("cdc-zombie") else {
         return;
     };
-    postgres.sql("ALTER SYSTEM SET wal_sender_timeout = '2s'");
+    postgres.sql("ALTER SYSTEM SET wal_sender_timeout = '4s'");
     postgres.sql("SELECT pg_reload_conf()");
     lab.set("CDC_FLUSH_SECONDS", "1.5");
     let mut reader = lab.start(["cdc"]);
@@ -370,7 +370,7 @@ fn two_snapshots_that_meet_at_one_key_don_t_mix() {
         return;
     };
     let bucket = Bucket::of(&mut lab);
-    bucket.next(Put, 1, Fault::Delay(Duration::from_secs(4)));
+    bucket.next(Put, 1, Fault::Delay(Duration::from_secs(8)));
     let slow = lab.start(["cdc"]);
     wait_until("its first put", || {
         (bucket.server.counts().all_faults() > 0).then_some(())
