@@ -34,3 +34,4 @@ mod postgres_trouble;
 mod readers;
 mod secrets;
 mod tls;
+mod words;
