@@ -4,17 +4,15 @@
 //! done, now or before, else with 1; that each job continues whatever happens to the others; and
 //! that the end names a job that stopped with an error.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use chrono::{SecondsFormat, Utc};
 use ftap_actors::fx_fetcher;
 use ftap_postgres::{Applied, UserUpdates};
 use ftap_postgres::{Database, PostgresError, retry_pause};
 use ftap_schedule::{JobTick, TickCause};
-use ftap_supervision::Health;
 use ftap_telemetry::events::{PostgresUnavailable, Speaker};
 
+use super::jobs::Options;
 use crate::cli::{BatchArgs, BatchJob};
 use crate::config::{Config, PostgresUse};
 use crate::data_dir::make_writable;
@@ -22,7 +20,7 @@ use crate::exit::{self, BadUsage};
 use crate::postgres_access::PostgresAccess;
 use crate::signals;
 use crate::telemetry::Telemetry;
-use crate::topology::sides::{FxRatesGroup, Side, UserUpdatesGroup};
+use crate::topology::jobs::{Process, has_jobs};
 
 /// Tries of a run by hand: half a minute in all. Who runs it by cron has the next one soon.
 const ONCE_ATTEMPTS: u32 = 5;
@@ -36,61 +34,14 @@ pub fn execute(config: &Config, args: &BatchArgs, telemetry: &Telemetry) -> anyh
     }
 }
 
-/// Changes users by the schedule, if there is one.
-pub fn user_updates(
-    config: &Config,
-    postgres: &PostgresAccess,
-    is_all: bool,
-    health: &Arc<Health>,
-) -> Option<Side> {
-    let schedule = config.update_users_schedule.clone()?;
-    Some(Side::new(UserUpdatesGroup {
-        database: Database::new(postgres.location(), config.preparation()),
-        schedule,
-        settings: config.update_settings(),
-        is_all,
-        health: health.clone(),
-    }))
-}
-
-/// Fetches FX rates by the schedule, if there is one.
-pub fn fx_rates(config: &Config, health: &Arc<Health>) -> anyhow::Result<Option<Side>> {
-    let Some(schedule) = config.ingest_fx_schedule.clone() else {
-        return Ok(None);
-    };
-    Ok(Some(Side::new(FxRatesGroup {
-        job: Arc::new(super::fx::open(config)?),
-        schedule,
-        health: health.clone(),
-    })))
-}
-
 fn by_schedule(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
-    let has_users = config.postgres != PostgresUse::Off && config.update_users_schedule.is_some();
-    let has_fx = config.ingest_fx_schedule.is_some();
-    let has_loader = config.bigquery_settings().is_some();
-    if !has_users && !has_fx && !has_loader {
+    if !has_jobs(Process::Batch, config) {
         return Err(BadUsage(
             "there is no job to run: INGEST_FX_SCHEDULE is off, and so is UPDATE_USERS_SCHEDULE or POSTGRES, and BIGQUERY_PROJECT is not set; set one of the schedules to a cron expression such as `*/5 * * * *`".to_owned(),
         )
         .into());
     }
-    if has_users && config.postgres_host.is_none() {
-        make_writable(&config.data_dir, "DATA_DIR")?;
-    }
-    super::sides::execute(config, telemetry, "batch", false, |parts| {
-        let fx = fx_rates(config, parts.health)?;
-        // Without PostgreSQL, which one warning reports, the other jobs suffice to continue, unless
-        // POSTGRES=on asks for it.
-        let is_needed = !has_fx && !has_loader || config.postgres == PostgresUse::On;
-        let users = match (has_users, is_needed) {
-            (true, true) => user_updates(config, parts.required_postgres()?, true, parts.health),
-            (true, false) => user_updates(config, parts.postgres(), false, parts.health),
-            (false, _) => None,
-        };
-        let loader = super::load::side(config)?;
-        Ok(users.into_iter().chain(fx).chain(loader).collect())
-    })
+    super::jobs::execute(config, telemetry, Process::Batch, Options::default())
 }
 
 fn fx_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {

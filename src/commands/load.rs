@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ftap_actors::bigquery_loader::LoaderParts;
 use ftap_lake::store::LakeStore;
 use ftap_telemetry::events::{BigQueryUnavailable, Speaker};
 use ftap_warehouse::client::BigQueryClient;
@@ -20,23 +19,9 @@ use crate::config::Config;
 use crate::exit::{self, BadUsage};
 use crate::output::{count, print};
 use crate::signals;
-use crate::topology::bigquery::BigQueryGroup;
-use crate::topology::sides::Side;
 
 /// How long what does not answer is tried again; who runs this by cron has the next one soon.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// The loader as a side of a process that does other things, too.
-pub fn side(config: &Config) -> anyhow::Result<Option<Side>> {
-    let Some(settings) = config.bigquery_settings() else {
-        return Ok(None);
-    };
-    let parts = LoaderParts {
-        settings: Arc::new(settings),
-        lake: LakeStore::open(&config.lake()).context("the lake can't be opened")?,
-    };
-    Ok(Some(Side::new(BigQueryGroup { parts })))
-}
 
 /// Loads and says how much.
 pub fn execute(config: &Config, args: &LoadArgs) -> anyhow::Result<u8> {

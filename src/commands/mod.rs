@@ -8,13 +8,13 @@ pub mod dlq_redrive;
 pub mod fx;
 pub mod generate;
 pub mod health;
+pub mod jobs;
 pub mod kafka;
 pub mod load;
 pub mod prepare;
 pub mod reset;
 pub mod run;
 pub mod serve;
-pub mod sides;
 pub mod tap;
 
 use ftap_dataset::DatasetError;

@@ -3,6 +3,7 @@
 //! Promises that whatever happens the process ends with the exit code that fits: 0 drained or
 //! stopped on request, 1 a stage gave up, 2 the user has to change something.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,24 +14,23 @@ use ftap_supervision::Health;
 use tokio::sync::watch;
 
 use crate::closing;
-use crate::config::{Config, PostgresUse};
+use crate::config::Config;
 use crate::data_dir::{PublishLock, make_writable};
 use crate::exit::{self, BadUsage};
 use crate::http::{self, Shown};
 use crate::kafka_access::KafkaAccess;
 use crate::output;
-use crate::postgres_access::PostgresAccess;
 use crate::replay::Replay;
 use crate::signals;
 use crate::status::{LiveStatus, StatusParts, Stopwatch};
 use crate::telemetry::Telemetry;
-use crate::topology::sides::{ChangesGroup, Side};
+use crate::topology::jobs::{JobContext, Process};
 use crate::topology::{self, TopologyOptions};
 
 /// Rows made up when there is no data: seconds of work, files to look at.
 const DEMO_ROWS: u64 = 200_000;
 const DEMO_SEED: u64 = 1;
-/// What supervision gets after STOP_DEADLINE_SECONDS to tell what it left behind.
+/// What supervision gets after STOP_DEADLINE_SECONDS to log what it left behind.
 const GRACE: Duration = Duration::from_secs(1);
 /// The process is to be gone ten seconds after the signal, summary and all.
 const LONGEST_STOP: Duration = Duration::from_secs(9);
@@ -72,11 +72,9 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         make_writable(&config.lake_dir, "LAKE_DIR")?;
     }
     // Held until the process ends.
-    let _lock = match publishes {
-        true => Some(PublishLock::take(&config.data_dir)?),
-        false => None,
-    };
+    let mut _lock = None;
     if publishes {
+        _lock = Some(PublishLock::take(&config.data_dir)?);
         ensure_events(config, options, telemetry)?;
     }
 
@@ -93,12 +91,20 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         },
     )?;
     let shutdown = signals::listen()?;
-    let postgres = match uses_postgres(config, options) {
-        true if config.postgres == PostgresUse::On => {
-            Some(PostgresAccess::require(config, &shutdown)?)
-        }
-        true => Some(PostgresAccess::open(config)),
-        false => None,
+    let jobs = JobContext {
+        config,
+        process: Process::Run,
+        until_drained: options.until_drained,
+        resnapshot: false,
+        health: health.clone(),
+        watched: Arc::default(),
+        shutdown: shutdown.clone(),
+        postgres: OnceCell::new(),
+    };
+    // A drain does not wait for a job: each has its run at start, if that ends by itself.
+    let groups = match options.role {
+        Role::Run => jobs.make()?,
+        Role::Produce | Role::Consume => Vec::new(),
     };
     let stopwatch = Stopwatch::start();
     let replay = publishes.then(|| {
@@ -114,34 +120,10 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
             shutdown: shutdown.clone(),
         },
     );
-    let captures = match &postgres {
-        Some(postgres) => {
-            let capture = super::cdc::capture(config, postgres, health.clone())?;
-            Some(Side::new(ChangesGroup { parts: capture }))
-        }
-        None => None,
-    };
-    let users = postgres
-        .as_ref()
-        .and_then(|postgres| super::batch::user_updates(config, postgres, false, &health));
-    // Whoever drains does not wait for it: it has its run at start, if that ends by itself.
-    let fx = match options.role {
-        Role::Run => super::batch::fx_rates(config, &health)?,
-        Role::Produce | Role::Consume => None,
-    };
-    let loader = match options.role {
-        Role::Run => super::load::side(config)?,
-        Role::Produce | Role::Consume => None,
-    };
     let topology = TopologyOptions {
         publish: publishes.then(|| config.publish_settings(options.rows)),
         ingest: ingests.then(|| config.ingest_settings()),
-        sides: users
-            .into_iter()
-            .chain(captures)
-            .chain(fx)
-            .chain(loader)
-            .collect(),
+        jobs: groups,
         kafka: config.kafka_settings(kafka.bootstrap()),
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
@@ -158,11 +140,12 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     let summary = stopwatch.summary();
     drop(status);
     drop(http);
-    drop(postgres);
+    drop(jobs);
 
-    let mut text = match options.json {
-        true => format!("{}\n", summary.json()),
-        false => summary.table(),
+    let mut text = if options.json {
+        format!("{}\n", summary.json())
+    } else {
+        summary.table()
     };
     if let (Ok(outcome), false) = (&outcome, options.json) {
         text.push_str(&closing::text(config, options, *outcome, &summary));
@@ -173,16 +156,6 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     outcome?;
     printed?;
     Ok(exit::DONE)
-}
-
-/// Whether the batch side runs in this process, too.
-fn uses_postgres(config: &Config, options: Options) -> bool {
-    options.role == Role::Run
-        && match config.postgres {
-            PostgresUse::On => true,
-            PostgresUse::Off => false,
-            PostgresUse::Auto => !options.until_drained || config.postgres_host.is_some(),
-        }
 }
 
 /// Ends a stop that hangs in time for the summary; the signal listener would end it without.
@@ -196,7 +169,7 @@ pub async fn overtime(
     }
     tokio::time::sleep(stop_deadline.saturating_add(GRACE).min(LONGEST_STOP)).await;
     anyhow::anyhow!(
-        "some stages did not stop in time and are left behind\n  nothing is lost: the next run goes on from the last file in the lake"
+        "some stages did not stop in time and are left behind\n  nothing is lost: the next run continues from the last file in the lake"
     )
 }
 

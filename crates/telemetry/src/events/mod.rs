@@ -128,16 +128,16 @@ macro_rules! events {
     };
 }
 
+mod jobs;
 mod others;
-mod sides;
 mod stream;
+pub use jobs::*;
 pub use others::OTHERS;
-pub use sides::*;
 pub use stream::*;
 
 /// Every event that a struct of this module logs.
 pub fn catalogue() -> impl Iterator<Item = &'static EventDoc> + Clone {
-    STREAM.iter().chain(SIDES)
+    STREAM.iter().chain(JOBS)
 }
 
 /// The catalogue as Markdown, the text of `docs/EVENTS.md`.

@@ -1,8 +1,8 @@
-//! Events beside the stream: PostgreSQL, schedules, changes, FX rates, BigQuery, what `ftap serve` watches.
+//! Events of the jobs alongside the stream: PostgreSQL, schedules, changes, FX rates, BigQuery, what `ftap serve` watches.
 
 use super::{EventDoc, Speaker};
 
-events! { SIDES;
+events! { JOBS;
     /// There is no PostgreSQL to use: users, their changes and their capture are off, the rest runs.
     WARN PostgresOff "postgres_off" {
         /// Why.

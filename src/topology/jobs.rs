@@ -1,0 +1,355 @@
+//! The jobs alongside the stream, and which process runs which: the one list.
+//!
+//! A new job is a function in its domain's crate, an actor that calls it, and an entry here.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ftap_actors::bigquery_loader::{BigQueryLoader, LoaderParts};
+use ftap_actors::change_capture::ChangeCapture;
+use ftap_actors::fx_fetcher::{self, FxFetcher};
+use ftap_actors::user_mutator::{self, UserMutator};
+use ftap_cdc::capture::CaptureParts;
+use ftap_kafka::KafkaSettings;
+use ftap_lake::store::LakeStore;
+use ftap_postgres::{Database, PostgresSettings, UPDATE_USERS, UserUpdates};
+use ftap_supervision::Health;
+use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook, Watched};
+use tokio::sync::watch;
+
+use super::{AtStop, CronNames, Wiring, cron_job, lone_job, watch_job};
+use crate::commands;
+use crate::config::{Config, PostgresUse};
+use crate::kafka_access;
+use crate::postgres_access::{self, PostgresAccess};
+
+/// Fresh enough for people.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// A look at a bucket is a dozen requests, each of which costs.
+const BUCKET_WATCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Processes that run jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// `ftap run`
+    Run,
+    /// `ftap batch`
+    Batch,
+    /// `ftap cdc`
+    Cdc,
+    /// `ftap serve`
+    Serve,
+}
+
+impl Process {
+    /// The command that starts it.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Batch => "batch",
+            Self::Cdc => "cdc",
+            Self::Serve => "serve",
+        }
+    }
+}
+
+/// One job.
+struct Job {
+    processes: &'static [Process],
+    /// It works in PostgreSQL: without PostgreSQL it does not run.
+    uses_postgres: bool,
+    /// Whether the settings have it run.
+    is_on: fn(&Config) -> bool,
+    make: fn(&JobContext<'_>) -> anyhow::Result<Option<Wiring>>,
+}
+
+/// Every job. Those that only need settings come first: what is wrong with these shows before
+/// PostgreSQL is waited for.
+const JOBS: [Job; 7] = [
+    Job {
+        processes: &[Process::Run, Process::Batch],
+        uses_postgres: false,
+        is_on: |config| config.ingest_fx_schedule.is_some(),
+        make: fx_rates,
+    },
+    Job {
+        processes: &[Process::Run, Process::Batch],
+        uses_postgres: false,
+        is_on: |config| config.bigquery_settings().is_some(),
+        make: bigquery,
+    },
+    Job {
+        processes: &[Process::Run, Process::Batch],
+        uses_postgres: true,
+        is_on: |config| config.update_users_schedule.is_some(),
+        make: user_updates,
+    },
+    Job {
+        processes: &[Process::Run, Process::Cdc],
+        uses_postgres: true,
+        is_on: |_| true,
+        make: changes,
+    },
+    Job {
+        processes: &[Process::Serve],
+        uses_postgres: false,
+        is_on: |_| true,
+        make: watch_kafka,
+    },
+    Job {
+        processes: &[Process::Serve],
+        uses_postgres: false,
+        is_on: |_| true,
+        make: watch_lake,
+    },
+    Job {
+        processes: &[Process::Serve],
+        uses_postgres: false,
+        is_on: |config| config.postgres != PostgresUse::Off,
+        make: watch_postgres,
+    },
+];
+
+/// How a process' jobs need PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PostgresNeed {
+    /// No job uses it.
+    None,
+    /// Without it the rest runs; one warning reports it.
+    Optional,
+    /// Without it the process fails.
+    Required,
+}
+
+/// What jobs are made of.
+pub struct JobContext<'a> {
+    pub config: &'a Config,
+    pub process: Process,
+    /// End when what is there at the start is done.
+    pub until_drained: bool,
+    /// Copy the captured tables again.
+    pub resnapshot: bool,
+    pub health: Arc<Health>,
+    /// What is seen of the platform's services.
+    pub watched: Arc<Watched>,
+    pub shutdown: watch::Receiver<bool>,
+    /// Opened for the first job that uses it. A private cluster runs as long as this value lives.
+    pub postgres: OnceCell<PostgresAccess>,
+}
+
+/// The jobs that the settings have this process run.
+fn jobs_of(process: Process, config: &Config) -> impl Iterator<Item = &'static Job> {
+    JOBS.iter().filter(move |job| {
+        let is_possible = !job.uses_postgres || config.postgres != PostgresUse::Off;
+        job.processes.contains(&process) && is_possible && (job.is_on)(config)
+    })
+}
+
+/// Whether the settings have this process run any job.
+pub fn has_jobs(process: Process, config: &Config) -> bool {
+    jobs_of(process, config).next().is_some()
+}
+
+impl JobContext<'_> {
+    /// Makes the groups of this process' jobs.
+    pub fn make(&self) -> anyhow::Result<Vec<Wiring>> {
+        let jobs = jobs_of(self.process, self.config).map(|job| (job.make)(self));
+        jobs.filter_map(Result::transpose).collect()
+    }
+
+    /// Whether a job may start a private PostgreSQL cluster.
+    pub fn may_start_cluster(&self) -> bool {
+        self.postgres_need() != PostgresNeed::None && self.config.postgres_host.is_none()
+    }
+
+    fn postgres_need(&self) -> PostgresNeed {
+        let mut jobs = jobs_of(self.process, self.config);
+        if !jobs.any(|job| job.uses_postgres) {
+            return PostgresNeed::None;
+        }
+        let mut jobs = jobs_of(self.process, self.config);
+        let is_all = jobs.all(|job| job.uses_postgres);
+        match (self.process, self.config.postgres) {
+            (_, PostgresUse::Off) => PostgresNeed::None,
+            (_, PostgresUse::On) => PostgresNeed::Required,
+            // A drain does not wait for a private cluster to start.
+            (Process::Run, PostgresUse::Auto) => {
+                if self.until_drained && self.config.postgres_host.is_none() {
+                    PostgresNeed::None
+                } else {
+                    PostgresNeed::Optional
+                }
+            }
+            (_, PostgresUse::Auto) if is_all => PostgresNeed::Required,
+            (_, PostgresUse::Auto) => PostgresNeed::Optional,
+        }
+    }
+
+    /// PostgreSQL, if it is used. Where it is required this waits until it is found.
+    fn postgres(&self) -> anyhow::Result<Option<&PostgresAccess>> {
+        if let Some(opened) = self.postgres.get() {
+            return Ok(Some(opened));
+        }
+        let access = match self.postgres_need() {
+            PostgresNeed::None => return Ok(None),
+            PostgresNeed::Optional => PostgresAccess::open(self.config),
+            PostgresNeed::Required => PostgresAccess::require(self.config, &self.shutdown)?,
+        };
+        Ok(Some(self.postgres.get_or_init(|| access)))
+    }
+
+    /// Whether a job fails that finds no PostgreSQL; beside the stream it finishes.
+    fn fails_without_postgres(&self) -> bool {
+        self.process != Process::Run && self.postgres_need() == PostgresNeed::Required
+    }
+
+    fn lake(&self) -> anyhow::Result<LakeStore> {
+        LakeStore::open(&self.config.lake()).context("the lake can't be opened")
+    }
+
+    fn watch_interval(&self) -> Duration {
+        let set = self.config.dashboard_look_interval;
+        set.unwrap_or(WATCH_INTERVAL)
+    }
+}
+
+fn fx_rates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let Some(schedule) = context.config.ingest_fx_schedule.clone() else {
+        return Ok(None);
+    };
+    let names = CronNames {
+        group: "fx_rates",
+        clock: "fx_clock",
+        actor: "fx_fetcher",
+        job: fx_fetcher::JOB,
+    };
+    let job = Arc::new(commands::fx::open(context.config)?);
+    let health = context.health.clone();
+    let make = move |stage| FxFetcher::new(stage, job, health);
+    Ok(Some(cron_job(names, schedule, make)))
+}
+
+fn user_updates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let schedule = context.config.update_users_schedule.clone();
+    let (Some(schedule), Some(postgres)) = (schedule, context.postgres()?) else {
+        return Ok(None);
+    };
+    let names = CronNames {
+        group: user_mutator::GROUP,
+        clock: "cron_clock",
+        actor: "user_mutator",
+        job: UPDATE_USERS,
+    };
+    let config = context.config;
+    let database = Database::new(postgres.location(), config.preparation());
+    let settings = config.update_settings();
+    let needs_postgres = context.fails_without_postgres();
+    let health = context.health.clone();
+    let make = move |stage| {
+        let job = UserUpdates::new(database, settings);
+        UserMutator::new(stage, job, needs_postgres, health)
+    };
+    Ok(Some(cron_job(names, schedule, make)))
+}
+
+fn changes(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let Some(postgres) = context.postgres()? else {
+        return Ok(None);
+    };
+    let config = context.config;
+    let parts = CaptureParts {
+        location: postgres.location(),
+        preparation: config.preparation(),
+        settings: Arc::new(config.capture_settings()),
+        resnapshot: Arc::new(AtomicBool::new(context.resnapshot)),
+        until_drained: context.process == Process::Cdc && context.until_drained,
+        is_all: context.fails_without_postgres(),
+        lake: context.lake()?,
+        health: context.health.clone(),
+    };
+    let make = move |stage| ChangeCapture::new(stage, parts);
+    let group = lone_job("changes", "change_capture", AtStop::Finish, make);
+    Ok(Some(group))
+}
+
+fn bigquery(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let Some(settings) = context.config.bigquery_settings() else {
+        return Ok(None);
+    };
+    let parts = LoaderParts {
+        settings: Arc::new(settings),
+        lake: context.lake()?,
+    };
+    let make = move |stage| BigQueryLoader::new(stage, parts);
+    let group = lone_job("bigquery", "bigquery_loader", AtStop::End, make);
+    Ok(Some(group))
+}
+
+fn watch_kafka(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let look = KafkaLook::new(running_kafka(context.config));
+    let interval = context.watch_interval();
+    Ok(Some(watch_job(
+        "watch_kafka",
+        look,
+        interval,
+        &context.watched,
+    )))
+}
+
+fn watch_lake(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let config = context.config;
+    let look = LakeLook::new(config.lake(), config.kafka_topic.clone());
+    let interval = match config.gcs_bucket {
+        Some(_) => config
+            .dashboard_look_interval
+            .unwrap_or(BUCKET_WATCH_INTERVAL),
+        None => context.watch_interval(),
+    };
+    Ok(Some(watch_job(
+        "watch_lake",
+        look,
+        interval,
+        &context.watched,
+    )))
+}
+
+fn watch_postgres(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let config = context.config;
+    let look = PostgresLook::new(running_postgres(config), config.cdc_slot.clone());
+    let interval = context.watch_interval();
+    let group = watch_job("watch_postgres", look, interval, &context.watched);
+    Ok(Some(group))
+}
+
+/// KAFKA_BROKER, else the embedded broker that another process runs from DATA_DIR.
+fn running_kafka(config: &Config) -> Locate<KafkaSettings> {
+    let config = config.clone();
+    Box::new(move || {
+        let bootstrap = match &config.kafka_broker {
+            Some(bootstrap) => bootstrap.clone(),
+            None => kafka_access::running_embedded(&config).ok_or_else(|| {
+                format!(
+                    "KAFKA_BROKER is not set, and no process serves the embedded broker of {}",
+                    config.data_dir.display()
+                )
+            })?,
+        };
+        Ok(config.kafka_settings(&bootstrap))
+    })
+}
+
+/// POSTGRES_HOST, else the private cluster that another process runs from DATA_DIR.
+fn running_postgres(config: &Config) -> Locate<PostgresSettings> {
+    let config = config.clone();
+    Box::new(move || {
+        postgres_access::running(&config).ok_or_else(|| {
+            format!(
+                "POSTGRES_HOST is not set, and no process runs the private cluster of {}",
+                config.data_dir.display()
+            )
+        })
+    })
+}
