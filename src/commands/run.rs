@@ -140,7 +140,6 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     let summary = stopwatch.summary();
     drop(status);
     drop(http);
-    drop(jobs);
 
     let mut text = if options.json {
         format!("{}\n", summary.json())
@@ -151,6 +150,8 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
         text.push_str(&closing::text(config, options, *outcome, &summary));
     }
     let printed = output::print(&text);
+    // A private server may take seconds to stop: the summary comes first.
+    drop(jobs);
     drop(kafka);
     // What the run came to matters more than whether its summary could be printed.
     outcome?;
