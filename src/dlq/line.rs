@@ -152,7 +152,7 @@ mod tests {
             ("", "not a JSON object"),
             ("[]", "not a JSON object"),
             ("{\"payload\":\"\"}", "id"),
-            ("{\"id\":\"x\",\"payload\":\"\"}", "no entry's id"),
+            ("{\"id\":\"x\",\"payload\":\"\"}", "not an entry's id"),
             ("{\"id\":\"1-2\"}", "neither"),
             ("{\"id\":\"1-2\",\"payload\":{}}", "must be a string"),
             (
