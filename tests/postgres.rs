@@ -406,7 +406,7 @@ fn a_batch_side_that_gives_up_leaves_the_stream_alone() {
     // Nothing of the stream is lost, but the exit code is not 0, and the end names everything that is wrong.
     let (code, message) = run.wait_for_failure();
     assert_eq!(code, 1, "{message}");
-    for side in ["user_updates gave up", "changes gave up"] {
+    for side in ["user_updates stopped", "changes stopped"] {
         assert!(message.contains(side), "{side}: {message}");
     }
     lab.set("POSTGRES", "off");

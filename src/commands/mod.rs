@@ -21,7 +21,7 @@ use ftap_dataset::DatasetError;
 
 use crate::exit::BadUsage;
 
-/// A missing file, wrong options or missing credentials are the user's to mend: exit code 2. The
+/// A missing file, wrong options or missing credentials are the user's to fix: exit code 2. The
 /// rest, such as a network that stays down, is a failure.
 fn dataset_error(error: DatasetError) -> anyhow::Error {
     match error {

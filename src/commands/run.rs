@@ -1,7 +1,7 @@
 //! `ftap run`, `ftap produce`, `ftap consume`: the stages, what they stand on, and how they end.
 //!
 //! Promises that whatever happens the process ends with the exit code that fits: 0 drained or
-//! stopped on request, 1 a stage gave up, 2 the user has to change something.
+//! stopped on request, 1 a stage stopped with an error, 2 the user must change something.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ const DEMO_ROWS: u64 = 200_000;
 const DEMO_SEED: u64 = 1;
 /// What supervision gets after STOP_DEADLINE_SECONDS to log what it left behind.
 const GRACE: Duration = Duration::from_secs(1);
-/// The process is to be gone ten seconds after the signal, summary and all.
+/// The process must be gone ten seconds after the signal, summary and all.
 const LONGEST_STOP: Duration = Duration::from_secs(9);
 
 /// Which half of the platform this process is.
@@ -59,7 +59,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// Runs the stages until they are done, stopped, or have given up.
+/// Runs the stages until they are done, stopped, or have failed.
 pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyhow::Result<u8> {
     let started = Instant::now();
     let publishes = options.role != Role::Consume;
@@ -153,7 +153,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
     // A private server may take seconds to stop: the summary comes first.
     drop(jobs);
     drop(kafka);
-    // What the run came to matters more than whether its summary could be printed.
+    // The outcome of the run matters more than whether its summary could be printed.
     outcome?;
     printed?;
     Ok(exit::DONE)

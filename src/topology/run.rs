@@ -50,7 +50,7 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A group failed for good.
-    #[error("{group} gave up: {root_cause}\n  {remedy}")]
+    #[error("{group} stopped: {root_cause}\n  {remedy}")]
     GaveUp {
         group: &'static str,
         /// Stage, cause and message of the first fault.
