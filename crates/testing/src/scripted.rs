@@ -1,11 +1,12 @@
 //! An HTTP API that answers by a script and remembers what it was asked.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderName};
 use hyper::{Request, Version};
+use parking_lot::Mutex;
 
 use crate::http::{Answer, Cut, Listening, half, respond};
 
@@ -153,10 +154,7 @@ impl Scripted {
 
     /// The heads of the requests so far, with header names in lower case.
     pub fn requests(&self) -> Vec<String> {
-        self.requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.requests.lock().clone()
     }
 }
 
@@ -167,10 +165,8 @@ async fn listen(script: impl FnMut(&str) -> Reply + Send + 'static) -> (Requests
     let handler = move |request: Request<Incoming>| {
         let head = head(&request);
         let reply = {
-            let mut script = script.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(head.clone());
+            let mut script = script.lock();
+            seen.lock().push(head.clone());
             script(&head)
         };
         answer(reply)
