@@ -160,3 +160,58 @@ fn domain_crates_know_neither_actors_nor_actix() {
     }
     assert!(seen > 10, "only {seen} crates were found");
 }
+
+/// The manifest's dependencies on our crates, those of tests alone left out.
+fn edges(manifest: &str) -> BTreeSet<String> {
+    manifest
+        .lines()
+        .skip_while(|line| line.trim() != "[dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.strip_prefix("ftap-"))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_picture_of_the_crates_in_design_md_is_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders = vec![
+        ("ftap".to_owned(), root.clone()),
+        ("actors".to_owned(), root.join("actors")),
+        ("chaos".to_owned(), root.join("chaos")),
+    ];
+    for entry in fs::read_dir(root.join("crates")).unwrap() {
+        let folder = entry.unwrap().path();
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        folders.push((name, folder));
+    }
+    let built: BTreeMap<String, BTreeSet<String>> = folders
+        .into_iter()
+        .filter_map(|(name, folder)| {
+            let manifest = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+            Some((name, edges(&manifest)))
+        })
+        .collect();
+    let design = fs::read_to_string(root.join("docs/DESIGN.md")).unwrap();
+    let (_, picture) = design.split_once("```crates\n").unwrap();
+    let (picture, _) = picture.split_once("```").unwrap();
+    let drawn: BTreeMap<String, BTreeSet<String>> = picture
+        .lines()
+        .map(|line| {
+            let (name, depends) = line.split_once("->").unwrap();
+            let depends = depends.split(',').map(|name| name.trim().to_owned());
+            let depends = depends.filter(|name| !name.is_empty()).collect();
+            (name.trim().to_owned(), depends)
+        })
+        .collect();
+    for (name, depends) in &built {
+        assert_eq!(
+            drawn.get(name),
+            Some(depends),
+            "docs/DESIGN.md, `crates`: {name}"
+        );
+    }
+    assert_eq!(drawn.len(), built.len(), "docs/DESIGN.md draws {drawn:?}");
+}
