@@ -159,7 +159,7 @@ mod tests {
                 "{\"id\":\"1-2\",\"payload\":\"\",\"payload_base64\":\"\"}",
                 "both",
             ),
-            ("{\"id\":\"1-2\",\"payload_base64\":\"?\"}", "no base64"),
+            ("{\"id\":\"1-2\",\"payload_base64\":\"?\"}", "not base64"),
             (
                 "{\"id\":\"1-2\",\"payload_base64\":null}",
                 "must be a string",
