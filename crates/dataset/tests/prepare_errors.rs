@@ -105,8 +105,8 @@ fn what_is_no_csv_is_recognised() {
         (&[&[0xff, 0xfe], utf16.as_slice()].concat(), "UTF-16"),
         (&utf16, "zero bytes"),
         (b"<!DOCTYPE html>\n<html>\n", "no comma"),
-        (&vec![b'x'; 300_000], "no header"),
-        (b"a,\"b\nno end of the quote\n", "no header"),
+        (&vec![b'x'; 300_000], "not a header"),
+        (b"a,\"b\nno end of the quote\n", "not a header"),
     ];
     for (source, part) in cases {
         let error = error_for(source);

@@ -63,7 +63,7 @@ impl Database {
         let open = match open {
             Some(open) => {
                 let load = prepare::load(&open.pool, &open.settings, preparation);
-                report(&open.limited(load).await?, speaker);
+                report_loaded(&open.limited(load).await?, speaker);
                 open
             }
             None => {
@@ -80,7 +80,7 @@ impl Database {
                     duration_ms: started.elapsed().as_millis() as u64,
                 }
                 .emit(speaker);
-                report(&prepared.loaded, speaker);
+                report_loaded(&prepared.loaded, speaker);
                 let fresh = open.insert(fresh);
                 if let Some(error) = prepared.refused {
                     return Err(error);
@@ -139,7 +139,8 @@ impl OpenDatabase {
     }
 }
 
-fn report(loaded: &[Loaded], speaker: Speaker) {
+/// Logs each table that was loaded.
+pub fn report_loaded(loaded: &[Loaded], speaker: Speaker) {
     for loaded in loaded {
         TableLoaded {
             table: loaded.table.to_owned(),

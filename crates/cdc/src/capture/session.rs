@@ -8,7 +8,7 @@ use crate::source::{ChangeSource, SourceError};
 use deadpool_postgres::{Object, Pool};
 use ftap_lake::rolling::CloseReason;
 use ftap_lake::{LakeOutage, Retries};
-use ftap_postgres::{PostgresError, PostgresSettings, connection, prepare};
+use ftap_postgres::{PostgresError, PostgresSettings, connection, prepare, report_loaded};
 use ftap_supervision::{Failure, Internal, Stage, failpoint};
 use ftap_telemetry::events::ChangesStreaming;
 use futures::FutureExt as _;
@@ -138,7 +138,8 @@ impl Session<'_> {
         let client = self.connection().await?;
         let control = self.control(&client);
         if !control.has_tables().await? {
-            prepare(&self.pool, self.postgres, &self.parts.preparation).await?;
+            let prepared = prepare(&self.pool, self.postgres, &self.parts.preparation).await?;
+            report_loaded(&prepared.loaded, self.stage.speaker());
         }
         let server = control.state(&settings.slot, &settings.publication).await?;
         let asked = self.parts.snapshot_was_asked();
