@@ -65,6 +65,7 @@ pub(super) fn run(
         paused: false,
         overtaken: None,
         drain_targets: None,
+        drain_asked_at: None,
         last_flush: None,
         last_look: None,
         last_lag: Instant::now(),
@@ -86,6 +87,8 @@ struct Subscriber {
     overtaken: Option<Failure>,
     /// Where each partition's visible records ended when draining began.
     drain_targets: Option<BTreeMap<i32, i64>>,
+    /// When the visible ends were first asked for.
+    drain_asked_at: Option<Instant>,
     last_flush: Option<Instant>,
     /// When the other members' offsets were last asked for.
     last_look: Option<Instant>,

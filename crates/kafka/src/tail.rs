@@ -68,7 +68,7 @@ pub fn read_tails(
     look_for: LookFor,
     progress: &Progress,
 ) -> Result<Vec<Tail>, Failure> {
-    let consumer = reader(settings)?;
+    let consumer = reader(settings, "read_committed")?;
     let what = format!("reading the tail of {topic}");
     let failed = |error: KafkaError| failure(&what, error);
     let mut searches = (0..partitions)
@@ -115,14 +115,30 @@ pub fn read_tails(
     Ok(searches.into_iter().map(|search| search.tail).collect())
 }
 
-/// A `read_committed` reader outside of any group's doings.
-fn reader(settings: &KafkaSettings) -> Result<BaseConsumer, Failure> {
+/// The offset after the last record of each partition, records of open transactions included.
+pub fn high_watermarks(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: i32,
+) -> Result<Vec<i64>, Failure> {
+    let consumer = reader(settings, "read_uncommitted")?;
+    (0..partitions)
+        .map(|partition| {
+            let (_, high) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
+            Ok(high)
+        })
+        .collect::<Result<_, KafkaError>>()
+        .map_err(|error| failure(&format!("reading the end of {topic}"), error))
+}
+
+/// A reader outside of any group's doings.
+fn reader(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer, Failure> {
     client_config(
         settings,
         &[
             // librdkafka wants a group id for `assign`; nothing is committed to it.
             ("group.id", "ftap-tail"),
-            ("isolation.level", "read_committed"),
+            ("isolation.level", isolation),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "true"),
@@ -147,7 +163,7 @@ pub fn read_records_at(
 ) -> Result<BTreeMap<i32, (i64, u64)>, Failure> {
     let what = format!("reading records of {topic}");
     let failed = |error: KafkaError| failure(&what, error);
-    let consumer = reader(settings)?;
+    let consumer = reader(settings, "read_committed")?;
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in offsets {
         assignment

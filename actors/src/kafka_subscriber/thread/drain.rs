@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ftap_kafka::tail::{LookFor, read_tails};
+use ftap_kafka::tail::{LookFor, high_watermarks, read_tails};
 use ftap_lake::rolling::CloseReason;
 use ftap_supervision::Failure;
 
@@ -11,6 +11,10 @@ use super::{REQUEST_TIMEOUT, Subscriber};
 use crate::kafka_subscriber::partition::Progress;
 use crate::messages::ToBuffer;
 
+/// How long a transaction that is open when draining begins is waited for. After that it is
+/// another producer's, whose records are not waited for.
+const MARKER_PATIENCE: Duration = Duration::from_secs(10);
+const MARKER_PAUSE: Duration = Duration::from_millis(50);
 const FLUSH_REPEAT: Duration = Duration::from_millis(200);
 /// How often other members' offsets are asked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,6 +58,9 @@ impl Subscriber {
         let targets = match &self.drain_targets {
             Some(targets) => targets,
             None => {
+                if self.commits_are_pending()? {
+                    return Ok(false);
+                }
                 let ends = self.visible_ends()?;
                 self.drain_targets.insert(ends)
             }
@@ -69,6 +76,28 @@ impl Subscriber {
             return Ok(false);
         }
         self.others_are_drained()
+    }
+
+    /// Whether records are still hidden because their transaction is open. A commit is answered
+    /// before its markers are in the partitions, so rows that were just published may not be
+    /// visible yet.
+    fn commits_are_pending(&mut self) -> Result<bool, Failure> {
+        let since = *self.drain_asked_at.get_or_insert_with(Instant::now);
+        if since.elapsed() >= MARKER_PATIENCE {
+            return Ok(false);
+        }
+        let _waiting = self.stage.progress().waiting();
+        let (kafka, partitions) = (&self.parts.kafka, self.partition_count);
+        let ends = high_watermarks(kafka, &kafka.topic, partitions)?;
+        for (partition, end) in (0..).zip(ends) {
+            let (_, visible) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+            if visible < end {
+                // Each question is a connection of its own.
+                std::thread::sleep(MARKER_PAUSE);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The offset after the last visible record of each partition.
