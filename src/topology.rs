@@ -40,7 +40,7 @@ use ftap_actors::reporter::Reporter;
 use ftap_actors::settings::{IngestSettings, PublishSettings};
 use ftap_actors::watcher::Watcher;
 use ftap_kafka::KafkaSettings;
-use ftap_lake::store::LakeStore;
+use ftap_lake::LakeStore;
 use ftap_schedule::{Schedule, SystemTime};
 use ftap_supervision::{Group, Handed, Health, Stage, Stages};
 use ftap_telemetry::events::StageName;

@@ -13,7 +13,7 @@ use actix::prelude::*;
 use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_fx::Provider;
 use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
-use ftap_lake::{LakeOutage, Retries};
+use ftap_lake::StageLake;
 use ftap_supervision::{Failure, Handed, Health, Internal, Stage, failpoint};
 use ftap_telemetry::events::{
     FxCacheFailed, FxRatesFailed, FxRatesKept, FxRatesOffline, FxRatesWritten, Speaker,
@@ -29,17 +29,14 @@ pub const JOB: &str = "fx_rates";
 pub struct FxFetcher {
     stage: Stage,
     job: Arc<FxJob>,
-    outage: LakeOutage,
+    lake: StageLake,
 }
 
 impl FxFetcher {
     /// Runs the job when told to; the health learns of a lake that does not answer.
     pub fn new(stage: Stage, job: Arc<FxJob>, health: Arc<Health>) -> Self {
-        Self {
-            stage,
-            job,
-            outage: LakeOutage::new(health),
-        }
+        let lake = StageLake::new(stage.clone(), job.lake().clone(), health);
+        Self { stage, job, lake }
     }
 }
 
@@ -62,12 +59,12 @@ impl Handler<Handed<RunJob>> for FxFetcher {
             work,
         } = run;
         let (stage, job) = (self.stage.clone(), self.job.clone());
-        let outage = self.outage.clone();
+        let lake = self.lake.clone();
         let run = async move {
             let _work = work;
             // Every wait in it has an end of its own.
             let _waiting = stage.progress().waiting();
-            if let Err(error) = by_schedule(&stage, &job, &outage, tick.scheduled).await {
+            if let Err(error) = by_schedule(&stage, &job, &lake, tick.scheduled).await {
                 stage.fail(error);
             }
         };
@@ -78,7 +75,7 @@ impl Handler<Handed<RunJob>> for FxFetcher {
 async fn by_schedule(
     stage: &Stage,
     job: &FxJob,
-    outage: &LakeOutage,
+    lake: &StageLake,
     run_at: DateTime<Utc>,
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -98,15 +95,8 @@ async fn by_schedule(
             };
         }
     };
-    let mut retries = Retries::new(stage, outage, fetched.key());
-    let done = loop {
-        failpoint::hit("fx_fetcher")?;
-        match job.put(&fetched).await {
-            Ok(done) => break done,
-            Err(error) => retries.wait(error).await?,
-        }
-    };
-    outage.answered(stage);
+    let committed = lake.commit("fx_fetcher", fetched.file()).await?;
+    let done = fetched.done(&committed);
     failpoint::hit("fx_fetcher.written")?;
     report(&done, started.elapsed(), stage.speaker());
     Ok(())

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
-use ftap_lake::chain::{Adoption, on_already_exists};
-use ftap_lake::queue::PutQueue;
-use ftap_lake::store::{ChainEnd, LakeStore, PutOutcome};
-use ftap_lake::{Footer, LakeError, LakeOutage, Retries};
+use ftap_lake::{
+    ChainEnd, Committed as InLake, LakeError, LakeStore, PutQueue, StageLake, TransactionFooter,
+    check_topic,
+};
 use ftap_supervision::{Failure, Handed, Health, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
 use ftap_telemetry::metrics;
@@ -25,34 +25,24 @@ use crate::messages::{
 /// The actor.
 pub struct GcsUploader {
     stage: Stage,
-    lake: LakeStore,
+    lake: StageLake,
     subscriber: Outbox<ToSubscriber>,
-    outage: LakeOutage,
     chains: HashMap<i32, PutQueue<(Upload, Work)>>,
 }
 
-/// What happened to a file.
-enum Outcome {
-    /// It, or its equal, is in the lake.
-    Durable { next_offset: i64 },
-    /// Another run from the same offset is in the lake.
-    Overtaken { resume_at: i64 },
-    /// The generation ended meanwhile.
-    Fenced,
-}
-
 impl GcsUploader {
+    /// Creates an idle uploader.
     pub fn new(
         stage: Stage,
         lake: LakeStore,
         subscriber: Outbox<ToSubscriber>,
         health: Arc<Health>,
     ) -> Self {
+        let lake = StageLake::new(stage.clone(), lake, health);
         Self {
             stage,
             lake,
             subscriber,
-            outage: LakeOutage::new(health),
             chains: HashMap::new(),
         }
     }
@@ -63,9 +53,8 @@ impl GcsUploader {
             return;
         };
         let (stage, lake) = (self.stage.clone(), self.lake.clone());
-        let outage = self.outage.clone();
         let task = async move {
-            let outcome = put(&stage, &lake, &outage, &mut upload).await;
+            let outcome = put(&stage, &lake, &mut upload).await;
             (upload, work, outcome)
         };
         context.spawn(task.into_actor(self).map(
@@ -77,30 +66,34 @@ impl GcsUploader {
         ));
     }
 
-    fn settle(&mut self, partition: i32, upload: &Upload, outcome: Result<Outcome, Failure>) {
+    fn settle(
+        &mut self,
+        partition: i32,
+        upload: &Upload,
+        outcome: Result<Option<TransactionFooter>, Failure>,
+    ) {
         let chain = self.chains.entry(partition).or_default();
         chain.settled();
         match outcome {
-            Ok(Outcome::Durable { next_offset }) => {
+            Ok(None) => {
                 if !self.stage.is_fenced() {
                     self.subscriber.hand(ToSubscriber::Committed(Committed {
                         partition,
                         epoch: upload.epoch,
-                        next_offset,
+                        next_offset: upload.file.footer.next_offset(),
                     }));
                 }
             }
-            Ok(Outcome::Overtaken { resume_at }) => {
+            Ok(Some(theirs)) => {
                 // What follows it, here or still on its way, continues a run that is not in
                 // the lake.
                 chain.end(upload.epoch);
                 self.subscriber.hand(ToSubscriber::Rewind(Rewind {
                     partition,
                     epoch: upload.epoch,
-                    offset: resume_at,
+                    offset: theirs.next_offset(),
                 }));
             }
-            Ok(Outcome::Fenced) => {}
             Err(error) => {
                 // The fence comes down a moment later; the next file must not be put without
                 // this one.
@@ -112,7 +105,7 @@ impl GcsUploader {
 
     fn answer(&self, request: FindChainEnds, work: Work, context: &mut Context<Self>) {
         let (stage, lake) = (self.stage.clone(), self.lake.clone());
-        let (outage, subscriber) = (self.outage.clone(), self.subscriber.clone());
+        let subscriber = self.subscriber.clone();
         let task = async move {
             let _work = work;
             let FindChainEnds {
@@ -120,7 +113,7 @@ impl GcsUploader {
                 partitions,
                 request,
             } = request;
-            match find_chain_ends(&stage, &lake, &outage, &topic, &partitions).await {
+            match find_chain_ends(&lake, &topic, &partitions).await {
                 Ok(footers) => {
                     subscriber.hand(ToSubscriber::ChainEnds(ChainEnds { request, footers }));
                 }
@@ -131,13 +124,12 @@ impl GcsUploader {
     }
 }
 
-/// Tries until the file, or another one in its place, is in the lake.
+/// Tries until the file, or another one in its place, is in the lake; the footer of the other one.
 async fn put(
     stage: &Stage,
-    lake: &LakeStore,
-    outage: &LakeOutage,
+    lake: &StageLake,
     upload: &mut Upload,
-) -> Result<Outcome, Failure> {
+) -> Result<Option<TransactionFooter>, Failure> {
     {
         let _waiting = stage.progress().waiting();
         for durable in upload.rejections.drain(..) {
@@ -146,101 +138,58 @@ async fn put(
             })?;
         }
     }
-    let footer = &upload.file.footer;
-    let key = upload.file.name.key();
-    let mut retries = Retries::new(stage, outage, &key);
-    loop {
-        if stage.is_fenced() {
-            return Ok(Outcome::Fenced);
-        }
-        failpoint::hit("gcs_uploader")?;
-        let result = {
-            // A slow store is no stall: its client has limits of its own.
-            let _waiting = stage.progress().waiting();
-            match lake.put_create(&key, upload.file.bytes.clone()).await {
-                Ok(PutOutcome::Created) => Ok(None),
-                Ok(PutOutcome::AlreadyExists) => lake.read_footer(&key).await.map(Some),
-                Err(error) => Err(error),
-            }
-        };
-        let theirs = match result {
-            Ok(theirs) => {
-                outage.answered(stage);
-                theirs
-            }
-            Err(error) => {
-                retries.wait(error).await?;
-                continue;
-            }
-        };
-        let took = upload.closed_at.elapsed();
-        let bytes = upload.file.bytes.len() as u64;
-        if let Some(theirs) = theirs {
-            let adoption = on_already_exists(footer, &theirs).map_err(LakeError::from)?;
-            if let Adoption::Adopt { resume_at } = adoption {
-                metrics::FILES_ADOPTED.add(1);
-                FileAdopted {
-                    key,
-                    partition: theirs.partition,
-                    first_offset: theirs.first_offset,
-                    last_offset: theirs.last_offset,
-                    writer: theirs.writer_id,
-                    resume_at,
-                }
-                .emit(stage.speaker());
-                return Ok(Outcome::Overtaken { resume_at });
-            }
-        }
-        failpoint::hit("gcs_uploader.committed")?;
-        metrics::ROWS_COMMITTED.add(footer.rows);
-        metrics::REJECTIONS_COMMITTED.add(footer.rejected_records);
-        metrics::FILES_COMMITTED.add(1);
-        metrics::BYTES_COMMITTED.add(bytes);
-        metrics::FLUSH_SECONDS.record(took);
-        metrics::LAST_COMMIT.set(unix_seconds());
-        FileCommitted {
-            key,
-            partition: footer.partition,
-            first_offset: footer.first_offset,
-            last_offset: footer.last_offset,
-            rows: footer.rows,
-            rejected: footer.rejected_records,
-            bytes,
-            duration_ms: took.as_millis() as u64,
+    let file = &upload.file;
+    if let InLake::Overtaken(theirs) = lake.commit("gcs_uploader", file).await? {
+        metrics::FILES_ADOPTED.add(1);
+        FileAdopted {
+            key: file.key(),
+            partition: theirs.partition,
+            first_offset: theirs.first_offset,
+            last_offset: theirs.last_offset,
+            writer: theirs.writer_id.clone(),
+            resume_at: theirs.next_offset(),
         }
         .emit(stage.speaker());
-        return Ok(Outcome::Durable {
-            next_offset: footer.last_offset + 1,
-        });
+        return Ok(Some(theirs));
     }
+    failpoint::hit("gcs_uploader.committed")?;
+    let footer = &file.footer;
+    let bytes = file.bytes.len() as u64;
+    let took = upload.closed_at.elapsed();
+    metrics::ROWS_COMMITTED.add(footer.rows);
+    metrics::REJECTIONS_COMMITTED.add(footer.rejected_records);
+    metrics::FILES_COMMITTED.add(1);
+    metrics::BYTES_COMMITTED.add(bytes);
+    metrics::FLUSH_SECONDS.record(took);
+    metrics::LAST_COMMIT.set(unix_seconds());
+    FileCommitted {
+        key: file.key(),
+        partition: footer.partition,
+        first_offset: footer.first_offset,
+        last_offset: footer.last_offset,
+        rows: footer.rows,
+        rejected: footer.rejected_records,
+        bytes,
+        duration_ms: took.as_millis() as u64,
+    }
+    .emit(stage.speaker());
+    Ok(None)
 }
 
 async fn find_chain_ends(
-    stage: &Stage,
-    lake: &LakeStore,
-    outage: &LakeOutage,
+    lake: &StageLake,
     topic: &str,
     partitions: &[i32],
-) -> Result<BTreeMap<i32, Option<Footer>>, Failure> {
-    let what = format!("the chain ends of {topic}");
-    let mut retries = Retries::new(stage, outage, &what);
-    loop {
-        let answer = {
-            let _waiting = stage.progress().waiting();
-            chain_ends(lake, topic, partitions).await
-        };
-        match answer {
-            Ok(mut ends) => {
-                outage.answered(stage);
-                let mut footer = |partition| Some(ends.remove(partition)?.footer);
-                return Ok(partitions
-                    .iter()
-                    .map(|partition| (*partition, footer(partition)))
-                    .collect());
-            }
-            Err(error) => retries.wait(error).await?,
-        }
-    }
+) -> Result<BTreeMap<i32, Option<TransactionFooter>>, Failure> {
+    let find = async |lake: &LakeStore| chain_ends(lake, topic, partitions).await;
+    let mut ends = lake
+        .ask(&format!("the chain ends of {topic}"), find)
+        .await?;
+    let mut footer = |partition| Some(ends.remove(partition)?.footer);
+    let footers = partitions.iter();
+    Ok(footers
+        .map(|partition| (*partition, footer(partition)))
+        .collect())
 }
 
 /// The chains' ends. Where there is none yet, the lake must not be another topic's.
@@ -249,9 +198,9 @@ async fn chain_ends(
     topic: &str,
     partitions: &[i32],
 ) -> Result<BTreeMap<i32, ChainEnd>, LakeError> {
-    let ends = lake.chain_ends(topic, partitions).await?;
+    let ends = ftap_lake::chain_ends(lake, topic, partitions).await?;
     if ends.is_empty() && !partitions.is_empty() {
-        lake.check_topic(topic).await?;
+        check_topic(lake, topic).await?;
     }
     Ok(ends)
 }
@@ -269,7 +218,7 @@ impl Actor for GcsUploader {
         let (stage, lake) = (self.stage.clone(), self.lake.clone());
         let task = async move {
             // What can't be cleared away does no harm.
-            if let Ok(files @ 1..) = lake.clear_leftovers().await {
+            if let Ok(files @ 1..) = lake.store().clear_leftovers().await {
                 LeftoversCleared { files }.emit(stage.speaker());
             }
         };

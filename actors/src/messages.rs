@@ -6,8 +6,7 @@
 use actix::Message;
 use ftap_kafka::consumer::Batch;
 use ftap_kafka::publish_resume::{Place, Resume};
-use ftap_lake::file::ClosedFile;
-use ftap_lake::rolling::CloseReason;
+use ftap_lake::{CloseReason, ClosedFile, TransactionFooter};
 use ftap_schedule::JobTick;
 use ftap_supervision::Failure;
 use tokio::sync::oneshot;
@@ -135,7 +134,7 @@ pub struct Upload {
     /// Epoch of the partition when it was read.
     pub epoch: u64,
     /// The file.
-    pub file: ClosedFile,
+    pub file: ClosedFile<TransactionFooter>,
     /// Resolve when the records that the file lists as rejected are durable in the dead-letter topic.
     pub rejections: Vec<oneshot::Receiver<()>>,
     /// When the file was closed.
@@ -219,7 +218,7 @@ pub struct ChainEnds {
     /// The request that it answers.
     pub request: u64,
     /// Footer of the newest file by partition; `None` where there is no file.
-    pub footers: std::collections::BTreeMap<i32, Option<ftap_lake::Footer>>,
+    pub footers: std::collections::BTreeMap<i32, Option<TransactionFooter>>,
 }
 
 /// CronClock to the actor of a job: run now. Answered when the run is over, whether it failed or not.

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use ftap_lake::file::{Appended, FileBuilder, FileSettings};
-use ftap_lake::rolling::{CloseReason, should_close};
+use ftap_lake::{Appended, CloseReason, FileBuilder, FileSettings, should_close};
 use ftap_supervision::{Failure, Handed, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{FileClosed, RecordRejected};
 use ftap_telemetry::metrics;
@@ -107,17 +106,15 @@ impl ParquetBuffer {
                         record.timestamp_ms,
                         &file_settings,
                         self.writer_id.clone(),
-                    )
-                    .map_err(Failure::from)?,
+                    )?,
                     permit: self.parts.budget.take(0),
                     rejections: Vec::new(),
                     rejected: Vec::new(),
                 }),
             };
-            let appended = open
-                .builder
-                .append(record.payload, record.offset, record.timestamp_ms)
-                .map_err(Failure::from)?;
+            let appended =
+                open.builder
+                    .append(record.payload, record.offset, record.timestamp_ms)?;
             if let Appended::Rejected(reason) = appended {
                 let reason = reason.code();
                 open.rejected.push(DeadLetter {
@@ -199,7 +196,7 @@ impl ParquetBuffer {
             return Ok(());
         };
         let closed_at = Instant::now();
-        let file = open.builder.close().map_err(Failure::from)?;
+        let file = open.builder.close()?;
         FileClosed {
             partition: number,
             first_offset: file.footer.first_offset,

@@ -9,7 +9,7 @@ use chrono::NaiveDate;
 use ftap_actors::fx_fetcher;
 use ftap_fx::job::{Done, FetchError, FxJob, JobError};
 use ftap_fx::{FxError, Provider};
-use ftap_lake::store::LakeStore;
+use ftap_lake::LakeStore;
 use ftap_telemetry::events::Speaker;
 
 use crate::cli::FxArgs;

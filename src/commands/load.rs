@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ftap_lake::store::LakeStore;
+use ftap_lake::LakeStore;
 use ftap_telemetry::events::{BigQueryUnavailable, Speaker};
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loaded, Loader};

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ftap_lake::{Footer, LakeError, LakeStore, ObjectName};
+use ftap_lake::{LakeError, LakeStore, ObjectName, TransactionFooter, objects_of, read_footer};
 
 use super::EntryId;
 
@@ -32,16 +32,15 @@ pub async fn look_up(
     if ids.is_empty() {
         return Ok(found);
     }
-    let objects = store.list(topic).await?;
+    let objects = objects_of(store, topic).await?;
     // Ids ascend as the objects do, so one footer at a time is enough.
-    let mut last: Option<(&ObjectName, Footer)> = None;
+    let mut last: Option<(&ObjectName, TransactionFooter)> = None;
     for id in ids {
         let place = (id.partition, id.offset);
         let after =
-            objects.partition_point(|(name, _)| (name.partition(), name.first_offset()) <= place);
+            objects.partition_point(|name| (name.partition(), name.first_offset()) <= place);
         let name = objects[..after]
             .last()
-            .map(|(name, _)| name)
             .filter(|name| name.partition() == id.partition);
         let Some(name) = name else {
             found.insert(*id, Settled::NotYet);
@@ -49,7 +48,7 @@ pub async fn look_up(
         };
         let footer = match last.take() {
             Some((known, footer)) if known == name => footer,
-            _ => store.read_footer(&name.key()).await?,
+            _ => read_footer(store, name).await?,
         };
         found.insert(*id, of(&footer, id.offset));
         last = Some((name, footer));
@@ -58,7 +57,7 @@ pub async fn look_up(
 }
 
 /// What the file of this footer says of an offset from its first on.
-fn of(footer: &Footer, offset: i64) -> Settled {
+fn of(footer: &TransactionFooter, offset: i64) -> Settled {
     if offset > footer.last_offset {
         return Settled::NotYet;
     }
@@ -83,7 +82,7 @@ mod tests {
             last_offset,
             reason: "not_json".into(),
         };
-        let footer = Footer {
+        let footer = TransactionFooter {
             topic: "t".to_owned(),
             partition: 0,
             first_offset: 10,
@@ -94,7 +93,6 @@ mod tests {
             rejected_records: 6,
             writer_id: "w".to_owned(),
             checksum: 0,
-            format_version: 1,
         };
         for (offset, wanted) in [
             (10, Settled::Rejected),

@@ -14,7 +14,7 @@ use ftap_actors::fx_fetcher::{self, FxFetcher};
 use ftap_actors::user_mutator::{self, UserMutator};
 use ftap_cdc::capture::CaptureParts;
 use ftap_kafka::KafkaSettings;
-use ftap_lake::store::LakeStore;
+use ftap_lake::LakeStore;
 use ftap_postgres::{Database, PostgresSettings, UPDATE_USERS, UserUpdates};
 use ftap_supervision::Health;
 use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook, Watched};

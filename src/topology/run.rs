@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ftap_actors::settings::{IngestSettings, PublishSettings};
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeError;
-use ftap_lake::store::LakeStore;
+use ftap_lake::LakeStore;
 use ftap_supervision::{
     Group, GroupEnd, Health, SupervisionContext, SupervisionSettings, supervise,
 };

@@ -8,10 +8,13 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
-use ftap_lake::checksum::Checksum;
-use ftap_lake::{Footer, LakeError, LakeStore, ObjectName, naming};
+use ftap_lake::{
+    Checksum, FooterFormat as _, LakeError, LakeStore, ListedObject, ObjectName, TRANSACTIONS,
+    TransactionFooter, date_of_millis,
+};
 use ftap_telemetry::chain;
 use ftap_transaction::field;
+use futures::TryStreamExt as _;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::content::Hasher;
@@ -36,7 +39,8 @@ pub struct Found {
 /// for other topics are left out, those with no such name are not.
 pub async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, LakeError> {
     let mut found = Vec::new();
-    for (key, bytes) in store.list_all().await? {
+    let mut objects = store.list(TRANSACTIONS.name);
+    while let Some(ListedObject { key, bytes, .. }) = objects.try_next().await? {
         let name = ObjectName::parse(&key).ok();
         let ours = name.as_ref().is_none_or(|name| name.topic() == topic);
         if ours && key.ends_with(".parquet") {
@@ -101,8 +105,9 @@ impl<'a> Auditor<'a> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
         let pairs = builder.metadata().file_metadata().key_value_metadata();
         let pairs = pairs.into_iter().flatten();
-        let footer =
-            Footer::from_pairs(pairs.map(|pair| (pair.key.as_str(), pair.value.as_deref())));
+        let footer = TransactionFooter::from_pairs(
+            pairs.map(|pair| (pair.key.as_str(), pair.value.as_deref())),
+        );
         if found.name.is_none() {
             if footer
                 .as_ref()
@@ -216,7 +221,7 @@ impl<'a> Auditor<'a> {
         Ok(())
     }
 
-    fn overlap(&mut self, key: &str, footer: &Footer) {
+    fn overlap(&mut self, key: &str, footer: &TransactionFooter) {
         if let Some((partition, last, previous)) = &self.previous
             && *partition == footer.partition
             && footer.first_offset <= *last
@@ -263,7 +268,7 @@ impl Rows {
 }
 
 /// What name, footer and rows say of each other.
-fn compare(topic: &str, found: &Found, footer: &Footer, checksum: u64, rows: &mut Rows) {
+fn compare(topic: &str, found: &Found, footer: &TransactionFooter, checksum: u64, rows: &mut Rows) {
     let mut fault = |what: &str, says: &dyn std::fmt::Display, really: &dyn std::fmt::Display| {
         rows.faults
             .push(format!("its {what} says {says}, its content {really}"));
@@ -290,9 +295,9 @@ fn compare(topic: &str, found: &Found, footer: &Footer, checksum: u64, rows: &mu
         // A rejected first record's time is not in the file.
         if let Some((offset, timestamp_ms)) = rows.first
             && offset == footer.first_offset
-            && name.date() != naming::date_of(timestamp_ms)
+            && name.date() != date_of_millis(timestamp_ms)
         {
-            let really = naming::date_of(timestamp_ms).to_string();
+            let really = date_of_millis(timestamp_ms).to_string();
             fault("name", &format!("date {}", name.date()), &really);
         }
     }

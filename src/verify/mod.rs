@@ -26,8 +26,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ftap_kafka::KafkaSettings;
-use ftap_lake::LakeLocation;
-use ftap_lake::{LakeStore, patiently};
+use ftap_lake::{LakeLocation, LakeStore, patiently};
 use ftap_transaction::partition_of;
 use ftap_warehouse::BigQuerySettings;
 use tokio::runtime::Handle;

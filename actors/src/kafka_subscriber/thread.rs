@@ -11,9 +11,10 @@ use ftap_kafka::KafkaFailure;
 use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
 use ftap_kafka::tail::read_records_at;
-use ftap_lake::chain::{ChainError, Skipped, StartFrom, check_continuation, start_offset};
-use ftap_lake::rolling::CloseReason;
-use ftap_lake::{Footer, LakeFailure};
+use ftap_lake::{
+    ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
+    check_continuation, start_offset,
+};
 use ftap_supervision::{Failure, Handed, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
@@ -376,7 +377,7 @@ impl Subscriber {
     }
 
     /// Whether each chain was written from the topic that is there now.
-    fn check_continuation(&self, chains: &[(&Footer, i64)]) -> Result<(), Failure> {
+    fn check_continuation(&self, chains: &[(&TransactionFooter, i64)]) -> Result<(), Failure> {
         let firsts: Vec<(i32, i64)> = chains
             .iter()
             .filter(|(footer, log_start)| footer.first_offset >= *log_start)

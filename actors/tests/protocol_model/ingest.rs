@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ftap_actors::kafka_subscriber::partition::{Awaiting, Progress};
-use ftap_lake::queue::PutQueue;
+use ftap_lake::PutQueue;
 
 use super::world::{Rules, World};
 

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ftap_lake::chain::{Adoption, ChainError, Start, check_continuation};
-use ftap_lake::rolling::should_close;
 use ftap_lake::{
-    FileBuilder, FileSettings, Footer, ObjectName, RollingSettings, on_already_exists, start_offset,
+    Adoption, ChainError, FileBuilder, FileSettings, ObjectName, RollingSettings, Start,
+    TransactionFooter, check_continuation, on_already_exists, should_close, start_offset,
 };
 use ftap_transaction::record_fingerprint;
 
@@ -17,7 +16,7 @@ const DAY_MS: i64 = 86_400_000;
 /// Committed offset, chain's end, log's start and end to the offset to start from.
 type StartRule = fn(Option<i64>, Option<i64>, i64, i64) -> Result<Start, ChainError>;
 /// The newest footer, the log's start and the record found there.
-type ContinuationRule = fn(&Footer, i64, Option<(i64, u64)>) -> Result<(), ChainError>;
+type ContinuationRule = fn(&TransactionFooter, i64, Option<(i64, u64)>) -> Result<(), ChainError>;
 
 /// The rules under test; the default ones are those of the program.
 #[derive(Clone)]
@@ -25,7 +24,7 @@ pub struct Rules {
     /// Key of the file with these first and last offsets and first timestamp.
     pub key: fn(i64, i64, i64) -> ObjectName,
     pub start: StartRule,
-    pub exists: fn(&Footer, &Footer) -> Result<Adoption, ChainError>,
+    pub exists: fn(&TransactionFooter, &TransactionFooter) -> Result<Adoption, ChainError>,
     pub continuation: ContinuationRule,
     pub create_only: bool,
     pub commit_after_put: bool,
@@ -61,7 +60,7 @@ pub struct Run {
     pub first: i64,
     pub last: i64,
     pub name: ObjectName,
-    pub footer: Footer,
+    pub footer: TransactionFooter,
     /// Rejected offsets, a bit each.
     pub rejected: u64,
 }

@@ -10,12 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ftap_lake::rolling::{CloseReason, should_close};
-use ftap_lake::{LakeError, RollingSettings};
+use ftap_lake::{CloseReason, FileError, Lsn, Position, RollingSettings, should_close};
 
 use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
 use super::footer::Content;
-use super::position::{Lsn, Position};
 use super::schema::Table;
 use super::source::{Change, Message};
 
@@ -27,7 +25,7 @@ pub enum BufferError {
     OutOfOrder(String),
     /// Columns could not be built or encoded.
     #[error(transparent)]
-    Lake(#[from] LakeError),
+    File(#[from] FileError),
 }
 
 /// What to do after a message.
@@ -173,7 +171,7 @@ impl ChangeBuffer {
         Ok(())
     }
 
-    fn close(&mut self, table: &str) -> Result<(), LakeError> {
+    fn close(&mut self, table: &str) -> Result<(), FileError> {
         let Some(builder) = self.open.remove(table) else {
             return Ok(());
         };
@@ -225,7 +223,7 @@ impl ChangeBuffer {
     }
 
     /// Closes everything that is open and hands it out.
-    pub fn take(&mut self) -> Result<Flush, LakeError> {
+    pub fn take(&mut self) -> Result<Flush, FileError> {
         let tables: Vec<String> = self.open.keys().cloned().collect();
         for table in tables {
             self.close(&table)?;

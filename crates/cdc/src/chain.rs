@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use ftap_lake::{Adoption, Lsn, Position};
+
 use super::TABLES;
 use super::footer::ChangeFooter;
-use super::position::{Lsn, Position};
 
 /// The newest epoch of the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -321,22 +322,13 @@ pub fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Option<Lake
             .all(|table| of(table).is_some_and(|(_, snapshot_is_whole)| *snapshot_is_whole)),
         ends: newest
             .iter()
-            .map(|(footer, _)| (footer.table.clone(), footer.last))
+            .map(|(footer, _)| (footer.table.clone(), footer.last()))
             .collect(),
         oids: newest
             .iter()
             .filter_map(|(footer, _)| Some((footer.table.clone(), footer.table_oid?)))
             .collect(),
     })
-}
-
-/// What `AlreadyExists` means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Adoption {
-    /// Our very run is there: as good as written.
-    Same,
-    /// Another run from the same change is there: read the slot again behind it.
-    Overtaken,
 }
 
 /// The object under our key is of another history.
@@ -375,18 +367,18 @@ pub fn on_already_exists(
         ),
     ];
     let mut differs: Vec<_> = differs.into_iter().filter(|(_, a, b)| a != b).collect();
-    if theirs.last == ours.last && theirs.checksum != ours.checksum {
+    if theirs.last() == ours.last() && theirs.checksum != ours.checksum {
         differs.push(("checksum", hex(theirs.checksum), hex(ours.checksum)));
     }
     match differs.into_iter().next() {
         Some((differs, theirs, our_value)) => Err(ChangeConflict {
             table: ours.table.clone(),
-            position: ours.first,
+            position: ours.first(),
             differs,
             theirs,
             ours: our_value,
         }),
-        None if theirs.last == ours.last => Ok(Adoption::Same),
+        None if theirs.last() == ours.last() => Ok(Adoption::Same),
         None => Ok(Adoption::Overtaken),
     }
 }

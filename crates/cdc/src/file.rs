@@ -14,20 +14,14 @@ use std::time::Instant;
 use arrow_array::builder::{Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
-use bytes::Bytes;
-use ftap_lake::LakeError;
-use ftap_lake::pairs::close_with;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::{WriterProperties, WriterVersion};
-use parquet::schema::types::ColumnPath;
+use ftap_lake::{
+    ChangeObjectName, ChangePart, ClosedFile, DataSet, FileError, FileWriter, Position,
+    date_of_micros,
+};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::footer::{ChangeFooter, Content};
-use super::naming::{ChangeObjectName, Part, date_of_micros};
-use super::position::Position;
-use super::schema::{Kind, Table, field};
+use super::schema::{Kind, Table};
 use super::source::{Cell, Change, Tuple};
 use super::value::{ColumnBuilder, Fit};
 
@@ -77,21 +71,11 @@ pub struct ChangeFileBuilder {
     own: OwnColumns,
     batch_rows: usize,
     batch_bytes: usize,
-    writer: ArrowWriter<Vec<u8>>,
+    writer: FileWriter,
 }
 
 /// A finished object.
-#[derive(Clone, Debug)]
-pub struct ChangeFile {
-    /// Its name, and by it its key.
-    pub name: ChangeObjectName,
-    /// The Parquet file.
-    pub bytes: Bytes,
-    /// What its footer says.
-    pub footer: ChangeFooter,
-    /// When its first row came.
-    pub opened_at: Instant,
-}
+pub type ChangeFile = ClosedFile<ChangeFooter>;
 
 struct OwnColumns {
     op: StringBuilder,
@@ -112,8 +96,8 @@ impl ChangeFileBuilder {
         origin: Origin,
         first: Position,
         commit: Commit,
-    ) -> Result<Self, LakeError> {
-        Self::open(table, origin, Part::Changes(first), first, commit)
+    ) -> Result<Self, FileError> {
+        Self::open(table, origin, ChangePart::Changes(first), first, commit)
     }
 
     /// Part `number` of a snapshot, from 1.
@@ -123,17 +107,17 @@ impl ChangeFileBuilder {
         number: u32,
         at: Position,
         commit: Commit,
-    ) -> Result<Self, LakeError> {
-        Self::open(table, origin, Part::Snapshot(number), at, commit)
+    ) -> Result<Self, FileError> {
+        Self::open(table, origin, ChangePart::Snapshot(number), at, commit)
     }
 
     fn open(
         table: Arc<Table>,
         origin: Origin,
-        part: Part,
+        part: ChangePart,
         first: Position,
         commit: Commit,
-    ) -> Result<Self, LakeError> {
+    ) -> Result<Self, FileError> {
         let name = ChangeObjectName {
             table: table.name.clone(),
             epoch: origin.epoch,
@@ -141,12 +125,9 @@ impl ChangeFileBuilder {
             date: date_of_micros(commit.time_us),
         };
         let schema = table.columns_in_lake();
-        let writer = ArrowWriter::try_new(
-            Vec::new(),
-            schema.clone(),
-            Some(properties(origin.zstd_level)?),
-        )
-        .map_err(|source| encoding_error(&name, source))?;
+        let set = DataSet::of_changes(&table.name);
+        let set = set.ok_or_else(|| FileError::NotCaptured(table.name.clone()))?;
+        let writer = FileWriter::open(set, name.key(), schema.clone(), origin.zstd_level)?;
         let columns = table.columns.iter();
         let columns = columns.map(|column| ColumnBuilder::new(Kind::of(column.type_oid)));
         Ok(Self {
@@ -170,7 +151,7 @@ impl ChangeFileBuilder {
     }
 
     /// Adds a row of a snapshot.
-    pub fn append_snapshot(&mut self, row: &Tuple, commit: Commit) -> Result<(), LakeError> {
+    pub fn append_snapshot(&mut self, row: &Tuple, commit: Commit) -> Result<(), FileError> {
         self.append_row("snapshot", Some(row), None, self.first, commit)
     }
 
@@ -180,7 +161,7 @@ impl ChangeFileBuilder {
         change: &Change,
         position: Position,
         commit: Commit,
-    ) -> Result<(), LakeError> {
+    ) -> Result<(), FileError> {
         let (after, before) = match change {
             Change::Insert { after } => (Some(after), None),
             Change::Update { before, after } => (Some(after), before.as_ref()),
@@ -198,7 +179,7 @@ impl ChangeFileBuilder {
         before: Option<&Tuple>,
         position: Position,
         commit: Commit,
-    ) -> Result<(), LakeError> {
+    ) -> Result<(), FileError> {
         let hash = row_hash(op, row, before, position, commit);
         if self.rows == 0 {
             self.first_change = hash;
@@ -259,19 +240,17 @@ impl ChangeFileBuilder {
     }
 
     /// Hands the buffered rows to the Parquet writer.
-    fn encode(&mut self) -> Result<(), LakeError> {
+    fn encode(&mut self) -> Result<(), FileError> {
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         arrays.extend(self.columns.iter_mut().map(ColumnBuilder::finish));
         arrays.extend(self.own.finish());
         let batch = RecordBatch::try_new(self.schema.clone(), arrays).map_err(|source| {
-            LakeError::Arrow {
+            FileError::Arrow {
                 name: self.name.key(),
                 source,
             }
         })?;
-        self.writer
-            .write(&batch)
-            .map_err(|source| encoding_error(&self.name, source))?;
+        self.writer.write(&batch)?;
         self.batch_rows = 0;
         self.batch_bytes = 0;
         Ok(())
@@ -289,8 +268,7 @@ impl ChangeFileBuilder {
 
     /// The size the object would have if it were closed now: an upper estimate.
     pub fn encoded_bytes(&self) -> u64 {
-        let encoded = self.writer.bytes_written() + self.writer.in_progress_size();
-        (encoded + self.batch_bytes) as u64
+        (self.writer.encoded_bytes() + self.batch_bytes) as u64
     }
 
     /// The commit of the first row.
@@ -309,7 +287,7 @@ impl ChangeFileBuilder {
         mut self,
         content: Content,
         commit_goes_on: bool,
-    ) -> Result<ChangeFile, LakeError> {
+    ) -> Result<ChangeFile, FileError> {
         if self.batch_rows > 0 {
             self.encode()?;
         }
@@ -320,16 +298,17 @@ impl ChangeFileBuilder {
             slot: self.origin.slot.to_string(),
             epoch: self.origin.epoch,
             content,
-            first: self.first,
-            last: self.last,
+            first_lsn: self.first.lsn,
+            first_seq: self.first.seq,
+            last_lsn: self.last.lsn,
+            last_seq: self.last.seq,
             commit_goes_on,
             first_change: self.first_change,
             rows: self.rows,
             checksum: self.checksum.digest(),
             writer_id: self.origin.writer_id.to_string(),
         };
-        let bytes = close_with(self.writer, footer.to_pairs())
-            .map_err(|source| encoding_error(&self.name, source))?;
+        let bytes = self.writer.close(&footer)?;
         Ok(ChangeFile {
             name: self.name,
             bytes,
@@ -414,33 +393,4 @@ fn row_hash(
         }
     }
     hash.digest()
-}
-
-fn encoding_error(name: &ChangeObjectName, source: ParquetError) -> LakeError {
-    LakeError::Parquet {
-        name: name.key(),
-        source,
-    }
-}
-
-fn properties(zstd_level: i32) -> Result<WriterProperties, LakeError> {
-    let level = ZstdLevel::try_new(zstd_level).map_err(|_| LakeError::Setting {
-        setting: "ZSTD_LEVEL",
-        value: zstd_level.to_string(),
-        problem: "wanted a zstd level from 1 to 22".to_owned(),
-    })?;
-    let mut builder = WriterProperties::builder()
-        .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(level));
-    for name in [
-        field::COMMIT_LSN,
-        field::COMMIT_TIME,
-        field::SEQ,
-        field::XID,
-    ] {
-        builder = builder
-            .set_column_dictionary_enabled(ColumnPath::from(name), false)
-            .set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    Ok(builder.build())
 }

@@ -1,31 +1,13 @@
-//! What the footer of an object of changes says about the run it holds.
+//! What the footer of an object of changes says about the run it holds, and its rule.
 //!
-//! Promises: [`ChangeFooter::from_pairs`] reads exactly what [`ChangeFooter::to_pairs`]
-//! writes. Pure; key-value pairs with keys `ftap.*`.
+//! Pure.
 
-use ftap_lake::pairs::{FooterError, Pairs, hash_text};
+use ftap_lake::{
+    Adoption, ChangeObjectName, ChangePart, Codec, Flag, Footer, FooterError, Hash, Lsn,
+    OptionalNumber, Pairs, Position, Text, WholeNumber, footer,
+};
 
-use super::position::{Lsn, Position};
-
-/// The only version so far.
-pub const FORMAT_VERSION: u32 = 1;
-
-const FORMAT_VERSION_KEY: &str = "ftap.changes_version";
-const TABLE: &str = "ftap.table";
-const TABLE_OID: &str = "ftap.table_oid";
-const SYSTEM: &str = "ftap.system";
-const SLOT: &str = "ftap.slot";
-const EPOCH: &str = "ftap.epoch";
-const CONTENT: &str = "ftap.content";
-const FIRST_LSN: &str = "ftap.first_lsn";
-const FIRST_SEQ: &str = "ftap.first_seq";
-const LAST_LSN: &str = "ftap.last_lsn";
-const LAST_SEQ: &str = "ftap.last_seq";
-const MORE: &str = "ftap.commit_goes_on";
-const FIRST_CHANGE: &str = "ftap.first_change";
-const ROWS: &str = "ftap.rows";
-const CHECKSUM: &str = "ftap.checksum";
-const WRITER_ID: &str = "ftap.writer_id";
+use crate::chain::{ChangeConflict, on_already_exists};
 
 /// What an object holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,119 +20,117 @@ pub enum Content {
     Changes,
 }
 
-impl Content {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::SnapshotPart => "snapshot_part",
-            Self::SnapshotEnd => "snapshot_end",
-            Self::Changes => "changes",
+struct Contents;
+struct LogPosition;
+
+impl Codec<Content> for Contents {
+    const FORM: &'static str = "`snapshot_part`, `snapshot_end` or `changes`";
+
+    fn encode(value: &Content) -> Option<String> {
+        let text = match value {
+            Content::SnapshotPart => "snapshot_part",
+            Content::SnapshotEnd => "snapshot_end",
+            Content::Changes => "changes",
+        };
+        Some(text.to_owned())
+    }
+
+    fn decode(text: &str) -> Option<Content> {
+        match text {
+            "snapshot_part" => Some(Content::SnapshotPart),
+            "snapshot_end" => Some(Content::SnapshotEnd),
+            "changes" => Some(Content::Changes),
+            _ => None,
         }
     }
 }
 
-/// The run of one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangeFooter {
-    /// The table.
-    pub table: String,
-    /// The table's object identifier on the server; objects of an earlier version lack it.
-    pub table_oid: Option<u32>,
-    /// The server's system identifier: positions of another one mean nothing.
-    pub system: String,
-    /// The slot.
-    pub slot: String,
-    /// Counts the table's snapshots from 1.
-    pub epoch: u32,
-    /// What it holds.
-    pub content: Content,
-    /// Position of the first row.
-    pub first: Position,
-    /// Position of the last row.
-    pub last: Position,
-    /// Whether the last commit may have more changes of this table, in the next object.
-    pub commit_goes_on: bool,
-    /// Fingerprint of the first row, see [`super::file`]; it tells a server from one of the
-    /// same identifier that was restored and went another way.
-    pub first_change: u64,
-    /// Rows.
-    pub rows: u64,
-    /// Checksum of the rows as the server sent them, see [`super::file`].
-    pub checksum: u64,
-    /// The process that wrote the object.
-    pub writer_id: String,
+impl Codec<Lsn> for LogPosition {
+    const FORM: &'static str = "a log position such as `0/16B3748`";
+
+    fn encode(value: &Lsn) -> Option<String> {
+        Some(value.to_string())
+    }
+
+    fn decode(text: &str) -> Option<Lsn> {
+        text.parse().ok()
+    }
+}
+
+footer! {
+    /// The run of one object of changes.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ChangeFooter, "ftap.changes_version" = 1;
+    "ftap.table" (Text: "table") table: String,
+    "ftap.system" (Text: "the server's system identifier; positions of another server mean nothing") system: String,
+    "ftap.slot" (Text: "replication slot") slot: String,
+    "ftap.epoch" (WholeNumber: "number of the snapshot, from 1") epoch: u32,
+    "ftap.content" (Contents: "what the file holds; `snapshot_end` completes the snapshot") content: Content,
+    "ftap.first_lsn" (LogPosition: "position of the first row") first_lsn: Lsn,
+    "ftap.first_seq" (WholeNumber: "its number within the commit") first_seq: u64,
+    "ftap.last_lsn" (LogPosition: "position of the last row") last_lsn: Lsn,
+    "ftap.last_seq" (WholeNumber: "its number within the commit") last_seq: u64,
+    "ftap.commit_goes_on" (Flag: "`true` if the next file may continue the last commit") commit_goes_on: bool,
+    "ftap.first_change" (Hash: "hash of the first row; distinguishes a server from a restored copy of it") first_change: u64,
+    "ftap.rows" (WholeNumber: "rows in the file") rows: u64,
+    "ftap.checksum" (Hash: "XXH3-64 of all row hashes") checksum: u64,
+    "ftap.writer_id" (Text: "the process that wrote the file") writer_id: String,
+    "ftap.table_oid" (OptionalNumber: "the table's OID; absent in files of an earlier version") table_oid: Option<u32>,
 }
 
 impl ChangeFooter {
-    /// The footer as key-value pairs.
-    pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = vec![
-            (FORMAT_VERSION_KEY, FORMAT_VERSION.to_string()),
-            (TABLE, self.table.clone()),
-            (SYSTEM, self.system.clone()),
-            (SLOT, self.slot.clone()),
-            (EPOCH, self.epoch.to_string()),
-            (CONTENT, self.content.as_str().to_owned()),
-            (FIRST_LSN, self.first.lsn.to_string()),
-            (FIRST_SEQ, self.first.seq.to_string()),
-            (LAST_LSN, self.last.lsn.to_string()),
-            (LAST_SEQ, self.last.seq.to_string()),
-            (MORE, self.commit_goes_on.to_string()),
-            (FIRST_CHANGE, hash_text(self.first_change)),
-            (ROWS, self.rows.to_string()),
-            (CHECKSUM, hash_text(self.checksum)),
-            (WRITER_ID, self.writer_id.clone()),
-        ];
-        pairs.extend(self.table_oid.map(|oid| (TABLE_OID, oid.to_string())));
-        pairs
+    /// Position of the first row.
+    pub fn first(&self) -> Position {
+        Position {
+            lsn: self.first_lsn,
+            seq: self.first_seq,
+        }
     }
 
-    /// Reads key-value pairs; those of others are ignored.
-    pub fn from_pairs<'a>(
-        pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
-    ) -> Result<Self, FooterError> {
-        let pairs = Pairs::new(pairs);
-        pairs.expect_version(FORMAT_VERSION_KEY, FORMAT_VERSION)?;
-        let content = match pairs.text(CONTENT)? {
-            "snapshot_part" => Content::SnapshotPart,
-            "snapshot_end" => Content::SnapshotEnd,
-            "changes" => Content::Changes,
-            _ => return Err(pairs.invalid(CONTENT, "snapshot_part, snapshot_end or changes")),
-        };
-        let footer = Self {
-            table: pairs.text(TABLE)?.to_owned(),
-            table_oid: match pairs.text(TABLE_OID) {
-                Ok(_) => Some(pairs.number(TABLE_OID)?),
-                Err(_) => None,
-            },
-            system: pairs.text(SYSTEM)?.to_owned(),
-            slot: pairs.text(SLOT)?.to_owned(),
-            epoch: pairs.number(EPOCH)?,
-            content,
-            first: position(&pairs, FIRST_LSN, FIRST_SEQ)?,
-            last: position(&pairs, LAST_LSN, LAST_SEQ)?,
-            commit_goes_on: pairs.parse(MORE, "true or false")?,
-            first_change: pairs.hash(FIRST_CHANGE)?,
-            rows: pairs.number(ROWS)?,
-            checksum: pairs.hash(CHECKSUM)?,
-            writer_id: pairs.text(WRITER_ID)?.to_owned(),
-        };
-        if footer.last < footer.first {
-            return Err(pairs.invalid(LAST_LSN, "no position before the first one"));
+    /// Position of the last row.
+    pub fn last(&self) -> Position {
+        Position {
+            lsn: self.last_lsn,
+            seq: self.last_seq,
         }
-        if footer.content == Content::Changes && footer.rows == 0 {
-            return Err(pairs.invalid(ROWS, "a run of one change at the least"));
+    }
+
+    fn check(&self, pairs: &Pairs<'_>) -> Result<(), FooterError> {
+        if self.last() < self.first() {
+            return Err(pairs.invalid("ftap.last_lsn", "no position before the first one"));
         }
-        Ok(footer)
+        if self.content == Content::Changes && self.rows == 0 {
+            return Err(pairs.invalid("ftap.rows", "at least one change"));
+        }
+        Ok(())
     }
 }
 
-fn position(
-    pairs: &Pairs<'_>,
-    lsn: &'static str,
-    seq: &'static str,
-) -> Result<Position, FooterError> {
-    Ok(Position {
-        lsn: pairs.parse::<Lsn>(lsn, "a log position such as 0/16B3748")?,
-        seq: pairs.number(seq)?,
-    })
+impl Footer for ChangeFooter {
+    type Name = ChangeObjectName;
+    type Conflict = ChangeConflict;
+
+    fn check_name(&self, name: &ChangeObjectName) -> Result<(), FooterError> {
+        let is_its_own = self.table == name.table
+            && self.epoch == name.epoch
+            && match name.part {
+                ChangePart::Changes(first) => {
+                    self.content == Content::Changes && self.first() == first
+                }
+                ChangePart::Snapshot(_) => self.content != Content::Changes,
+            };
+        match is_its_own {
+            true => Ok(()),
+            false => Err(FooterError::OfAnother(format!(
+                "{} from {} in epoch {}",
+                self.table,
+                self.first(),
+                self.epoch
+            ))),
+        }
+    }
+
+    fn adopt(&self, theirs: &Self) -> Result<Adoption, ChangeConflict> {
+        on_already_exists(self, theirs)
+    }
 }

@@ -4,8 +4,7 @@
 //! exactly once and in commit order, whatever is killed when. Each change has a
 //! [`Position`], which the server never gives to another one; per table the objects of an
 //! epoch are one chain of contiguous runs of positions, each created once under a key that
-//! follows from its first position. [`position`], [`naming`], [`footer`], [`chain`] and
-//! [`buffer`] are the rules, without I/O; [`schema`], [`value`] and [`file`] are the
+//! follows from its first position. [`footer`], [`chain`] and [`buffer`] are the rules, without I/O; [`schema`], [`value`] and [`file`] are the
 //! format; [`source`], [`snapshot`], [`server`] and [`lake`] touch the network. Relies on
 //! the store's create-only put, and on a replication slot sending again everything that
 //! was not acknowledged, in the same order.
@@ -16,8 +15,6 @@ pub mod chain;
 pub mod file;
 pub mod footer;
 pub mod lake;
-pub mod naming;
-pub mod position;
 pub mod schema;
 pub mod server;
 mod settings;
@@ -30,8 +27,7 @@ pub mod wire;
 pub use chain::{Plan, PlanError, SnapshotReason, plan};
 pub use file::{ChangeFile, ChangeFileBuilder};
 pub use footer::ChangeFooter;
-pub use naming::ChangeObjectName;
-pub use position::{Lsn, Position};
+pub use ftap_lake::{CAPTURED_TABLES as TABLES, Lsn, Position};
 pub use schema::{Column, Table};
 pub use settings::CaptureSettings;
 pub use source::{Cell, Change, ChangeSource, Message, Tuple};
@@ -39,6 +35,3 @@ pub use source::{Cell, Change, ChangeSource, Message, Tuple};
 /// The schema of the tables; written out everywhere, since a search path begins with the
 /// schema of the role's name.
 pub const SCHEMA: &str = "public";
-
-/// The tables that are captured, by name.
-pub const TABLES: [&str; 2] = ["users", "merchants"];

@@ -5,22 +5,9 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use ftap_lake::change;
 
 use super::{SCHEMA, TABLES};
-
-/// Columns that follow the table's, by name.
-#[allow(missing_docs)]
-pub mod field {
-    pub const OP: &str = "_op";
-    pub const COMMIT_LSN: &str = "_commit_lsn";
-    pub const COMMIT_TIME: &str = "_commit_time";
-    pub const XID: &str = "_xid";
-    pub const SEQ: &str = "_seq";
-    pub const EPOCH: &str = "_epoch";
-    pub const BEFORE: &str = "_before";
-    pub const UNCHANGED: &str = "_unchanged";
-    pub const EXACT: &str = "_exact";
-}
 
 /// How a column's values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,15 +137,15 @@ impl Table {
 
 fn own_fields() -> Vec<Field> {
     vec![
-        Field::new(field::OP, DataType::Utf8, false),
-        Field::new(field::COMMIT_LSN, DataType::Int64, false),
-        Field::new(field::COMMIT_TIME, utc_micros(), false),
-        Field::new(field::XID, DataType::Int64, true),
-        Field::new(field::SEQ, DataType::Int64, false),
-        Field::new(field::EPOCH, DataType::Int64, false),
-        Field::new(field::BEFORE, DataType::Utf8, true),
-        Field::new(field::UNCHANGED, DataType::Utf8, true),
-        Field::new(field::EXACT, DataType::Utf8, true),
+        Field::new(change::OP, DataType::Utf8, false),
+        Field::new(change::COMMIT_LSN, DataType::Int64, false),
+        Field::new(change::COMMIT_TIME, utc_micros(), false),
+        Field::new(change::XID, DataType::Int64, true),
+        Field::new(change::SEQ, DataType::Int64, false),
+        Field::new(change::EPOCH, DataType::Int64, false),
+        Field::new(change::BEFORE, DataType::Utf8, true),
+        Field::new(change::UNCHANGED, DataType::Utf8, true),
+        Field::new(change::EXACT, DataType::Utf8, true),
     ]
 }
 

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::tokio_postgres::types::PgLsn;
 use deadpool_postgres::tokio_postgres::{Client, Row};
+use ftap_lake::Lsn;
 use ftap_postgres::{PostgresError, PostgresSettings};
 
 use super::chain::{PublicationState, ServerState, SlotState};
-use super::position::Lsn;
 use super::schema::Column;
 use super::{SCHEMA, TABLES};
 

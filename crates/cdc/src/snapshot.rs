@@ -7,14 +7,13 @@
 use std::sync::Arc;
 
 use deadpool_postgres::tokio_postgres::{Client, SimpleQueryMessage};
-use ftap_lake::{LakeError, RollingSettings};
+use ftap_lake::{FileError, Position, RollingSettings};
 use ftap_postgres::{PostgresError, PostgresSettings};
 use futures::{StreamExt, pin_mut};
 
 use super::SCHEMA;
 use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
 use super::footer::Content;
-use super::position::Position;
 use super::schema::Table;
 use super::server::{Control, qualified, quoted};
 use super::source::{Cell, SESSION, Tuple};
@@ -28,7 +27,7 @@ pub enum SnapshotError {
     Postgres(#[from] PostgresError),
     /// The files.
     #[error(transparent)]
-    Lake(#[from] LakeError),
+    File(#[from] FileError),
 }
 
 /// A transaction that sees the tables as they were when the slot was made. It ends with

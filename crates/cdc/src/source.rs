@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ftap_lake::Lsn;
 use pg_walstream::{ColumnData, LogicalReplicationMessage, LogicalReplicationParser, TupleData};
 
-use super::position::Lsn;
 use super::schema::{Column, Table};
 
 /// Settings of every session whose values are captured, so that a value has one text.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ftap_lake::Lsn;
 use ftap_postgres::{PostgresError, PostgresSettings};
 use pg_walstream::LogicalReplicationParser;
 use pgwire_replication::{
@@ -14,7 +15,6 @@ use pgwire_replication::{
 };
 use tokio::sync::watch;
 
-use super::position::Lsn;
 use super::server::quoted;
 use super::source::{ChangeSource, Message, SESSION, SourceError, decode, unix_micros};
 use super::tunnel::Tunnel;

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use ftap_cdc::buffer::{ChangeBuffer, Flow};
 use ftap_cdc::chain::{
-    Adoption, LakeEpoch, Plan, PlanError, PublicationState, ServerState, SlotState, SnapshotReason,
+    LakeEpoch, Plan, PlanError, PublicationState, ServerState, SlotState, SnapshotReason,
     on_already_exists, plan,
 };
 use ftap_cdc::file::Origin;
-use ftap_cdc::naming::{ChangeObjectName, Part};
 use ftap_cdc::{
     Cell, Change, ChangeFile, ChangeFooter, Column, Lsn, Message, Position, Table, Tuple,
 };
-use ftap_lake::RollingSettings;
+use ftap_lake::{
+    Adoption, ChangeObjectName, ChangePart, FooterFormat as _, RollingSettings, footer_table,
+};
 use proptest::prelude::*;
 
 fn position(lsn: u64, seq: u64) -> Position {
@@ -28,13 +29,13 @@ fn a_key_says_what_is_in_the_object_and_only_one_key_says_it() {
     let name = ChangeObjectName {
         table: "users".to_owned(),
         epoch: 1,
-        part: Part::Changes(position(0x16b_3748, 12)),
+        part: ChangePart::Changes(position(0x16b_3748, 12)),
         date: "2026-11-22".parse().unwrap(),
     };
     let key = "users_changes/2026-11-22/users-000001-00000000016B3748-0000000012.parquet";
     assert_eq!(name.key(), key);
     let snapshot = ChangeObjectName {
-        part: Part::Snapshot(3),
+        part: ChangePart::Snapshot(3),
         ..name.clone()
     };
     for name in [name, snapshot] {
@@ -281,7 +282,7 @@ fn nothing_is_safe_before_the_objects_that_hold_it_are_handed_out() {
         "a server that stops waits for it"
     );
     let late = buffer.take().unwrap();
-    assert_eq!(late.files[0].footer.first, position(10, 2));
+    assert_eq!(late.files[0].footer.first(), position(10, 2));
     assert!(!late.files[0].footer.commit_goes_on);
     assert_eq!((late.safe, buffer.idle_at()), (Lsn(40), Some(Lsn(40))));
 }
@@ -304,7 +305,7 @@ fn another_shape_of_a_table_starts_another_object() {
     );
     assert!(matches!(flows[2], Flow::Flush(_)));
     let flush = buffer.take().unwrap();
-    let firsts: Vec<_> = flush.files.iter().map(|file| file.footer.first).collect();
+    let firsts: Vec<_> = flush.files.iter().map(|file| file.footer.first()).collect();
     assert_eq!(firsts, [position(10, 1), position(20, 1)]);
 }
 
@@ -337,7 +338,8 @@ fn footer(last: Position, first_change: u64, checksum: u64) -> ChangeFooter {
         ],
     );
     ChangeFooter {
-        last,
+        last_lsn: last.lsn,
+        last_seq: last.seq,
         first_change,
         checksum,
         ..buffer.take().unwrap().files.remove(0).footer
@@ -357,6 +359,54 @@ fn an_object_that_was_there_first_is_ours_another_ones_or_of_another_history() {
     let pairs = ours.to_pairs();
     let read = ChangeFooter::from_pairs(pairs.iter().map(|(k, v)| (*k, Some(v.as_str()))));
     assert_eq!(read, Ok(ours));
+}
+
+/// Files that have been written must be read, so neither keys nor values may change.
+#[test]
+fn a_footer_is_written_as_it_always_was_and_read_without_what_came_later() {
+    let ours = ChangeFooter {
+        commit_goes_on: true,
+        ..footer(position(0x16b_3748, 2), 1, 2)
+    };
+    let written = [
+        ("ftap.changes_version", "1"),
+        ("ftap.table", "users"),
+        ("ftap.system", "7"),
+        ("ftap.slot", "s"),
+        ("ftap.epoch", "1"),
+        ("ftap.content", "changes"),
+        ("ftap.first_lsn", "0/A"),
+        ("ftap.first_seq", "1"),
+        ("ftap.last_lsn", "0/16B3748"),
+        ("ftap.last_seq", "2"),
+        ("ftap.commit_goes_on", "true"),
+        ("ftap.first_change", "0000000000000001"),
+        ("ftap.rows", "1"),
+        ("ftap.checksum", "0000000000000002"),
+        ("ftap.writer_id", "w"),
+        ("ftap.table_oid", "1"),
+    ];
+    let written = written.map(|(key, value)| (key, value.to_owned()));
+    assert_eq!(ours.to_pairs(), written);
+    let read = |pairs: &[(&'static str, String)]| {
+        ChangeFooter::from_pairs(pairs.iter().map(|(k, v)| (*k, Some(v.as_str()))))
+    };
+    assert_eq!(read(&written), Ok(ours.clone()));
+    let earlier = ChangeFooter {
+        table_oid: None,
+        ..ours
+    };
+    assert_eq!(read(&written[..15]), Ok(earlier.clone()));
+    assert_eq!(earlier.to_pairs(), written[..15]);
+    assert!(read(&written[1..]).is_err());
+}
+
+#[test]
+fn the_document_has_the_footers_table() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/DATA.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let table = footer_table(ChangeFooter::FIELDS);
+    assert!(document.contains(&table), "put this into it:\n{table}");
 }
 
 /// A stream of commits; each has its changes' tables.
@@ -397,7 +447,7 @@ proptest! {
             let mut ends: BTreeMap<String, Position> = BTreeMap::new();
             for file in lake.values() {
                 let end = ends.entry(file.footer.table.clone()).or_default();
-                *end = (*end).max(file.footer.last);
+                *end = (*end).max(file.footer.last());
             }
             ends
         };
@@ -436,12 +486,12 @@ proptest! {
         }
         for (table, wanted) in [("users", true), ("merchants", false)] {
             let mut runs: Vec<_> = lake.values().filter(|f| f.footer.table == table).collect();
-            runs.sort_by_key(|file| file.footer.first);
+            runs.sort_by_key(|file| file.footer.first());
             let rows: u64 = runs.iter().map(|file| file.footer.rows).sum();
             let due = commits.iter().flatten().filter(|users| **users == wanted).count() as u64;
             prop_assert_eq!(rows, due);
             for pair in runs.windows(2) {
-                prop_assert!(pair[0].footer.last < pair[1].footer.first);
+                prop_assert!(pair[0].footer.last() < pair[1].footer.first());
             }
         }
     }

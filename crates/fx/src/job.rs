@@ -3,14 +3,13 @@
 //! Promises: nothing is written unless all rates are good; a run repeated with the same time
 //! changes nothing and sends no request.
 
-use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use ftap_lake::LakeError;
-use ftap_lake::store::{LakeStore, PutOutcome};
-use object_store::ObjectStoreExt as _;
+use ftap_lake::{
+    ClosedFile, CommitError, Committed, FileError, FxObjectName, LakeError, LakeStore, commit,
+};
 
 use super::api::{Answer, FxApi, Quota};
-use super::object::{self, EncodeError};
+use super::object::{self, FxFooter};
 use super::{BadRate, FxError, FxSettings, Provider, Rates, cache, offline};
 
 /// Why a run has no object to write.
@@ -21,7 +20,7 @@ pub enum FetchError {
     Rates(#[from] FxError),
     /// A fault of the program.
     #[error(transparent)]
-    Encode(#[from] EncodeError),
+    Encode(#[from] FileError),
     /// The offline provider went astray: a fault of the program.
     #[error(transparent)]
     Offline(#[from] BadRate),
@@ -41,17 +40,30 @@ pub enum JobError {
 /// An object that is ready to be put.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    key: String,
-    bytes: Bytes,
+    file: ClosedFile<FxFooter>,
     rates: Rates,
     origin: Origin,
     cache_error: Option<String>,
 }
 
 impl Fetched {
-    /// Its key.
-    pub fn key(&self) -> &str {
-        &self.key
+    /// The object.
+    pub fn file(&self) -> &ClosedFile<FxFooter> {
+        &self.file
+    }
+
+    /// What the run did, once the object is in the lake.
+    pub fn done(&self, committed: &Committed<FxFooter>) -> Done {
+        let key = self.file.key();
+        match committed {
+            Committed::Created => Done::Written {
+                key,
+                rates: self.rates,
+                origin: self.origin,
+                cache_error: self.cache_error.clone(),
+            },
+            Committed::Same | Committed::Overtaken(_) => Done::AlreadyThere { key },
+        }
     }
 }
 
@@ -113,6 +125,11 @@ impl FxJob {
         })
     }
 
+    /// Where the objects go.
+    pub fn lake(&self) -> &LakeStore {
+        &self.lake
+    }
+
     /// Who will be asked.
     pub fn provider(&self) -> Provider {
         match self.api {
@@ -123,10 +140,10 @@ impl FxJob {
 
     /// The run's end, if its object is in the lake already.
     pub async fn done_before(&self, run_at: DateTime<Utc>) -> Option<Done> {
-        let key = object::key(run_at);
+        let key = FxObjectName(run_at).key();
         // Whatever else is wrong the put says better.
-        let found = self.lake.object_store().head(&key.as_str().into()).await;
-        found.ok().map(|_| Done::AlreadyThere { key })
+        let is_there = self.lake.exists(&key).await.unwrap_or(false);
+        is_there.then_some(Done::AlreadyThere { key })
     }
 
     /// The newest rates, as the object of the run at `run_at`.
@@ -167,20 +184,12 @@ impl FxJob {
         fetched(run_at, rates, origin, None)
     }
 
-    /// Writes the object; it may be put again after an error.
-    pub async fn put(&self, fetched: &Fetched) -> Result<Done, LakeError> {
-        let put = self.lake.put_create(&fetched.key, fetched.bytes.clone());
-        Ok(match put.await? {
-            PutOutcome::Created => Done::Written {
-                key: fetched.key.clone(),
-                rates: fetched.rates,
-                origin: fetched.origin,
-                cache_error: fetched.cache_error.clone(),
-            },
-            PutOutcome::AlreadyExists => Done::AlreadyThere {
-                key: fetched.key.clone(),
-            },
-        })
+    async fn put(&self, fetched: &Fetched) -> Result<Done, LakeError> {
+        match commit(&self.lake, &fetched.file).await {
+            Ok(committed) => Ok(fetched.done(&committed)),
+            Err(CommitError::Lake(error)) => Err(error),
+            Err(CommitError::Conflict(never)) => match never {},
+        }
     }
 
     /// A whole run of now, tried once.
@@ -212,8 +221,7 @@ fn fetched(
     cache_error: Option<String>,
 ) -> Result<Fetched, FetchError> {
     Ok(Fetched {
-        key: object::key(run_at),
-        bytes: object::encode(run_at, &rates)?,
+        file: object::file(run_at, &rates)?,
         rates,
         origin,
         cache_error,

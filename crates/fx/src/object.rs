@@ -1,45 +1,58 @@
 //! The object that holds one run's rates.
 //!
-//! Promises: `fx_rates/YYYY/MM/DD/fx_rates_YYYYMMDD_HHMMSS.parquet` by the run's own time (UTC), so
-//! that a repeated run meets its object; columns as in docs/DATA.md, `provider` last.
+//! Promises: its name is the run's own time, so that a repeated run meets its object; columns as
+//! in docs/DATA.md, `provider` last.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::{Float64Array, RecordBatch, StringArray};
-use arrow_schema::{ArrowError, DataType, Field, Schema};
-use bytes::Bytes;
+use arrow_schema::{DataType, Field, Schema};
 use chrono::{DateTime, SecondsFormat, Utc};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use ftap_lake::{
+    Adoption, ClosedFile, FX_RATES, FileError, FileWriter, Footer, FooterError, FooterField,
+    FooterFormat, FxObjectName, NoConflict,
+};
 
 use super::{BASE_CURRENCY, Rates};
 
-/// Folder of all rates.
-pub const PREFIX: &str = "fx_rates";
+const ZSTD_LEVEL: i32 = 1;
 
-/// Rates that could not be encoded: a fault of the program.
-#[derive(Debug, thiserror::Error)]
-#[error("FX rates can't be encoded")]
-pub enum EncodeError {
-    /// By the columns' library.
-    Columns(#[from] ArrowError),
-    /// By the file's library.
-    File(#[from] ParquetError),
+/// The footer of an object of rates: empty, for the name says all about the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FxFooter;
+
+impl FooterFormat for FxFooter {
+    const FIELDS: &'static [FooterField] = &[];
+
+    fn to_pairs(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn from_pairs<'a>(
+        _: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> Result<Self, FooterError> {
+        Ok(Self)
+    }
 }
 
-/// The object's key.
-pub fn key(run_at: DateTime<Utc>) -> String {
-    format!(
-        "{PREFIX}/{}/fx_rates_{}.parquet",
-        run_at.format("%Y/%m/%d"),
-        run_at.format("%Y%m%d_%H%M%S")
-    )
+impl Footer for FxFooter {
+    type Name = FxObjectName;
+    type Conflict = NoConflict;
+
+    fn check_name(&self, _: &FxObjectName) -> Result<(), FooterError> {
+        Ok(())
+    }
+
+    /// The run's first object stays.
+    fn adopt(&self, _: &Self) -> Result<Adoption, NoConflict> {
+        Ok(Adoption::Same)
+    }
 }
 
-/// The object's bytes: a row a currency.
-pub fn encode(run_at: DateTime<Utc>, rates: &Rates) -> Result<Bytes, EncodeError> {
+/// The object: a row a currency.
+pub fn file(run_at: DateTime<Utc>, rates: &Rates) -> Result<ClosedFile<FxFooter>, FileError> {
+    let name = FxObjectName(run_at);
     let timestamp = run_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let rows = rates.iter().count();
     let text = |name| Field::new(name, DataType::Utf8, false);
@@ -64,25 +77,17 @@ pub fn encode(run_at: DateTime<Utc>, rates: &Rates) -> Result<Bytes, EncodeError
             )),
             same(rates.provider().as_str()),
         ],
-    )?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+    );
+    let batch = batch.map_err(|source| FileError::Arrow {
+        name: name.key(),
+        source,
+    })?;
+    let mut writer = FileWriter::open(&FX_RATES, name.key(), schema, ZSTD_LEVEL)?;
     writer.write(&batch)?;
-    Ok(writer.into_inner()?.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_is_the_runs_time_in_utc() {
-        let run_at = DateTime::from_timestamp(1_577_836_805, 0).expect("in range");
-        assert_eq!(
-            key(run_at),
-            "fx_rates/2020/01/01/fx_rates_20200101_000005.parquet"
-        );
-    }
+    Ok(ClosedFile {
+        name,
+        bytes: writer.close(&FxFooter)?,
+        footer: FxFooter,
+        opened_at: Instant::now(),
+    })
 }

@@ -9,8 +9,7 @@ use arrow_array::types::Float64Type;
 use chrono::{DateTime, NaiveDate, Utc};
 use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
 use ftap_fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy};
-use ftap_lake::LakeLocation;
-use ftap_lake::store::LakeStore;
+use ftap_lake::{LakeLocation, LakeStore};
 use ftap_testing::{Reply, Scripted};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

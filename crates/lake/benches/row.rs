@@ -2,7 +2,7 @@
 //! ceiling beside it that was measured in the same run: on a busy machine only the ratio
 //! means something.
 //!
-//! `cargo bench -p ftap-actors --bench transaction [-- ROWS]`
+//! `cargo bench -p ftap-lake --bench row [-- ROWS]`
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use ftap_lake::file::{BATCH_ROWS, FileBuilder, FileSettings};
-use ftap_lake::{checksum_of, file};
+use ftap_lake::{BATCH_ROWS, FileBuilder, FileSettings, TRANSACTIONS, checksum_of, properties};
 use ftap_transaction::{RowBuilders, SourceRow, encode_json, schema};
 use parquet::arrow::ArrowWriter;
 
@@ -75,7 +74,7 @@ fn main() {
     report("checksum", rows, checksum, copy);
     let mut size = 0;
     let parquet = best(|| {
-        let properties = file::properties(1).unwrap();
+        let properties = properties(&TRANSACTIONS, 1).unwrap();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties)).unwrap();
         for batch in &batches {
             writer.write(batch).unwrap();

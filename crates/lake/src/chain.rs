@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::footer::Footer;
+use crate::footer::{Adoption, TransactionFooter};
 
 /// A state of topic and lake that can't be of one topic's life.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -200,7 +200,7 @@ pub fn start_offset(
 /// was deleted, made anew and has outgrown the lake. Once retention has removed the record
 /// nothing can be compared.
 pub fn check_continuation(
-    end: &Footer,
+    end: &TransactionFooter,
     log_start: i64,
     found: Option<(i64, u64)>,
 ) -> Result<(), ChainError> {
@@ -223,20 +223,6 @@ pub fn check_continuation(
     })
 }
 
-/// What to do about an object that was there first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Adoption {
-    /// It holds our very run: our own put whose reply was lost, or another writer's of
-    /// the same records. As good as written.
-    Same,
-    /// It holds a run from the same record, but a shorter or a longer one. Buffered
-    /// records before `resume_at` are in the lake: drop them and go on there.
-    Adopt {
-        /// The offset after the object's last.
-        resume_at: i64,
-    },
-}
-
 /// What `AlreadyExists` means (rule 5), from the footer we wanted to write and the one
 /// that is there.
 ///
@@ -246,7 +232,10 @@ pub enum Adoption {
 /// the same records, their rows' checksums have to be equal as well. Runs that differ in
 /// what they rejected (another size limit, another version) are both complete: the one
 /// in the lake stays.
-pub fn on_already_exists(ours: &Footer, theirs: &Footer) -> Result<Adoption, ChainError> {
+pub fn on_already_exists(
+    ours: &TransactionFooter,
+    theirs: &TransactionFooter,
+) -> Result<Adoption, ChainError> {
     let conflict = |differs, theirs: String, ours_value: String| {
         Err(ChainError::Conflict {
             topic: ours.topic.clone(),
@@ -282,11 +271,11 @@ pub fn on_already_exists(ours: &Footer, theirs: &Footer) -> Result<Adoption, Cha
             false => conflict("checksum", hex(theirs.checksum), hex(ours.checksum)),
         };
     }
-    match theirs.last_offset.checked_add(1) {
-        Some(resume_at) => Ok(Adoption::Adopt { resume_at }),
-        None => Err(ChainError::InvalidOffset {
+    if theirs.last_offset == i64::MAX {
+        return Err(ChainError::InvalidOffset {
             what: "the last offset of the lake's object",
             offset: theirs.last_offset,
-        }),
+        });
     }
+    Ok(Adoption::Overtaken)
 }

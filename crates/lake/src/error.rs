@@ -1,14 +1,14 @@
 //! What can go wrong with the lake, and whether waiting helps.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use arrow_schema::ArrowError;
 use ftap_supervision::{Entry, Failure, FailureKind, Retry};
 use parquet::errors::ParquetError;
 
-use super::chain::ChainError;
-use super::footer::FooterError;
-use super::naming::NameError;
+use crate::chain::ChainError;
+use crate::naming::NameError;
 
 /// Kinds of failure of the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,21 +89,13 @@ pub enum LakeError {
         /// Whether waiting helps.
         retry: Retry,
     },
-    /// An object that is no file of this lake.
-    #[error("{key} is no readable lake file: {detail}; move it out of the lake")]
+    /// An object that can't be read as a file of this lake.
+    #[error("{key} is not a readable lake file: {source}; move it out of the lake")]
     Object {
         /// Its key.
         key: String,
         /// What is wrong with it.
-        detail: String,
-    },
-    /// An object whose footer can't be read.
-    #[error("{key}: {source}; move it out of the lake")]
-    Footer {
-        /// Its key.
-        key: String,
-        /// What is wrong.
-        source: FooterError,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The lake holds another topic's rows, and none of this one's.
     #[error(
@@ -117,12 +109,20 @@ pub enum LakeError {
         /// The topic that is read.
         topic: String,
     },
-    /// Topic and lake contradict each other.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
+}
+
+/// A file that can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
     /// A name that can't be an object's.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The compression can't be used.
+    #[error("ZSTD_LEVEL is {0}: expected a zstd level from 1 to 22")]
+    Level(i32),
+    /// Changes of a table that no data set holds; a bug of the caller.
+    #[error("table {0} is not captured: report this as a bug")]
+    NotCaptured(String),
     /// Records that are out of order; a bug of the caller.
     #[error(
         "record at offset {offset} can't follow offset {last} in the file of {name}; restart from the file's first offset"
@@ -157,32 +157,63 @@ pub enum LakeError {
 }
 
 impl LakeError {
+    /// An object that can't be read.
+    pub fn object(key: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Object {
+            key: key.to_owned(),
+            source: source.into(),
+        }
+    }
+
     /// Whether to try again.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Path { retry, .. } | Self::Store { retry, .. } => *retry,
-            // A generation that starts anew from the lake's end mends these two.
-            Self::OffsetOrder { .. } | Self::EmptyFile(_) => Retry::Transient,
             Self::Credentials { .. }
             | Self::Setting { .. }
             | Self::Object { .. }
-            | Self::Footer { .. }
-            | Self::OtherTopic { .. }
-            | Self::Chain(_)
-            | Self::Name(_)
+            | Self::OtherTopic { .. } => Retry::Permanent,
+        }
+    }
+}
+
+impl FileError {
+    /// Whether to try again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            // A generation that starts again from the lake's end fixes these two.
+            Self::OffsetOrder { .. } | Self::EmptyFile(_) => Retry::Transient,
+            Self::Name(_)
+            | Self::Level(_)
+            | Self::NotCaptured(_)
             | Self::Arrow { .. }
             | Self::Parquet { .. } => Retry::Permanent,
         }
     }
 }
 
+fn kind_of(retry: Retry) -> LakeFailure {
+    match retry {
+        Retry::Transient | Retry::Later => LakeFailure::Unavailable,
+        // Its few tries are over.
+        Retry::Briefly | Retry::Permanent => LakeFailure::Conflict,
+    }
+}
+
 impl From<LakeError> for Failure {
     fn from(error: LakeError) -> Self {
-        let kind = match error.retry() {
-            Retry::Transient | Retry::Later => LakeFailure::Unavailable,
-            // Its few tries are over.
-            Retry::Briefly | Retry::Permanent => LakeFailure::Conflict,
-        };
-        Self::from_error(kind, error)
+        Self::from_error(kind_of(error.retry()), error)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        Self::from_error(kind_of(error.retry()), error)
+    }
+}
+
+impl From<ChainError> for Failure {
+    fn from(error: ChainError) -> Self {
+        Self::from_error(LakeFailure::Conflict, error)
     }
 }

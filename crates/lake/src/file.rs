@@ -8,19 +8,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use ftap_transaction::{RejectReason, RowBuilders, field, record_fingerprint, schema};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::{WriterProperties, WriterVersion};
-use parquet::schema::types::ColumnPath;
+use ftap_transaction::{RejectReason, RowBuilders, record_fingerprint, schema};
 
-use super::checksum::Checksum;
-use super::error::LakeError;
-use super::footer::{FORMAT_VERSION, Footer, RejectedRange};
-use super::naming::ObjectName;
-use super::pairs::close_with;
+use crate::checksum::Checksum;
+use crate::commit::ClosedFile;
+use crate::datasets::TRANSACTIONS;
+use crate::error::FileError;
+use crate::footer::{RejectedRange, TransactionFooter};
+use crate::naming::ObjectName;
+use crate::writer::FileWriter;
 
 /// Rows handed to the Parquet writer at once.
 pub const BATCH_ROWS: usize = 8 * 1024;
@@ -56,24 +52,13 @@ pub struct FileBuilder {
     last_offset: Option<i64>,
     first_record: u64,
     builders: RowBuilders,
-    writer: ArrowWriter<Vec<u8>>,
+    writer: FileWriter,
     checksum: Checksum,
     written_rows: u64,
     /// Decoded bytes of the rows the writer has.
     written_bytes: u64,
     rejected: Vec<RejectedRange>,
     rejected_records: u64,
-}
-
-/// A finished file.
-#[derive(Clone, Debug)]
-pub struct ClosedFile {
-    /// Its name, and by it its key.
-    pub name: ObjectName,
-    /// The Parquet file.
-    pub bytes: Bytes,
-    /// What its footer says.
-    pub footer: Footer,
 }
 
 impl FileBuilder {
@@ -85,11 +70,9 @@ impl FileBuilder {
         first_timestamp_ms: i64,
         settings: &FileSettings,
         writer_id: Arc<str>,
-    ) -> Result<Self, LakeError> {
+    ) -> Result<Self, FileError> {
         let name = ObjectName::new(&topic, partition, first_offset, first_timestamp_ms)?;
-        let properties = properties(settings.zstd_level)?;
-        let writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties))
-            .map_err(|source| encoding_error(&name, source))?;
+        let writer = FileWriter::open(&TRANSACTIONS, name.key(), schema(), settings.zstd_level)?;
         Ok(Self {
             name,
             writer_id,
@@ -113,14 +96,14 @@ impl FileBuilder {
         payload: Option<&[u8]>,
         offset: i64,
         timestamp_ms: i64,
-    ) -> Result<Appended, LakeError> {
+    ) -> Result<Appended, FileError> {
         match self.last_offset {
             Some(last) if offset > last => {}
             None if offset == self.name.first_offset() => {
                 self.first_record = record_fingerprint(payload, timestamp_ms);
             }
             last => {
-                return Err(LakeError::OffsetOrder {
+                return Err(FileError::OffsetOrder {
                     name: self.name.key(),
                     offset,
                     last: last.unwrap_or(self.name.first_offset()),
@@ -161,18 +144,16 @@ impl FileBuilder {
     }
 
     /// Hands the buffered rows to the Parquet writer.
-    fn encode(&mut self) -> Result<(), LakeError> {
+    fn encode(&mut self) -> Result<(), FileError> {
         let bytes = self.builders.memory_bytes() as u64;
-        let batch = self.builders.finish().map_err(|source| LakeError::Arrow {
+        let batch = self.builders.finish().map_err(|source| FileError::Arrow {
             name: self.name.key(),
             source,
         })?;
         self.checksum
             .update(&batch)
             .expect("the batch comes from builders of the lake's schema");
-        self.writer
-            .write(&batch)
-            .map_err(|source| encoding_error(&self.name, source))?;
+        self.writer.write(&batch)?;
         self.written_rows += batch.num_rows() as u64;
         self.written_bytes += bytes;
         Ok(())
@@ -210,7 +191,7 @@ impl FileBuilder {
 
     /// The size the file would have if it were closed now; an estimate.
     pub fn encoded_bytes(&self) -> u64 {
-        let encoded = self.writer.bytes_written() + self.writer.in_progress_size();
+        let encoded = self.writer.encoded_bytes();
         let ratio = if self.written_bytes == 0 {
             FIRST_RATIO
         } else {
@@ -223,8 +204,7 @@ impl FileBuilder {
     pub fn memory_bytes(&self) -> usize {
         const RANGE_BYTES: usize = size_of::<RejectedRange>() + 32;
         self.builders.memory_bytes()
-            + self.writer.bytes_written()
-            + self.writer.memory_size()
+            + self.writer.memory_bytes()
             + self.rejected.len() * RANGE_BYTES
     }
 
@@ -234,14 +214,14 @@ impl FileBuilder {
     }
 
     /// Finishes the file.
-    pub fn close(mut self) -> Result<ClosedFile, LakeError> {
+    pub fn close(mut self) -> Result<ClosedFile<TransactionFooter>, FileError> {
         let Some(last_offset) = self.last_offset else {
-            return Err(LakeError::EmptyFile(self.name.key()));
+            return Err(FileError::EmptyFile(self.name.key()));
         };
         if !self.builders.is_empty() {
             self.encode()?;
         }
-        let footer = Footer {
+        let footer = TransactionFooter {
             topic: self.name.topic().to_owned(),
             partition: self.name.partition(),
             first_offset: self.name.first_offset(),
@@ -252,44 +232,13 @@ impl FileBuilder {
             rejected_records: self.rejected_records,
             writer_id: self.writer_id.as_ref().to_owned(),
             checksum: self.checksum.digest(),
-            format_version: FORMAT_VERSION,
         };
-        let bytes = close_with(self.writer, footer.to_pairs())
-            .map_err(|source| encoding_error(&self.name, source))?;
+        let bytes = self.writer.close(&footer)?;
         Ok(ClosedFile {
             name: self.name,
             bytes,
             footer,
+            opened_at: self.opened_at,
         })
     }
-}
-
-fn encoding_error(name: &ObjectName, source: ParquetError) -> LakeError {
-    LakeError::Parquet {
-        name: name.key(),
-        source,
-    }
-}
-
-/// How the lake's columns are encoded; measured by `benches/transaction.rs`.
-pub fn properties(zstd_level: i32) -> Result<WriterProperties, LakeError> {
-    let level = ZstdLevel::try_new(zstd_level).map_err(|_| LakeError::Setting {
-        setting: "ZSTD_LEVEL",
-        value: zstd_level.to_string(),
-        problem: "wanted a zstd level from 1 to 22".to_owned(),
-    })?;
-    let mut builder = WriterProperties::builder()
-        .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(level));
-    let delta = [field::UNIX_TIME, "_kafka_offset", "_kafka_timestamp"];
-    for name in delta {
-        builder = builder
-            .set_column_dictionary_enabled(ColumnPath::from(name), false)
-            .set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    // Nearly every value is a new one: a dictionary only costs.
-    for name in [field::TRANS_NUM, field::ORIGINAL_AMT] {
-        builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
-    }
-    Ok(builder.build())
 }

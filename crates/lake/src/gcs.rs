@@ -8,11 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::gcp::{GcpCredential, GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::gcp::{
+    GcpCredential, GcpCredentialProvider, GoogleCloudStorage, GoogleCloudStorageBuilder,
+};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialProvider};
 
-use super::error::LakeError;
-use super::whole_listings::WholeListings;
+use crate::error::LakeError;
+use crate::whole_listings::WholeListings;
 
 /// A whole request with its body; some 100 MB over a slow line.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -22,7 +24,7 @@ const RETRIES: usize = 3;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for `bucket`.
-pub fn open(
+pub(crate) fn open(
     bucket: &str,
     credentials_file: Option<&Path>,
     endpoint: Option<&str>,
@@ -87,6 +89,15 @@ pub fn open(
                 problem: super::refusal::clean(&error.to_string()),
             },
         })
+}
+
+/// Tokens of the account that a bucket is used with.
+pub fn gcs_credentials(
+    bucket: &str,
+    credentials_file: Option<&Path>,
+) -> Result<GcpCredentialProvider, LakeError> {
+    let store = open(bucket, credentials_file, None)?;
+    Ok(Arc::clone(store.credentials()))
 }
 
 enum CredentialsKind {

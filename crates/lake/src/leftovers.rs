@@ -15,7 +15,7 @@ use std::time::Duration;
 const LEAST_AGE: Duration = Duration::from_secs(120);
 
 /// Removes dead staging files below the lake's folder; how many there were.
-pub(super) fn clear(root: &Path) -> io::Result<u64> {
+pub(crate) fn clear(root: &Path) -> io::Result<u64> {
     let mut cleared = 0;
     for entry in fs::read_dir(root)? {
         let entry = entry?;

@@ -1,42 +1,68 @@
-//! The delivery protocol of the lake.
+//! The lake: objects that are created once, what they are called, and what they say of themselves.
 //!
 //! Promises: of the records of a Kafka partition each becomes exactly one row or one
-//! listed rejection of one object, whatever is killed when. [`naming`], [`footer`],
-//! [`rolling`], [`queue`] and [`chain`] are the rules, without I/O; [`file`] builds an object in
-//! memory, [`store`] is the only part that touches a disk or a network. Relies on the
-//! store's create-only put and on offsets never being reused within a topic's life.
+//! listed rejection of one object, whatever is killed when. Three layers:
+//!
+//! - `store` knows objects and bytes: one create-only put, one checked listing;
+//! - `datasets`, `naming`, `footer`, `chain`, `rolling` and `queue` are the rules, without I/O;
+//!   `file` and `writer` build an object in memory by them;
+//! - `commit` joins the two, and `stage` repeats what it does until the lake answers.
+//!
+//! Relies on the store's create-only put and on offsets never being reused within a topic's life.
 
-pub mod chain;
-pub mod checksum;
-pub mod error;
-pub mod file;
-pub mod footer;
-pub mod gcs;
+mod chain;
+mod checksum;
+mod commit;
+mod datasets;
+mod error;
+mod file;
+mod footer;
+mod gcs;
 mod leftovers;
 mod local;
-pub mod naming;
+mod naming;
 mod outage;
-pub mod pairs;
 mod patience;
-pub mod queue;
+mod position;
+mod queue;
 mod refusal;
-mod retries;
-pub mod rolling;
-mod scan;
+mod rolling;
 mod settings;
-pub mod store;
+mod stage;
+mod store;
 mod whole_listings;
+mod writer;
 
-pub use chain::{Adoption, ChainError, Start, on_already_exists, start_offset};
-pub use checksum::checksum_of;
-pub use error::{LakeError, LakeFailure};
-pub use file::{Appended, ClosedFile, FileBuilder, FileSettings};
-pub use footer::{Footer, RejectedRange};
-pub use naming::ObjectName;
-pub use outage::LakeOutage;
+pub use chain::{
+    ChainError, SkipCause, Skipped, Start, StartFrom, check_continuation, on_already_exists,
+    start_offset,
+};
+pub use checksum::{Checksum, ChecksumError, checksum_of};
+pub use commit::{
+    ChainEnd, ClosedFile, CommitError, Committed, chain_ends, check_topic, commit, objects_of,
+    read_footer,
+};
+pub use datasets::{
+    CAPTURED_TABLES, DATA_SETS, DataSet, DayFolders, DayOf, FX_RATES, LOADS_FOLDER, TRANSACTIONS,
+    change,
+};
+pub use error::{FileError, LakeError, LakeFailure};
+pub use file::{Appended, BATCH_ROWS, FileBuilder, FileSettings};
+pub use footer::{
+    Adoption, Codec, Flag, Footer, FooterError, FooterField, FooterFormat, Hash, NoConflict,
+    OptionalNumber, Pairs, RejectedRange, Text, TransactionFooter, WholeNumber, footer_table,
+};
+pub use gcs::gcs_credentials;
+pub use naming::{
+    ChangeObjectName, ChangePart, FxObjectName, NameError, ObjectName, date_of_micros,
+    date_of_millis, parse_date,
+};
 pub use patience::patiently;
+pub use position::{Lsn, LsnError, Position};
+pub use queue::PutQueue;
 pub use refusal::error_text;
-pub use retries::Retries;
-pub use rolling::CloseReason;
+pub use rolling::{CloseReason, MAX_REJECTED_RANGES, should_close};
 pub use settings::{LakeLocation, RollingSettings};
-pub use store::{ChainEnd, LakeStore, PutOutcome};
+pub use stage::{Retryable, StageLake};
+pub use store::{LakeStore, ListedObject, PutOutcome};
+pub use writer::{FileWriter, properties};

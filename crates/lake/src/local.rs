@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ftap_supervision::Retry;
 
-use super::error::LakeError;
-use super::store::PutOutcome;
+use crate::error::LakeError;
+use crate::store::PutOutcome;
 
 /// The lake's folder, told from any other that may take its place.
 ///
@@ -23,7 +23,7 @@ use super::store::PutOutcome;
 /// Files put there then would not be found beside the others when it is back, and what
 /// is found there is not the chain's end.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(crate) struct Root {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -31,7 +31,7 @@ pub(super) struct Root {
 
 impl Root {
     /// Makes the folder, with its parents.
-    pub(super) fn open(path: &Path) -> Result<Self, LakeError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, LakeError> {
         let path = open_root(path)?;
         let found = fs::metadata(&path)
             .map_err(|source| path_error("open the lake's folder", &path, source))?;
@@ -43,12 +43,12 @@ impl Root {
     }
 
     /// Its absolute path.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Fails unless it is where it was opened.
-    pub(super) fn check_present(&self) -> Result<(), LakeError> {
+    pub(crate) fn check_present(&self) -> Result<(), LakeError> {
         let absent = |source, remedy| LakeError::Path {
             action: "use the lake's folder",
             path: self.path.clone(),
@@ -72,7 +72,7 @@ impl Root {
 }
 
 /// Fails unless there is such a folder.
-pub(super) fn check_exists(path: &Path) -> Result<(), LakeError> {
+pub(crate) fn check_exists(path: &Path) -> Result<(), LakeError> {
     fs::metadata(path)
         .map(|_| ())
         .map_err(|source| path_error("find the lake's folder", path, source))
@@ -93,7 +93,7 @@ fn open_root(path: &Path) -> Result<PathBuf, LakeError> {
 }
 
 /// Writes and removes a small file in the folder.
-pub(super) fn check_writable(root: &Root) -> Result<(), LakeError> {
+pub(crate) fn check_writable(root: &Root) -> Result<(), LakeError> {
     root.check_present()?;
     let root = root.path();
     let (path, mut file) = staging_file(&root.join("probe"))?;
@@ -105,7 +105,7 @@ pub(super) fn check_writable(root: &Root) -> Result<(), LakeError> {
 }
 
 /// Creates `root/key` with `bytes` unless there is such a file.
-pub(super) fn create(root: &Root, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
+pub(crate) fn create(root: &Root, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
     root.check_present()?;
     let outcome = create_in(root.path(), key, bytes);
     // What was written while it was taken away is nowhere; what was written before is met
@@ -191,7 +191,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The remedy for an I/O error, and whether waiting helps.
-pub(super) fn judge(kind: ErrorKind) -> (&'static str, Retry) {
+pub(crate) fn judge(kind: ErrorKind) -> (&'static str, Retry) {
     match kind {
         ErrorKind::PermissionDenied => (
             "give this user write permission on it, or choose another folder",
@@ -219,7 +219,7 @@ pub(super) fn judge(kind: ErrorKind) -> (&'static str, Retry) {
     }
 }
 
-pub(super) fn path_error(action: &'static str, path: &Path, source: io::Error) -> LakeError {
+pub(crate) fn path_error(action: &'static str, path: &Path, source: io::Error) -> LakeError {
     let (remedy, retry) = judge(source.kind());
     LakeError::Path {
         action,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::LakeError;
+use crate::error::LakeError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -6,10 +6,10 @@ use std::io;
 use ftap_supervision::Retry;
 use ftap_telemetry::chain;
 
-use super::local;
+use crate::local;
 
 /// Remedy, and whether waiting helps, for a folder of this machine.
-pub(super) fn judge_local(error: &object_store::Error) -> (&'static str, Retry) {
+pub(crate) fn judge_local(error: &object_store::Error) -> (&'static str, Retry) {
     if let object_store::Error::NotFound { .. } = error {
         return (
             "somebody removed it; restore it if it was a lake object",
@@ -27,7 +27,7 @@ pub(super) fn judge_local(error: &object_store::Error) -> (&'static str, Retry) 
 }
 
 /// The same for a bucket.
-pub(super) fn judge_gcs(
+pub(crate) fn judge_gcs(
     action: &str,
     error: &object_store::Error,
     detail: &str,
@@ -106,7 +106,7 @@ fn without_markup(text: &str) -> String {
 
 /// Cuts what may hold secrets out of a text, that is user names, passwords and queries of
 /// URLs, and makes it one line of bearable length.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     const MAX_CHARS: usize = 600;
     let mut cleaned = String::new();
     for word in text.split_whitespace() {

@@ -3,31 +3,40 @@
 //! Promises: [`LakeStore::put_create`] never overwrites, and what it reports, created or
 //! already there, survives a crash of the machine. Errors say whether waiting helps; the
 //! client's own retries end after seconds, so that the caller sees a store that is down.
-//! Relies on the store for atomic create-only puts (hard links, GCS preconditions).
+//! Relies on the store for atomic create-only puts (hard links, GCS preconditions). It knows
+//! objects and bytes only, neither names nor footers.
+//!
+//! A listing gives every object that was there when it began and is there when it ends, each once
+//! and in no order; what is written or removed meanwhile may be in it or not. It is whole or it is
+//! an error: an answer that is not a whole listing is not believed (see `whole_listings`), and of a
+//! local lake the folder must be the one that was opened, before and after. So a folder without
+//! objects, or without existence, is an empty listing, and a lake that is away never is. After an
+//! error nothing of the listing counts. Memory does not grow with the number of objects.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ftap_supervision::Retry;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use parking_lot::RwLock;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::error::LakeError;
-use super::footer::Footer;
-use super::naming::{self, ObjectName};
-use super::refusal::{clean, error_text, judge_gcs, judge_local};
-use super::{gcs, leftovers, local};
-use crate::LakeLocation;
+use crate::error::LakeError;
+use crate::refusal::{clean, error_text, judge_gcs, judge_local};
+use crate::{LakeLocation, gcs, leftovers, local};
 
-/// Footers read side by side.
-const FOOTER_READS: usize = 8;
+/// Read from an object's end at first; most footers fit.
+const FOOTER_GUESS_BYTES: u64 = 64 << 10;
+/// A footer beyond this is not ours.
+const FOOTER_MAX_BYTES: u64 = 64 << 20;
 
 /// What a create-only put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +56,6 @@ pub struct ListedObject {
     pub bytes: u64,
     /// When it was written.
     pub written: DateTime<Utc>,
-}
-
-/// A partition's newest object.
-#[derive(Clone, Debug)]
-pub struct ChainEnd {
-    /// Its name.
-    pub name: ObjectName,
-    /// Its footer.
-    pub footer: Footer,
 }
 
 /// The lake's store; clones share it.
@@ -118,8 +118,7 @@ impl LakeStore {
         self.description.to_string()
     }
 
-    /// The store itself, for readers of whole tables.
-    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+    fn object_store(&self) -> Arc<dyn ObjectStore> {
         let store = self.store.read();
         Arc::clone(&store)
     }
@@ -186,105 +185,6 @@ impl LakeStore {
         }
     }
 
-    /// Reads an object's footer, not its rows: one request for the object's end, two if
-    /// the footer is a large one.
-    pub async fn read_footer(&self, key: &str) -> Result<Footer, LakeError> {
-        let pairs = self.footer_pairs(key).await?;
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_deref()));
-        Footer::from_pairs(pairs).map_err(|source| LakeError::Footer {
-            key: key.to_owned(),
-            source,
-        })
-    }
-
-    /// The newest object of each of `partitions` that has one.
-    ///
-    /// Date folders are listed from the newest backwards until each partition has been
-    /// found and one folder more has been read: timestamps may go backwards over a
-    /// midnight, and then the chain's end is in the folder before. Should they go back
-    /// further, the answer is an earlier object of the chain; the next put then meets
-    /// the object that follows it and adopts it, so nothing is lost or doubled. With a
-    /// partition that has no object all folders are read.
-    pub async fn chain_ends(
-        &self,
-        topic: &str,
-        partitions: &[i32],
-    ) -> Result<BTreeMap<i32, ChainEnd>, LakeError> {
-        // Of an absent folder an empty listing would say that there is no chain.
-        self.check_present().await?;
-        let mut newest: BTreeMap<i32, ObjectName> = BTreeMap::new();
-        let wanted: std::collections::BTreeSet<i32> = partitions.iter().copied().collect();
-        let mut complete = wanted.is_empty();
-        for folder in self.date_folders().await? {
-            let looked_back = complete;
-            if wanted.is_empty() {
-                break;
-            }
-            let store = self.object_store();
-            let mut objects = store.list(Some(&folder));
-            while let Some(object) = objects.next().await {
-                let object = object.map_err(|error| self.error("list", folder.as_ref(), &error))?;
-                let Ok(name) = ObjectName::parse(object.location.as_ref()) else {
-                    continue;
-                };
-                if name.topic() != topic || !wanted.contains(&name.partition()) {
-                    continue;
-                }
-                match newest.entry(name.partition()) {
-                    Entry::Vacant(entry) => {
-                        entry.insert(name);
-                    }
-                    Entry::Occupied(mut entry) => {
-                        if entry.get().first_offset() < name.first_offset() {
-                            entry.insert(name);
-                        }
-                    }
-                }
-            }
-            if looked_back {
-                break;
-            }
-            complete = newest.len() == wanted.len();
-        }
-        stream::iter(newest.into_values())
-            .map(|name| async move {
-                let key = name.key();
-                let footer = self.read_footer(&key).await?;
-                check_identity(&name, &footer)?;
-                Ok((name.partition(), ChainEnd { name, footer }))
-            })
-            .buffer_unordered(FOOTER_READS)
-            .try_collect()
-            .await
-    }
-
-    /// Fails if the lake has objects of other topics and none of `topic`. A lake that holds several
-    /// topics already, as older versions allowed, passes for each of them.
-    pub async fn check_topic(&self, topic: &str) -> Result<(), LakeError> {
-        let prefix = Path::from(naming::PREFIX);
-        let store = self.object_store();
-        let mut objects = store.list(Some(&prefix));
-        let mut other = None;
-        while let Some(object) = objects.next().await {
-            let object = object.map_err(|error| self.error("list", naming::PREFIX, &error))?;
-            match ObjectName::parse(object.location.as_ref()) {
-                Ok(name) if name.topic() == topic => return Ok(()),
-                Ok(name) => other = Some(name),
-                Err(_) => {}
-            }
-        }
-        match other {
-            Some(name) => Err(LakeError::OtherTopic {
-                store: self.describe(),
-                found: name.topic().to_owned(),
-                topic: topic.to_owned(),
-            }),
-            None => Ok(()),
-        }
-    }
-
     /// Fails while a local lake's folder is gone or another is in its place.
     async fn check_present(&self) -> Result<(), LakeError> {
         match &self.root {
@@ -296,81 +196,44 @@ impl LakeStore {
         }
     }
 
-    /// The date folders, newest first.
-    async fn date_folders(&self) -> Result<Vec<Path>, LakeError> {
-        let prefix = Path::from(naming::PREFIX);
-        let listing = self.object_store().list_with_delimiter(Some(&prefix)).await;
-        let listing = listing.map_err(|error| self.error("list", naming::PREFIX, &error))?;
-        let mut folders: Vec<_> = listing
-            .common_prefixes
-            .into_iter()
-            .filter_map(|path| Some((naming::parse_folder(path.filename()?)?, path)))
-            .collect();
-        folders.sort_by_key(|(date, _)| std::cmp::Reverse(*date));
-        Ok(folders.into_iter().map(|(_, path)| path).collect())
+    /// The objects below a folder, at whatever depth. See the module for what a listing promises.
+    pub fn list<'a>(&'a self, folder: &'a str) -> BoxStream<'a, Result<ListedObject, LakeError>> {
+        let presence = || {
+            let checked = stream::once(self.check_present());
+            checked.try_filter_map(|()| ready(Ok(None)))
+        };
+        let listed = self.object_store().list(Some(&Path::from(folder)));
+        let listed = listed.map(move |object| match object {
+            Ok(object) => Ok(ListedObject {
+                key: object.location.to_string(),
+                bytes: object.size,
+                written: object.last_modified,
+            }),
+            Err(error) => Err(self.error("list", folder, &error)),
+        });
+        presence().chain(listed).chain(presence()).boxed()
     }
 
-    /// All objects of a topic with their sizes in bytes, by partition and first offset.
-    pub async fn list(&self, topic: &str) -> Result<Vec<(ObjectName, u64)>, LakeError> {
-        let listed = self.list_all().await?.into_iter();
-        let mut objects: Vec<_> = listed
-            .filter_map(|(key, size)| Some((ObjectName::parse(&key).ok()?, size)))
-            .filter(|(name, _)| name.topic() == topic)
-            .collect();
-        objects.sort_by_key(|(name, _)| (name.partition(), name.first_offset(), name.date()));
-        Ok(objects)
-    }
-
-    /// Key and size in bytes of everything where transactions are kept, ours or not.
-    pub async fn list_all(&self) -> Result<Vec<(String, u64)>, LakeError> {
-        let prefix = Path::from(naming::PREFIX);
-        let store = self.object_store();
-        let listed = store
-            .list(Some(&prefix))
-            .map_ok(|object| (object.location.to_string(), object.size));
-        let listed = listed.try_collect().await;
-        listed.map_err(|error| self.error("list", naming::PREFIX, &error))
-    }
-
-    /// The folders in a folder, as keys; none if there is no such folder.
+    /// The folders directly in a folder, as keys, by the same promises.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>, LakeError> {
         self.check_present().await?;
         let prefix = Path::from(folder);
         let listing = self.object_store().list_with_delimiter(Some(&prefix)).await;
         let listing = listing.map_err(|error| self.error("list", folder, &error))?;
+        self.check_present().await?;
         let folders = listing.common_prefixes.into_iter();
         Ok(folders.map(String::from).collect())
     }
 
-    /// Objects under a folder, the first `limit` that the store names.
-    pub async fn objects(
-        &self,
-        folder: &str,
-        limit: usize,
-    ) -> Result<Vec<ListedObject>, LakeError> {
-        let prefix = Path::from(folder);
-        let store = self.object_store();
-        let listed = store
-            .list(Some(&prefix))
-            .take(limit)
-            .map_ok(|object| ListedObject {
-                key: object.location.to_string(),
-                bytes: object.size,
-                written: object.last_modified,
-            });
-        let listed = listed.try_collect().await;
-        listed.map_err(|error| self.error("list", folder, &error))
-    }
-
-    /// All keys under a folder.
-    pub async fn keys(&self, folder: &str) -> Result<Vec<String>, LakeError> {
-        let prefix = Path::from(folder);
-        let store = self.object_store();
-        let listed = store
-            .list(Some(&prefix))
-            .map_ok(|object| object.location.to_string());
-        let listed = listed.try_collect().await;
-        listed.map_err(|error| self.error("list", folder, &error))
+    /// Whether there is such an object.
+    pub async fn exists(&self, key: &str) -> Result<bool, LakeError> {
+        let path = self.path(key)?;
+        self.check_present().await?;
+        match self.object_store().head(&path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.error("read", key, &error)),
+        }
     }
 
     /// A whole object.
@@ -380,7 +243,52 @@ impl LakeStore {
         read.await.map_err(|error| self.error("read", key, &error))
     }
 
-    pub(super) fn path(&self, key: &str) -> Result<Path, LakeError> {
+    /// A whole object, `None` if there is none.
+    pub async fn get_if_there(&self, key: &str) -> Result<Option<Bytes>, LakeError> {
+        let path = self.path(key)?;
+        self.check_present().await?;
+        let read = async { self.object_store().get(&path).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            // A bucket that is not there is no answer about its objects.
+            Err(error @ object_store::Error::NotFound { .. })
+                if !error.to_string().contains("NoSuchBucket") =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(self.error("read", key, &error)),
+        }
+    }
+
+    /// An object's footer as Parquet has it: schema, rows, key-value pairs. It takes one request for
+    /// the object's end, two if the footer is a large one.
+    pub async fn parquet_metadata(&self, key: &str) -> Result<ParquetMetaData, LakeError> {
+        let damaged = |source: ParquetError| LakeError::object(key, source);
+        let path = self.path(key)?;
+        let mut wanted = FOOTER_GUESS_BYTES;
+        loop {
+            let options = GetOptions::new().with_range(Some(GetRange::Suffix(wanted)));
+            let answer = self.object_store().get_opts(&path, options).await;
+            let answer = answer.map_err(|error| self.error("read", key, &error))?;
+            let size = answer.meta.size;
+            let tail = answer.bytes().await;
+            let tail = tail.map_err(|error| self.error("read", key, &error))?;
+            let mut reader = ParquetMetaDataReader::new();
+            match reader.try_parse_sized(&tail, size) {
+                Ok(()) => {}
+                Err(ParquetError::NeedMoreData(more))
+                    if more as u64 > wanted && more as u64 <= FOOTER_MAX_BYTES =>
+                {
+                    wanted = more as u64;
+                    continue;
+                }
+                Err(error) => return Err(damaged(error)),
+            }
+            return reader.finish().map_err(damaged);
+        }
+    }
+
+    fn path(&self, key: &str) -> Result<Path, LakeError> {
         Path::parse(key).map_err(|error| LakeError::Setting {
             setting: "an object's key",
             value: key.to_owned(),
@@ -406,12 +314,7 @@ impl LakeStore {
             })
     }
 
-    pub(super) fn error(
-        &self,
-        action: &'static str,
-        key: &str,
-        error: &object_store::Error,
-    ) -> LakeError {
+    fn error(&self, action: &'static str, key: &str, error: &object_store::Error) -> LakeError {
         let detail = error_text(error);
         let (remedy, retry) = match &self.root {
             Some(_) => judge_local(error),
@@ -429,24 +332,4 @@ impl LakeStore {
             retry,
         }
     }
-}
-
-/// An object has to hold the run that its name says.
-fn check_identity(name: &ObjectName, footer: &Footer) -> Result<(), LakeError> {
-    let same = footer.topic == name.topic()
-        && footer.partition == name.partition()
-        && footer.first_offset == name.first_offset();
-    if same {
-        return Ok(());
-    }
-    let Footer {
-        topic,
-        partition,
-        first_offset,
-        ..
-    } = footer;
-    Err(LakeError::Object {
-        key: name.key(),
-        detail: format!("its footer is that of {topic}-{partition} from offset {first_offset}"),
-    })
 }

@@ -12,7 +12,7 @@ use object_store::client::{
 
 /// Makes such clients.
 #[derive(Debug, Default)]
-pub(super) struct WholeListings(ReqwestConnector);
+pub(crate) struct WholeListings(ReqwestConnector);
 
 #[derive(Debug)]
 struct Checked(HttpClient);

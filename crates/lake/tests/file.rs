@@ -7,9 +7,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
-use ftap_lake::checksum::Checksum;
-use ftap_lake::file::BATCH_ROWS;
-use ftap_lake::{Appended, ClosedFile, FileBuilder, FileSettings, Footer, LakeError, checksum_of};
+use ftap_lake::{
+    Appended, BATCH_ROWS, Checksum, ClosedFile, FileBuilder, FileError, FileSettings,
+    FooterFormat as _, TransactionFooter, checksum_of,
+};
 use ftap_supervision::Retry;
 use ftap_transaction::{
     RejectReason, RowBuilders, SourceRow, encode_json, record_fingerprint, schema,
@@ -46,7 +47,7 @@ fn payload(number: i64) -> Vec<u8> {
     out
 }
 
-fn read(bytes: &Bytes) -> (Vec<RecordBatch>, Footer) {
+fn read(bytes: &Bytes) -> (Vec<RecordBatch>, TransactionFooter) {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).unwrap();
     let pairs = reader
         .metadata()
@@ -54,7 +55,8 @@ fn read(bytes: &Bytes) -> (Vec<RecordBatch>, Footer) {
         .key_value_metadata()
         .unwrap()
         .clone();
-    let footer = Footer::from_pairs(pairs.iter().map(|p| (p.key.as_str(), p.value.as_deref())));
+    let footer =
+        TransactionFooter::from_pairs(pairs.iter().map(|p| (p.key.as_str(), p.value.as_deref())));
     let batches = reader.with_batch_size(777).build().unwrap();
     (batches.map(Result::unwrap).collect(), footer.unwrap())
 }
@@ -84,6 +86,7 @@ fn a_file_read_back_is_what_was_appended() {
         name,
         bytes,
         footer,
+        ..
     } = file.close().unwrap();
     // Pages under way count unencoded: at most 20,000 rows of some 150 bytes.
     let size = bytes.len() as f64;
@@ -189,9 +192,9 @@ fn a_file_of_rejections_only_is_a_file() {
 
 #[test]
 fn offsets_out_of_order_are_refused() {
-    let order = |result: Result<Appended, LakeError>| {
+    let order = |result: Result<Appended, FileError>| {
         let error = result.unwrap_err();
-        assert!(matches!(error, LakeError::OffsetOrder { .. }), "{error}");
+        assert!(matches!(error, FileError::OffsetOrder { .. }), "{error}");
         assert_eq!(error.retry(), Retry::Transient);
     };
     let mut file = open(5);
@@ -201,7 +204,7 @@ fn offsets_out_of_order_are_refused() {
     order(file.append(Some(&payload(0)), 4, TIME));
     file.append(Some(&payload(1)), 6, TIME).unwrap();
     assert_eq!(file.close().unwrap().footer.rows, 2);
-    assert!(matches!(open(0).close(), Err(LakeError::EmptyFile(_))));
+    assert!(matches!(open(0).close(), Err(FileError::EmptyFile(_))));
 }
 
 #[test]

@@ -4,12 +4,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use ftap_lake::chain::{SkipCause, Skipped, StartFrom, check_continuation};
-use ftap_lake::footer::{FORMAT_VERSION, FooterError};
-use ftap_lake::rolling::{MAX_REJECTED_RANGES, should_close};
 use ftap_lake::{
-    Adoption, ChainError, CloseReason, Footer, ObjectName, RejectedRange, RollingSettings, Start,
-    naming, on_already_exists, start_offset,
+    Adoption, ChainError, CloseReason, FooterError, FooterFormat as _, MAX_REJECTED_RANGES,
+    ObjectName, RejectedRange, RollingSettings, SkipCause, Skipped, Start, StartFrom,
+    TransactionFooter, check_continuation, date_of_millis, footer_table, on_already_exists,
+    parse_date, should_close, start_offset,
 };
 use proptest::prelude::*;
 
@@ -78,17 +77,14 @@ fn dates_beyond_four_digit_years_are_clamped() {
         (253_402_300_799_999, "9999-12-31"),
         (253_402_300_800_000, "9999-12-31"),
     ] {
-        let folder = naming::date_of(timestamp_ms).format("%Y-%m-%d").to_string();
+        let folder = date_of_millis(timestamp_ms).format("%Y-%m-%d").to_string();
         assert_eq!(folder, date, "{timestamp_ms}");
-        assert_eq!(
-            naming::parse_folder(date),
-            Some(naming::date_of(timestamp_ms))
-        );
+        assert_eq!(parse_date(date), Some(date_of_millis(timestamp_ms)));
     }
 }
 
-fn footer() -> Footer {
-    Footer {
+fn footer() -> TransactionFooter {
+    TransactionFooter {
         topic: "transactions".into(),
         partition: 3,
         first_offset: 100,
@@ -102,7 +98,6 @@ fn footer() -> Footer {
         rejected_records: 10,
         writer_id: "host-1".into(),
         checksum: 42,
-        format_version: FORMAT_VERSION,
     }
 }
 
@@ -114,12 +109,47 @@ fn range(first_offset: i64, last_offset: i64, reason: &'static str) -> RejectedR
     }
 }
 
-fn read(pairs: &[(&'static str, String)]) -> Result<Footer, FooterError> {
-    Footer::from_pairs(
+fn read(pairs: &[(&'static str, String)]) -> Result<TransactionFooter, FooterError> {
+    TransactionFooter::from_pairs(
         pairs
             .iter()
             .map(|(key, value)| (*key, Some(value.as_str()))),
     )
+}
+
+/// Files that have been written must be read, so neither keys nor values may change.
+#[test]
+fn a_footer_is_written_as_it_always_was_and_read_with_more_than_that() {
+    let written = [
+        ("ftap.format_version", "1"),
+        ("ftap.topic", "transactions"),
+        ("ftap.partition", "3"),
+        ("ftap.first_offset", "100"),
+        ("ftap.last_offset", "199"),
+        ("ftap.first_record", "000000000000fedc"),
+        ("ftap.rows", "90"),
+        (
+            "ftap.rejected",
+            "110-117=not_json,118-119=missing_field:user_id",
+        ),
+        ("ftap.rejected_records", "10"),
+        ("ftap.writer_id", "host-1"),
+        ("ftap.checksum", "000000000000002a"),
+    ];
+    let written = written.map(|(key, value)| (key, value.to_owned()));
+    assert_eq!(footer().to_pairs(), written);
+    let mut more = written.to_vec();
+    more.push(("ftap.of_a_later_version", "x".to_owned()));
+    more.push(("ARROW:schema", "y".to_owned()));
+    assert_eq!(read(&more), Ok(footer()));
+}
+
+#[test]
+fn the_document_has_the_footers_table() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/DATA.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let table = footer_table(TransactionFooter::FIELDS);
+    assert!(document.contains(&table), "put this into it:\n{table}");
 }
 
 #[test]
@@ -170,10 +200,10 @@ fn a_footer_that_is_incomplete_or_contradicts_itself_names_the_key() {
         assert!(!shown.is_empty() || value.is_empty(), "{error}");
         assert!(error.to_string().contains("ftap."), "{error}");
     }
-    let mut later = footer();
-    later.format_version = 2;
+    let mut later = footer().to_pairs();
+    later[0].1 = "2".to_owned();
     assert_eq!(
-        read(&later.to_pairs()),
+        read(&later),
         Err(FooterError::Version { found: 2, known: 1 })
     );
 }
@@ -303,7 +333,7 @@ fn a_partition_goes_on_where_the_chain_ends() {
 #[test]
 fn an_object_that_is_there_already_is_adopted_or_a_conflict() {
     let ours = footer();
-    let with = |change: &dyn Fn(&mut Footer)| {
+    let with = |change: &dyn Fn(&mut TransactionFooter)| {
         let mut theirs = footer();
         change(&mut theirs);
         on_already_exists(&ours, &theirs)
@@ -315,14 +345,14 @@ fn an_object_that_is_there_already_is_adopted_or_a_conflict() {
         "who wrote it does not matter"
     );
     let longer = with(&|f| (f.last_offset, f.rows, f.checksum) = (299, 190, 7));
-    assert_eq!(longer, Ok(Adoption::Adopt { resume_at: 300 }));
+    assert_eq!(longer, Ok(Adoption::Overtaken));
     let shorter = with(&|f| (f.last_offset, f.rows, f.checksum) = (150, 41, 7));
-    assert_eq!(shorter, Ok(Adoption::Adopt { resume_at: 151 }));
+    assert_eq!(shorter, Ok(Adoption::Overtaken));
     let other_limits = with(&|f| {
         (f.rows, f.checksum, f.rejected_records) = (98, 7, 2);
         f.rejected.remove(0);
     });
-    assert_eq!(other_limits, Ok(Adoption::Adopt { resume_at: 200 }));
+    assert_eq!(other_limits, Ok(Adoption::Overtaken));
 
     let differs = |result: Result<Adoption, ChainError>| match result {
         Err(ChainError::Conflict { differs, .. }) => differs,
@@ -340,7 +370,7 @@ fn an_object_that_is_there_already_is_adopted_or_a_conflict() {
 /// Footers that do not contradict themselves.
 #[test]
 fn a_chain_goes_on_only_in_the_topic_it_was_written_from() {
-    let end = Footer {
+    let end = TransactionFooter {
         first_offset: 100,
         last_offset: 199,
         first_record: 7,
@@ -360,7 +390,7 @@ fn a_chain_goes_on_only_in_the_topic_it_was_written_from() {
     }
 }
 
-fn footers() -> impl Strategy<Value = Footer> {
+fn footers() -> impl Strategy<Value = TransactionFooter> {
     let gaps = prop::collection::vec((0..5i64, 0..5i64, "[a-z_]{1,12}(:[a-z_]{1,12})?"), 0..20);
     (
         "[a-zA-Z0-9._-]{1,40}",
@@ -385,7 +415,7 @@ fn footers() -> impl Strategy<Value = Footer> {
                 }
                 let rejected_records = rejected.iter().map(RejectedRange::records).sum();
                 let last_offset = next + more;
-                Footer {
+                TransactionFooter {
                     topic,
                     partition,
                     first_offset,
@@ -396,7 +426,6 @@ fn footers() -> impl Strategy<Value = Footer> {
                     rejected_records,
                     writer_id,
                     checksum: hashes[1],
-                    format_version: FORMAT_VERSION,
                 }
             },
         )

@@ -5,17 +5,20 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ftap_lake::{
-    Adoption, ClosedFile, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
-    ObjectName, PutOutcome, on_already_exists,
+    ClosedFile, Committed, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
+    ObjectName, PutOutcome, TransactionFooter, chain_ends, commit, objects_of, read_footer,
 };
 use ftap_supervision::Retry;
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
+use futures::TryStreamExt as _;
 use tempfile::TempDir;
+
+type File = ClosedFile<TransactionFooter>;
 
 const DAY: i64 = 86_400_000;
 
 /// A file of rejected records from `first` to `last`, on the given day since 1970.
-fn file(topic: &str, partition: i32, first: i64, last: i64, day: i64) -> ClosedFile {
+fn file(topic: &str, partition: i32, first: i64, last: i64, day: i64) -> File {
     let settings = FileSettings {
         max_message_bytes: 100,
         zstd_level: 1,
@@ -29,7 +32,7 @@ fn file(topic: &str, partition: i32, first: i64, last: i64, day: i64) -> ClosedF
     file.close().unwrap()
 }
 
-async fn put(store: &LakeStore, file: &ClosedFile) -> PutOutcome {
+async fn put(store: &LakeStore, file: &File) -> PutOutcome {
     store
         .put_create(&file.name.key(), file.bytes.clone())
         .await
@@ -64,8 +67,8 @@ fn gcs(server: &Server, bucket: &str) -> LakeStore {
 
 /// What has to hold on any store.
 async fn behaves_as_a_lake(store: &LakeStore) {
-    assert_eq!(store.list("t").await.unwrap(), []);
-    assert!(store.chain_ends("t", &[0, 1]).await.unwrap().is_empty());
+    assert_eq!(objects_of(store, "t").await.unwrap(), []);
+    assert!(chain_ends(store, "t", &[0, 1]).await.unwrap().is_empty());
 
     let first = file("t", 0, 0, 9, 20_000);
     assert_eq!(put(store, &first).await, PutOutcome::Created);
@@ -78,14 +81,12 @@ async fn behaves_as_a_lake(store: &LakeStore) {
         first.bytes,
         "it is untouched"
     );
-    let stored = store.read_footer(&key).await.unwrap();
+    let stored: TransactionFooter = read_footer(store, &first.name).await.unwrap();
     assert_eq!(stored, first.footer);
-    assert_eq!(
-        on_already_exists(&first.footer, &stored),
-        Ok(Adoption::Same)
-    );
-    let adoption = on_already_exists(&other.footer, &stored);
-    assert_eq!(adoption, Ok(Adoption::Adopt { resume_at: 10 }));
+    assert_eq!(commit(store, &first).await.unwrap(), Committed::Same);
+    let theirs = Committed::Overtaken(first.footer.clone());
+    assert_eq!(commit(store, &other).await.unwrap(), theirs);
+    assert_eq!(first.footer.next_offset(), 10);
 
     // Partition 0 goes on, then its clock goes back over a midnight; partition 1 is old;
     // partition 2 has nothing; another topic's name starts like ours.
@@ -103,22 +104,30 @@ async fn behaves_as_a_lake(store: &LakeStore) {
         .put_create(strange, Bytes::from_static(b"x"))
         .await
         .unwrap();
-    let ends = store.chain_ends("t", &[0, 1, 2]).await.unwrap();
+    let ends = chain_ends(store, "t", &[0, 1, 2]).await.unwrap();
     let ends: Vec<_> = ends
         .into_iter()
         .map(|(partition, end)| (partition, end.name.first_offset(), end.footer.last_offset))
         .collect();
     assert_eq!(ends, [(0, 20, 29), (1, 5, 6)]);
-    let ends = store.chain_ends("t", &[0]).await.unwrap();
+    let ends = chain_ends(store, "t", &[0]).await.unwrap();
     assert_eq!(ends[&0].footer.last_offset, 29);
 
-    let listed = store.list("t").await.unwrap();
+    let listed = objects_of(store, "t").await.unwrap();
     let offsets: Vec<_> = listed
         .iter()
-        .map(|(n, _)| (n.partition(), n.first_offset()))
+        .map(|name| (name.partition(), name.first_offset()))
         .collect();
     assert_eq!(offsets, [(0, 0), (0, 10), (0, 20), (1, 0), (1, 5)]);
-    assert_eq!(listed[0].1, first.bytes.len() as u64);
+    let all: Vec<_> = store.list("transactions").try_collect().await.unwrap();
+    assert_eq!(all.len(), 7, "whatever is there is listed: {all:?}");
+    let listed = all.iter().find(|object| object.key == key).unwrap();
+    assert_eq!(listed.bytes, first.bytes.len() as u64);
+    let mut folders = store.folders("transactions").await.unwrap();
+    folders.sort();
+    assert_eq!(folders.len(), 6, "{folders:?}");
+    assert!(store.exists(&key).await.unwrap());
+    assert!(!store.exists("transactions/none").await.unwrap());
 
     let tasks = (0..16i64).map(|last| {
         let (store, file) = (store.clone(), file("race", 0, 0, last, 20_000));
@@ -142,10 +151,12 @@ async fn behaves_as_a_lake(store: &LakeStore) {
     let large = large.close().unwrap();
     assert!(large.bytes.len() > 100_000, "{}", large.bytes.len());
     put(store, &large).await;
-    let footer = store.read_footer(&large.name.key()).await.unwrap();
+    let footer: TransactionFooter = read_footer(store, &large.name).await.unwrap();
     assert_eq!(footer, large.footer);
 
-    let missing = store.read_footer("transactions/none").await.unwrap_err();
+    let absent = ObjectName::new("absent", 0, 0, 0).unwrap();
+    let missing = read_footer::<TransactionFooter>(store, &absent).await;
+    let missing = missing.unwrap_err();
     assert_eq!(missing.retry(), Retry::Transient, "{missing}");
     let error = store
         .put_create("transactions/../x", Bytes::new())
@@ -188,8 +199,8 @@ async fn a_put_whose_reply_is_lost_meets_its_own_object() {
         let file = file("t", 0, 0, 9, 20_000);
         server.set_rules(on_put(Times::Next(1), fault));
         assert_eq!(put(&store, &file).await, PutOutcome::AlreadyExists);
-        let theirs = store.read_footer(&file.name.key()).await.unwrap();
-        assert_eq!(on_already_exists(&file.footer, &theirs), Ok(Adoption::Same));
+        let again = commit(&store, &file).await.unwrap();
+        assert_eq!(again, Committed::Same);
         assert_eq!(server.object(&file.name.key()).unwrap(), file.bytes);
     }
 }
@@ -227,8 +238,10 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
             .put_create(&key, file.bytes.clone())
             .await
             .unwrap_err(),
-        store.chain_ends("t", &[0]).await.unwrap_err(),
-        store.read_footer(&key).await.unwrap_err(),
+        chain_ends(&store, "t", &[0]).await.unwrap_err(),
+        read_footer::<TransactionFooter>(&store, &file.name)
+            .await
+            .unwrap_err(),
     ] {
         assert_eq!(error.retry(), Retry::Permanent, "{error}");
         assert!(error.to_string().contains("GCS_BUCKET_NAME"), "{error}");
@@ -308,9 +321,9 @@ async fn what_a_killed_put_left_behind_is_no_object() {
     let mut leftover = path.clone().into_os_string();
     leftover.push("#1234000001");
     std::fs::write(&leftover, b"half a fi").unwrap();
-    assert_eq!(store.list("t").await.unwrap().len(), 1);
+    assert_eq!(objects_of(&store, "t").await.unwrap().len(), 1);
     assert_eq!(
-        store.chain_ends("t", &[0]).await.unwrap()[&0]
+        chain_ends(&store, "t", &[0]).await.unwrap()[&0]
             .footer
             .last_offset,
         9
@@ -346,17 +359,17 @@ async fn a_damaged_or_misplaced_object_at_a_chains_end_is_an_error() {
     };
     for (bytes, says) in [
         (Vec::new(), "key"),
-        (b"PAR1".to_vec(), "no readable lake file"),
+        (b"PAR1".to_vec(), "not a readable lake file"),
         (
             good.bytes[..good.bytes.len() - 1].to_vec(),
-            "no readable lake file",
+            "not a readable lake file",
         ),
-        (vec![0xff; 100_000], "no readable lake file"),
+        (vec![0xff; 100_000], "not a readable lake file"),
         (empty_parquet, "ftap.format_version"),
         (good.bytes.to_vec(), "footer is that of t-0 from offset 0"),
     ] {
         std::fs::write(folder.path().join(&key), &bytes).unwrap();
-        let error = store.chain_ends("t", &[0]).await.unwrap_err();
+        let error = chain_ends(&store, "t", &[0]).await.unwrap_err();
         assert_eq!(error.retry(), Retry::Permanent, "{error}");
         assert!(error.to_string().contains(&key), "{error}");
         assert!(says == "key" || error.to_string().contains(says), "{error}");
@@ -445,7 +458,7 @@ async fn what_dead_writers_left_is_cleared_away_and_a_living_ones_is_not() {
     assert!(!dead.exists() && alive.exists() && young.exists() && foreign.exists());
     drop(writer);
     assert_eq!(store.clear_leftovers().await.unwrap(), 1);
-    assert!(!alive.exists() && store.list("t").await.unwrap().len() == 1);
+    assert!(!alive.exists() && objects_of(&store, "t").await.unwrap().len() == 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -456,12 +469,50 @@ async fn an_answer_that_is_no_whole_listing_is_not_taken_for_an_empty_lake() {
     for fault in [Fault::WebPage, Fault::HalfAnswer, Fault::CutBody] {
         server.set_rules(vec![Rule::new(Operation::List, Times::Always, fault)]);
         for error in [
-            store.chain_ends("t", &[0]).await.err().unwrap(),
-            store.list("t").await.unwrap_err(),
+            chain_ends(&store, "t", &[0]).await.err().unwrap(),
+            objects_of(&store, "t").await.unwrap_err(),
         ] {
             assert_eq!(error.retry(), Retry::Transient, "{fault:?}: {error}");
         }
     }
     server.clear_rules();
-    assert_eq!(store.chain_ends("t", &[0]).await.unwrap().len(), 1);
+    assert_eq!(chain_ends(&store, "t", &[0]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lake_that_is_away_is_not_an_empty_one() {
+    let folder = TempDir::new().unwrap();
+    let place = folder.path().join("lake");
+    let store = local(&place);
+    let whole = file("t", 0, 0, 9, 20_000);
+    put(&store, &whole).await;
+    let key = whole.name.key();
+    let away = async |store: &LakeStore| {
+        let listed = store.list("transactions").try_collect::<Vec<_>>().await;
+        for error in [
+            listed.unwrap_err(),
+            store.folders("transactions").await.unwrap_err(),
+            store.exists(&key).await.unwrap_err(),
+            store.get_if_there(&key).await.unwrap_err(),
+            objects_of(store, "t").await.unwrap_err(),
+            chain_ends(store, "t", &[0]).await.unwrap_err(),
+        ] {
+            assert_eq!(error.retry(), Retry::Transient, "{error}");
+            assert!(error.to_string().contains("mount or move"), "{error}");
+        }
+    };
+    std::fs::rename(&place, folder.path().join("moved")).unwrap();
+    away(&store).await;
+    // As an unmounted disk leaves it.
+    std::fs::create_dir(&place).unwrap();
+    away(&store).await;
+    std::fs::remove_dir(&place).unwrap();
+    std::fs::rename(folder.path().join("moved"), &place).unwrap();
+    assert_eq!(objects_of(&store, "t").await.unwrap().len(), 1);
+
+    // While a listing is under way.
+    let mut listed = store.list("transactions");
+    listed.try_next().await.unwrap().unwrap();
+    std::fs::rename(&place, folder.path().join("moved")).unwrap();
+    assert!(listed.try_next().await.is_err());
 }

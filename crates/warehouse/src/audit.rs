@@ -4,9 +4,8 @@
 //! them, and by BigQuery itself. Changes nothing.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
-use ftap_lake::LakeStore;
+use ftap_lake::{DATA_SETS, DataSet, LakeStore};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::BigQuerySettings;
@@ -15,7 +14,6 @@ use super::error::BigQueryError;
 use super::job::{deciding_attempt, id_of};
 use super::ledger::{Last, Ledger};
 use super::load::read_footer;
-use super::tables::{TABLES, Table};
 use super::warehouse::{Counts, JobState, Warehouse};
 
 /// Footers read side by side.
@@ -76,7 +74,7 @@ pub async fn audit(
 ) -> Result<Vec<TableAudit>, BigQueryError> {
     let location = warehouse.dataset_location().await?;
     let mut audits = Vec::new();
-    for table in TABLES {
+    for table in DATA_SETS {
         let audit = audit_table(warehouse, lake, settings, table, location.as_deref()).await?;
         audits.push(audit);
     }
@@ -94,18 +92,17 @@ async fn audit_table(
     warehouse: &dyn Warehouse,
     lake: &LakeStore,
     settings: &BigQuerySettings,
-    table: Table,
+    table: &'static DataSet,
     location: Option<&str>,
 ) -> Result<TableAudit, BigQueryError> {
     // The lake's objects before the chain: one that is loaded meanwhile counts as loaded.
     let mut keys = Vec::new();
-    lake.scan(table.name, |key, _| {
-        if table.owns(key) {
-            keys.push(key.to_owned());
+    let mut objects = lake.list(table.name);
+    while let Some(object) = objects.try_next().await? {
+        if table.owns(&object.key) {
+            keys.push(object.key);
         }
-        ControlFlow::Continue(())
-    })
-    .await?;
+    }
     let mut ledger =
         Ledger::of_all_manifests(folder(&settings.project, &settings.dataset, table.name));
     let mut written_down: BTreeMap<String, u64> = BTreeMap::new();
@@ -160,7 +157,7 @@ async fn audit_table(
         audit.book(standing(&key), rows);
     }
     if let Some(location) = location {
-        audit.stored = warehouse.count(&table, location).await?.unwrap_or_default();
+        audit.stored = warehouse.count(table, location).await?.unwrap_or_default();
     }
     Ok(audit)
 }

@@ -14,6 +14,7 @@
 //! job after 180 days; a manifest with a mark, or with a successor, is never asked about again.
 
 use bytes::Bytes;
+use ftap_lake::LOADS_FOLDER;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -164,7 +165,7 @@ pub fn job_id(table: &str, sequence: u64, fingerprint: &str, attempt: u64) -> St
 
 /// The folder of a table's chain.
 pub fn folder(project: &str, dataset: &str, table: &str) -> String {
-    format!("bigquery/{project}/{dataset}/{table}")
+    format!("{LOADS_FOLDER}/{project}/{dataset}/{table}")
 }
 
 /// Key of a manifest.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ftap_http_client::{is_this_machine, problem_of};
+use ftap_lake::{DataSet, DayOf};
 use gcp_bigquery_client::Client;
 use gcp_bigquery_client::client_builder::ClientBuilder;
 use gcp_bigquery_client::error::{BQError, NestedResponseError};
@@ -34,7 +35,6 @@ use serde_json::Value;
 use super::BigQuerySettings;
 use super::error::{Asked, BigQueryError, is_of_project};
 use super::schema::{Column, ColumnType};
-use super::tables::{DayOf, Table};
 use super::tokens::Tokens;
 use super::warehouse::{Counts, JobFailure, JobState, LoadJob, Submitted, Warehouse};
 
@@ -241,7 +241,7 @@ impl Warehouse for BigQueryClient {
         }
     }
 
-    async fn columns(&self, table: &Table) -> Result<Option<Vec<Column>>, BigQueryError> {
+    async fn columns(&self, table: &DataSet) -> Result<Option<Vec<Column>>, BigQueryError> {
         let asked = Asked::GetTable;
         let answer = self.ask(asked, table.name, || {
             self.client
@@ -257,13 +257,13 @@ impl Warehouse for BigQueryClient {
         }
     }
 
-    async fn create_table(&self, table: &Table, columns: &[Column]) -> Result<(), BigQueryError> {
+    async fn create_table(&self, table: &DataSet, columns: &[Column]) -> Result<(), BigQueryError> {
         let asked = Asked::CreateTable;
         let answer = self.ask(asked, table.name, || {
             let schema = TableSchema::new(columns.iter().map(field).collect());
             let mut made = ApiTable::new(&self.project, &self.dataset, table.name, schema);
             let day = TimePartitioning::per_day();
-            made.time_partitioning = Some(match table.day {
+            made.time_partitioning = Some(match table.day_of_row {
                 DayOf::Column(column) => day.field(column),
                 DayOf::Load => day,
             });
@@ -355,7 +355,11 @@ impl Warehouse for BigQueryClient {
         }
     }
 
-    async fn count(&self, table: &Table, location: &str) -> Result<Option<Counts>, BigQueryError> {
+    async fn count(
+        &self,
+        table: &DataSet,
+        location: &str,
+    ) -> Result<Option<Counts>, BigQueryError> {
         let identity = table.identity.join(", ");
         // Groups, not distinct texts: nulls count, and no value is taken apart.
         let sql = format!(

@@ -4,6 +4,7 @@
 //! most one loads; the next loader finds the attempt that decides, no matter which loader submitted it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use ftap_lake::DataSet;
 use ftap_supervision::Retry;
 use ftap_telemetry::events::{BigQueryJobFailed, BigQueryJobSubmitted};
 use ftap_telemetry::metrics;
@@ -12,7 +13,6 @@ use super::batch::{AttemptSearch, JOB_MEMORY_DAYS, done_key, job_id, manifest_ke
 use super::error::BigQueryError;
 use super::ledger::{Last, Ledger};
 use super::load::Context;
-use super::tables::Table;
 use super::warehouse::{JobFailure, JobState, LoadJob, Submitted, Warehouse};
 
 /// Looks at a job that was submitted and is not to be seen, before it is submitted again: under
@@ -52,7 +52,7 @@ impl Context<'_> {
     /// The id of the job that loaded the manifest, and the rows that it loaded.
     pub(super) async fn run_job(
         &self,
-        table: &Table,
+        table: &DataSet,
         ledger: &Ledger,
         last: &Last,
     ) -> Result<(String, u64), BigQueryError> {
@@ -92,7 +92,7 @@ impl Context<'_> {
     /// Submits the job unless there is one of its id, and waits for its end: rows, or why it failed.
     async fn await_job(
         &self,
-        table: &Table,
+        table: &DataSet,
         ledger: &Ledger,
         last: &Last,
         id: &str,
@@ -121,7 +121,7 @@ impl Context<'_> {
 
     async fn submit(
         &self,
-        table: &Table,
+        table: &DataSet,
         ledger: &Ledger,
         last: &Last,
         id: &str,

@@ -7,7 +7,6 @@
 //! left, and they are read.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use ftap_lake::LakeStore;
@@ -141,8 +140,9 @@ impl Ledger {
         let mut marks: BTreeMap<u64, bool> = BTreeMap::new();
         let mut summary = None;
         let folder = self.folder.clone();
-        lake.scan(&folder, |key, _| {
-            match parse_key(&folder, key) {
+        let mut objects = lake.list(&folder);
+        while let Some(object) = objects.try_next().await? {
+            match parse_key(&folder, &object.key) {
                 Some(ChainObject::Manifest(sequence)) => {
                     marks.entry(sequence).or_default();
                 }
@@ -154,9 +154,7 @@ impl Ledger {
                 }
                 None => {}
             }
-            ControlFlow::Continue(())
-        })
-        .await?;
+        }
         let Some(newest) = marks.keys().next_back().copied() else {
             return Ok(());
         };

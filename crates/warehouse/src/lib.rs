@@ -7,7 +7,7 @@
 //! put, on BigQuery never running two jobs of one id, and on a load job being atomic: a job that
 //! ended in an error has loaded nothing.
 //!
-//! [`schema`], [`batch`] and [`tables`] are the rules, without I/O; [`Warehouse`] is what is asked
+//! [`schema`] and [`batch`] are the rules, without I/O; [`Warehouse`] is what is asked
 //! of BigQuery and [`client`] asks it; [`ledger`] is what the lake knows about it; [`load`] puts
 //! them together, [`audit`] compares.
 
@@ -20,7 +20,6 @@ mod job;
 pub mod ledger;
 pub mod load;
 pub mod schema;
-pub mod tables;
 mod tokens;
 mod warehouse;
 

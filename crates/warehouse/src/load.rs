@@ -3,13 +3,11 @@
 //! Promises: see [`bigquery`](super). A pass may be dropped at any point and done again. The
 //! tables are loaded side by side; one that fails does not keep the others from being loaded.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chrono::Utc;
-use ftap_lake::LakeStore;
-use ftap_lake::error::LakeError;
+use chrono::{DateTime, Days, Utc};
+use ftap_lake::{DATA_SETS, DataSet, LakeError, LakeStore, date_of_micros};
 use ftap_telemetry::events::{
     BigQueryLoaded, BigQueryReady, BigQueryRowsDiffer, BigQueryTableCreated, Speaker,
 };
@@ -25,7 +23,6 @@ use super::batch::{
 use super::error::BigQueryError;
 use super::ledger::{Last, Ledger, encode_done};
 use super::schema::{Column, columns_of, fit, unite};
-use super::tables::{TABLES, Table};
 use super::warehouse::Warehouse;
 
 /// Footers read side by side.
@@ -64,7 +61,7 @@ pub struct Loader {
 
 /// What is known of a table.
 struct TableState {
-    table: Table,
+    table: &'static DataSet,
     ledger: Ledger,
     /// How many objects it has in the lake, by the last look at all of them.
     objects: Option<u64>,
@@ -87,7 +84,7 @@ impl Loader {
         settings: Arc<BigQuerySettings>,
         speaker: Speaker,
     ) -> Self {
-        let ledger = |table: Table| {
+        let ledger = |table: &'static DataSet| {
             let folder = folder(&settings.project, &settings.dataset, table.name);
             TableState {
                 table,
@@ -96,7 +93,7 @@ impl Loader {
             }
         };
         Self {
-            tables: TABLES.map(ledger).into(),
+            tables: DATA_SETS.iter().map(ledger).collect(),
             warehouse,
             lake,
             settings,
@@ -231,34 +228,32 @@ impl Context<'_> {
     /// how many were looked at.
     async fn find(
         &self,
-        table: &Table,
+        table: &DataSet,
         ledger: &Ledger,
         depth: Depth,
     ) -> Result<(Vec<(String, u64)>, u64), LakeError> {
         let policy = &self.settings.policy;
         let folders = match depth {
             Depth::Full => vec![table.name.to_owned()],
-            Depth::Recent => table.recent_folders(Utc::now()),
+            Depth::Recent => recent_folders(table, Utc::now()).into(),
         };
         let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0u64, 0);
         for folder in folders {
-            self.lake
-                .scan(&folder, |key, size| {
-                    looked_at += 1;
-                    if ledger.has(key) || !table.owns(key) {
-                        return ControlFlow::Continue(());
-                    }
-                    let is_full = !found.is_empty()
-                        && (found.len() >= policy.max_objects
-                            || bytes.saturating_add(size) > policy.max_bytes);
-                    if is_full {
-                        return ControlFlow::Break(());
-                    }
-                    bytes = bytes.saturating_add(size);
-                    found.push((key.to_owned(), size));
-                    ControlFlow::Continue(())
-                })
-                .await?;
+            let mut objects = self.lake.list(&folder);
+            while let Some(object) = objects.try_next().await? {
+                looked_at += 1;
+                if ledger.has(&object.key) || !table.owns(&object.key) {
+                    continue;
+                }
+                let is_full = !found.is_empty()
+                    && (found.len() >= policy.max_objects
+                        || bytes.saturating_add(object.bytes) > policy.max_bytes);
+                if is_full {
+                    break;
+                }
+                bytes = bytes.saturating_add(object.bytes);
+                found.push((object.key, object.bytes));
+            }
         }
         found.sort();
         Ok((found, looked_at))
@@ -268,7 +263,7 @@ impl Context<'_> {
     /// at the chain finds it.
     async fn write_down(
         &self,
-        table: &Table,
+        table: &DataSet,
         ledger: &Ledger,
         found: Vec<(String, u64)>,
     ) -> Result<(), BigQueryError> {
@@ -309,7 +304,7 @@ impl Context<'_> {
     /// new. A table that is not there yet is made.
     pub(super) async fn columns_after(
         &self,
-        table: &Table,
+        table: &DataSet,
         ledger: &Ledger,
         columns: &[Column],
         key: &str,
@@ -334,7 +329,7 @@ impl Context<'_> {
         Ok((columns.to_vec(), false))
     }
 
-    pub(super) fn place(&self, table: &Table) -> String {
+    pub(super) fn place(&self, table: &DataSet) -> String {
         let settings = self.settings;
         format!("{}.{}.{}", settings.project, settings.dataset, table.name)
     }
@@ -342,7 +337,7 @@ impl Context<'_> {
     /// Waits for the end of a manifest's job, no matter which loader submitted it, and marks it.
     async fn finish(
         &self,
-        table: &Table,
+        table: &DataSet,
         ledger: &mut Ledger,
         last: &Last,
     ) -> Result<(), BigQueryError> {
@@ -405,6 +400,13 @@ impl Context<'_> {
     }
 }
 
+/// The folders where new objects are most likely: those of yesterday and today.
+fn recent_folders(set: &DataSet, now: DateTime<Utc>) -> [String; 2] {
+    let today = date_of_micros(now.timestamp_micros());
+    let yesterday = today.checked_sub_days(Days::new(1)).unwrap_or(today);
+    [yesterday, today].map(|day| set.folder(day))
+}
+
 /// Rows and columns of an object, by its footer.
 pub(super) async fn read_footer(
     lake: &LakeStore,
@@ -412,12 +414,29 @@ pub(super) async fn read_footer(
 ) -> Result<(u64, Vec<Column>), BigQueryError> {
     let metadata = lake.parquet_metadata(key).await?;
     let file = metadata.file_metadata();
-    let damaged = |detail: String| LakeError::Object {
-        key: key.to_owned(),
-        detail,
-    };
     let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
-        .map_err(|error| damaged(error.to_string()))?;
-    let rows = u64::try_from(file.num_rows()).map_err(|error| damaged(error.to_string()))?;
+        .map_err(|error| LakeError::object(key, error))?;
+    let rows = u64::try_from(file.num_rows()).map_err(|error| LakeError::object(key, error))?;
     Ok((rows, columns_of(key, &schema)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ftap_lake::{FX_RATES, TRANSACTIONS};
+
+    use super::*;
+
+    #[test]
+    fn recent_folders_are_those_of_two_days() {
+        let now = DateTime::from_timestamp(1_577_836_805, 0).unwrap();
+        assert_eq!(
+            recent_folders(&TRANSACTIONS, now),
+            ["transactions/2019-12-31", "transactions/2020-01-01"]
+        );
+        assert_eq!(
+            recent_folders(&FX_RATES, now),
+            ["fx_rates/2019/12/31", "fx_rates/2020/01/01"]
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ftap_lake::{LakeError, error_text, gcs};
+use ftap_lake::{LakeError, error_text, gcs_credentials};
 use ftap_supervision::Retry;
 use gcp_bigquery_client::auth::Authenticator;
 use gcp_bigquery_client::error::BQError;
@@ -95,8 +95,7 @@ impl Tokens {
 
 impl TokenState {
     fn provider(&self) -> Result<GcpCredentialProvider, LakeError> {
-        let store = gcs::open(&self.bucket, self.credentials_file.as_deref(), None)?;
-        Ok(Arc::clone(store.credentials()))
+        gcs_credentials(&self.bucket, self.credentials_file.as_deref())
     }
 
     fn source(&self) -> MutexGuard<'_, Option<GcpCredentialProvider>> {

@@ -1,10 +1,10 @@
 //! What is asked of BigQuery.
 
 use async_trait::async_trait;
+use ftap_lake::DataSet;
 
 use super::error::BigQueryError;
 use super::schema::Column;
-use super::tables::Table;
 
 /// A load job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,13 +76,14 @@ pub trait Warehouse: Send + Sync {
     /// Makes the dataset; one that is there is fine.
     async fn create_dataset(&self, location: &str) -> Result<(), BigQueryError>;
     /// A table's columns, `None` if there is no such table.
-    async fn columns(&self, table: &Table) -> Result<Option<Vec<Column>>, BigQueryError>;
+    async fn columns(&self, table: &DataSet) -> Result<Option<Vec<Column>>, BigQueryError>;
     /// Makes a table; one that is there is fine.
-    async fn create_table(&self, table: &Table, columns: &[Column]) -> Result<(), BigQueryError>;
+    async fn create_table(&self, table: &DataSet, columns: &[Column]) -> Result<(), BigQueryError>;
     /// Submits a job. After an error it may be on its way all the same.
     async fn submit(&self, job: &LoadJob) -> Result<Submitted, BigQueryError>;
     /// What a job is doing.
     async fn job(&self, id: &str, location: &str) -> Result<JobState, BigQueryError>;
     /// Counts a table's rows, `None` if there is no such table.
-    async fn count(&self, table: &Table, location: &str) -> Result<Option<Counts>, BigQueryError>;
+    async fn count(&self, table: &DataSet, location: &str)
+    -> Result<Option<Counts>, BigQueryError>;
 }

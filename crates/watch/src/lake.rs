@@ -10,10 +10,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ftap_lake::naming::ObjectName;
-use ftap_lake::store::{LakeStore, ListedObject};
-use ftap_lake::{LakeError, LakeLocation};
+use ftap_lake::{
+    DATA_SETS, DayFolders, LakeError, LakeLocation, LakeStore, ObjectName, TRANSACTIONS,
+    TransactionFooter, read_footer,
+};
 use ftap_telemetry::{chain, metrics};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{Look, Seen, Sources};
 
@@ -23,15 +25,6 @@ const NEW_FOLDERS: usize = 64;
 const NEWEST_FOLDERS: usize = 2;
 /// Objects of one folder that are counted.
 const FOLDER_LIMIT: usize = 100_000;
-
-/// What is kept where, and how many levels of folders there are.
-const KINDS: [(&str, usize); 4] = [
-    (TRANSACTIONS, 1),
-    ("fx_rates", 2),
-    ("users_changes", 1),
-    ("merchants_changes", 1),
-];
-const TRANSACTIONS: &str = ftap_lake::naming::PREFIX;
 
 /// Objects of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +44,7 @@ pub struct FolderFigures {
 pub struct LakeFigures {
     /// Its place.
     pub place: String,
-    /// By folder: `transactions`, `fx_rates`, `users_changes`, `merchants_changes`.
+    /// By data set.
     pub kinds: BTreeMap<&'static str, FolderFigures>,
     /// By partition of the topic: the offset after the last one in the lake.
     pub chain_ends: BTreeMap<i32, i64>,
@@ -97,7 +90,13 @@ impl LakeLook {
             place: store.describe(),
             ..LakeFigures::default()
         };
-        for (kind, depth) in KINDS {
+        for set in DATA_SETS {
+            let kind = set.name;
+            // Folders of a day, or of a month where there are folders for months.
+            let depth = match set.days {
+                DayFolders::Flat => 1,
+                DayFolders::Nested => 2,
+            };
             let mut folders = vec![kind.to_owned()];
             for _ in 0..depth {
                 let mut inner = Vec::new();
@@ -131,7 +130,7 @@ impl LakeLook {
         let mut newest: BTreeMap<i32, ObjectName> = BTreeMap::new();
         for listed in self
             .listed
-            .get(TRANSACTIONS)
+            .get(TRANSACTIONS.name)
             .into_iter()
             .flat_map(BTreeMap::values)
         {
@@ -149,9 +148,8 @@ impl LakeLook {
             {
                 continue;
             }
-            let footer = store.read_footer(&name.key()).await?;
-            let end = footer.last_offset.saturating_add(1);
-            self.ends.insert(partition, (name, end));
+            let footer: TransactionFooter = read_footer(store, &name).await?;
+            self.ends.insert(partition, (name, footer.next_offset()));
         }
         Ok(())
     }
@@ -212,30 +210,23 @@ fn due(folders: &[String], known: &BTreeMap<String, Listed>, turn: usize) -> Vec
 }
 
 async fn list(store: &LakeStore, folder: &str, topic: &str) -> Result<Listed, LakeError> {
-    let objects = store.objects(folder, FOLDER_LIMIT).await?;
     let mut listed = Listed::default();
-    listed.figures.is_complete = objects.len() < FOLDER_LIMIT;
-    for ListedObject {
-        key,
-        bytes,
-        written,
-    } in objects
-    {
-        if let Ok(name) = ObjectName::parse(&key)
+    let mut objects = store.list(folder).take(FOLDER_LIMIT);
+    while let Some(object) = objects.try_next().await? {
+        if let Ok(name) = ObjectName::parse(&object.key)
             && name.topic() == topic
         {
             keep_later(&mut listed.newest_of_chain, &name);
         }
-        add(
-            &mut listed.figures,
-            &FolderFigures {
-                objects: 1,
-                bytes,
-                newest: Some((key, written)),
-                is_complete: true,
-            },
-        );
+        let part = FolderFigures {
+            objects: 1,
+            bytes: object.bytes,
+            newest: Some((object.key, object.written)),
+            is_complete: true,
+        };
+        add(&mut listed.figures, &part);
     }
+    listed.figures.is_complete = listed.figures.objects < FOLDER_LIMIT as u64;
     Ok(listed)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ftap_kafka::tail::{LookFor, high_watermarks, read_tails};
-use ftap_lake::rolling::CloseReason;
+use ftap_lake::CloseReason;
 use ftap_supervision::Failure;
 
 use super::{REQUEST_TIMEOUT, Subscriber};

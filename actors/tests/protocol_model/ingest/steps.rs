@@ -1,6 +1,6 @@
 //! What each step does: the program's stages, a message at a time.
 
-use ftap_lake::chain::{Adoption, SkipCause};
+use ftap_lake::{Adoption, SkipCause};
 
 use super::super::world::{bits, timestamp};
 use super::{Action, Buffer, Ingest, Put, State, ToBuffer, Word, Writer};
@@ -193,13 +193,16 @@ impl Ingest {
         writer.queue.settled();
         let ours = &self.world.run(run).footer;
         // Our own file of this very put needs no reading; comparing it says the same.
-        match (self.rules.exists)(ours, &self.world.run(found).footer) {
+        let theirs = &self.world.run(found).footer;
+        match (self.rules.exists)(ours, theirs) {
             Ok(Adoption::Same) => writer
                 .words
-                .push_back(Word::Committed(epoch, ours.last_offset + 1)),
-            Ok(Adoption::Adopt { resume_at }) => {
+                .push_back(Word::Committed(epoch, ours.next_offset())),
+            Ok(Adoption::Overtaken) => {
                 writer.end_readings(epoch, &self.rules);
-                writer.words.push_back(Word::Rewind(epoch, resume_at));
+                writer
+                    .words
+                    .push_back(Word::Rewind(epoch, theirs.next_offset()));
             }
             Err(_) => {
                 state.refused_in_vain |= life == 0;

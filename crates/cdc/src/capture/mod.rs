@@ -16,8 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use ftap_lake::LakeOutage;
-use ftap_lake::store::LakeStore;
+use ftap_lake::{LakeStore, StageLake};
 use ftap_postgres::{PostgresError, PostgresLocation, Preparation, pool};
 use ftap_supervision::{Entry, Failure, FailureKind, Health, Internal, Retry, Stage};
 use ftap_telemetry::events::ChangeCaptureInterrupted;
@@ -76,7 +75,7 @@ pub struct CaptureParts {
 /// Captures until a stop is asked for, the drain is done, or no retry can help.
 pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
     let mut lag = LagClock::default();
-    let outage = LakeOutage::new(parts.health.clone());
+    let lake = StageLake::new(stage.clone(), parts.lake.clone(), parts.health.clone());
     let mut attempt = 0;
     let mut pause = FIRST_PAUSE;
     while !stage.is_fenced() {
@@ -95,7 +94,7 @@ pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
             pool: pool(&postgres)?,
             postgres: &postgres,
             parts: &parts,
-            outage: &outage,
+            lake: &lake,
         };
         let started = Instant::now();
         let error = match session.run(&mut lag).await {

@@ -1,67 +1,46 @@
 //! Objects of changes into the lake, one after the other.
 
-use crate::lake::read_footer;
-use ftap_lake::store::{LakeStore, PutOutcome};
-use ftap_lake::{LakeOutage, Retries};
+use ftap_lake::{Adoption, Committed, StageLake};
 use ftap_supervision::{Failure, Stage, failpoint};
 use ftap_telemetry::events::{ChangesCommitted, ChangesOvertaken};
 use ftap_telemetry::metrics;
 
 use super::CaptureFailure;
 use crate::ChangeFile;
-use crate::chain::{Adoption, on_already_exists};
+use crate::chain::ChangeConflict;
+
+impl From<ChangeConflict> for Failure {
+    fn from(error: ChangeConflict) -> Self {
+        Self::from_error(CaptureFailure::Conflict, error)
+    }
+}
 
 /// Tries until the object, or another one in its place, is in the lake.
 pub(super) async fn put(
     stage: &Stage,
-    lake: &LakeStore,
-    outage: &LakeOutage,
+    lake: &StageLake,
     file: &ChangeFile,
     reason: &str,
 ) -> Result<Adoption, Failure> {
-    let key = file.name.key();
-    let mut retries = Retries::new(stage, outage, &key);
-    let theirs = loop {
-        failpoint::hit("change_capture")?;
-        let result = {
-            let _waiting = stage.progress().waiting();
-            match lake.put_create(&key, file.bytes.clone()).await {
-                Ok(PutOutcome::Created) => Ok(None),
-                Ok(PutOutcome::AlreadyExists) => read_footer(lake, &file.name).await.map(Some),
-                Err(error) => Err(error),
-            }
-        };
-        match result {
-            Ok(theirs) => {
-                outage.answered(stage);
-                break theirs;
-            }
-            Err(error) => retries.wait(error).await?,
+    if let Committed::Overtaken(theirs) = lake.commit("change_capture", file).await? {
+        ChangesOvertaken {
+            key: file.key(),
+            writer: theirs.writer_id,
         }
-    };
-    let footer = &file.footer;
-    if let Some(theirs) = theirs {
-        let adoption = on_already_exists(footer, &theirs)
-            .map_err(|error| Failure::from_error(CaptureFailure::Conflict, error))?;
-        if adoption == Adoption::Overtaken {
-            ChangesOvertaken {
-                key,
-                writer: theirs.writer_id,
-            }
-            .emit(stage.speaker());
-            return Ok(adoption);
-        }
+        .emit(stage.speaker());
+        return Ok(Adoption::Overtaken);
     }
     failpoint::hit("change_capture.committed")?;
+    let footer = &file.footer;
     let bytes = file.bytes.len() as u64;
     metrics::CHANGES_COMMITTED.add_for([&footer.table], footer.rows);
     metrics::CHANGE_FILES_COMMITTED.add_for([&footer.table], 1);
     metrics::BYTES_COMMITTED.add(bytes);
     ChangesCommitted {
-        key,
+        key: file.key(),
         table: footer.table.clone(),
-        first: footer.first.to_string(),
-        last: footer.last.to_string(),
+        first: footer.first().to_string(),
+        last: footer.last().to_string(),
         rows: footer.rows,
         bytes,
         reason: reason.to_owned(),

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crate::lake::newest_epoch;
 use crate::source::{ChangeSource, SourceError};
 use deadpool_postgres::{Object, Pool};
-use ftap_lake::rolling::CloseReason;
-use ftap_lake::{LakeOutage, Retries};
+use ftap_lake::{Adoption, CloseReason, LakeStore, StageLake};
 use ftap_postgres::{PostgresError, PostgresSettings, connection, prepare, report_loaded};
 use ftap_supervision::{Failure, Internal, Stage, failpoint};
 use ftap_telemetry::events::ChangesStreaming;
@@ -19,7 +18,7 @@ use super::put::put;
 use super::tables::KnownTables;
 use super::{CaptureFailure, CaptureParts};
 use crate::buffer::{BufferError, ChangeBuffer, Flow, Flush};
-use crate::chain::{Adoption, PlanError, PublicationState};
+use crate::chain::{PlanError, PublicationState};
 use crate::file::Origin;
 use crate::server::{Control, SlotSample};
 use crate::snapshot::SnapshotError;
@@ -66,7 +65,7 @@ impl From<SnapshotError> for SessionError {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Postgres(error) => Self::Postgres(error),
-            SnapshotError::Lake(error) => Self::Stage(error.into()),
+            SnapshotError::File(error) => Self::Stage(error.into()),
         }
     }
 }
@@ -77,7 +76,7 @@ pub(super) struct Session<'a> {
     pub(super) pool: Pool,
     pub(super) postgres: &'a PostgresSettings,
     pub(super) parts: &'a CaptureParts,
-    pub(super) outage: &'a LakeOutage,
+    pub(super) lake: &'a StageLake,
 }
 
 type Sampling<'a> = LocalBoxFuture<'a, Result<Option<SlotSample>, PostgresError>>;
@@ -125,16 +124,8 @@ impl Session<'_> {
 
     async fn plan(&self) -> Result<(Plan, Origin), SessionError> {
         let settings = &self.parts.settings;
-        let mut retries = Retries::new(self.stage, self.outage, "the lake's changes");
-        let lake = loop {
-            match newest_epoch(&self.parts.lake).await {
-                Ok(lake) => {
-                    self.outage.answered(self.stage);
-                    break lake;
-                }
-                Err(error) => retries.wait(error).await?,
-            }
-        };
+        let newest = async |lake: &LakeStore| newest_epoch(lake).await;
+        let lake = self.lake.ask("the lake's changes", newest).await?;
         let client = self.connection().await?;
         let control = self.control(&client);
         if !control.has_tables().await? {
@@ -319,10 +310,7 @@ impl Session<'_> {
             if self.stage.is_fenced() {
                 return Ok(None);
             }
-            let lake = &self.parts.lake;
-            if put(self.stage, lake, self.outage, file, reason.as_str()).await?
-                == Adoption::Overtaken
-            {
+            if put(self.stage, self.lake, file, reason.as_str()).await? == Adoption::Overtaken {
                 is_ours = false;
                 break;
             }
@@ -385,6 +373,6 @@ fn conflict(error: PlanError) -> Failure {
 fn buffer_error(error: BufferError) -> SessionError {
     SessionError::Stage(match error {
         BufferError::OutOfOrder(_) => Failure::from_error(Internal::Bug, error),
-        BufferError::Lake(error) => error.into(),
+        BufferError::File(error) => error.into(),
     })
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use deadpool_postgres::tokio_postgres::Client;
+use ftap_lake::Adoption;
 use ftap_postgres::PostgresError;
 use ftap_supervision::failpoint;
 use ftap_telemetry::events::{
@@ -20,7 +21,7 @@ use super::CaptureFailure;
 use super::put::put;
 use super::session::{Session, SessionError};
 use crate::TABLES;
-use crate::chain::{Adoption, SnapshotReason};
+use crate::chain::SnapshotReason;
 use crate::file::{ChangeFile, Origin};
 use crate::footer::Content;
 use crate::server::Control;
@@ -115,8 +116,7 @@ impl Session<'_> {
     /// Another object in the place of a part is another process' of the same epoch: its
     /// snapshot is of another moment, so both begin anew.
     async fn put_part(&self, file: &ChangeFile) -> Result<(), SessionError> {
-        let lake = &self.parts.lake;
-        match put(self.stage, lake, self.outage, file, "snapshot").await {
+        match put(self.stage, self.lake, file, "snapshot").await {
             Ok(Adoption::Same) => Ok(()),
             Ok(Adoption::Overtaken) => Err(self.somebody_else("has written this snapshot")),
             Err(error) if error.is(CaptureFailure::Conflict) => {

@@ -69,8 +69,8 @@ impl Place {
         for number in from..from + objects {
             let run_at = DateTime::from_timestamp(1_577_836_800 + number * 60, 0).unwrap();
             let rates = Rates::new([1.0, 2.0, 3.0, 4.0], Provider::Offline).unwrap();
-            let bytes = ftap_fx::object::encode(run_at, &rates).unwrap();
-            self.put(&ftap_fx::object::key(run_at), bytes).await;
+            let file = ftap_fx::object::file(run_at, &rates).unwrap();
+            self.put(&file.key(), file.bytes).await;
         }
     }
 

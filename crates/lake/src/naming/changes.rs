@@ -1,22 +1,15 @@
-//! Names of the objects that hold changes.
-//!
-//! Promises: the key of a run of changes depends on its epoch and its first change alone,
-//! so two writers of one run meet at one key; [`ChangeObjectName::parse`] accepts exactly
-//! what [`ChangeObjectName::key`] writes. Pure.
-
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate};
-use ftap_lake::naming::{date_of, parse_folder};
+use chrono::NaiveDate;
 
-use super::position::{Lsn, Position};
+use super::{SUFFIX, parse_date};
+use crate::position::{Lsn, Position};
 
-const SUFFIX: &str = ".parquet";
 const FOLDER_SUFFIX: &str = "_changes";
 
 /// What an object holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
+pub enum ChangePart {
     /// A part of the epoch's snapshot, from 1. Without an LSN: two first starts at once
     /// would each have their own, and both snapshots would be in the lake.
     Snapshot(u32),
@@ -32,22 +25,9 @@ pub struct ChangeObjectName {
     /// Counts the table's snapshots from 1.
     pub epoch: u32,
     /// What it holds.
-    pub part: Part,
+    pub part: ChangePart,
     /// UTC date of the snapshot, or of the first change's commit.
     pub date: NaiveDate,
-}
-
-/// The folder of a table's objects: `users_changes`.
-pub fn folder(table: &str) -> String {
-    format!("{table}{FOLDER_SUFFIX}")
-}
-
-/// UTC date of a time in microseconds since 1970; see [`date_of`] for its bounds.
-pub fn date_of_micros(micros: i64) -> NaiveDate {
-    match DateTime::from_timestamp_micros(micros) {
-        Some(time) => date_of(time.timestamp_millis()),
-        None => date_of(micros.signum().saturating_mul(i64::MAX)),
-    }
 }
 
 impl ChangeObjectName {
@@ -69,8 +49,8 @@ impl ChangeObjectName {
         let mut parts = parts.split('-');
         let (epoch, lsn, seq) = (parts.next()?, parts.next()?, parts.next()?);
         let part = match lsn {
-            "snapshot" => Part::Snapshot(seq.parse().ok()?),
-            _ => Part::Changes(Position {
+            "snapshot" => ChangePart::Snapshot(seq.parse().ok()?),
+            _ => ChangePart::Changes(Position {
                 lsn: Lsn(u64::from_str_radix(lsn, 16).ok()?),
                 seq: seq.parse().ok()?,
             }),
@@ -79,7 +59,7 @@ impl ChangeObjectName {
             table: table.to_owned(),
             epoch: epoch.parse().ok()?,
             part,
-            date: parse_folder(date)?,
+            date: parse_date(date)?,
         };
         // Leading zeros, signs and lower case would be other keys of the same object.
         (name.key() == key).then_some(name)
@@ -97,8 +77,8 @@ impl fmt::Display for ChangeObjectName {
         let date = date.format("%Y-%m-%d");
         write!(f, "{table}{FOLDER_SUFFIX}/{date}/{table}-{epoch:06}-")?;
         match part {
-            Part::Snapshot(number) => write!(f, "snapshot-{number:04}")?,
-            Part::Changes(Position { lsn, seq }) => write!(f, "{:016X}-{seq:010}", lsn.0)?,
+            ChangePart::Snapshot(number) => write!(f, "snapshot-{number:04}")?,
+            ChangePart::Changes(Position { lsn, seq }) => write!(f, "{:016X}-{seq:010}", lsn.0)?,
         }
         f.write_str(SUFFIX)
     }

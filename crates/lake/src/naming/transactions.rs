@@ -1,17 +1,10 @@
-//! Names of the lake's objects.
-//!
-//! Promises: an object's key depends on its first record alone, which never changes in
-//! the log, so two writers of one run meet at one key; [`ObjectName::parse`] accepts
-//! exactly what [`ObjectName::key`] writes. Pure.
-
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate};
+use chrono::NaiveDate;
 
-/// Folder of all transaction objects.
-pub const PREFIX: &str = "transactions";
+use super::{SUFFIX, date_of_millis, is_digits, parse_date};
+use crate::datasets::TRANSACTIONS;
 
-const SUFFIX: &str = ".parquet";
 const OFFSET_DIGITS: usize = 20;
 /// Longest topic name Kafka allows.
 const MAX_TOPIC_BYTES: usize = 249;
@@ -52,14 +45,19 @@ pub struct ObjectName {
 
 impl ObjectName {
     /// The name of the run that starts with this record; the date is the UTC date of its
-    /// Kafka timestamp, see [`date_of`].
+    /// Kafka timestamp, see [`date_of_millis`].
     pub fn new(
         topic: &str,
         partition: i32,
         first_offset: i64,
         first_timestamp_ms: i64,
     ) -> Result<Self, NameError> {
-        Self::on_date(topic, partition, first_offset, date_of(first_timestamp_ms))
+        Self::on_date(
+            topic,
+            partition,
+            first_offset,
+            date_of_millis(first_timestamp_ms),
+        )
     }
 
     fn on_date(
@@ -117,10 +115,10 @@ impl ObjectName {
 
     fn parse_parts(key: &str) -> Option<Self> {
         let (folder, file) = key
-            .strip_prefix(PREFIX)?
+            .strip_prefix(TRANSACTIONS.name)?
             .strip_prefix('/')?
             .split_once('/')?;
-        let date = parse_folder(folder)?;
+        let date = parse_date(folder)?;
         let (rest, offset) = file.strip_suffix(SUFFIX)?.rsplit_once('-')?;
         let (topic, partition) = rest.rsplit_once('-')?;
         if offset.len() != OFFSET_DIGITS || !is_digits(offset) || !is_digits(partition) {
@@ -141,48 +139,12 @@ impl fmt::Display for ObjectName {
             partition,
             first_offset,
         } = self;
-        let folder = date.format("%Y-%m-%d");
+        let folder = TRANSACTIONS.folder(*date);
         write!(
             f,
-            "{PREFIX}/{folder}/{topic}-{partition}-{first_offset:0OFFSET_DIGITS$}{SUFFIX}"
+            "{folder}/{topic}-{partition}-{first_offset:0OFFSET_DIGITS$}{SUFFIX}"
         )
     }
-}
-
-/// The date of a date folder's name, `None` for any other name.
-pub fn parse_folder(folder: &str) -> Option<NaiveDate> {
-    let bytes = folder.as_bytes();
-    if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
-        return None;
-    }
-    // The lengths make year, month and day canonical; chrono alone would take "+1-1-1".
-    let number = |from: usize, to: usize| {
-        let digits = folder.get(from..to)?;
-        is_digits(digits).then(|| digits.parse::<u32>().ok())?
-    };
-    let year = number(0, 4)?;
-    // Folder dates start in year 1, see `date_of`.
-    if year == 0 {
-        return None;
-    }
-    NaiveDate::from_ymd_opt(year as i32, number(5, 7)?, number(8, 10)?)
-}
-
-/// UTC date of a Kafka timestamp, in milliseconds since 1970. Kafka's "no timestamp" (-1)
-/// is 1969-12-31. Dates before year 1 or after 9999 become 0001-01-01 and 9999-12-31, so
-/// that folder names have four digits of year and sort by time.
-pub fn date_of(timestamp_ms: i64) -> NaiveDate {
-    let first = NaiveDate::from_ymd_opt(1, 1, 1).unwrap_or(NaiveDate::MIN);
-    let last = NaiveDate::from_ymd_opt(9999, 12, 31).unwrap_or(NaiveDate::MAX);
-    match DateTime::from_timestamp_millis(timestamp_ms) {
-        Some(time) => time.date_naive().clamp(first, last),
-        None if timestamp_ms < 0 => first,
-        None => last,
-    }
-}
-
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_topic(topic: &str) -> bool {

@@ -1,0 +1,148 @@
+//! The lake as a stage uses it: requests are repeated until it answers.
+//!
+//! Promises: log and health learn of an outage, see [`LakeOutage`]; nothing is asked or put any
+//! more once the stage's generation is over.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ftap_supervision::{Failure, Health, Internal, Retry, Stage, failpoint};
+use ftap_telemetry::metrics;
+
+use crate::commit::{ClosedFile, CommitError, Committed, commit};
+use crate::error::LakeError;
+use crate::footer::{Footer, NoConflict};
+use crate::outage::LakeOutage;
+use crate::store::LakeStore;
+
+/// First pause before a request is repeated; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Tries after an error that a new token may cure: about 6 s in all.
+const BRIEF_TRIES: u32 = 5;
+
+/// Says of an error whether a repetition may help.
+pub trait Retryable {
+    /// Whether to try again.
+    fn retry(&self) -> Retry;
+}
+
+impl Retryable for LakeError {
+    fn retry(&self) -> Retry {
+        self.retry()
+    }
+}
+
+impl<C> Retryable for CommitError<C> {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Lake(error) => error.retry(),
+            Self::Conflict(_) => Retry::Permanent,
+        }
+    }
+}
+
+/// The lake of one stage; clones share it.
+#[derive(Clone)]
+pub struct StageLake {
+    stage: Stage,
+    store: LakeStore,
+    outage: LakeOutage,
+}
+
+impl StageLake {
+    /// The lake of `stage`.
+    pub fn new(stage: Stage, store: LakeStore, health: Arc<Health>) -> Self {
+        Self {
+            stage,
+            store,
+            outage: LakeOutage::new(health),
+        }
+    }
+
+    /// The store, for requests that are made once.
+    pub fn store(&self) -> &LakeStore {
+        &self.store
+    }
+
+    /// Makes a request, `what` in the log, until it is answered or no repetition can help.
+    pub async fn ask<T, E>(
+        &self,
+        what: &str,
+        request: impl AsyncFnMut(&LakeStore) -> Result<T, E>,
+    ) -> Result<T, Failure>
+    where
+        E: Retryable + fmt::Display + Into<Failure>,
+    {
+        self.repeat(what, || Ok(()), request).await
+    }
+
+    /// Commits a file, however long it takes. `failpoint` is hit before each try.
+    pub async fn commit<F: Footer>(
+        &self,
+        failpoint: &'static str,
+        file: &ClosedFile<F>,
+    ) -> Result<Committed<F>, Failure>
+    where
+        F::Conflict: fmt::Display + Into<Failure>,
+    {
+        let put = async |lake: &LakeStore| commit(lake, file).await;
+        self.repeat(&file.key(), || failpoint::hit(failpoint), put)
+            .await
+    }
+
+    async fn repeat<T, E>(
+        &self,
+        what: &str,
+        before: impl Fn() -> Result<(), Failure>,
+        mut request: impl AsyncFnMut(&LakeStore) -> Result<T, E>,
+    ) -> Result<T, Failure>
+    where
+        E: Retryable + fmt::Display + Into<Failure>,
+    {
+        let mut pause = FIRST_PAUSE;
+        let mut brief_tries = 0;
+        loop {
+            if self.stage.is_fenced() {
+                let text = "the generation is over";
+                return Err(Failure::new(Internal::NeighbourGone, text));
+            }
+            before()?;
+            // A slow store is no stall: its client has limits of its own.
+            let _waiting = self.stage.progress().waiting();
+            let error = match request(&self.store).await {
+                Ok(answer) => {
+                    self.outage.answered(&self.stage);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            match error.retry() {
+                Retry::Transient | Retry::Later => brief_tries = 0,
+                Retry::Briefly if brief_tries < BRIEF_TRIES => brief_tries += 1,
+                Retry::Briefly | Retry::Permanent => return Err(error.into()),
+            }
+            metrics::LAKE_RETRIES.add(1);
+            self.outage
+                .refused(&self.stage, what, error.to_string(), pause);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+impl From<NoConflict> for Failure {
+    fn from(never: NoConflict) -> Self {
+        match never {}
+    }
+}
+
+impl<C: Into<Failure>> From<CommitError<C>> for Failure {
+    fn from(error: CommitError<C>) -> Self {
+        match error {
+            CommitError::Lake(error) => error.into(),
+            CommitError::Conflict(conflict) => conflict.into(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The one way in which Parquet files are written.
+//!
+//! Promises: a data set's files have one set of properties; the footer's pairs are in the file that
+//! [`FileWriter::close`] gives.
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+
+use crate::datasets::DataSet;
+use crate::error::FileError;
+use crate::footer::FooterFormat;
+
+/// A Parquet file under construction, in memory.
+pub struct FileWriter {
+    name: String,
+    writer: ArrowWriter<Vec<u8>>,
+}
+
+impl FileWriter {
+    /// A file of the data set, compressed by zstd at that level, 1 to 22; `name` is for errors.
+    pub fn open(
+        set: &DataSet,
+        name: String,
+        columns: SchemaRef,
+        zstd_level: i32,
+    ) -> Result<Self, FileError> {
+        let properties = Some(properties(set, zstd_level)?);
+        match ArrowWriter::try_new(Vec::new(), columns, properties) {
+            Ok(writer) => Ok(Self { name, writer }),
+            Err(source) => Err(FileError::Parquet { name, source }),
+        }
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), FileError> {
+        let written = self.writer.write(rows);
+        written.map_err(|source| encoding_error(&self.name, source))
+    }
+
+    /// The size of the rows so far, encoded; an estimate for those of the last row group.
+    pub fn encoded_bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    /// Memory in use.
+    pub fn memory_bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.memory_size()
+    }
+
+    /// Writes the footer and ends the file.
+    pub fn close(self, footer: &impl FooterFormat) -> Result<Bytes, FileError> {
+        let Self { name, mut writer } = self;
+        for (key, value) in footer.to_pairs() {
+            writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        let bytes = writer.into_inner();
+        Ok(bytes
+            .map_err(|source| encoding_error(&name, source))?
+            .into())
+    }
+}
+
+fn encoding_error(name: &str, source: ParquetError) -> FileError {
+    FileError::Parquet {
+        name: name.to_owned(),
+        source,
+    }
+}
+
+/// How the columns of a data set are encoded.
+pub fn properties(set: &DataSet, zstd_level: i32) -> Result<WriterProperties, FileError> {
+    let level = ZstdLevel::try_new(zstd_level).map_err(|_| FileError::Level(zstd_level))?;
+    let mut builder = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_compression(Compression::ZSTD(level));
+    for name in set.encodings.delta {
+        builder = builder
+            .set_column_dictionary_enabled(ColumnPath::from(*name), false)
+            .set_column_encoding(ColumnPath::from(*name), Encoding::DELTA_BINARY_PACKED);
+    }
+    for name in set.encodings.plain {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(*name), false);
+    }
+    Ok(builder.build())
+}
