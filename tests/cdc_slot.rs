@@ -236,8 +236,11 @@ fn a_table_that_is_dropped_and_made_anew_is_an_error_that_a_resnapshot_mends() {
     );
     postgres.sql(REMADE);
     let (_, said) = capture.wait_for_failure();
-    assert!(said.contains("users was dropped and made anew"), "{said}");
-    fails_with(&lab, "users was dropped and made anew");
+    assert!(
+        said.contains("users was dropped and created again"),
+        "{said}"
+    );
+    fails_with(&lab, "users was dropped and created again");
     lab.start(["cdc", "--resnapshot", "--until-drained"])
         .wait_for_success();
     assert_same_table(&postgres, lake(&lab), "users", "user_id");

@@ -1,4 +1,4 @@
-//! Fetches FX rates when told to.
+//! Fetches FX rates for each run of its job.
 //!
 //! Promises: one run at a time, ended with its generation; a run without rates (whatever the API
 //! answers, a refused key included) is logged and leaves nothing behind, and the next one tries
@@ -33,7 +33,7 @@ pub struct FxFetcher {
 }
 
 impl FxFetcher {
-    /// Runs the job when told to; the health learns of a lake that does not answer.
+    /// Runs the job for each `RunJob`; the health learns of a lake that does not answer.
     pub fn new(stage: Stage, job: Arc<FxJob>, health: Arc<Health>) -> Self {
         let lake = StageLake::new(stage.clone(), job.lake().clone(), health);
         Self { stage, job, lake }

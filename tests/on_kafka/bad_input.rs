@@ -195,7 +195,7 @@ fn a_topic_made_anew_that_has_outgrown_the_lake_is_refused_by_its_records() {
     let (code, said) = lab.start(["consume", "--until-drained"]).wait_for_failure();
     assert_eq!(code, 1, "{said}");
     assert!(
-        said.contains("deleted and made anew") && said.contains("fingerprint"),
+        said.contains("deleted and created again") && said.contains("fingerprint"),
         "{said}"
     );
     assert_eq!(lab.objects(), objects);
@@ -240,7 +240,7 @@ fn a_topic_that_was_deleted_and_made_anew_is_refused_and_the_lake_stays() {
     lab.start(["produce"]).wait_for_success();
     let (code, said) = lab.start(["consume", "--until-drained"]).wait_for_failure();
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("deleted and made anew"), "{said}");
+    assert!(said.contains("deleted and created again"), "{said}");
     assert_eq!(lab.objects(), objects);
     let verdict = lab.verify();
     assert_eq!(verdict.code, 3, "{verdict}");

@@ -43,7 +43,7 @@ fn a_topic_made_anew_under_a_running_consumer_is_refused_and_another_lake_takes_
     lab.start(["produce"]).wait_for_success();
     let (code, said) = consume.wait_for_failure();
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("deleted and made anew"), "{said}");
+    assert!(said.contains("deleted and created again"), "{said}");
     assert!(
         said.contains("another lake together with another KAFKA_CONSUMER_GROUP"),
         "{said}"

@@ -411,8 +411,8 @@ impl Subscriber {
     }
 
     /// The log does not have the next offset: retention overtook the reader, or the
-    /// topic was made anew. librdkafka also says so of a partition that was paused and
-    /// whose own position it lost; then ours is still in the log, and it is told again.
+    /// topic was created again. librdkafka also says so of a partition that was paused and
+    /// whose own position it lost; then ours is still in the log, and it is set again.
     fn recover_range(&mut self, partition: i32) -> Result<(), Failure> {
         let Some(position) = self.assigned.get(&partition).map(Progress::position) else {
             return Ok(());
@@ -457,7 +457,7 @@ impl Subscriber {
             .emit(self.stage.speaker());
             self.paused = true;
             self.consumer.pause(&partitions)?;
-            // Files that wait for their age or size would hold the memory for ever.
+            // Files that wait for their age or size would hold the memory indefinitely.
             self.flush(CloseReason::Bytes);
         } else if self.paused && budget.has_recovered() {
             PartitionsResumed {

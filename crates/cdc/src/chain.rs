@@ -157,7 +157,7 @@ pub enum PlanError {
     },
     /// A table of the same name that is another one.
     #[error(
-        "table {table} was dropped and made anew since it was captured (its object identifier is {ours}, in the lake {theirs}): its new rows may be captured, its old ones were never seen to go; `ftap cdc --resnapshot` copies the tables anew"
+        "table {table} was dropped and created again since it was captured (its object identifier is {ours}, in the lake {theirs}): its new rows may be captured, its old ones were never seen to go; `ftap cdc --resnapshot` copies the tables anew"
     )]
     TableRemade {
         /// The table.
@@ -167,7 +167,7 @@ pub enum PlanError {
         /// On the server.
         ours: u32,
     },
-    /// The slot is somebody else's.
+    /// The slot belongs to another process.
     #[error(
         "replication slot {slot} is not ours: its {what} is {theirs}, wanted {ours}; set CDC_SLOT to another name"
     )]
@@ -189,7 +189,7 @@ pub enum PlanError {
         /// The slot.
         slot: String,
     },
-    /// Another server, or one that was made anew.
+    /// Another server, or one that was created again.
     #[error(
         "the lake's changes are of the server {theirs}, this one is {ours}: positions of the two can't be compared; name the right server in POSTGRES_HOST, or start anew with `ftap cdc --resnapshot`"
     )]

@@ -76,7 +76,7 @@ pub struct Column {
     pub type_oid: u32,
     /// Length or precision, as PostgreSQL packs it; -1 for none.
     pub type_modifier: i32,
-    /// Whether it belongs to the replica identity: the primary key, unless somebody chose
+    /// Whether it belongs to the replica identity: the primary key, unless the user chose
     /// another one.
     pub is_key: bool,
 }

@@ -13,7 +13,7 @@ use super::chain::{PublicationState, ServerState, SlotState};
 use super::schema::Column;
 use super::{SCHEMA, TABLES};
 
-/// The publication that is ours unless somebody chose another.
+/// The publication that is ours unless the user chose another.
 const OWN_PUBLICATION: &str = "ftap_publication";
 
 /// A connection for questions, beside the one that streams.
@@ -165,7 +165,7 @@ impl Control<'_> {
     ) -> Result<bool, PostgresError> {
         match self.publication(publication).await? {
             PublicationState::Whole => Ok(false),
-            // A table that was dropped and made anew has left it.
+            // A table that was dropped and created again has left it.
             PublicationState::Lacks { remedy, .. }
                 if may_mend && publication == OWN_PUBLICATION =>
             {
@@ -177,7 +177,7 @@ impl Control<'_> {
                     _ => Err(PostgresError::Publication {
                         address: self.settings.address(),
                         said: format!(
-                            "{publication} does not give all changes of all tables, also after {remedy}: drop it, it is made anew"
+                            "{publication} does not give all changes of all tables, also after {remedy}: drop it, it is created again"
                         ),
                     }),
                 }

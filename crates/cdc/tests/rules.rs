@@ -169,7 +169,7 @@ fn what_contradicts_itself_is_an_error_that_says_what_to_do() {
         ..server(Some(slot()))
     };
     let cases = [
-        (Some(epoch()), remade, "made anew"),
+        (Some(epoch()), remade, "created again"),
         (Some(epoch()), server(None), "is gone"),
         (Some(epoch()), server(Some(lost)), "max_slot_wal_keep_size"),
         (Some(epoch()), server(Some(foreign)), "CDC_SLOT"),

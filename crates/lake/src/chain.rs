@@ -22,7 +22,7 @@ pub enum ChainError {
     /// The lake holds more than the topic has ever held.
     #[error(
         "the lake holds offsets up to {chain_end} but the topic ends at {log_end}: the topic was \
-         deleted and made anew, or the lake is another topic's; give the new topic another name, \
+         deleted and created again, or the lake is another topic's; give the new topic another name, \
          or move the topic's objects out of the lake"
     )]
     LakeAheadOfLog {
@@ -34,7 +34,7 @@ pub enum ChainError {
     /// The group has committed more than the topic has ever held.
     #[error(
         "the consumer group has committed offset {committed} but the topic ends at {log_end}: the \
-         topic was deleted and made anew, or lost its tail; reset or delete the group's offsets, \
+         topic was deleted and created again, or lost its tail; reset or delete the group's offsets, \
          or use another KAFKA_CONSUMER_GROUP"
     )]
     CommittedAheadOfLog {
@@ -46,7 +46,7 @@ pub enum ChainError {
     /// The object under our key is not of our run.
     #[error(
         "the lake already has an object for {topic}-{partition} from offset {offset}, but its \
-         {differs} is {theirs} and ours is {ours}: the topic was deleted and made anew, or two \
+         {differs} is {theirs} and ours is {ours}: the topic was deleted and created again, or two \
          topics share the lake; nothing was overwritten; give the new topic another name, or move \
          the old objects out of the lake"
     )]
@@ -197,7 +197,7 @@ pub fn start_offset(
 ///
 /// `end` is the footer of the chain's newest object, `found` offset and fingerprint of the
 /// first visible record at or after its first offset. Offsets alone can't tell a topic that
-/// was deleted, made anew and has outgrown the lake. Once retention has removed the record
+/// was deleted, created again and has outgrown the lake. Once retention has removed the record
 /// nothing can be compared.
 pub fn check_continuation(
     end: &TransactionFooter,
@@ -227,7 +227,7 @@ pub fn check_continuation(
 /// that is there.
 ///
 /// The first record identifies a run: topic, partition, first offset, and the
-/// fingerprint of the record's timestamp and payload, which a topic made anew would have
+/// fingerprint of the record's timestamp and payload, which a topic created again would have
 /// to repeat to the millisecond. Where the two runs end at the same offset and rejected
 /// the same records, their rows' checksums have to be equal as well. Runs that differ in
 /// what they rejected (another size limit, another version) are both complete: the one

@@ -19,7 +19,7 @@ use crate::whole_listings::WholeListings;
 /// A whole request with its body; some 100 MB over a slow line.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The client's own tries; whoever calls tries again for ever, and sees that it does.
+/// The client's own tries; the caller retries indefinitely, and counts its retries.
 const RETRIES: usize = 3;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 

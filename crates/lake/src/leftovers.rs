@@ -1,6 +1,6 @@
 //! Clears away what killed writers of a local lake left behind.
 //!
-//! Promises: a staging file that somebody still writes stays. Its writer holds a lock on it,
+//! Promises: a staging file that is still being written stays. Its writer holds a lock on it,
 //! which the system releases when the writer ends, however it ends; process ids would say
 //! nothing of writers in other containers. Where a file system has no locks, or they don't reach
 //! other machines, the age is on the safe side, and should a file be taken from under its

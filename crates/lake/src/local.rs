@@ -17,7 +17,7 @@ use ftap_supervision::Retry;
 use crate::error::LakeError;
 use crate::store::PutOutcome;
 
-/// The lake's folder, told from any other that may take its place.
+/// The lake's folder, distinguished from any other that may take its place.
 ///
 /// A disk that is unmounted leaves an empty folder, one that was moved away leaves none.
 /// Files put there then would not be found beside the others when it is back, and what
@@ -123,7 +123,7 @@ fn create_in(root: &Path, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeErr
     } else {
         link_new(&path, bytes)?
     };
-    // Also for a file of somebody else: its writer may have been killed before this, and
+    // Also for another process's file: its writer may have been killed before this, and
     // our caller is about to commit offsets that rely on it.
     for folder in folder
         .ancestors()

@@ -1,7 +1,7 @@
 //! An HTTP client that believes a bucket's listing only if it is one, and whole.
 //!
 //! `object_store` takes every XML document for a listing, a network's sign-in page for one of
-//! an empty bucket. An empty answer would let a chain start anew from the group's offset.
+//! an empty bucket. An empty answer would let a chain start again from the group's offset.
 
 use async_trait::async_trait;
 use object_store::ClientOptions;

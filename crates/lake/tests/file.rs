@@ -68,7 +68,7 @@ fn a_file_read_back_is_what_was_appended() {
     let mut file = open(first);
     let mut expected = RowBuilders::with_capacity(16);
     for number in 0..rows {
-        // Every tenth offset is a control record's: nobody appends it.
+        // Every tenth offset is a control record's, which no producer appends.
         let offset = first + number + number / 9;
         let payload = payload(number);
         assert_eq!(

@@ -3,7 +3,7 @@
 //! Promises: what [`changes`](ftap_cdc) promises, over kills and restarts of this
 //! process and of the server. A place in the server's log is acknowledged only when every
 //! object up to it is durable; an idle slot is acknowledged as the server's log grows, so
-//! that it holds none of it. A server that does not answer is tried again for ever.
+//! that it holds none of it. A server that does not answer is retried indefinitely.
 
 mod lag;
 mod put;
@@ -28,7 +28,7 @@ use crate::source::SourceError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// A session that lasted this long makes the pauses start anew.
+/// A session that lasted this long resets the pauses.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
 /// Kinds of failure of change capture, those of PostgreSQL and the lake apart.
@@ -131,7 +131,7 @@ pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tables that are not there yet are waited for: whoever makes them starts beside us.
+/// Tables that are missing are waited for: the process that creates them starts at the same time.
 fn is_hopeless(error: &PostgresError) -> bool {
     !error.retry().helps() && !matches!(error, PostgresError::OtherSchema { .. })
 }

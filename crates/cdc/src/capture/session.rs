@@ -35,7 +35,7 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub(super) enum SessionEnd {
     /// There is nothing more to do.
     Finished,
-    /// Plan anew.
+    /// Plan again.
     Again,
 }
 

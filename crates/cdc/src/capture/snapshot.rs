@@ -1,7 +1,7 @@
 //! Takes a snapshot and makes the slot that goes on where it ends.
 //!
 //! Promises: an epoch is whole in the lake only if the slot begins at its snapshot. The last
-//! object is put after the slot is kept, so whatever is killed when, and whoever else reads or
+//! object is put after the slot is kept, so whatever is killed when, and whichever other process reads or
 //! makes the slot meanwhile, a whole epoch misses no change. One process does this at a time, by
 //! a lock that ends with its connection.
 
@@ -30,7 +30,7 @@ use crate::wire::Wire;
 
 /// After this a slot that is not made yet is explained.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
-/// Keeps two processes from taking a snapshot at a time; any number that nobody else uses.
+/// Keeps two processes from taking a snapshot at a time; any number that no other program uses.
 const ADVISORY_LOCK: i64 = 0x0066_7461_7000_0002;
 
 impl Session<'_> {
@@ -114,7 +114,7 @@ impl Session<'_> {
     }
 
     /// Another object in the place of a part is another process' of the same epoch: its
-    /// snapshot is of another moment, so both begin anew.
+    /// snapshot is of another moment, so both start again.
     async fn put_part(&self, file: &ChangeFile) -> Result<(), SessionError> {
         match put(self.stage, self.lake, file, "snapshot").await {
             Ok(Adoption::Same) => Ok(()),
