@@ -34,14 +34,14 @@ use crate::verify::VerifyArgs;
         Exit codes: 0 done, 1 a stage failed for good, 2 bad usage or settings, 3 `verify` found loss or duplication.",
     max_term_width = 110
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 /// A subcommand; without one it is `run`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// All stages in one process: CSV, Kafka, Parquet lake (the default)
     ///
     /// Without KAFKA_BROKER an embedded Kafka broker runs, with its data in DATA_DIR. Without an events file,
@@ -149,7 +149,7 @@ pub enum Command {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// End when everything published is in the lake
     #[arg(long)]
     pub until_drained: bool,
@@ -162,7 +162,7 @@ pub struct RunArgs {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct ProduceArgs {
+pub(crate) struct ProduceArgs {
     /// Publish only the first N rows of the events file
     #[arg(long, value_name = "N", value_parser = whole(1_u64..))]
     pub rows: Option<u64>,
@@ -172,7 +172,7 @@ pub struct ProduceArgs {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct ConsumeArgs {
+pub(crate) struct ConsumeArgs {
     /// End when everything that is now in the topic is in the lake
     #[arg(long)]
     pub until_drained: bool,
@@ -182,7 +182,7 @@ pub struct ConsumeArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BatchJob {
+pub(crate) enum BatchJob {
     /// Load users and merchants, then change some users
     Users,
     /// Write FX rates to the lake
@@ -190,7 +190,7 @@ pub enum BatchJob {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct BatchArgs {
+pub(crate) struct BatchArgs {
     /// Run this job once, now, then end: exit code 0 if it is done, 1 if it failed
     #[arg(long, value_name = "JOB")]
     pub once: Option<BatchJob>,
@@ -200,7 +200,7 @@ pub struct BatchArgs {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-pub struct CdcArgs {
+pub(crate) struct CdcArgs {
     /// Recreate the slot and copy the tables again, as a new epoch in the lake
     #[arg(long)]
     pub resnapshot: bool,
@@ -210,7 +210,7 @@ pub struct CdcArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct GenerateArgs {
+pub(crate) struct GenerateArgs {
     /// Rows
     #[arg(long, default_value_t = 1_296_675, value_name = "N", value_parser = whole(1_u64..))]
     pub rows: u64,
@@ -226,7 +226,7 @@ pub struct GenerateArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct PrepareArgs {
+pub(crate) struct PrepareArgs {
     /// The Kaggle CSV
     #[arg(required_unless_present_any = ["kaggle", "generate"])]
     pub file: Option<PathBuf>,
@@ -242,14 +242,14 @@ pub struct PrepareArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct ResetArgs {
+pub(crate) struct ResetArgs {
     /// Remove without asking
     #[arg(long)]
     pub yes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TapStart {
+pub(crate) enum TapStart {
     /// Messages from now on
     Latest,
     /// All messages that are still in Kafka
@@ -257,7 +257,7 @@ pub enum TapStart {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct TapArgs {
+pub(crate) struct TapArgs {
     /// Maximum messages per second; the others are skipped. 0 prints all
     #[arg(long, default_value_t = 10.0, value_name = "PER_SECOND", value_parser = rate)]
     pub rate: f64,
@@ -270,7 +270,7 @@ pub struct TapArgs {
 }
 
 /// Parses a whole number as settings do: `200000`, `200_000` or `2e5`.
-pub fn whole<T>(
+pub(crate) fn whole<T>(
     range: impl RangeBounds<T> + Clone + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
 where
@@ -307,14 +307,14 @@ fn command_name(text: &str) -> Result<String, String> {
 }
 
 /// The name of every subcommand.
-pub fn command_names() -> Vec<String> {
+pub(crate) fn command_names() -> Vec<String> {
     let cli = Cli::command();
     let names = cli.get_subcommands().map(clap::Command::get_name);
     names.map(str::to_owned).collect()
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct FxArgs {
+pub(crate) struct FxArgs {
     /// The day, or the first of several
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     pub date: NaiveDate,
@@ -324,14 +324,14 @@ pub struct FxArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// Print what was loaded as one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// Only the settings that this command uses [default: all, as `ftap run` uses them]
     #[arg(value_name = "COMMAND", value_parser = command_name)]
     pub command: Option<String>,
@@ -341,21 +341,21 @@ pub struct ConfigArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct HealthArgs {
+pub(crate) struct HealthArgs {
     /// Ask whether it is ready: every group of stages runs
     #[arg(long)]
     pub ready: bool,
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct KafkaArgs {
+pub(crate) struct KafkaArgs {
     /// Port on 127.0.0.1; 0 chooses a free one
     #[arg(long, default_value_t = 9092, value_parser = whole(0..=u16::MAX))]
     pub port: u16,
 }
 
 /// A parsed command line.
-pub struct Parsed {
+pub(crate) struct Parsed {
     pub command: Command,
     /// The command's name.
     pub name: String,
@@ -364,7 +364,7 @@ pub struct Parsed {
 }
 
 /// Parses the command line. `--help` and `--version` are errors, too.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
     let matches = command().try_get_matches_from(args).map_err(explain)?;
     let given = |name: &'static str| {
         let value = matches.try_get_one::<String>(name).ok()??;
@@ -401,7 +401,7 @@ fn explain(error: clap::Error) -> clap::Error {
 }
 
 /// The whole command line, setting flags included.
-pub fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     let open = SETTINGS.iter().filter(|setting| !setting.is_secret());
     open.fold(Cli::command(), |command, setting| {
         let mut help = format!("{}. Expected: {}", setting.meaning, setting.expected);

@@ -19,7 +19,12 @@ const FOLDERS: [&str; 4] = [
 ];
 
 /// The text, some lines.
-pub fn text(config: &Config, options: Options, outcome: Outcome, summary: &Summary) -> String {
+pub(crate) fn text(
+    config: &Config,
+    options: Options,
+    outcome: Outcome,
+    summary: &Summary,
+) -> String {
     let Options {
         role,
         until_drained,

@@ -9,7 +9,7 @@ use crate::process;
 
 /// Makes a directory and shows that files can be written in it; the error names path, user and
 /// remedy. `setting` is the setting that leads there.
-pub fn make_writable(dir: &Path, setting: &str) -> Result<(), BadUsage> {
+pub(crate) fn make_writable(dir: &Path, setting: &str) -> Result<(), BadUsage> {
     let probe = dir.join(format!(".writable-{}.tmp", std::process::id()));
     std::fs::create_dir_all(dir)
         .and_then(|()| File::create(&probe))
@@ -46,7 +46,7 @@ fn unusable(dir: &Path, setting: &str, error: &io::Error) -> String {
 
 /// Held by each process that uses a data directory, together with others, or by the one that resets it.
 #[derive(Debug)]
-pub struct InUse {
+pub(crate) struct InUse {
     // Locked as long as it is open, also when the process is killed.
     _file: File,
 }
@@ -54,7 +54,7 @@ pub struct InUse {
 impl InUse {
     /// Joins the processes that use the directory; `None` if it takes no lock. A process that keeps
     /// data there creates what is missing, another one writes nothing.
-    pub fn join(data_dir: &Path, keeps_data: bool) -> Result<Option<Self>, BadUsage> {
+    pub(crate) fn join(data_dir: &Path, keeps_data: bool) -> Result<Option<Self>, BadUsage> {
         let file = match keeps_data {
             // What is wrong with the directory is reported where it is needed.
             true => std::fs::create_dir_all(data_dir)
@@ -78,7 +78,7 @@ impl InUse {
 
     /// For this process alone; an error while another one uses the directory. `None` if there is
     /// no such directory.
-    pub fn alone(data_dir: &Path) -> Result<Option<Self>, BadUsage> {
+    pub(crate) fn alone(data_dir: &Path) -> Result<Option<Self>, BadUsage> {
         let Some(file) = Self::create(data_dir) else {
             return Ok(None);
         };
@@ -107,14 +107,14 @@ impl InUse {
 /// Held while a process publishes from this data directory: two would fence each other off endlessly
 /// and write over each other's checkpoint.
 #[derive(Debug)]
-pub struct PublishLock {
+pub(crate) struct PublishLock {
     // Locked as long as it is open, also when the process is killed.
     _file: File,
 }
 
 impl PublishLock {
     /// Takes the lock, or says who has it.
-    pub fn take(data_dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn take(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join("publish.lock");
         let mut file = OpenOptions::new()
             .read(true)

@@ -3,17 +3,17 @@
 use std::fmt;
 
 /// Done.
-pub const DONE: u8 = 0;
+pub(crate) const DONE: u8 = 0;
 /// A stage stopped with an error, or a command failed.
-pub const GAVE_UP: u8 = 1;
+pub(crate) const GAVE_UP: u8 = 1;
 /// Bad usage or settings.
-pub const BAD_USAGE: u8 = 2;
+pub(crate) const BAD_USAGE: u8 = 2;
 /// Ended by a second signal.
-pub const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The user has to change the command line or a setting: exit code 2.
 #[derive(Debug)]
-pub struct BadUsage(pub String);
+pub(crate) struct BadUsage(pub String);
 
 impl fmt::Display for BadUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,7 +25,7 @@ impl std::error::Error for BadUsage {}
 
 /// The reader of the output is gone, so nothing can be reported.
 #[derive(Debug)]
-pub struct OutputClosed;
+pub(crate) struct OutputClosed;
 
 impl fmt::Display for OutputClosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,7 +37,7 @@ impl std::error::Error for OutputClosed {}
 
 /// Tells the user about an error and gives the exit code it stands for.
 #[expect(clippy::print_stderr, reason = "the last word to the user")]
-pub fn report(error: &anyhow::Error) -> u8 {
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if error.is::<OutputClosed>() {
         return DONE;
     }

@@ -39,7 +39,7 @@ const NEXT_PORTS: u16 = 20;
 
 /// What the pages show.
 #[derive(Clone)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// `run`, `produce`, `serve` and so on.
     pub command: &'static str,
     /// What the groups are doing.
@@ -53,14 +53,14 @@ pub struct Shown {
 }
 
 /// A server that listens.
-pub struct Http {
+pub(crate) struct Http {
     handle: ServerHandle,
     url: String,
 }
 
 impl Http {
     /// Its address for a browser.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 }
@@ -74,7 +74,7 @@ impl Drop for Http {
 
 /// Serves on DASHBOARD_ADDR; `None` if that is off. If the default port is in use, the next free one
 /// is taken, so that `produce` and `consume` run on one machine; one that was set is an error.
-pub fn start(config: &Config, shown: Shown) -> anyhow::Result<Option<Http>> {
+pub(crate) fn start(config: &Config, shown: Shown) -> anyhow::Result<Option<Http>> {
     let Some(addr) = config.dashboard_addr else {
         return Ok(None);
     };

@@ -22,7 +22,7 @@ use crate::exit::BadUsage;
 const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 
 /// Kafka's address, and the embedded broker if this process serves one.
-pub struct KafkaAccess {
+pub(crate) struct KafkaAccess {
     bootstrap: String,
     served: Option<Served>,
     /// Served instead of a data directory that can't be written; removed with the value.
@@ -43,7 +43,7 @@ struct Served {
 
 impl KafkaAccess {
     /// Kafka according to the settings; an embedded broker is served on a free port.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         match &config.kafka_broker {
             Some(bootstrap) => Ok(Self {
                 bootstrap: bootstrap.clone(),
@@ -56,7 +56,7 @@ impl KafkaAccess {
 
     /// The same for a command that only reads: the data directory may be read-only, or belong to
     /// another user.
-    pub fn open_to_read(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn open_to_read(config: &Config) -> anyhow::Result<Self> {
         match &config.kafka_broker {
             Some(_) => Self::open(config),
             None => Self::embedded(config, Use::Read),
@@ -103,7 +103,7 @@ impl KafkaAccess {
     }
 
     /// The embedded broker on a port of 127.0.0.1, 0 for a free one, served by this process.
-    pub fn serve(config: &Config, port: u16) -> anyhow::Result<Self> {
+    pub(crate) fn serve(config: &Config, port: u16) -> anyhow::Result<Self> {
         start(config, &broker_dir(config), port).map_err(|error| match error {
             BrokerError::InUse { .. } => BadUsage(match running(&broker_dir(config)) {
                 Some(bootstrap) => format!(
@@ -117,7 +117,7 @@ impl KafkaAccess {
     }
 
     /// `host:port`, several separated by commas.
-    pub fn bootstrap(&self) -> &str {
+    pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 }
@@ -243,7 +243,7 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<u64> {
 }
 
 /// The address of the data directory's embedded broker, if a process serves it.
-pub fn running_embedded(config: &Config) -> Option<String> {
+pub(crate) fn running_embedded(config: &Config) -> Option<String> {
     running(&broker_dir(config))
 }
 

@@ -7,7 +7,7 @@ use crate::exit::OutputClosed;
 
 /// Writes to stdout. A reader that has gone (`| head`) ends the command quietly, see
 /// [`OutputClosed`].
-pub fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
@@ -17,7 +17,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// `1,296,675`
-pub fn count(value: u64) -> String {
+pub(crate) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -30,7 +30,7 @@ pub fn count(value: u64) -> String {
 }
 
 /// `37.1 MB`, in powers of 1000.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {
         return format!("{bytes} B");
@@ -45,7 +45,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// `42 %`, rounded down and three digits wide: 100 only when all is done.
-pub fn percent(done: u64, total: u64) -> String {
+pub(crate) fn percent(done: u64, total: u64) -> String {
     let share = match total {
         0 => 100,
         total => u128::from(done.min(total)) * 100 / u128::from(total),
@@ -54,7 +54,7 @@ pub fn percent(done: u64, total: u64) -> String {
 }
 
 /// `5 d 3 h`, `12 min`, `45 s`: the two largest units at most.
-pub fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -25,7 +25,7 @@ const TAKE_OVER_INTERVAL: Duration = Duration::from_millis(500);
 const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// PostgreSQL's location, and the private cluster if this process runs it.
-pub struct PostgresAccess {
+pub(crate) struct PostgresAccess {
     location: PostgresLocation,
     /// Stops the cluster when it is dropped.
     _cluster: Option<ClusterThread>,
@@ -42,13 +42,13 @@ struct ClusterThread {
 impl PostgresAccess {
     /// PostgreSQL according to the settings. Does not wait for a private cluster; if it can't start,
     /// a warning is logged.
-    pub fn open(config: &Config) -> Self {
+    pub(crate) fn open(config: &Config) -> Self {
         Self::start(config, None)
     }
 
     /// PostgreSQL for a process that requires it: waits until its location is known, or a stop is
     /// requested.
-    pub fn require(config: &Config, stop: &watch::Receiver<bool>) -> anyhow::Result<Self> {
+    pub(crate) fn require(config: &Config, stop: &watch::Receiver<bool>) -> anyhow::Result<Self> {
         let (report, reports) = channel();
         let access = Self::start(config, Some(report));
         loop {
@@ -103,7 +103,7 @@ impl PostgresAccess {
         }
     }
 
-    pub fn location(&self) -> PostgresLocation {
+    pub(crate) fn location(&self) -> PostgresLocation {
         self.location.clone()
     }
 }
@@ -116,7 +116,7 @@ impl Drop for ClusterThread {
 }
 
 /// The server of POSTGRES_HOST, otherwise the private cluster if a process runs it.
-pub fn running(config: &Config) -> Option<PostgresSettings> {
+pub(crate) fn running(config: &Config) -> Option<PostgresSettings> {
     config.postgres_settings().or_else(|| {
         let address = PrivateCluster::running(&config.data_dir.join("postgres"))?;
         Some(settings(config, &address))

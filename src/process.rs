@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Processor time of this process so far, user and system.
-pub fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let usage = usage();
     let time = |value: libc::timeval| {
         let seconds = u64::try_from(value.tv_sec).unwrap_or(0);
@@ -14,7 +14,7 @@ pub fn cpu_time() -> Duration {
 }
 
 /// Largest resident memory so far, in bytes.
-pub fn peak_memory_bytes() -> u64 {
+pub(crate) fn peak_memory_bytes() -> u64 {
     status_bytes("VmHWM:").unwrap_or_else(|| {
         let peak = u64::try_from(usage().ru_maxrss).unwrap_or(0);
         // macOS counts in bytes, the others in KiB.
@@ -27,12 +27,12 @@ pub fn peak_memory_bytes() -> u64 {
 }
 
 /// Resident memory now, in bytes; `None` where the system has no `/proc`.
-pub fn memory_bytes() -> Option<u64> {
+pub(crate) fn memory_bytes() -> Option<u64> {
     status_bytes("VmRSS:")
 }
 
 /// The user this process runs as.
-pub fn user_id() -> u32 {
+pub(crate) fn user_id() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() }
 }

@@ -8,7 +8,7 @@ use crate::telemetry::Telemetry;
 
 /// What a bar counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// Rows.
     Rows,
     /// Bytes.
@@ -16,7 +16,12 @@ pub enum Unit {
 }
 
 /// A bar for one step; hidden unless people watch. A total of 0 is not known yet.
-pub fn bar(telemetry: &Telemetry, step: &'static str, total: u64, unit: Unit) -> ProgressBar {
+pub(crate) fn bar(
+    telemetry: &Telemetry,
+    step: &'static str,
+    total: u64,
+    unit: Unit,
+) -> ProgressBar {
     if !telemetry.interactive {
         return ProgressBar::hidden();
     }

@@ -13,7 +13,7 @@ use ftap_telemetry::metrics;
 
 /// The replay of one events file.
 #[derive(Clone, Debug)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// How fast it goes.
     pub pace: Pace,
     /// Known when the file has been counted.
@@ -30,7 +30,7 @@ struct Figures {
 
 impl Replay {
     /// Counts the file; this many of its rows will be published, `limit` at most.
-    pub fn start(file: PathBuf, pace: Pace, limit: Option<u64>) -> Self {
+    pub(crate) fn start(file: PathBuf, pace: Pace, limit: Option<u64>) -> Self {
         let figures = Arc::<OnceLock<Figures>>::default();
         let counted = figures.clone();
         // A file that can't be counted is reported by the stage that publishes it.
@@ -48,7 +48,7 @@ impl Replay {
 
     /// Time until `total` rows of the file are published, at the pace that is set or, at full
     /// speed, at so many rows per second. `None` while it is unknown.
-    pub fn time_left(&self, done: u64, total: u64, per_second: u64) -> Option<Duration> {
+    pub(crate) fn time_left(&self, done: u64, total: u64, per_second: u64) -> Option<Duration> {
         let figures = self.figures.get()?;
         let left = total.checked_sub(done).filter(|left| *left > 0)?;
         let seconds = match self.pace {

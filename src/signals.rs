@@ -23,7 +23,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(500);
     clippy::print_stderr,
     reason = "a log line might not be written any more"
 )]
-pub fn listen() -> anyhow::Result<watch::Receiver<bool>> {
+pub(crate) fn listen() -> anyhow::Result<watch::Receiver<bool>> {
     let (stop, receiver) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

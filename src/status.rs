@@ -28,14 +28,14 @@ const SPEED_WINDOW: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(600);
 
 /// The live lines; they go when it is dropped.
-pub struct LiveStatus {
+pub(crate) struct LiveStatus {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     telemetry: Telemetry,
 }
 
 /// What the live lines show.
-pub struct StatusParts {
+pub(crate) struct StatusParts {
     /// What the groups are doing.
     pub health: Arc<Health>,
     /// The status page's address.
@@ -48,7 +48,7 @@ pub struct StatusParts {
 
 impl LiveStatus {
     /// Shows the lines if people watch.
-    pub fn start(telemetry: &Telemetry, parts: StatusParts) -> Self {
+    pub(crate) fn start(telemetry: &Telemetry, parts: StatusParts) -> Self {
         let mut status = Self {
             stop: None,
             thread: None,
@@ -391,14 +391,14 @@ impl Speeds {
 
 /// What a run did and what it cost. The clock starts when the stages do, so that neither generating
 /// data nor starting the broker counts.
-pub struct Stopwatch {
+pub(crate) struct Stopwatch {
     started: Instant,
     cpu: Duration,
 }
 
 impl Stopwatch {
     /// Starts now.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self {
             started: Instant::now(),
             cpu: process::cpu_time(),
@@ -406,7 +406,7 @@ impl Stopwatch {
     }
 
     /// The figures so far.
-    pub fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         Summary {
             figures: Snapshot::now(),
             elapsed: self.started.elapsed(),
@@ -418,7 +418,7 @@ impl Stopwatch {
 
 /// See [`Stopwatch`].
 #[derive(Clone, Copy, Debug)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// What was counted.
     pub figures: Snapshot,
     elapsed: Duration,
@@ -449,7 +449,7 @@ impl Summary {
     }
 
     /// A small table.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let figures = &self.figures;
         let rejected = match figures.source_rows_rejected {
             0 => count(figures.records_rejected),
@@ -487,7 +487,7 @@ impl Summary {
     }
 
     /// The same for programs, in bytes, seconds and rows.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let figures = &self.figures;
         json!({
             "rows_published": figures.rows_published,

@@ -26,7 +26,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::config::{Config, LogFormat};
 use line::{Fields, Shape};
-pub use notes::Notes;
+pub(crate) use notes::Notes;
 
 /// Target of the program's own events.
 const OWN_TARGET: &str = "ftap";
@@ -40,7 +40,7 @@ const FLUSH_BUCKETS: &[f64] = &[
 
 /// The terminal, shared by log lines and the live status.
 #[derive(Debug, Default)]
-pub struct Screen {
+pub(crate) struct Screen {
     bars: OnceLock<MultiProgress>,
     live: AtomicBool,
     notes: Mutex<Notes>,
@@ -54,17 +54,17 @@ static SCREEN: Screen = Screen {
 
 impl Screen {
     /// Where progress bars are drawn; log lines keep clear of them.
-    pub fn bars(&self) -> &MultiProgress {
+    pub(crate) fn bars(&self) -> &MultiProgress {
         self.bars.get_or_init(MultiProgress::new)
     }
 
     /// While it is live, lines below WARN are held back unless LOG_LEVEL was set.
-    pub fn set_live(&self, live: bool) {
+    pub(crate) fn set_live(&self, live: bool) {
         self.live.store(live, Relaxed);
     }
 
     /// What events said since the status is live.
-    pub fn notes(&self) -> Notes {
+    pub(crate) fn notes(&self) -> Notes {
         self.notes.lock().clone()
     }
 
@@ -82,7 +82,7 @@ impl Screen {
 
 /// The process' logs and metrics, once installed.
 #[derive(Clone)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     /// Renders `/metrics`.
     pub prometheus: PrometheusHandle,
     /// Where progress bars are drawn.
@@ -92,7 +92,7 @@ pub struct Telemetry {
 }
 
 /// Installs logs, metrics and the panic hook. Call once.
-pub fn init(config: &Config) -> anyhow::Result<Telemetry> {
+pub(crate) fn init(config: &Config) -> anyhow::Result<Telemetry> {
     let terminal = std::io::stderr().is_terminal();
     let shape = match config.log_format {
         LogFormat::Json => Shape::Json,

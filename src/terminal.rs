@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 static SAVED: Mutex<Option<libc::termios>> = parking_lot::const_mutex(None);
 
 /// Stops it from showing control characters, if this process is in its foreground.
-pub fn hide_control_keys() {
+pub(crate) fn hide_control_keys() {
     // A process in the background would be stopped for changing the terminal.
     // SAFETY: neither call touches memory of ours.
     let is_in_front = unsafe { libc::tcgetpgrp(libc::STDERR_FILENO) == libc::getpgrp() };
@@ -28,7 +28,7 @@ pub fn hide_control_keys() {
 }
 
 /// Makes the terminal as it was; also for the ends of the process that drop nothing.
-pub fn restore() {
+pub(crate) fn restore() {
     let saved = SAVED.lock().take();
     if let Some(modes) = saved {
         set(&modes);

@@ -19,7 +19,7 @@
 //! ends nothing else, unless the process has nothing but jobs; a job that failed for good makes the
 //! exit code 1 all the same.
 
-pub mod jobs;
+pub(crate) mod jobs;
 mod run;
 
 use std::sync::Arc;
@@ -47,7 +47,7 @@ use ftap_telemetry::events::StageName;
 use ftap_watch::{Look, Watched};
 use tokio::sync::{Mutex, watch};
 
-pub use run::{Outcome, TopologyOptions, run};
+pub(crate) use run::{Outcome, TopologyOptions, run};
 
 /// Messages that a clock may queue. Other senders wait for an answer, or take from the memory
 /// budget, and are bounded by that instead.
@@ -66,7 +66,7 @@ enum AtStop {
 }
 
 /// A group of the graph: its name and how the stages of a generation are made and wired.
-pub struct Wiring {
+pub(crate) struct Wiring {
     name: &'static str,
     at_stop: AtStop,
     wire: Box<dyn FnMut(&mut Stages)>,

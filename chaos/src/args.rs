@@ -21,7 +21,7 @@ use crate::store::StoreKind;
     version,
     after_help = "Example:\n  cargo run --release -p chaos -- --minutes 3 --seed 1"
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// How long faults are made
     #[arg(long, default_value_t = 3.0, value_parser = minutes)]
     pub minutes: f64,

@@ -19,7 +19,7 @@ const AUDIT_LIMIT: Duration = Duration::from_secs(900);
 
 /// Neighbouring places of a log.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Places {
+pub(crate) struct Places {
     /// Partition.
     pub partition: i64,
     /// First offset.
@@ -31,7 +31,7 @@ pub struct Places {
 /// What the independent reader found, see `audit.py`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[allow(missing_docs)]
-pub struct Audit {
+pub(crate) struct Audit {
     pub files: u64,
     pub file_rows: u64,
     pub lake_rows: u64,
@@ -52,7 +52,7 @@ pub struct Audit {
 
 impl Audit {
     /// Whether each row and each offset is there once, and the sums agree.
-    pub fn is_exact(&self) -> bool {
+    pub(crate) fn is_exact(&self) -> bool {
         let wrong = [
             self.lost,
             self.doubled,
@@ -66,7 +66,7 @@ impl Audit {
 }
 
 /// The Python that has DuckDB: of `FTAP_PYTHON`, else of an environment made under `target/chaos`.
-pub fn python() -> anyhow::Result<PathBuf> {
+pub(crate) fn python() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("FTAP_PYTHON").filter(|named| !named.is_empty()) {
         let named = PathBuf::from(named);
         if !has_duckdb(&named) {
@@ -118,7 +118,7 @@ fn has_duckdb(python: &Path) -> bool {
 }
 
 /// Reads everything there is in the lake at `lake`.
-pub fn audit(
+pub(crate) fn audit(
     python: &Path,
     lake: &Path,
     events: &Path,
@@ -145,7 +145,7 @@ pub fn audit(
 }
 
 /// What `ftap verify --json` says: its exit code and its report.
-pub fn verify(
+pub(crate) fn verify(
     command: Command,
     logs: &Path,
     interrupt: &Interrupt,

@@ -24,7 +24,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum BrokerKind {
+pub(crate) enum BrokerKind {
     /// Apache Kafka, by `scripts/kafka`
     Kafka,
     /// `ftap kafka`
@@ -45,7 +45,7 @@ enum State {
 }
 
 /// See the module.
-pub struct Broker {
+pub(crate) struct Broker {
     kind: BrokerKind,
     ftap: PathBuf,
     dir: PathBuf,
@@ -58,7 +58,7 @@ pub struct Broker {
 
 impl Broker {
     /// Starts it and waits until it answers.
-    pub fn start(
+    pub(crate) fn start(
         kind: BrokerKind,
         ftap: &Path,
         run_dir: &Path,
@@ -93,17 +93,17 @@ impl Broker {
     }
 
     /// `host:port`.
-    pub fn bootstrap(&self) -> String {
+    pub(crate) fn bootstrap(&self) -> String {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string()
     }
 
     /// Whether it is there for clients, as far as is known.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Up)
     }
 
     /// SIGKILL; it comes back after `down`.
-    pub fn kill(&mut self, down: Duration) -> anyhow::Result<()> {
+    pub(crate) fn kill(&mut self, down: Duration) -> anyhow::Result<()> {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
         }
@@ -114,7 +114,7 @@ impl Broker {
     }
 
     /// SIGTERM; it comes back after it has ended and `down` has passed.
-    pub fn restart(&mut self, down: Duration) {
+    pub(crate) fn restart(&mut self, down: Duration) {
         if let Some(process) = &self.process {
             process.signal(libc::SIGTERM);
         }
@@ -123,7 +123,7 @@ impl Broker {
 
     /// Brings it back when it is time. `answered` is when a client last began to ask something
     /// that was answered. True at the moment at which it is up again.
-    pub fn tick(&mut self, answered: Option<Instant>) -> anyhow::Result<bool> {
+    pub(crate) fn tick(&mut self, answered: Option<Instant>) -> anyhow::Result<bool> {
         match self.state {
             State::Up => self.assert_runs()?,
             State::Stopping(down) => {
@@ -158,7 +158,7 @@ impl Broker {
     }
 
     /// Ends it in good order, or not.
-    pub fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         if let Some(process) = &mut self.process {
             process.signal(libc::SIGTERM);
             process.wait(STOP_LIMIT)?;

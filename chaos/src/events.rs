@@ -17,7 +17,7 @@ const UNIX_TIME: usize = 6;
 const TAIL_BYTES: u64 = 4_096;
 
 /// A prepared file.
-pub struct Events {
+pub(crate) struct Events {
     /// Where.
     pub path: PathBuf,
     /// Its rows.
@@ -27,7 +27,7 @@ pub struct Events {
 }
 
 /// Makes it; `run` gives the `ftap` command with these arguments.
-pub fn make(
+pub(crate) fn make(
     rows: u64,
     seed: u64,
     dir: &Path,

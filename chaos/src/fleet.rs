@@ -17,7 +17,7 @@ use crate::process::{Process, describe};
 use crate::tally::Tally;
 
 /// After which the group gives a silent consumer's partitions to others.
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause before a killed process is back.
 const RESTART_PAUSE: Duration = Duration::from_millis(300);
 /// The same after it ended by itself.
@@ -28,7 +28,7 @@ const MOST_CONSUMERS: usize = 3;
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// `ftap produce`
     Producer,
     /// `ftap consume`
@@ -71,7 +71,7 @@ enum Duty {
 }
 
 /// A place for one process, with a data directory of its own.
-pub struct Member {
+pub(crate) struct Member {
     /// What it does.
     pub role: Role,
     /// `consumer-2`
@@ -90,17 +90,17 @@ pub struct Member {
 
 impl Member {
     /// Whether there is a process that runs on.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.process.is_some() && !self.frozen && self.duty == Duty::Serving
     }
 
     /// Partitions that it reads.
-    pub fn partitions(&self) -> &BTreeSet<i32> {
+    pub(crate) fn partitions(&self) -> &BTreeSet<i32> {
         &self.partitions
     }
 
     /// When this start of it began to publish.
-    pub fn publishing_since(&self) -> Option<Instant> {
+    pub(crate) fn publishing_since(&self) -> Option<Instant> {
         self.publishing
     }
 
@@ -127,7 +127,7 @@ impl Member {
 }
 
 /// See the module.
-pub struct Fleet {
+pub(crate) struct Fleet {
     ftap: PathBuf,
     dir: PathBuf,
     seed: u64,
@@ -144,7 +144,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// An empty one. `settings` are the environment of every process.
-    pub fn new(ftap: &Path, dir: &Path, seed: u64, settings: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(ftap: &Path, dir: &Path, seed: u64, settings: Vec<(String, String)>) -> Self {
         let binary = std::fs::read(ftap).unwrap_or_default();
         let mark = b"FTAP_FAILPOINTS";
         let failpoints = binary.windows(mark.len()).any(|window| window == mark);
@@ -162,18 +162,18 @@ impl Fleet {
     }
 
     /// Changes a setting for the processes started from now on.
-    pub fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.to_owned(), value.to_owned()));
     }
 
     /// No more injected faults.
-    pub fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.failpoints = false;
     }
 
     /// One more process; it starts at the next tick.
-    pub fn add(&mut self, role: Role) -> &Member {
+    pub(crate) fn add(&mut self, role: Role) -> &Member {
         let number = self.next_number;
         self.next_number += 1;
         self.members.push(Member {
@@ -193,7 +193,7 @@ impl Fleet {
     }
 
     /// `ftap` with the run's settings and nothing else of the environment.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.ftap);
         let kept = ["PATH", "HOME", "LD_LIBRARY_PATH"];
         command
@@ -210,7 +210,7 @@ impl Fleet {
     }
 
     /// Starts what is due, reads the logs, notes which processes have ended.
-    pub fn tick(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn tick(&mut self) -> anyhow::Result<()> {
         for index in 0..self.members.len() {
             self.read_log(index);
             self.look_after(index)?;
@@ -318,25 +318,25 @@ impl Fleet {
     }
 
     /// Names of those that fit, by their number.
-    pub fn names(&self, wanted: impl Fn(&Member) -> bool) -> Vec<String> {
+    pub(crate) fn names(&self, wanted: impl Fn(&Member) -> bool) -> Vec<String> {
         let found = self.members.iter().filter(|member| wanted(member));
         found.map(|member| member.name.clone()).collect()
     }
 
     /// Those that do this and run on.
-    pub fn running(&self, role: Role) -> Vec<String> {
+    pub(crate) fn running(&self, role: Role) -> Vec<String> {
         self.names(|member| member.role == role && member.is_running())
     }
 
     /// Whether there is room for one more.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let serving =
             self.names(|member| member.role == Role::Consumer && member.duty == Duty::Serving);
         serving.len() < MOST_CONSUMERS
     }
 
     /// By its name.
-    pub fn member(&self, name: &str) -> Option<&Member> {
+    pub(crate) fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.name == name)
     }
 
@@ -349,7 +349,7 @@ impl Fleet {
     }
 
     /// SIGKILL; true if there was a process to kill.
-    pub fn kill(&mut self, name: &str) -> anyhow::Result<bool> {
+    pub(crate) fn kill(&mut self, name: &str) -> anyhow::Result<bool> {
         let Some((_, index)) = self.process(name) else {
             return Ok(false);
         };
@@ -372,7 +372,7 @@ impl Fleet {
     }
 
     /// SIGSTOP.
-    pub fn freeze(&mut self, name: &str) {
+    pub(crate) fn freeze(&mut self, name: &str) {
         if let Some((member, _)) = self.process(name) {
             member.frozen = true;
             member
@@ -383,7 +383,7 @@ impl Fleet {
     }
 
     /// SIGCONT.
-    pub fn thaw(&mut self, name: &str) {
+    pub(crate) fn thaw(&mut self, name: &str) {
         if let Some((member, _)) = self.process(name) {
             member.frozen = false;
             member
@@ -394,14 +394,14 @@ impl Fleet {
     }
 
     /// It is not restarted when it ends.
-    pub fn retire(&mut self, name: &str) {
+    pub(crate) fn retire(&mut self, name: &str) {
         if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
             member.duty = Duty::Retired;
         }
     }
 
     /// SIGTERM; it is not restarted.
-    pub fn dismiss(&mut self, name: &str) {
+    pub(crate) fn dismiss(&mut self, name: &str) {
         if let Some((member, _)) = self.process(name) {
             member.duty = Duty::Leaving {
                 since: Instant::now(),
@@ -414,7 +414,7 @@ impl Fleet {
     }
 
     /// SIGTERM to all of a role, and waits until they end, which they must do successfully.
-    pub fn stop_all(&mut self, role: Role) -> anyhow::Result<()> {
+    pub(crate) fn stop_all(&mut self, role: Role) -> anyhow::Result<()> {
         let mut failures = Vec::new();
         for member in self.members.iter_mut().filter(|member| member.role == role) {
             let Some(process) = &mut member.process else {

@@ -22,7 +22,7 @@ use crate::recovery::Snapshot;
 use crate::signals::Interrupt;
 
 /// Partitions of the topic.
-pub const PARTITIONS: i32 = 3;
+pub(crate) const PARTITIONS: i32 = 3;
 const INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a client is kept that gets no answer.
@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// Whom to ask about what.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// `host:port`.
     pub bootstrap: String,
     /// The topic; its dead letters are in `{topic}.dlq`.
@@ -43,7 +43,7 @@ pub struct Subject {
 
 impl Subject {
     /// Name of the topic of dead letters.
-    pub fn dead_letters(&self) -> String {
+    pub(crate) fn dead_letters(&self) -> String {
         format!("{}.dlq", self.topic)
     }
 
@@ -103,7 +103,7 @@ impl Subject {
 
     /// Whether the group's committed offsets are behind every record that a `read_committed`
     /// reader sees; else how far they are and what is left.
-    pub fn undrained(&self) -> anyhow::Result<Option<String>> {
+    pub(crate) fn undrained(&self) -> anyhow::Result<Option<String>> {
         let consumer = self.consumer()?;
         let committed = self.committed(&consumer).context("committed offsets")?;
         let starts = (0..).zip(committed.iter().copied()).collect::<Vec<_>>();
@@ -158,7 +158,7 @@ fn read(
 }
 
 /// Asks for ends and offsets, again and again.
-pub struct Monitor {
+pub(crate) struct Monitor {
     snapshots: Receiver<Snapshot>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -166,7 +166,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// Starts asking; as long as there is no answer it says nothing.
-    pub fn start(subject: Subject) -> anyhow::Result<Self> {
+    pub(crate) fn start(subject: Subject) -> anyhow::Result<Self> {
         let consumer = subject.consumer()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, snapshots) = channel();
@@ -184,7 +184,7 @@ impl Monitor {
     }
 
     /// What has been answered since this was last called.
-    pub fn new_snapshots(&self) -> Vec<Snapshot> {
+    pub(crate) fn new_snapshots(&self) -> Vec<Snapshot> {
         self.snapshots.try_iter().collect()
     }
 }
@@ -221,7 +221,7 @@ fn watch(subject: &Subject, mut consumer: BaseConsumer, stop: &AtomicBool, to: &
 
 /// What the topic holds, to compare the lake with.
 #[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct TopicContent {
+pub(crate) struct TopicContent {
     /// Records with the header `row`.
     pub rows: u64,
     /// Records without it: poison.
@@ -240,7 +240,7 @@ pub struct TopicContent {
 
 /// Reads the topic and its dead letters to their end; `list` gets a line
 /// `partition;offset;row or poison` for each record.
-pub fn read_topic(
+pub(crate) fn read_topic(
     subject: &Subject,
     file_rows: u64,
     list: &Path,

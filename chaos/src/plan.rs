@@ -20,7 +20,7 @@ const POISONINGS_PER_MINUTE: u64 = 4;
 
 /// What a run has to reach to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Floor {
+pub(crate) struct Floor {
     /// Processes killed with SIGKILL.
     pub kills: u64,
     /// Processes that came back after others had taken over their work.
@@ -29,7 +29,7 @@ pub struct Floor {
 
 impl Floor {
     /// 40 kills and 5 zombies in 3 minutes, and in proportion, the fractions rounded up.
-    pub fn of(minutes: f64) -> Self {
+    pub(crate) fn of(minutes: f64) -> Self {
         let share = |in_three: f64| (in_three * minutes / 3.0).ceil() as u64;
         Self {
             kills: share(40.0),
@@ -41,7 +41,7 @@ impl Floor {
 /// How the store misbehaves for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StoreFault {
+pub(crate) enum StoreFault {
     /// 503 to everything, nothing done.
     Unavailable,
     /// Puts are done, the answer is 503.
@@ -80,7 +80,7 @@ const STORE_FAULTS: [StoreFault; 10] = [
 /// What is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "fault")]
-pub enum Fault {
+pub(crate) enum Fault {
     /// SIGKILL to the producer.
     KillProducer,
     /// SIGKILL to one consumer.
@@ -142,7 +142,7 @@ pub enum Fault {
 
 /// A fault and its moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// After the start of the chaos.
     pub at_ms: u64,
     /// What is done then.
@@ -152,7 +152,7 @@ pub struct Planned {
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What it was made from.
     pub seed: u64,
     /// How long the chaos lasts.
@@ -165,7 +165,7 @@ pub struct Plan {
 
 impl Plan {
     /// A plan for this many minutes; store faults only if the store can inject them.
-    pub fn new(seed: u64, minutes: f64, with_store: bool) -> Self {
+    pub(crate) fn new(seed: u64, minutes: f64, with_store: bool) -> Self {
         let length_ms = (minutes * 60_000.0) as u64;
         let floor = Floor::of(minutes);
         let mut draft = Draft {
@@ -261,23 +261,23 @@ impl Draft {
 }
 
 /// What is done in addition when the floor was not reached in time.
-pub struct Extra(ChaCha8Rng);
+pub(crate) struct Extra(ChaCha8Rng);
 
 impl Extra {
     /// Another stream of the same seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(1);
         Self(random)
     }
 
     /// One more kill.
-    pub fn kill(&mut self) -> Fault {
+    pub(crate) fn kill(&mut self) -> Fault {
         kill(&mut self.0)
     }
 
     /// One more zombie.
-    pub fn freeze(&mut self) -> Fault {
+    pub(crate) fn freeze(&mut self) -> Fault {
         freeze(0, &mut self.0)
     }
 }

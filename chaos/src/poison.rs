@@ -39,7 +39,7 @@ impl ProducerContext for Delivered {
 }
 
 /// See the module.
-pub struct Poison {
+pub(crate) struct Poison {
     producer: BaseProducer<Delivered>,
     topic: String,
     acknowledged: Arc<AtomicU64>,
@@ -49,7 +49,7 @@ pub struct Poison {
 
 /// What happened to the messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct PoisonCount {
+pub(crate) struct PoisonCount {
     /// The broker has them.
     pub acknowledged: u64,
     /// The broker may have them.
@@ -58,7 +58,7 @@ pub struct PoisonCount {
 
 impl Poison {
     /// Connects when the first message is sent.
-    pub fn new(subject: &Subject) -> anyhow::Result<Self> {
+    pub(crate) fn new(subject: &Subject) -> anyhow::Result<Self> {
         let context = Delivered::default();
         let (acknowledged, failed) = (context.acknowledged.clone(), context.failed.clone());
         let producer = ClientConfig::new()
@@ -78,7 +78,7 @@ impl Poison {
     }
 
     /// Sends so many; they arrive when the broker is there.
-    pub fn send(&mut self, messages: u32, seed: u64) -> anyhow::Result<()> {
+    pub(crate) fn send(&mut self, messages: u32, seed: u64) -> anyhow::Result<()> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         for _ in 0..messages {
             let partition = random.random_range(0..PARTITIONS);
@@ -95,12 +95,12 @@ impl Poison {
     }
 
     /// Takes delivery reports.
-    pub fn poll(&self) {
+    pub(crate) fn poll(&self) {
         self.producer.poll(Duration::ZERO);
     }
 
     /// Waits until each message has arrived or failed.
-    pub fn finish(&self) -> anyhow::Result<PoisonCount> {
+    pub(crate) fn finish(&self) -> anyhow::Result<PoisonCount> {
         let flushed = self.producer.flush(FLUSH_LIMIT);
         flushed.context("the last poison does not arrive")?;
         let count = PoisonCount {

@@ -17,7 +17,7 @@ use serde_json::Value;
 const POLL: Duration = Duration::from_millis(20);
 
 /// A started process.
-pub struct Process {
+pub(crate) struct Process {
     /// Name and number of the start, as in its log file's name.
     pub name: String,
     child: Child,
@@ -27,7 +27,7 @@ pub struct Process {
 
 impl Process {
     /// Starts it; standard error goes to `{logs}/{name}.log`, standard output to `.out`.
-    pub fn start(name: String, mut command: Command, logs: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: String, mut command: Command, logs: &Path) -> anyhow::Result<Self> {
         let log = logs.join(format!("{name}.log"));
         let printed = logs.join(format!("{name}.out"));
         let create = |path: &Path| {
@@ -65,20 +65,20 @@ impl Process {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: libc::c_int) {
+    pub(crate) fn signal(&self, signal: libc::c_int) {
         let id = self.child.id() as libc::pid_t;
         // SAFETY: kill has no memory effects; the child has not been waited for, so the id is its.
         unsafe { libc::kill(id, signal) };
     }
 
     /// How it ended, if it has.
-    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let status = self.child.try_wait();
         status.with_context(|| format!("{} can't be waited for", self.name))
     }
 
     /// Waits for its end; `None` if it does not come in time.
-    pub fn wait(&mut self, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let began = Instant::now();
         loop {
             if let Some(status) = self.ended()? {
@@ -92,7 +92,7 @@ impl Process {
     }
 
     /// Ends it as `kill -9` does.
-    pub fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.signal(libc::SIGKILL);
         let status = self.child.wait();
         status.with_context(|| format!("{} can't be waited for", self.name))?;
@@ -100,12 +100,12 @@ impl Process {
     }
 
     /// Events that it has logged since this was last asked.
-    pub fn new_events(&mut self) -> Vec<Value> {
+    pub(crate) fn new_events(&mut self) -> Vec<Value> {
         self.log.new_events()
     }
 
     /// Its last log lines, for messages about its failure.
-    pub fn last_lines(&self, count: usize) -> String {
+    pub(crate) fn last_lines(&self, count: usize) -> String {
         let text = std::fs::read(&self.log.path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
@@ -113,7 +113,7 @@ impl Process {
     }
 
     /// What it has printed as its result.
-    pub fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         let text = std::fs::read(&self.printed).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -128,7 +128,7 @@ impl Drop for Process {
 }
 
 /// An exit code or a signal, in words.
-pub fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// An answer of the broker.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// When the question was put.
     pub asked: Instant,
     /// When all of it was answered.
@@ -24,7 +24,7 @@ pub struct Snapshot {
 /// What was struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// A producer was killed.
     ProducerKill,
     /// A consumer was killed.
@@ -43,7 +43,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// For people.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ProducerKill => "producer killed",
             Self::ConsumerKill => "consumer killed",
@@ -66,7 +66,7 @@ struct Open {
 
 /// Faults that are being recovered from, and those that were.
 #[derive(Default)]
-pub struct Recoveries {
+pub(crate) struct Recoveries {
     open: Vec<Open>,
     next_id: u64,
     done: Vec<(FaultKind, f64)>,
@@ -74,13 +74,13 @@ pub struct Recoveries {
 
 impl Recoveries {
     /// A fault that is over at once.
-    pub fn struck(&mut self, kind: FaultKind, at: Instant) {
+    pub(crate) fn struck(&mut self, kind: FaultKind, at: Instant) {
         let id = self.begin(kind, at);
         self.end(id, at);
     }
 
     /// A fault that lasts.
-    pub fn begin(&mut self, kind: FaultKind, started: Instant) -> u64 {
+    pub(crate) fn begin(&mut self, kind: FaultKind, started: Instant) -> u64 {
         self.next_id += 1;
         self.open.push(Open {
             id: self.next_id,
@@ -93,14 +93,14 @@ impl Recoveries {
     }
 
     /// It is over.
-    pub fn end(&mut self, id: u64, at: Instant) {
+    pub(crate) fn end(&mut self, id: u64, at: Instant) {
         if let Some(open) = self.open.iter_mut().find(|open| open.id == id) {
             open.ended = Some(at);
         }
     }
 
     /// Takes note of an answer.
-    pub fn note(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn note(&mut self, snapshot: &Snapshot) {
         for open in &mut self.open {
             if open.targets.is_none() && open.ended.is_some_and(|ended| snapshot.asked >= ended) {
                 open.targets = Some(snapshot.ends.clone());
@@ -121,7 +121,7 @@ impl Recoveries {
     }
 
     /// No visible record was left to be committed at `at`: whatever is open is recovered from.
-    pub fn drained(&mut self, at: Instant) {
+    pub(crate) fn drained(&mut self, at: Instant) {
         for open in self.open.drain(..) {
             let took = at.saturating_duration_since(open.started);
             self.done.push((open.kind, took.as_secs_f64()));
@@ -129,18 +129,18 @@ impl Recoveries {
     }
 
     /// Faults that are being recovered from.
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.len()
     }
 
     /// Seconds that each recovery took.
-    pub fn seconds(&self) -> &[(FaultKind, f64)] {
+    pub(crate) fn seconds(&self) -> &[(FaultKind, f64)] {
         &self.done
     }
 }
 
 /// Number, median and maximum.
-pub fn summary(seconds: impl Iterator<Item = f64>) -> (usize, f64, f64) {
+pub(crate) fn summary(seconds: impl Iterator<Item = f64>) -> (usize, f64, f64) {
     let mut seconds: Vec<f64> = seconds.collect();
     seconds.sort_by(f64::total_cmp);
     let median = match seconds.len() {

@@ -21,7 +21,7 @@ use crate::tally::Tally;
 
 /// Seconds from a fault to its recovery.
 #[derive(Clone, Debug, Serialize)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     /// Faults of this kind.
     pub faults: usize,
     /// Median.
@@ -32,7 +32,7 @@ pub struct Recovery {
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Nothing lost, nothing doubled, nothing else wrong.
     pub ok: bool,
     /// Why not.
@@ -75,7 +75,7 @@ pub struct Report {
 
 impl Report {
     /// Judges.
-    pub fn new(
+    pub(crate) fn new(
         args: &Args,
         plan: &Plan,
         events: &Events,

@@ -26,7 +26,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(300);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs it in `dir`, which must exist and is not removed.
-pub fn run(
+pub(crate) fn run(
     args: &Args,
     ftap: &Path,
     dir: &Path,
@@ -164,7 +164,7 @@ fn wait_until_it_flows(
 }
 
 /// What a run has found out.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What was done.
     pub done: Done,
     /// What happened to the poison.
@@ -289,7 +289,7 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> 
 }
 
 /// The binary to run: the one that was named, else the release build, which is made first.
-pub fn find_ftap(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+pub(crate) fn find_ftap(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(named) = named {
         if !named.is_file() {
             bail!("--ftap {}: there is no such file", named.display());

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The runner was asked to end.
 #[derive(Debug)]
-pub struct Interrupted;
+pub(crate) struct Interrupted;
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,11 +22,11 @@ impl std::error::Error for Interrupted {}
 
 /// Whether a signal has come.
 #[derive(Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Listens from now on.
-    pub fn listen(runtime: &Runtime) -> anyhow::Result<Self> {
+    pub(crate) fn listen(runtime: &Runtime) -> anyhow::Result<Self> {
         let interrupt = Self::default();
         let _inside = runtime.enter();
         for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
@@ -42,7 +42,7 @@ impl Interrupt {
     }
 
     /// An error if a signal has come.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         match self.0.load(SeqCst) {
             true => Err(Interrupted.into()),
             false => Ok(()),
@@ -50,7 +50,7 @@ impl Interrupt {
     }
 
     /// Sleeps, unless a signal has come.
-    pub fn sleep(&self, pause: Duration) -> anyhow::Result<()> {
+    pub(crate) fn sleep(&self, pause: Duration) -> anyhow::Result<()> {
         self.check()?;
         std::thread::sleep(pause);
         self.check()

@@ -20,7 +20,7 @@ const LATE: Duration = Duration::from_millis(2_500);
 /// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StoreKind {
+pub(crate) enum StoreKind {
     /// The GCS test server, in this process
     Gcs,
     /// A directory; it has no faults
@@ -29,7 +29,7 @@ pub enum StoreKind {
 
 /// What the store was asked, and what it did.
 #[derive(Clone, Debug, Serialize)]
-pub struct StoreCounts {
+pub(crate) struct StoreCounts {
     /// Puts asked for.
     pub puts: u64,
     /// Puts that might have overwritten.
@@ -61,14 +61,18 @@ impl From<Counts> for StoreCounts {
 }
 
 /// See the module.
-pub struct Store {
+pub(crate) struct Store {
     dir: PathBuf,
     server: Option<Server>,
 }
 
 impl Store {
     /// Under `run_dir`.
-    pub fn start(kind: StoreKind, run_dir: &Path, runtime: &Runtime) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        kind: StoreKind,
+        run_dir: &Path,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
         let dir = run_dir.join("lake");
         let options = Options {
             bucket: BUCKET.to_owned(),
@@ -86,17 +90,17 @@ impl Store {
     }
 
     /// Whether it can misbehave.
-    pub fn has_faults(&self) -> bool {
+    pub(crate) fn has_faults(&self) -> bool {
         self.server.is_some()
     }
 
     /// The directory under which the objects are.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// What tells `ftap` where it is.
-    pub fn settings(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         match &self.server {
             Some(server) => vec![
                 ("GCS_BUCKET_NAME", BUCKET.to_owned()),
@@ -107,21 +111,21 @@ impl Store {
     }
 
     /// From now on it misbehaves.
-    pub fn spoil(&self, how: StoreFault, seed: u64) {
+    pub(crate) fn spoil(&self, how: StoreFault, seed: u64) {
         if let Some(server) = &self.server {
             server.set_rules(rules(how, seed));
         }
     }
 
     /// From now on it works.
-    pub fn stop_faults(&self) {
+    pub(crate) fn stop_faults(&self) {
         if let Some(server) = &self.server {
             server.clear_rules();
         }
     }
 
     /// What it was asked, if it counts.
-    pub fn counts(&self) -> Option<Counts> {
+    pub(crate) fn counts(&self) -> Option<Counts> {
         self.server.as_ref().map(Server::counts)
     }
 }

@@ -32,7 +32,7 @@ const OVERTIME: Duration = Duration::from_secs(180);
 
 /// What was done.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Done {
+pub(crate) struct Done {
     /// SIGKILLs that met a living process, the broker's included.
     pub kills: u64,
     /// Of those, producers.
@@ -59,7 +59,7 @@ pub struct Done {
 
 impl Done {
     /// Consumers and producers.
-    pub fn zombies(&self) -> u64 {
+    pub(crate) fn zombies(&self) -> u64 {
         self.consumer_zombies + self.producer_zombies
     }
 }
@@ -84,7 +84,7 @@ struct Due {
 }
 
 /// Whom a storm strikes.
-pub struct Targets<'a> {
+pub(crate) struct Targets<'a> {
     /// The producers and consumers.
     pub fleet: &'a mut Fleet,
     /// The broker.
@@ -100,7 +100,7 @@ pub struct Targets<'a> {
 }
 
 /// See the module.
-pub struct Storm<'a> {
+pub(crate) struct Storm<'a> {
     targets: Targets<'a>,
     interrupt: Interrupt,
     done: Done,
@@ -114,7 +114,11 @@ pub struct Storm<'a> {
 
 impl<'a> Storm<'a> {
     /// Carries the plan out.
-    pub fn run(targets: Targets<'a>, plan: &Plan, interrupt: &Interrupt) -> anyhow::Result<Done> {
+    pub(crate) fn run(
+        targets: Targets<'a>,
+        plan: &Plan,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Done> {
         let mut storm = Self {
             targets,
             interrupt: interrupt.clone(),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Restarts of groups of stages within a process.
     pub stage_restarts: u64,
     /// Their root causes, shortened, and how often.
@@ -28,7 +28,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts an event of the process `name`.
-    pub fn note(&mut self, name: &str, event: &Value) {
+    pub(crate) fn note(&mut self, name: &str, event: &Value) {
         let text = |field: &str| event[field].as_str().unwrap_or_default();
         match text("event") {
             "group_restarting" => {
@@ -56,7 +56,7 @@ impl Tally {
     }
 
     /// Counts the end of a process that was not asked to; `why` is the end of its log.
-    pub fn own_exit(&mut self, role: &str, how: &str, why: &str) {
+    pub(crate) fn own_exit(&mut self, role: &str, how: &str, why: &str) {
         let end = format!("{role}: {how}: {}", shortened(why));
         *self.own_exits.entry(end).or_default() += 1;
     }

@@ -26,7 +26,11 @@ use crate::topology::jobs::{Process, has_jobs};
 const ONCE_ATTEMPTS: u32 = 5;
 
 /// Runs the jobs until they are stopped or have failed, or one of them once.
-pub fn execute(config: &Config, args: &BatchArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
+pub(crate) fn execute(
+    config: &Config,
+    args: &BatchArgs,
+    telemetry: &Telemetry,
+) -> anyhow::Result<u8> {
     match args.once {
         Some(BatchJob::Users) => users_once(config, args),
         Some(BatchJob::Fx) => fx_once(config, args),

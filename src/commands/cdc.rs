@@ -9,7 +9,11 @@ use crate::telemetry::Telemetry;
 use crate::topology::jobs::Process;
 
 /// Captures until stopped.
-pub fn execute(config: &Config, args: &CdcArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
+pub(crate) fn execute(
+    config: &Config,
+    args: &CdcArgs,
+    telemetry: &Telemetry,
+) -> anyhow::Result<u8> {
     if config.postgres == PostgresUse::Off {
         return Err(BadUsage(format!(
             "POSTGRES is off, from {}, and there is nothing else to capture: set it to on or auto",

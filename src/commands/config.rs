@@ -7,7 +7,7 @@ use crate::output;
 use crate::{kafka_access, postgres_access};
 
 /// Prints them; secrets are masked before they get here.
-pub fn execute(config: &Config, args: &ConfigArgs) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, args: &ConfigArgs) -> anyhow::Result<u8> {
     let is_used = |name: &str| {
         let command = args.command.as_deref();
         command.is_none_or(|command| Setting::find(name).is_some_and(|s| s.is_used_by(command)))

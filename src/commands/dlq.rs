@@ -25,7 +25,7 @@ use crate::verify::topic::Topics;
 const CHUNK: usize = 64 * 1024;
 
 /// Does what was asked for.
-pub fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
     if let DlqAction::Redrive(args) = &args.action {
         super::dlq_redrive::execute(config, args)?;
         return Ok(exit::DONE);

@@ -27,7 +27,7 @@ use crate::output::{count, print};
 use crate::verify::topic::Topics;
 
 /// Redrives, and reports what happened to each requested entry.
-pub fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {
+pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut counts = Counts::default();
     let wanted = wanted(config, args, &mut counts)?;

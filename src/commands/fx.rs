@@ -19,7 +19,7 @@ use crate::exit::{self, BadUsage};
 use crate::output::{count, print};
 
 /// What writes rates into the lake of the settings; says so if they will be generated.
-pub fn open(config: &Config) -> anyhow::Result<FxJob> {
+pub(crate) fn open(config: &Config) -> anyhow::Result<FxJob> {
     if config.gcs_bucket.is_none() {
         make_writable(&config.lake_dir, "LAKE_DIR")?;
     }
@@ -32,7 +32,7 @@ pub fn open(config: &Config) -> anyhow::Result<FxJob> {
 }
 
 /// Writes one object a day and says how many.
-pub async fn execute(config: &Config, args: &FxArgs) -> anyhow::Result<u8> {
+pub(crate) async fn execute(config: &Config, args: &FxArgs) -> anyhow::Result<u8> {
     let (first, last) = (args.date, args.to.unwrap_or(args.date));
     if last < first {
         return Err(BadUsage(format!(

@@ -14,7 +14,11 @@ use crate::progress::{self, Unit};
 use crate::telemetry::Telemetry;
 
 /// Generates and says where the file is and what comes next.
-pub fn execute(config: &Config, args: &GenerateArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
+pub(crate) fn execute(
+    config: &Config,
+    args: &GenerateArgs,
+    telemetry: &Telemetry,
+) -> anyhow::Result<u8> {
     let out_dir = match &args.out {
         Some(dir) => dir.clone(),
         None => config.data_dir.join("generated"),
@@ -41,7 +45,7 @@ pub fn execute(config: &Config, args: &GenerateArgs, telemetry: &Telemetry) -> a
 }
 
 /// Generates with a bar on a terminal and an event in the log.
-pub fn with_progress(
+pub(crate) fn with_progress(
     options: &GenerateOptions,
     out_dir: &Path,
     telemetry: &Telemetry,

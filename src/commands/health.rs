@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_ANSWER_BYTES: u64 = 4096;
 
 /// Asks once.
-pub fn execute(config: &Config, args: &HealthArgs) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, args: &HealthArgs) -> anyhow::Result<u8> {
     let addr = match config.dashboard_addr {
         Some(addr) if addr.port() != 0 => to_ask(addr),
         _ => {

@@ -18,7 +18,7 @@ use crate::topology::{self, TopologyOptions};
 
 /// What the command line adds to the settings.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// End when what is there at the start is done.
     pub until_drained: bool,
     /// Copy the captured tables again.
@@ -26,7 +26,7 @@ pub struct Options {
 }
 
 /// Runs the jobs of this process until they are done, stopped, or have failed for good.
-pub fn execute(
+pub(crate) fn execute(
     config: &Config,
     telemetry: &Telemetry,
     process: Process,

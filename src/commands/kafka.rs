@@ -11,7 +11,7 @@ use crate::output;
 use crate::signals;
 
 /// Serves until a signal comes; the address is on stdout, for scripts.
-pub fn execute(config: &Config, args: &KafkaArgs) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, args: &KafkaArgs) -> anyhow::Result<u8> {
     make_writable(&config.data_dir, "DATA_DIR")?;
     let mut shutdown = signals::listen()?;
     let kafka = KafkaAccess::serve(config, args.port)?;

@@ -24,7 +24,7 @@ use crate::signals;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Loads and says how much.
-pub fn execute(config: &Config, args: &LoadArgs) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, args: &LoadArgs) -> anyhow::Result<u8> {
     let Some(settings) = config.bigquery_settings() else {
         return Err(BadUsage(
             "BIGQUERY_PROJECT and BIGQUERY_DATASET are not set, so there is nowhere to load to: set both, and GCS_BUCKET_NAME".to_owned(),

@@ -1,21 +1,21 @@
 //! One file per subcommand; each gives the process' exit code.
 
-pub mod batch;
-pub mod cdc;
-pub mod config;
-pub mod dlq;
-pub mod dlq_redrive;
-pub mod fx;
-pub mod generate;
-pub mod health;
-pub mod jobs;
-pub mod kafka;
-pub mod load;
-pub mod prepare;
-pub mod reset;
-pub mod run;
-pub mod serve;
-pub mod tap;
+pub(crate) mod batch;
+pub(crate) mod cdc;
+pub(crate) mod config;
+pub(crate) mod dlq;
+pub(crate) mod dlq_redrive;
+pub(crate) mod fx;
+pub(crate) mod generate;
+pub(crate) mod health;
+pub(crate) mod jobs;
+pub(crate) mod kafka;
+pub(crate) mod load;
+pub(crate) mod prepare;
+pub(crate) mod reset;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod tap;
 
 use ftap_dataset::DatasetError;
 

@@ -24,7 +24,11 @@ use crate::verify::topic::Topics;
 const GENERATED_SEED: u64 = 1;
 
 /// Downloads or generates if asked to, splits, and says what came out.
-pub fn execute(config: &Config, args: &PrepareArgs, telemetry: &Telemetry) -> anyhow::Result<u8> {
+pub(crate) fn execute(
+    config: &Config,
+    args: &PrepareArgs,
+    telemetry: &Telemetry,
+) -> anyhow::Result<u8> {
     let out_dir = match &args.out {
         Some(dir) => dir.clone(),
         None => config.data_dir.join("prepared"),
@@ -115,7 +119,7 @@ fn summary(report: &PrepareReport) -> String {
 }
 
 /// Splits with a bar on a terminal and an event in the log.
-pub fn with_progress(
+pub(crate) fn with_progress(
     input: &Path,
     out_dir: &Path,
     telemetry: &Telemetry,

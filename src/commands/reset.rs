@@ -58,7 +58,7 @@ struct Plan {
 }
 
 /// Lists, asks and removes.
-pub fn execute(config: &Config, args: &ResetArgs) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, args: &ResetArgs) -> anyhow::Result<u8> {
     let _alone = InUse::alone(&config.data_dir)?;
     let plan = Plan::make(config)?;
     let shown = plan.describe(config);

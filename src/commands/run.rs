@@ -37,7 +37,7 @@ const LONGEST_STOP: Duration = Duration::from_secs(9);
 
 /// Which half of the platform this process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Both halves.
     Run,
     /// CSV to Kafka.
@@ -48,7 +48,7 @@ pub enum Role {
 
 /// What the command line adds to the settings.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which half.
     pub role: Role,
     /// End when everything published is in the lake.
@@ -60,7 +60,11 @@ pub struct Options {
 }
 
 /// Runs the stages until they are done, stopped, or have failed.
-pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyhow::Result<u8> {
+pub(crate) fn execute(
+    config: &Config,
+    options: Options,
+    telemetry: &Telemetry,
+) -> anyhow::Result<u8> {
     let started = Instant::now();
     let publishes = options.role != Role::Consume;
     let ingests = options.role != Role::Produce;
@@ -160,7 +164,7 @@ pub fn execute(config: &Config, options: Options, telemetry: &Telemetry) -> anyh
 }
 
 /// Ends a stop that hangs in time for the summary; the signal listener would end it without.
-pub async fn overtime(
+pub(crate) async fn overtime(
     mut shutdown: watch::Receiver<bool>,
     stop_deadline: Duration,
 ) -> anyhow::Error {

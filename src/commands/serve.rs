@@ -10,7 +10,7 @@ use crate::telemetry::Telemetry;
 use crate::topology::jobs::Process;
 
 /// Watches until stopped.
-pub fn execute(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
     if config.dashboard_addr.is_none() {
         return Err(BadUsage(format!(
             "DASHBOARD_ADDR is off, from {}, and there is nothing else to serve: set it to an address:port",

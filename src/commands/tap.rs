@@ -28,7 +28,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Prints until stopped, counted out, or the reader of the output is gone.
-pub fn execute(config: &Config, args: &TapArgs) -> anyhow::Result<u8> {
+pub(crate) fn execute(config: &Config, args: &TapArgs) -> anyhow::Result<u8> {
     let kafka = KafkaAccess::open_to_read(config)?;
     let shutdown = signals::listen()?;
     let consumer = connect(config, kafka.bootstrap(), args.from)?;

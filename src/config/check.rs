@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::{Config, kafka_security};
 
 /// Checks everything, and replaces the name of the key file by the path where it was found.
-pub fn all(r: &mut Reader<'_>, config: &mut Config) {
+pub(super) fn all(r: &mut Reader<'_>, config: &mut Config) {
     dashboard(r, config);
     bigquery(r, config);
     kafka_security::check(r, config);

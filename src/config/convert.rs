@@ -18,7 +18,7 @@ use ftap_warehouse::{BigQuerySettings, LoadPolicy};
 use super::Config;
 
 impl Config {
-    pub fn kafka_settings(&self, bootstrap_servers: &str) -> KafkaSettings {
+    pub(crate) fn kafka_settings(&self, bootstrap_servers: &str) -> KafkaSettings {
         KafkaSettings {
             bootstrap_servers: bootstrap_servers.to_owned(),
             topic: self.kafka_topic.clone(),
@@ -32,14 +32,14 @@ impl Config {
     }
 
     /// Further librdkafka properties, in the clear: never log them.
-    pub fn kafka_properties(&self) -> Vec<(String, String)> {
+    pub(crate) fn kafka_properties(&self) -> Vec<(String, String)> {
         self.security_properties()
             .into_iter()
             .map(|(name, value)| (name, value.expose().to_owned()))
             .collect()
     }
 
-    pub fn publish_settings(&self, row_limit: Option<u64>) -> PublishSettings {
+    pub(crate) fn publish_settings(&self, row_limit: Option<u64>) -> PublishSettings {
         PublishSettings {
             events_file: self.events_file.clone(),
             checkpoint_file: self.data_dir.join("checkpoint.json"),
@@ -52,7 +52,7 @@ impl Config {
         }
     }
 
-    pub fn lake(&self) -> LakeLocation {
+    pub(crate) fn lake(&self) -> LakeLocation {
         match &self.gcs_bucket {
             None => LakeLocation::Local(self.lake_dir.clone()),
             Some(bucket) => LakeLocation::Gcs {
@@ -63,7 +63,7 @@ impl Config {
         }
     }
 
-    pub fn ingest_settings(&self) -> IngestSettings {
+    pub(crate) fn ingest_settings(&self) -> IngestSettings {
         IngestSettings {
             lake: self.lake(),
             rolling: RollingSettings {
@@ -80,7 +80,7 @@ impl Config {
     }
 
     /// PostgreSQL of POSTGRES_HOST; `None` means the private cluster.
-    pub fn postgres_settings(&self) -> Option<PostgresSettings> {
+    pub(crate) fn postgres_settings(&self) -> Option<PostgresSettings> {
         let password = self.postgres_password.as_ref();
         Some(self.postgres_at(
             (self.postgres_host.clone()?, self.postgres_port),
@@ -91,7 +91,7 @@ impl Config {
     }
 
     /// PostgreSQL at another address, with the limits that are set.
-    pub fn postgres_at(
+    pub(crate) fn postgres_at(
         &self,
         (host, port): (String, u16),
         database: String,
@@ -114,7 +114,7 @@ impl Config {
     }
 
     /// What PostgreSQL must contain: users and merchants, whose files are in the folder of the events file.
-    pub fn preparation(&self) -> Preparation {
+    pub(crate) fn preparation(&self) -> Preparation {
         let folder = self.events_file.parent().unwrap_or(Path::new(""));
         Preparation {
             users_file: folder.join(USERS_FILE),
@@ -123,14 +123,14 @@ impl Config {
         }
     }
 
-    pub fn update_settings(&self) -> UpdateSettings {
+    pub(crate) fn update_settings(&self) -> UpdateSettings {
         UpdateSettings {
             share: self.update_percentage,
             seed: self.update_seed,
         }
     }
 
-    pub fn capture_settings(&self) -> CaptureSettings {
+    pub(crate) fn capture_settings(&self) -> CaptureSettings {
         CaptureSettings {
             slot: self.cdc_slot.clone(),
             publication: self.cdc_publication.clone(),
@@ -144,7 +144,7 @@ impl Config {
         }
     }
 
-    pub fn fx_settings(&self) -> FxSettings {
+    pub(crate) fn fx_settings(&self) -> FxSettings {
         let key = self.freecurrencyapi_key.as_ref();
         FxSettings {
             api_url: self.fx_api_url.clone(),
@@ -160,7 +160,7 @@ impl Config {
     }
 
     /// `None` if nothing is loaded.
-    pub fn bigquery_settings(&self) -> Option<BigQuerySettings> {
+    pub(crate) fn bigquery_settings(&self) -> Option<BigQuerySettings> {
         Some(BigQuerySettings {
             project: self.bigquery_project.clone()?,
             dataset: self.bigquery_dataset.clone()?,
@@ -174,7 +174,7 @@ impl Config {
         })
     }
 
-    pub fn supervision_settings(&self) -> SupervisionSettings {
+    pub(crate) fn supervision_settings(&self) -> SupervisionSettings {
         SupervisionSettings {
             stall_timeout: self.stall_timeout,
             stop_deadline: self.stop_deadline,

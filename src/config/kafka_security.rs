@@ -80,7 +80,7 @@ fn has_sasl(protocol: &str) -> bool {
     protocol.starts_with("SASL_")
 }
 
-pub fn check(r: &mut Reader<'_>, config: &Config) {
+pub(super) fn check(r: &mut Reader<'_>, config: &Config) {
     let before = r.problem_count();
     said_twice(r, config);
     of_no_use(r, config);
@@ -215,7 +215,7 @@ fn load(r: &mut Reader<'_>, properties: &Properties) {
 }
 
 /// What works and is weak.
-pub fn warnings(config: &Config) -> Vec<Warning> {
+pub(super) fn warnings(config: &Config) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let servers = config.kafka_broker.as_deref();
     let is_remote = servers.is_some_and(|servers| !servers.split(',').all(is_loopback));
@@ -256,7 +256,7 @@ fn is_loopback(server: &str) -> bool {
 }
 
 /// The file's permissions, if users other than its owner and group may read it.
-pub fn open_to_others(path: &Path) -> Option<u32> {
+pub(super) fn open_to_others(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o004 != 0).then_some(mode)

@@ -15,15 +15,15 @@ use ftap_schedule::Schedule;
 use super::secret::{MASK, Secret};
 
 /// What is wrong with a text, beyond what is expected; often empty.
-pub type Reason = String;
+pub(crate) type Reason = String;
 
 /// librdkafka properties by name.
-pub type Properties = Vec<(String, Secret)>;
+pub(crate) type Properties = Vec<(String, Secret)>;
 
 type Parse<T> = dyn Fn(&str) -> Result<T, Reason>;
 
 /// What a setting may be.
-pub struct Kind<T> {
+pub(crate) struct Kind<T> {
     /// Completes "expected …".
     pub expected: String,
     /// How a secret's text is shown.
@@ -33,7 +33,10 @@ pub struct Kind<T> {
 
 impl<T> Kind<T> {
     /// Of values that are wrong for no other reason than that they are not as expected.
-    pub fn new(expected: impl Into<String>, parse: impl Fn(&str) -> Option<T> + 'static) -> Self {
+    pub(crate) fn new(
+        expected: impl Into<String>,
+        parse: impl Fn(&str) -> Option<T> + 'static,
+    ) -> Self {
         Self::with_reasons(expected, move |text| parse(text).ok_or_else(Reason::new))
     }
 
@@ -48,12 +51,12 @@ impl<T> Kind<T> {
         }
     }
 
-    pub fn parse(&self, text: &str) -> Result<T, Reason> {
+    pub(crate) fn parse(&self, text: &str) -> Result<T, Reason> {
         (self.parse)(text)
     }
 
     /// Completes "X is wrong…": the reason, if there is one, and what is expected.
-    pub fn complaint(&self, reason: &str) -> String {
+    pub(crate) fn complaint(&self, reason: &str) -> String {
         match reason {
             "" => format!("; expected {}", self.expected),
             reason => format!(": {reason}; expected {}", self.expected),
@@ -78,7 +81,7 @@ fn from_to<T>(range: &impl RangeBounds<T>, shown: impl Fn(&T) -> String) -> Stri
 }
 
 /// A whole number; `_` may group digits, and `1e6` is a million.
-pub fn whole<T>(range: impl RangeBounds<T> + 'static) -> Kind<T>
+pub(crate) fn whole<T>(range: impl RangeBounds<T> + 'static) -> Kind<T>
 where
     T: FromStr + PartialOrd + Display,
 {
@@ -97,14 +100,14 @@ where
     })
 }
 
-pub fn number(range: impl RangeBounds<f64> + 'static) -> Kind<f64> {
+pub(crate) fn number(range: impl RangeBounds<f64> + 'static) -> Kind<f64> {
     let expected = format!("a number {}", from_to(&range, f64::to_string));
     Kind::new(expected, move |text| {
         text.parse().ok().filter(|value| range.contains(value))
     })
 }
 
-pub fn seconds(range: impl RangeBounds<f64> + 'static) -> Kind<Duration> {
+pub(crate) fn seconds(range: impl RangeBounds<f64> + 'static) -> Kind<Duration> {
     let range_text = from_to(&range, f64::to_string);
     let number = number(range);
     Kind::new(
@@ -113,7 +116,7 @@ pub fn seconds(range: impl RangeBounds<f64> + 'static) -> Kind<Duration> {
     )
 }
 
-pub fn milliseconds(range: impl RangeBounds<u64> + 'static) -> Kind<Duration> {
+pub(crate) fn milliseconds(range: impl RangeBounds<u64> + 'static) -> Kind<Duration> {
     let expected = format!("milliseconds {}", from_to(&range, u64::to_string));
     let number = whole(range);
     Kind::new(expected, move |text| {
@@ -133,7 +136,7 @@ const UNITS: &[(&[&str], u64)] = &[
 ];
 
 /// A size in bytes, with or without a suffix.
-pub fn bytes<T: TryFrom<u64>>(range: impl RangeBounds<u64> + 'static) -> Kind<T> {
+pub(crate) fn bytes<T: TryFrom<u64>>(range: impl RangeBounds<u64> + 'static) -> Kind<T> {
     let shown = |bytes: &u64| {
         let mut units = UNITS[..4].iter();
         match units.rfind(|(_, factor)| bytes.is_multiple_of(*factor)) {
@@ -166,7 +169,7 @@ pub fn bytes<T: TryFrom<u64>>(range: impl RangeBounds<u64> + 'static) -> Kind<T>
 
 /// One of some words in upper or lower case; `|` stands between names of the same thing, of which
 /// only the first is shown.
-pub fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Kind<T> {
+pub(crate) fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Kind<T> {
     let names = words.iter().map(|(names, _)| names.split('|').next());
     let names: Vec<String> = names.flatten().map(|name| format!("`{name}`")).collect();
     let expected = match names.split_last() {
@@ -180,7 +183,7 @@ pub fn one_of<T: Copy + 'static>(words: &'static [(&'static str, T)]) -> Kind<T>
     })
 }
 
-pub fn boolean() -> Kind<bool> {
+pub(crate) fn boolean() -> Kind<bool> {
     one_of(&[("true|1|yes|on", true), ("false|0|no|off", false)])
 }
 
@@ -195,12 +198,12 @@ fn or_off<T>(
     })
 }
 
-pub fn schedule() -> Kind<Option<Schedule>> {
+pub(crate) fn schedule() -> Kind<Option<Schedule>> {
     let expected = "a cron expression of five fields, or of six with the seconds first";
     or_off(expected, str::parse)
 }
 
-pub fn listen_addr() -> Kind<Option<SocketAddr>> {
+pub(crate) fn listen_addr() -> Kind<Option<SocketAddr>> {
     or_off("an `address:port` such as 127.0.0.1:8080", |text| {
         let addr = match text.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}").parse(),
@@ -211,7 +214,7 @@ pub fn listen_addr() -> Kind<Option<SocketAddr>> {
 }
 
 /// `max`, or a speed. A speed of 0 or less counts as 1, as in the original; there is a warning.
-pub fn pace() -> Kind<Pace> {
+pub(crate) fn pace() -> Kind<Pace> {
     Kind::new("a number above 0, or `max`", |text| {
         if text.eq_ignore_ascii_case("max") {
             return Some(Pace::Max);
@@ -225,26 +228,29 @@ pub fn pace() -> Kind<Pace> {
 }
 
 /// A text that follows a rule.
-pub fn text(expected: impl Into<String>, rule: impl Fn(&str) -> bool + 'static) -> Kind<String> {
+pub(crate) fn text(
+    expected: impl Into<String>,
+    rule: impl Fn(&str) -> bool + 'static,
+) -> Kind<String> {
     Kind::new(expected, move |text| rule(text).then(|| text.to_owned()))
 }
 
 /// Whether a text is at most `max` long and consists of letters, digits and these characters.
-pub fn is_word(text: &str, max: usize, others: &str) -> bool {
+pub(crate) fn is_word(text: &str, max: usize, others: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
     (1..=max).contains(&text.len()) && text.chars().all(allowed)
 }
 
-pub fn has_upper_case(text: &str) -> bool {
+pub(crate) fn has_upper_case(text: &str) -> bool {
     text.contains(|c: char| c.is_ascii_uppercase())
 }
 
-pub fn is_printable(text: &str, max: usize) -> bool {
+pub(crate) fn is_printable(text: &str, max: usize) -> bool {
     text.len() <= max && !text.chars().any(char::is_control)
 }
 
 /// A replication slot's or publication's name, by PostgreSQL's rules, with room for our suffixes.
-pub fn slot() -> Kind<String> {
+pub(crate) fn slot() -> Kind<String> {
     text(
         "1 to 40 lower-case letters, digits and underscores",
         |text| is_word(text, 40, "_") && !has_upper_case(text),
@@ -252,7 +258,7 @@ pub fn slot() -> Kind<String> {
 }
 
 /// A host without port or user, or an absolute path.
-pub fn postgres_host() -> Kind<String> {
+pub(crate) fn postgres_host() -> Kind<String> {
     let expected = "a host name, an address, or the folder of a socket";
     Kind::with_reasons(expected, |text| {
         let is_path = text.starts_with('/') && !text.contains('\0');
@@ -266,7 +272,7 @@ pub fn postgres_host() -> Kind<String> {
     })
 }
 
-pub fn bootstrap_servers() -> Kind<String> {
+pub(crate) fn bootstrap_servers() -> Kind<String> {
     Kind::with_reasons("`host:port`, several separated by commas", |text| {
         let mut servers = Vec::new();
         for server in text.split(',').map(str::trim) {
@@ -291,7 +297,7 @@ pub fn bootstrap_servers() -> Kind<String> {
 }
 
 /// An address, without a trailing slash.
-pub fn url() -> Kind<String> {
+pub(crate) fn url() -> Kind<String> {
     Kind::with_reasons("an `http://` or `https://` address", |text| {
         let rest = text
             .strip_prefix("http://")
@@ -309,7 +315,7 @@ pub fn url() -> Kind<String> {
 }
 
 /// A path, whether or not something is there.
-pub fn path(expected: &str) -> Kind<PathBuf> {
+pub(crate) fn path(expected: &str) -> Kind<PathBuf> {
     Kind::with_reasons(expected, |text| match text.contains('\0') {
         true => Err("it contains a NUL character".to_owned()),
         false => Ok(PathBuf::from(text)),
@@ -317,7 +323,7 @@ pub fn path(expected: &str) -> Kind<PathBuf> {
 }
 
 /// A file that can be opened.
-pub fn readable_file(expected: &str) -> Kind<PathBuf> {
+pub(crate) fn readable_file(expected: &str) -> Kind<PathBuf> {
     let path = path(expected);
     Kind::with_reasons(expected, move |text| {
         let path = path.parse(text)?;
@@ -330,7 +336,7 @@ pub fn readable_file(expected: &str) -> Kind<PathBuf> {
 }
 
 /// A folder with PostgreSQL's server programs.
-pub fn postgres_bin_dir() -> Kind<PathBuf> {
+pub(crate) fn postgres_bin_dir() -> Kind<PathBuf> {
     let path = path("");
     Kind::with_reasons("a directory that contains both programs", move |text| {
         let dir = path.parse(text)?;
@@ -348,12 +354,12 @@ pub fn postgres_bin_dir() -> Kind<PathBuf> {
 }
 
 /// Any text that must not be seen.
-pub fn secret(expected: &str) -> Kind<Secret> {
+pub(crate) fn secret(expected: &str) -> Kind<Secret> {
     Kind::new(expected, |text| Some(Secret::new(text))).masked(|_| MASK.to_owned())
 }
 
 /// A token that fits into a header and can't be guessed by trying.
-pub fn token() -> Kind<Secret> {
+pub(crate) fn token() -> Kind<Secret> {
     let expected = "16 to 512 letters, digits and other ASCII signs without spaces, such as `openssl rand -hex 24` prints";
     let token = Kind::with_reasons(expected, |text| {
         if !(16..=512).contains(&text.len()) {
@@ -384,7 +390,7 @@ const RESERVED_PROPERTIES: &[&str] = &[
 ];
 
 /// Whether a librdkafka property's value must not be seen.
-pub fn is_secret_property(name: &str) -> bool {
+pub(crate) fn is_secret_property(name: &str) -> bool {
     [
         "password",
         "secret",
@@ -398,7 +404,7 @@ pub fn is_secret_property(name: &str) -> bool {
 }
 
 /// `k=v,k=v`; librdkafka itself checks names and values.
-pub fn properties() -> Kind<Properties> {
+pub(crate) fn properties() -> Kind<Properties> {
     let expected = "`property=value`, several separated by commas, without the properties that exactly-once delivery rests on";
     Kind::with_reasons(expected, parse_properties).masked(|text| match parse_properties(text) {
         Ok(properties) => {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     Flag,
     Environment,
     DotEnv,
@@ -31,7 +31,7 @@ impl fmt::Display for Source {
 
 /// The texts of all layers. Never print them: they include secrets.
 #[derive(Clone, Default)]
-pub struct Layers {
+pub(crate) struct Layers {
     /// By setting name.
     pub flags: BTreeMap<String, String>,
     /// By variable name.
@@ -46,7 +46,7 @@ pub struct Layers {
 
 impl Layers {
     /// The flags, the environment and `.env`.
-    pub fn load(
+    pub(crate) fn load(
         command: &str,
         flags: BTreeMap<String, String>,
         environment: impl Iterator<Item = (OsString, OsString)>,
@@ -71,12 +71,12 @@ impl Layers {
     }
 
     /// Whether a layer has a value, valid or not.
-    pub fn is_given(&self, name: &str) -> bool {
+    pub(crate) fn is_given(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
     /// The value that wins, and where it comes from.
-    pub fn get(&self, name: &str) -> Option<(&str, Source)> {
+    pub(crate) fn get(&self, name: &str) -> Option<(&str, Source)> {
         let layers = [
             (&self.flags, Source::Flag),
             (&self.environment, Source::Environment),

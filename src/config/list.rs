@@ -49,7 +49,7 @@ macro_rules! settings {
     )+ } )+) => {
         /// Every setting, typed; read once at start, all of it checked.
         #[derive(Clone, Debug)]
-        pub struct Config {
+        pub(crate) struct Config {
             $($( $(#[doc = $meaning])+ pub $field: $type, )+)+
             pub(super) effective: Vec<Effective>,
             pub(super) warnings: Vec<Warning>,

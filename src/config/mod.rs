@@ -8,7 +8,7 @@ mod convert;
 #[cfg(test)]
 mod documents;
 mod kafka_security;
-pub mod kind;
+pub(crate) mod kind;
 #[cfg(test)]
 mod kind_tests;
 mod layers;
@@ -16,7 +16,7 @@ mod list;
 mod reader;
 mod secret;
 mod setting;
-pub mod show;
+pub(crate) mod show;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -24,16 +24,16 @@ use std::fmt;
 use std::path::Path;
 
 use layers::{Layers, Source};
-pub use list::Config;
+pub(crate) use list::Config;
 use reader::Reader;
-pub use secret::Secret;
-pub use setting::{SETTINGS, Setting};
-pub use show::Effective;
-pub use warnings::Warning;
+pub(crate) use secret::Secret;
+pub(crate) use setting::{SETTINGS, Setting};
+pub(crate) use show::Effective;
+pub(crate) use warnings::Warning;
 
 /// The shape of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text on a terminal, otherwise JSON.
     Auto,
     Text,
@@ -42,7 +42,7 @@ pub enum LogFormat {
 
 /// Whether PostgreSQL is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PostgresUse {
+pub(crate) enum PostgresUse {
     /// If there is one, and where it makes sense.
     Auto,
     On,
@@ -51,7 +51,7 @@ pub enum PostgresUse {
 
 /// Everything that is wrong with the settings, one problem a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(pub Vec<String>);
+pub(crate) struct ConfigError(pub Vec<String>);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,7 +71,10 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads the flags, which are keyed by setting name, the environment and `.env`. Some defaults
     /// depend on the command.
-    pub fn load(command: &str, flags: BTreeMap<String, String>) -> Result<Self, ConfigError> {
+    pub(crate) fn load(
+        command: &str,
+        flags: BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
         let dot_env = Path::new(".env");
         let layers = Layers::load(command, flags, std::env::vars_os(), dot_env)
             .map_err(|problem| ConfigError(vec![problem]))?;
@@ -98,12 +101,12 @@ impl Config {
     }
 
     /// Whether a flag, the environment or `.env` sets it.
-    pub fn is_set(&self, name: &str) -> bool {
+    pub(crate) fn is_set(&self, name: &str) -> bool {
         self.layer(name) != Source::Default
     }
 
     /// Where a setting's value comes from, in words: completes "it is VALUE, from …".
-    pub fn source(&self, name: &str) -> String {
+    pub(crate) fn source(&self, name: &str) -> String {
         match self.layer(name) {
             Source::Environment => "the environment".to_owned(),
             Source::Flag => "a flag".to_owned(),
@@ -118,12 +121,12 @@ impl Config {
     }
 
     /// Every setting with its value, masked if it is secret, and its source.
-    pub fn effective(&self) -> &[Effective] {
+    pub(crate) fn effective(&self) -> &[Effective] {
         &self.effective
     }
 
     /// Values that are valid but probably not what was meant.
-    pub fn warnings(&self) -> &[Warning] {
+    pub(crate) fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 }

@@ -9,7 +9,7 @@ use super::secret::MASK;
 use super::setting::{Default, Setting};
 use super::show::Effective;
 
-pub struct Reader<'a> {
+pub(super) struct Reader<'a> {
     pub layers: &'a Layers,
     /// What has been read so far.
     pub effective: Vec<Effective>,
@@ -17,7 +17,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(layers: &'a Layers) -> Self {
+    pub(super) fn new(layers: &'a Layers) -> Self {
         Self {
             layers,
             effective: Vec::new(),
@@ -27,7 +27,7 @@ impl<'a> Reader<'a> {
 
     /// A setting with a default. The default also replaces a wrong value, so that the settings after
     /// it are checked as well; `None` if the default itself can't be used.
-    pub fn value<T>(&mut self, name: &'static str, kind: &Kind<T>) -> Option<T> {
+    pub(super) fn value<T>(&mut self, name: &'static str, kind: &Kind<T>) -> Option<T> {
         if let Some(value) = self.given(name, kind) {
             return Some(value);
         }
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A setting without a default.
-    pub fn optional<T>(&mut self, name: &'static str, kind: &Kind<T>) -> Option<T> {
+    pub(super) fn optional<T>(&mut self, name: &'static str, kind: &Kind<T>) -> Option<T> {
         let value = self.given(name, kind);
         if value.is_none() {
             self.note(name, None, Source::Default);
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value that is wrong: `complaint` completes "NAME is VALUE, from SOURCE".
-    pub fn fault(&mut self, name: &str, complaint: &str) {
+    pub(super) fn fault(&mut self, name: &str, complaint: &str) {
         let problem = match (self.layers.get(name), Setting::find(name)) {
             (Some((text, source)), Some(setting)) => {
                 let value = match setting.is_secret() {
@@ -94,17 +94,17 @@ impl<'a> Reader<'a> {
     }
 
     /// A value that another setting requires.
-    pub fn missing(&mut self, name: &str, reason: &str) {
+    pub(super) fn missing(&mut self, name: &str, reason: &str) {
         let expected = Setting::find(name).map_or("", |setting| setting.expected.as_str());
         self.fault(name, &format!(": {reason}; expected {expected}"));
     }
 
-    pub fn problem_count(&self) -> usize {
+    pub(super) fn problem_count(&self) -> usize {
         self.problems.len()
     }
 
     /// What was read, and what is wrong with it.
-    pub fn finish(mut self) -> (Vec<Effective>, Vec<String>) {
+    pub(super) fn finish(mut self) -> (Vec<Effective>, Vec<String>) {
         for name in &self.layers.undecodable {
             if Setting::find(name).is_some() {
                 self.problems.push(format!("{name} is not valid UTF-8"));

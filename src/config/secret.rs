@@ -6,26 +6,26 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// What is shown in a secret's place.
-pub const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// A password, key or token. `Debug` and `Display` show `***`; only [`Secret::expose`] gives it
 /// out. Its memory is overwritten when it goes; the process' environment keeps its own copy.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<String>);
+pub(crate) struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps a value.
-    pub fn new(value: impl Into<String>) -> Self {
+    pub(crate) fn new(value: impl Into<String>) -> Self {
         Self(Zeroizing::new(value.into()))
     }
 
     /// Whether this is it. Takes equally long wherever a guess of the right length first differs.
-    pub fn is(&self, guess: &[u8]) -> bool {
+    pub(crate) fn is(&self, guess: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(guess).into()
     }
 
     /// The value itself, for the one call that needs it. Never print it.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

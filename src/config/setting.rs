@@ -5,14 +5,14 @@ use std::sync::LazyLock;
 use super::layers::Layers;
 
 /// Every setting, in the order in which they are shown.
-pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(super::list::list);
+pub(crate) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(super::list::list);
 
 /// For a setting that every command uses.
-pub const EVERY: &str = "every command";
+pub(super) const EVERY: &str = "every command";
 
 /// One setting.
 #[derive(Debug)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// Environment variable.
     pub name: &'static str,
     /// The long flag without its dashes: `kafka-topic` for `KAFKA_TOPIC`. A secret's does not exist,
@@ -34,7 +34,7 @@ pub struct Setting {
 
 /// What happens if a setting is not set.
 #[derive(Debug)]
-pub enum Default {
+pub(crate) enum Default {
     /// There is no value; the text says what is used instead, `$NAME` in it is another setting's value.
     Unset(&'static str),
     /// A value; `$NAME` in it is the value of a setting above.
@@ -45,20 +45,20 @@ pub enum Default {
 
 impl Setting {
     /// The setting with this name.
-    pub fn find(name: &str) -> Option<&'static Self> {
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.name == name)
     }
 
-    pub fn is_secret(&self) -> bool {
+    pub(crate) fn is_secret(&self) -> bool {
         self.mask.is_some()
     }
 
-    pub fn is_used_by(&self, command: &str) -> bool {
+    pub(crate) fn is_used_by(&self, command: &str) -> bool {
         self.commands == EVERY || self.commands.split(", ").any(|user| user == command)
     }
 
     /// For help: `example: kafka:9092`, or nothing if the default is one.
-    pub fn example(&self) -> String {
+    pub(crate) fn example(&self) -> String {
         match (self.example, &self.default) {
             (Some(example), Default::Unset(_)) => format!("example: {example}"),
             _ => String::new(),
@@ -66,14 +66,14 @@ impl Setting {
     }
 
     /// The value as it may be shown.
-    pub fn shown(&self, text: &str) -> String {
+    pub(crate) fn shown(&self, text: &str) -> String {
         self.mask.map_or_else(|| text.to_owned(), |mask| mask(text))
     }
 }
 
 impl Default {
     /// For help and documents: `default: 100`, `unset: random`, or nothing.
-    pub fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         match self {
             Self::Unset("") => String::new(),
             Self::Unset(instead) => format!("unset: {instead}"),

@@ -6,7 +6,7 @@ use super::layers::Source;
 
 /// One setting in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective {
+pub(crate) struct Effective {
     pub name: &'static str,
     /// Its value; masked if it is secret.
     pub value: Option<String>,
@@ -26,7 +26,7 @@ impl Effective {
 }
 
 /// An aligned table.
-pub fn table(settings: &[Effective]) -> String {
+pub(crate) fn table(settings: &[Effective]) -> String {
     let names = settings.iter().map(|setting| setting.name.len());
     let values = settings
         .iter()
@@ -47,7 +47,7 @@ pub fn table(settings: &[Effective]) -> String {
 
 /// A JSON array of `{"setting", "value", "instead", "source"}`. `value` is null if the setting is unset;
 /// `instead` then states what is used, if anything.
-pub fn json(settings: &[Effective]) -> serde_json::Value {
+pub(crate) fn json(settings: &[Effective]) -> serde_json::Value {
     let objects = settings.iter().map(|setting| {
         serde_json::json!({
             "setting": setting.name,

@@ -12,7 +12,7 @@ use super::setting::{SETTINGS, Setting};
 use super::{Config, kafka_security};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// Name of the setting or variable.
     pub setting: String,
     /// Why, and what to do.
@@ -20,7 +20,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    pub fn new(setting: &str, detail: &str) -> Self {
+    pub(crate) fn new(setting: &str, detail: &str) -> Self {
         Self {
             setting: setting.to_owned(),
             detail: detail.to_owned(),
@@ -44,7 +44,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 const MIN_LOAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// All warnings about a usable configuration.
-pub fn all(config: &Config, layers: &Layers, dot_env: &Path) -> Vec<Warning> {
+pub(super) fn all(config: &Config, layers: &Layers, dot_env: &Path) -> Vec<Warning> {
     let mut warnings = odd_values(config, layers);
     warnings.extend(kafka_security::warnings(config));
     warnings.extend(near_misses(layers));

@@ -9,7 +9,7 @@ use crate::cli::whole;
 
 /// What to do with the quarantine.
 #[derive(Clone, Debug, Args)]
-pub struct DlqArgs {
+pub(crate) struct DlqArgs {
     /// What to do.
     #[command(subcommand)]
     pub action: DlqAction,
@@ -17,7 +17,7 @@ pub struct DlqArgs {
 
 /// See [`DlqArgs`].
 #[derive(Clone, Debug, Subcommand)]
-pub enum DlqAction {
+pub(crate) enum DlqAction {
     /// List rejected records, newest first, and how many there are for each reason
     ///
     /// Times are UTC. Counts by reason follow at the end and leave --state and --limit aside.
@@ -43,7 +43,7 @@ pub enum DlqAction {
 
 /// Which entries, by what was done about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum State {
+pub(crate) enum State {
     /// Not redriven yet
     Open,
     /// Redriven
@@ -54,7 +54,7 @@ pub enum State {
 
 /// Options of `ftap dlq list`.
 #[derive(Clone, Debug, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Only this reason, `missing_field:user_id`, or this kind of reason, `missing_field`
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -80,7 +80,7 @@ pub struct ListArgs {
 
 /// Options of `ftap dlq show`.
 #[derive(Clone, Debug, Args)]
-pub struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// Ids of the entries: {partition}-{offset} of the rejected record
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<EntryId>,
@@ -95,7 +95,7 @@ pub struct ShowArgs {
 /// Options of `ftap dlq redrive`.
 #[derive(Clone, Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true))]
-pub struct RedriveArgs {
+pub(crate) struct RedriveArgs {
     /// Repaired entries as JSON lines, as `list --export` writes them; - is stdin
     #[arg(long, value_name = "FILE", group = "what")]
     pub from: Option<PathBuf>,

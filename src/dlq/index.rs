@@ -16,7 +16,7 @@ use crate::verify::topic::{Topics, Watermarks, header};
 
 /// A rejected record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its id.
     pub id: EntryId,
     /// Partition and offset in the dead-letter topic, where it is newest.
@@ -39,7 +39,7 @@ pub struct Entry {
 
 impl Entry {
     /// Whether its reason is `wanted`, or of the kind `wanted`.
-    pub fn has_reason(&self, wanted: &str) -> bool {
+    pub(crate) fn has_reason(&self, wanted: &str) -> bool {
         match self.reason.strip_prefix(wanted) {
             Some(rest) => rest.is_empty() || rest.starts_with(':'),
             None => false,
@@ -47,7 +47,7 @@ impl Entry {
     }
 
     /// `open` or `redriven`.
-    pub fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         match self.is_redriven {
             true => "redriven",
             false => "open",
@@ -56,7 +56,7 @@ impl Entry {
 }
 
 /// The dead-letter topic at one moment.
-pub struct Index {
+pub(crate) struct Index {
     topic: String,
     bounds: Vec<Watermarks>,
     /// By id.
@@ -69,7 +69,7 @@ pub struct Index {
 
 impl Index {
     /// Reads the dead-letter topic, `None` if there is none: nothing was ever rejected.
-    pub fn read(topics: &Topics<'_>, topic: &str) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn read(topics: &Topics<'_>, topic: &str) -> anyhow::Result<Option<Self>> {
         let Some(bounds) = topics.watermarks(topic)? else {
             return Ok(None);
         };
@@ -134,7 +134,7 @@ impl Index {
     }
 
     /// Reads the topic again and hands over the wanted entries in its order.
-    pub fn payloads(
+    pub(crate) fn payloads(
         &self,
         topics: &Topics<'_>,
         wanted: impl Fn(&Entry) -> bool,
@@ -161,7 +161,7 @@ impl Index {
 }
 
 /// The headers of a message, as bytes.
-pub fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])> {
+pub(crate) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])> {
     let headers = message.headers().into_iter().flat_map(|all| all.iter());
     headers
         .map(|header| (header.key, header.value.unwrap_or_default()))
@@ -169,6 +169,6 @@ pub fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])>
 }
 
 /// The key of the record that was rejected.
-pub fn record_key<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
+pub(crate) fn record_key<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
     header(message, "key")
 }

@@ -28,7 +28,7 @@ struct Written<'a> {
 }
 
 /// An entry with its payload as one line.
-pub fn write(entry: &Entry, key: Option<&[u8]>, payload: Option<&[u8]>) -> String {
+pub(crate) fn write(entry: &Entry, key: Option<&[u8]>, payload: Option<&[u8]>) -> String {
     let text = payload.map(std::str::from_utf8).transpose();
     let line = Written {
         id: entry.id.to_string(),
@@ -52,7 +52,7 @@ pub fn write(entry: &Entry, key: Option<&[u8]>, payload: Option<&[u8]>) -> Strin
 
 /// A payload to be sent in an entry's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repair {
+pub(crate) struct Repair {
     /// The entry.
     pub id: EntryId,
     /// The payload, `None` for none.
@@ -76,7 +76,7 @@ fn present<'de, D: serde::Deserializer<'de>>(
 }
 
 /// Reads a line, or says what is wrong with it.
-pub fn read(line: &str) -> Result<Repair, String> {
+pub(crate) fn read(line: &str) -> Result<Repair, String> {
     use serde_json::Value;
     let read: Read = serde_json::from_str(line).map_err(|error| {
         format!(

@@ -5,13 +5,13 @@
 //! repaired message. Relies on an entry not outliving its mark, which is younger and in the
 //! same partition, and on both outliving the time in which a redrive may be repeated.
 
-pub mod args;
-pub mod index;
-pub mod line;
-pub mod plan;
-pub mod sender;
-pub mod settled;
-pub mod shown;
+pub(crate) mod args;
+pub(crate) mod index;
+pub(crate) mod line;
+pub(crate) mod plan;
+pub(crate) mod sender;
+pub(crate) mod settled;
+pub(crate) mod shown;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 /// Where an entry's record came from; written `{partition}-{offset}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntryId {
+pub(crate) struct EntryId {
     /// Partition of the topic.
     pub partition: i32,
     /// Offset in it.
@@ -29,7 +29,7 @@ pub struct EntryId {
 
 impl EntryId {
     /// The id that is the key of a record of the dead-letter topic.
-    pub fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
+    pub(crate) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
         std::str::from_utf8(message.key()?).ok()?.parse().ok()
     }
 }

@@ -20,7 +20,7 @@ use super::{EntryId, line};
 const LISTED: usize = 20;
 
 /// What was asked for.
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// Entries with payloads in place of theirs, by id.
     Repaired(BTreeMap<EntryId, Repaired>),
     /// Entries as they are.
@@ -30,7 +30,7 @@ pub enum Wanted {
 }
 
 /// A payload of the file.
-pub struct Repaired {
+pub(crate) struct Repaired {
     /// Its first line, from 1.
     pub line: u64,
     /// The payload, `None` for none.
@@ -39,7 +39,7 @@ pub struct Repaired {
 
 /// Why nothing is sent.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub(crate) struct Refusals {
     listed: Vec<String>,
     count: u64,
 }
@@ -53,7 +53,7 @@ impl Refusals {
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 }
@@ -73,7 +73,7 @@ impl fmt::Display for Refusals {
 
 /// What happens to the requested entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Sent; with `--dry-run`, would be sent.
     pub redriven: u64,
     /// Skipped, because they were redriven before.
@@ -91,7 +91,7 @@ pub struct Counts {
 }
 
 /// Reads the lines of a file and checks each payload.
-pub fn read_repairs(
+pub(crate) fn read_repairs(
     mut input: impl BufRead,
     max_message_bytes: usize,
     force: bool,
@@ -158,7 +158,7 @@ impl Wanted {
     }
 
     /// The payload to send in place of the entry's; `None`: the entry's own.
-    pub fn repaired(&self, id: EntryId) -> Option<&Repaired> {
+    pub(crate) fn repaired(&self, id: EntryId) -> Option<&Repaired> {
         match self {
             Self::Repaired(repairs) => repairs.get(&id),
             _ => None,
@@ -189,7 +189,7 @@ impl Wanted {
     }
 
     /// The entries to send as far as the index tells; their payloads are checked apart.
-    pub fn choose(
+    pub(crate) fn choose(
         &self,
         index: &Index,
         partitions: usize,
@@ -244,7 +244,7 @@ impl Wanted {
     }
 
     /// Takes out what the lake does not list as rejected.
-    pub fn settle(
+    pub(crate) fn settle(
         &self,
         chosen: &mut BTreeSet<EntryId>,
         settled: &BTreeMap<EntryId, Settled>,
@@ -270,7 +270,7 @@ impl Wanted {
     }
 
     /// Whether an entry's own payload may be sent as it is.
-    pub fn check_own(
+    pub(crate) fn check_own(
         &self,
         id: EntryId,
         payload: Option<&[u8]>,
@@ -291,7 +291,7 @@ impl Wanted {
 }
 
 /// Opens the file of repairs, `-` for stdin.
-pub fn open(path: &std::path::Path) -> anyhow::Result<Box<dyn BufRead>> {
+pub(crate) fn open(path: &std::path::Path) -> anyhow::Result<Box<dyn BufRead>> {
     if path == std::path::Path::new("-") {
         return Ok(Box::new(std::io::stdin().lock()));
     }

@@ -66,7 +66,7 @@ struct Open {
 }
 
 /// See the module.
-pub struct Sender {
+pub(crate) struct Sender {
     producer: BaseProducer<Failures>,
     topic: String,
     dead_letter_topic: String,
@@ -80,7 +80,7 @@ pub struct Sender {
 
 impl Sender {
     /// Fences earlier redrives of the topic. A transaction holds at most `max_messages`.
-    pub fn open(kafka: &KafkaSettings, max_messages: u64) -> anyhow::Result<Self> {
+    pub(crate) fn open(kafka: &KafkaSettings, max_messages: u64) -> anyhow::Result<Self> {
         let id = format!("ftap-redrive-{}", kafka.topic);
         let millis = |time: Duration| time.as_millis().to_string();
         let producer: BaseProducer<Failures> = client_config(
@@ -117,7 +117,7 @@ impl Sender {
     }
 
     /// Sends one message in an entry's place; committed at the latest by [`close`](Self::close).
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         entry: &Entry,
         key: Option<&[u8]>,
@@ -128,7 +128,7 @@ impl Sender {
     }
 
     /// Commits what is open.
-    pub fn close(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn close(&mut self) -> anyhow::Result<()> {
         let closed = self.commit();
         closed.or_else(|error| self.abort(error))
     }

@@ -13,7 +13,7 @@ use super::EntryId;
 
 /// What happened to a rejected record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub(crate) enum Settled {
     /// A file lists it as rejected.
     Rejected,
     /// A file has it as a row.
@@ -23,7 +23,7 @@ pub enum Settled {
 }
 
 /// Looks all of them up; reads the footer of each file that covers one of them, once.
-pub async fn look_up(
+pub(crate) async fn look_up(
     store: &LakeStore,
     topic: &str,
     ids: &BTreeSet<EntryId>,

@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use chrono::{DateTime, SecondsFormat};
 
 /// Text with everything unprintable escaped.
-pub fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push(&mut out, text);
     out
 }
 
 /// Bytes as text; those that are no UTF-8 as `\xNN`.
-pub fn bytes(bytes: &[u8]) -> String {
+pub(crate) fn bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         push(&mut out, chunk.valid());
@@ -39,7 +39,7 @@ fn push(out: &mut String, text: &str) {
 }
 
 /// JSON with everything unprintable escaped as JSON does it: only strings hold such.
-pub fn json(json: &str) -> String {
+pub(crate) fn json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut units = [0; 2];
     for char in json.chars() {
@@ -56,7 +56,7 @@ pub fn json(json: &str) -> String {
 }
 
 /// A time in UTC, to the millisecond.
-pub fn time(timestamp_ms: i64) -> String {
+pub(crate) fn time(timestamp_ms: i64) -> String {
     match DateTime::from_timestamp_millis(timestamp_ms) {
         Some(time) => time.to_rfc3339_opts(SecondsFormat::Millis, true),
         None => format!("{timestamp_ms} ms"),

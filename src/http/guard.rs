@@ -47,7 +47,7 @@ const HEADERS: &[(&str, &str)] = &[
 
 /// Who may ask.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub(super) struct Access {
     /// What must be presented; `None` where other machines can't reach us.
     pub token: Option<Secret>,
     /// Only names of this machine are answered.
@@ -56,10 +56,10 @@ pub struct Access {
 
 /// Marks a request that may see everything.
 #[derive(Clone, Copy, Debug)]
-pub struct Trusted(pub bool);
+pub(super) struct Trusted(pub bool);
 
 /// Refuses what may not pass, and puts the security headers on every answer.
-pub async fn guard(
+pub(super) async fn guard(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {

@@ -8,7 +8,7 @@ use ftap_watch::{FolderFigures, KafkaFigures, LakeFigures, PostgresFigures, Seen
 use serde_json::{Value, json};
 
 /// Null if nothing is watched.
-pub fn json(sources: &Sources) -> Value {
+pub(super) fn json(sources: &Sources) -> Value {
     let Sources {
         kafka,
         lake,

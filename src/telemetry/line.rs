@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(super) enum Shape {
     /// A flat JSON object.
     Json,
     /// `time LEVEL event actor#generation field=value …`
@@ -22,21 +22,21 @@ pub enum Shape {
 
 /// The fields of one event in their order.
 #[derive(Debug, Default)]
-pub struct Fields(Vec<(&'static str, Value)>);
+pub(crate) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
     /// Adds a text.
-    pub fn text(&mut self, name: &'static str, value: &str) {
+    pub(crate) fn text(&mut self, name: &'static str, value: &str) {
         self.0.push((name, Value::from(value)));
     }
 
     /// Adds a number.
-    pub fn number(&mut self, name: &'static str, value: u64) {
+    pub(crate) fn number(&mut self, name: &'static str, value: u64) {
         self.0.push((name, Value::from(value)));
     }
 
     /// The value of a field.
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0
             .iter()
             .find(|(key, _)| *key == name)
@@ -44,7 +44,7 @@ impl Fields {
     }
 
     /// Adds what the events of the embedded services lack.
-    pub fn adopt_embedded(&mut self, target: &str) {
+    pub(crate) fn adopt_embedded(&mut self, target: &str) {
         self.number("generation", 0);
         let actor = if target.starts_with("ftap_postgres") {
             "private_postgres"
@@ -55,7 +55,7 @@ impl Fields {
     }
 
     /// Makes a library's event one of ours, so that every line has the same head.
-    pub fn adopt_foreign(&mut self, target: &str) {
+    pub(crate) fn adopt_foreign(&mut self, target: &str) {
         if self.get("library").is_none() {
             self.text("library", target);
         }
@@ -102,7 +102,7 @@ impl Visit for Fields {
 
 impl Shape {
     /// The line, with its end.
-    pub fn render(self, level: Level, fields: &Fields) -> String {
+    pub(super) fn render(self, level: Level, fields: &Fields) -> String {
         let timestamp = now_rfc3339();
         match self {
             Self::Json => json(&timestamp, level, fields),

@@ -8,7 +8,7 @@ use super::line::Fields;
 
 /// What the jobs with PostgreSQL and FX rates last did.
 #[derive(Clone, Debug, Default)]
-pub struct Notes {
+pub(crate) struct Notes {
     /// Users and merchants that a table was loaded with, or has.
     pub users: Option<u64>,
     pub merchants: Option<u64>,
@@ -22,7 +22,7 @@ pub struct Notes {
 
 impl Notes {
     /// Nothing was done yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             users: None,
             merchants: None,
@@ -33,7 +33,7 @@ impl Notes {
     }
 
     /// Notes what an event says.
-    pub fn take(&mut self, fields: &Fields) {
+    pub(crate) fn take(&mut self, fields: &Fields) {
         let number = |name| fields.get(name).and_then(Value::as_u64);
         let text = |name| fields.get(name).and_then(Value::as_str).map(str::to_owned);
         match name_of(fields) {
@@ -58,7 +58,7 @@ impl Notes {
 }
 
 /// Whether the live status says what the event says, or the error at the end of the run will.
-pub fn is_held_back(level: Level, fields: &Fields) -> bool {
+pub(super) fn is_held_back(level: Level, fields: &Fields) -> bool {
     match name_of(fields) {
         // Its outage was on the screen, so its end is, too.
         "lake_recovered" => false,

@@ -33,7 +33,7 @@ const BUCKET_WATCH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Processes that run jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Process {
+pub(crate) enum Process {
     /// `ftap run`
     Run,
     /// `ftap batch`
@@ -46,7 +46,7 @@ pub enum Process {
 
 impl Process {
     /// The command that starts it.
-    pub fn command(self) -> &'static str {
+    pub(crate) fn command(self) -> &'static str {
         match self {
             Self::Run => "run",
             Self::Batch => "batch",
@@ -125,7 +125,7 @@ enum PostgresNeed {
 }
 
 /// What jobs are made of.
-pub struct JobContext<'a> {
+pub(crate) struct JobContext<'a> {
     pub config: &'a Config,
     pub process: Process,
     /// End when what is there at the start is done.
@@ -149,19 +149,19 @@ fn jobs_of(process: Process, config: &Config) -> impl Iterator<Item = &'static J
 }
 
 /// Whether the settings have this process run any job.
-pub fn has_jobs(process: Process, config: &Config) -> bool {
+pub(crate) fn has_jobs(process: Process, config: &Config) -> bool {
     jobs_of(process, config).next().is_some()
 }
 
 impl JobContext<'_> {
     /// Makes the groups of this process' jobs.
-    pub fn make(&self) -> anyhow::Result<Vec<Wiring>> {
+    pub(crate) fn make(&self) -> anyhow::Result<Vec<Wiring>> {
         let jobs = jobs_of(self.process, self.config).map(|job| (job.make)(self));
         jobs.filter_map(Result::transpose).collect()
     }
 
     /// Whether a job may start a private PostgreSQL cluster.
-    pub fn may_start_cluster(&self) -> bool {
+    pub(crate) fn may_start_cluster(&self) -> bool {
         self.postgres_need() != PostgresNeed::None && self.config.postgres_host.is_none()
     }
 

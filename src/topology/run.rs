@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::Wiring;
 
 /// What to run.
-pub struct TopologyOptions {
+pub(crate) struct TopologyOptions {
     /// The publish group, if this process has it.
     pub publish: Option<PublishSettings>,
     /// The ingest group, if this process has it.
@@ -39,7 +39,7 @@ pub struct TopologyOptions {
 
 /// How a run ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Everything published is in the lake, or there was nothing more to publish.
     Drained,
     /// Stopped on request, flushed.
@@ -48,7 +48,7 @@ pub enum Outcome {
 
 /// Why a run ended badly: exit code 1.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     /// A group failed for good.
     #[error("{group} stopped: {root_cause}\n  {remedy}")]
     GaveUp {
@@ -146,7 +146,7 @@ impl Groups {
 ///
 /// Call it inside an `actix::System`. When a group of the stream fails for good the others are
 /// asked to finish what they have.
-pub async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
+pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     let (stop, stopping) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
     let context = SupervisionContext {

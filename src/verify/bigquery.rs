@@ -16,13 +16,13 @@ use super::PATIENCE;
 use crate::output::count;
 
 /// What was found in BigQuery.
-pub struct BigQueryReport {
+pub(super) struct BigQueryReport {
     dataset: String,
     tables: Vec<TableAudit>,
 }
 
 /// Compares; what does not answer is tried again for a while.
-pub async fn compare(
+pub(super) async fn compare(
     settings: &BigQuerySettings,
     store: &LakeStore,
 ) -> Result<BigQueryReport, BigQueryError> {
@@ -48,12 +48,12 @@ pub async fn compare(
 
 impl BigQueryReport {
     /// Whether each row that was loaded is there once, and nothing else is.
-    pub fn is_exact(&self) -> bool {
+    pub(super) fn is_exact(&self) -> bool {
         self.tables.iter().all(TableAudit::is_exact)
     }
 
     /// For programs.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let table = |audit: &TableAudit| {
             json!({
                 "table": audit.table,

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// The nine values of a transaction.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Content<'a> {
+pub(super) struct Content<'a> {
     /// Date and time, user, merchant, category, transaction number, currency.
     pub texts: [Cow<'a, str>; 6],
     /// Seconds since 1970.
@@ -28,13 +28,13 @@ pub struct Content<'a> {
 
 /// Collects the bytes that are hashed; one per thread saves an allocation per row.
 #[derive(Default)]
-pub struct Hasher {
+pub(super) struct Hasher {
     bytes: Vec<u8>,
 }
 
 impl Hasher {
     /// Hash of a transaction's values.
-    pub fn content(&mut self, content: &Content<'_>) -> u64 {
+    pub(super) fn content(&mut self, content: &Content<'_>) -> u64 {
         let texts = content.texts.each_ref().map(|text| text.as_bytes());
         self.values(
             texts,
@@ -45,7 +45,7 @@ impl Hasher {
     }
 
     /// The same from borrowed values, in the order of [`Content`].
-    pub fn values(
+    pub(super) fn values(
         &mut self,
         texts: [&[u8]; 6],
         unix_time: i64,
@@ -68,13 +68,13 @@ impl Hasher {
 }
 
 /// Hash of a payload as it is.
-pub fn raw_hash(payload: Option<&[u8]>) -> u64 {
+pub(super) fn raw_hash(payload: Option<&[u8]>) -> u64 {
     xxh3_64(payload.unwrap_or_default())
 }
 
 /// The transaction of a row of the events file, given its eight columns.
 /// `Err` says what keeps the row from being published.
-pub fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &'static str> {
+pub(super) fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &'static str> {
     let [
         date,
         user,
@@ -166,7 +166,7 @@ fn is_date_time(text: &str) -> bool {
 }
 
 /// The transaction of a message, `None` if the payload is none.
-pub fn of_message(payload: &[u8]) -> Option<Content<'static>> {
+pub(super) fn of_message(payload: &[u8]) -> Option<Content<'static>> {
     let text = std::str::from_utf8(payload).ok()?;
     let mut json = serde_json::Deserializer::from_str(text);
     let [

@@ -3,11 +3,11 @@
 use crate::dlq::EntryId;
 
 /// Code of the one rejection that a changed setting takes back.
-pub const TOO_LARGE: &str = "too_large";
+pub(super) const TOO_LARGE: &str = "too_large";
 
 /// What one partition's figures add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Account {
+pub(super) struct Account {
     /// Rows of the file whose key belongs to the partition.
     pub file: u64,
     /// Records of the topic, as a `read_committed` reader sees them.
@@ -30,7 +30,7 @@ pub struct Account {
 
 impl Account {
     /// Adds another partition's figures.
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.file += other.file;
         self.topic += other.topic;
         self.foreign += other.foreign;
@@ -45,7 +45,7 @@ impl Account {
 
 /// Where a partition's offsets begin and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// The oldest offset the topic still has.
     pub low: i64,
     /// The offset its next record gets.
@@ -56,7 +56,7 @@ pub struct Bounds {
 
 /// A record of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicRecord {
+pub(crate) struct TopicRecord {
     /// Its offset.
     pub offset: i64,
     /// Its timestamp in Unix milliseconds.
@@ -75,7 +75,7 @@ pub struct TopicRecord {
 
 /// A record of the dead-letter topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// Partition it came from.
     pub partition: i32,
     /// Offset it came from.
@@ -90,7 +90,7 @@ pub struct DeadLetter {
 
 /// A row of the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LakeRow {
+pub(super) struct LakeRow {
     /// Offset it came from.
     pub offset: i64,
     /// The record's timestamp in Unix milliseconds.

@@ -26,7 +26,7 @@ const BATCH_ROWS: usize = 8192;
 
 /// An object found in the lake.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(super) struct Found {
     /// Its key.
     pub key: String,
     /// Its name, `None` if the key is not a lake object's.
@@ -37,7 +37,7 @@ pub struct Found {
 
 /// Every Parquet file where transactions are kept, in the order of the chains; those named
 /// for other topics are left out, those with no such name are not.
-pub async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, LakeError> {
+pub(super) async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, LakeError> {
     let mut found = Vec::new();
     let mut objects = store.list(TRANSACTIONS.name);
     while let Some(ListedObject { key, bytes, .. }) = objects.try_next().await? {
@@ -57,7 +57,7 @@ pub async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, LakeErro
 }
 
 /// Accounts for the objects one by one.
-pub struct Auditor<'a> {
+pub(super) struct Auditor<'a> {
     topic: &'a str,
     ledger: &'a mut Ledger,
     hasher: Hasher,
@@ -78,7 +78,7 @@ struct Rows {
 
 impl<'a> Auditor<'a> {
     /// For the objects of `topic`.
-    pub fn new(topic: &'a str, ledger: &'a mut Ledger) -> Self {
+    pub(super) fn new(topic: &'a str, ledger: &'a mut Ledger) -> Self {
         Self {
             topic,
             ledger,
@@ -88,7 +88,7 @@ impl<'a> Auditor<'a> {
     }
 
     /// Accounts for one object, given in the order of [`list`].
-    pub fn object(&mut self, found: &Found, bytes: Bytes) {
+    pub(super) fn object(&mut self, found: &Found, bytes: Bytes) {
         if let Err(error) = self.readable_object(found, bytes) {
             let partition = found.name.as_ref().map(ObjectName::partition);
             self.ledger.object_problem(

@@ -41,7 +41,7 @@ struct Partition {
 }
 
 /// See the module.
-pub struct Ledger {
+pub(super) struct Ledger {
     file: File,
     broken: Ranges,
     partitions: Vec<Partition>,
@@ -53,7 +53,7 @@ pub struct Ledger {
 }
 
 /// The result of the ledger.
-pub struct Balance {
+pub(super) struct Balance {
     /// By partition, from 0.
     pub accounts: Vec<Account>,
     /// Rows of the file that can't be published.
@@ -68,7 +68,7 @@ pub struct Balance {
 
 impl Ledger {
     /// Accounts for a topic whose partitions have these bounds.
-    pub fn new(bounds: &[Bounds]) -> Self {
+    pub(super) fn new(bounds: &[Bounds]) -> Self {
         let partitions = bounds.iter().map(|bounds| Partition {
             account: Account::default(),
             bounds: *bounds,
@@ -98,7 +98,7 @@ impl Ledger {
 
     /// The next row of the file: the hash of its content and the partition of its key, or
     /// `None` for one that can't be published.
-    pub fn file_row(&mut self, row: Option<(u64, usize)>) {
+    pub(super) fn file_row(&mut self, row: Option<(u64, usize)>) {
         let index = self.file.hashes.len();
         let (hash, partition) = row.unwrap_or((0, 0));
         self.file.hashes.push(hash);
@@ -113,12 +113,12 @@ impl Ledger {
     }
 
     /// Rows of the file so far.
-    pub fn file_rows(&self) -> u64 {
+    pub(super) fn file_rows(&self) -> u64 {
         self.file.hashes.len() as u64
     }
 
     /// A record of the topic.
-    pub fn topic_record(&mut self, partition: i32, record: &TopicRecord) {
+    pub(super) fn topic_record(&mut self, partition: i32, record: &TopicRecord) {
         let Some(state) = self.partitions.get_mut(partition as usize) else {
             return;
         };
@@ -169,23 +169,23 @@ impl Ledger {
     }
 
     /// A record of the dead-letter topic; there may be several for one offset.
-    pub fn dead_letter(&mut self, letter: DeadLetter) {
+    pub(super) fn dead_letter(&mut self, letter: DeadLetter) {
         let key = (letter.partition, letter.offset);
         self.dead_letters.insert(key, letter);
     }
 
     /// A mark of the dead-letter topic.
-    pub fn redriven(&mut self, marker: Marker) {
+    pub(super) fn redriven(&mut self, marker: Marker) {
         self.redrives.marker(marker);
     }
 
     /// The dead-letter topic has lost its oldest records: marks may be among them.
-    pub fn marks_may_have_expired(&mut self) {
+    pub(super) fn marks_may_have_expired(&mut self) {
         self.redrives.marks_may_have_expired();
     }
 
     /// A row of the lake, in the object `key`.
-    pub fn lake_row(&mut self, key: &str, partition: i32, row: LakeRow) {
+    pub(super) fn lake_row(&mut self, key: &str, partition: i32, row: LakeRow) {
         let offset = row.offset;
         let Some(state) = self.partitions.get_mut(partition as usize) else {
             return self.note(Kind::NotInTopic, Some(partition), Some(key), offset);
@@ -207,7 +207,7 @@ impl Ledger {
     }
 
     /// The offsets from first to last, both included, that the object `key` lists as rejected.
-    pub fn lake_rejections(
+    pub(super) fn lake_rejections(
         &mut self,
         key: &str,
         partition: i32,
@@ -266,7 +266,7 @@ impl Ledger {
     }
 
     /// Something that is wrong with an object as a whole.
-    pub fn object_problem(
+    pub(super) fn object_problem(
         &mut self,
         kind: Kind,
         partition: Option<i32>,
@@ -324,7 +324,7 @@ impl Ledger {
     }
 
     /// Closes the accounts.
-    pub fn close(mut self) -> Balance {
+    pub(super) fn close(mut self) -> Balance {
         let expired = self.partitions.iter().map(|p| p.expired.len() as u64).sum();
         let expired_redrives = self.close_redrives();
         self.close_rows(&expired_redrives);
@@ -475,6 +475,6 @@ impl Ledger {
 }
 
 /// One hash of what a record says and when it was written.
-pub fn with_timestamp(content: u64, timestamp_ms: i64) -> u64 {
+pub(super) fn with_timestamp(content: u64, timestamp_ms: i64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(&content.to_le_bytes(), timestamp_ms as u64)
 }

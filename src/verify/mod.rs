@@ -14,7 +14,7 @@ mod ranges;
 mod redrives;
 mod report;
 mod source;
-pub mod topic;
+pub(crate) mod topic;
 
 #[cfg(test)]
 mod ledger_tests;
@@ -46,7 +46,7 @@ const NOT_EXACT: u8 = 3;
 
 /// Options of `ftap verify`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -59,7 +59,7 @@ pub struct VerifyArgs {
 }
 
 /// Verifies; the value is the process' exit code.
-pub async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
+pub(crate) async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
     let kafka = crate::kafka_access::KafkaAccess::open_to_read(config)?;
     let inputs = Inputs {
         kafka: config.kafka_settings(kafka.bootstrap()),

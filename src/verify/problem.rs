@@ -8,7 +8,7 @@ use super::ranges::Ranges;
 /// One kind of disagreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(super) enum Kind {
     /// A row of the file is not in the topic.
     RowMissingFromTopic,
     /// A record of the topic is neither a row of the lake nor a listed rejection.
@@ -61,7 +61,7 @@ pub enum Kind {
 /// What the numbers of a problem count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub(super) enum Unit {
     /// Rows of the events file, from 0.
     Rows,
     /// Kafka offsets.
@@ -70,7 +70,7 @@ pub enum Unit {
 
 impl Kind {
     /// What it means, as a sentence without its end.
-    pub fn meaning(self) -> &'static str {
+    pub(super) fn meaning(self) -> &'static str {
         match self {
             Self::RowMissingFromTopic => "rows of the file missing from the topic",
             Self::MissingFromLake => "records missing from the lake",
@@ -109,7 +109,7 @@ impl Kind {
     }
 
     /// What its numbers are.
-    pub fn unit(self) -> Unit {
+    pub(super) fn unit(self) -> Unit {
         match self {
             Self::RowMissingFromTopic
             | Self::RowDoubledInTopic
@@ -121,7 +121,7 @@ impl Kind {
     }
 
     /// Adds to the figure it belongs to.
-    pub fn book(self, account: &mut Account, count: u64) {
+    pub(super) fn book(self, account: &mut Account, count: u64) {
         match self {
             Self::RowMissingFromTopic
             | Self::MissingFromLake
@@ -141,7 +141,7 @@ impl Kind {
 
 /// One disagreement, with where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     /// What is wrong.
     pub kind: Kind,
     /// In which partition.

@@ -11,7 +11,7 @@ use crate::dlq::EntryId;
 
 /// The mark in the dead-letter topic that an entry was redriven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marker {
+pub(crate) struct Marker {
     /// The entry.
     pub id: EntryId,
     /// When, in Unix milliseconds.
@@ -22,7 +22,7 @@ pub struct Marker {
 
 /// What is known of a partition of the topic.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept {
+pub(super) struct Kept {
     /// Whether the topic has lost its oldest records.
     pub is_trimmed: bool,
     /// Timestamp of the oldest record that is left.
@@ -30,11 +30,11 @@ pub struct Kept {
 }
 
 /// What is wrong: its kind, and the partition and the offset it is reported under.
-pub type Finding = (Kind, i32, i64);
+pub(super) type Finding = (Kind, i32, i64);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Redrives {
+pub(super) struct Redrives {
     /// Place of the first message of each id.
     messages: BTreeMap<EntryId, (i32, i64)>,
     markers: BTreeMap<EntryId, Marker>,
@@ -43,7 +43,7 @@ pub struct Redrives {
 
 impl Redrives {
     /// A message of the topic with an entry's id; whether there was one before.
-    pub fn message(&mut self, id: EntryId, partition: i32, offset: i64) -> bool {
+    pub(super) fn message(&mut self, id: EntryId, partition: i32, offset: i64) -> bool {
         let mut is_again = true;
         self.messages.entry(id).or_insert_with(|| {
             is_again = false;
@@ -53,24 +53,27 @@ impl Redrives {
     }
 
     /// A mark of the dead-letter topic.
-    pub fn marker(&mut self, marker: Marker) {
+    pub(super) fn marker(&mut self, marker: Marker) {
         let known = self.markers.entry(marker.id).or_insert(marker);
         known.was_there |= marker.was_there;
     }
 
     /// The dead-letter topic has lost its oldest records.
-    pub fn marks_may_have_expired(&mut self) {
+    pub(super) fn marks_may_have_expired(&mut self) {
         self.marks_may_have_expired = true;
     }
 
     /// The ids that were sent again as far as anybody knows.
-    pub fn ids(&self) -> BTreeSet<EntryId> {
+    pub(super) fn ids(&self) -> BTreeSet<EntryId> {
         let marked = self.markers.keys();
         marked.chain(self.messages.keys()).copied().collect()
     }
 
     /// What is wrong, and for each partition how many messages retention took.
-    pub fn close(&self, kept: impl Fn(i32) -> Option<Kept>) -> (Vec<Finding>, BTreeMap<i32, u64>) {
+    pub(super) fn close(
+        &self,
+        kept: impl Fn(i32) -> Option<Kept>,
+    ) -> (Vec<Finding>, BTreeMap<i32, u64>) {
         let mut findings = Vec::new();
         let mut expired = BTreeMap::new();
         for marker in self.markers.values() {

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use crate::output::{count, size};
 
 /// What was compared with what, and what came of it.
-pub struct Report {
+pub(super) struct Report {
     /// The events file.
     pub source: String,
     /// Rows of it that were looked at.
@@ -42,7 +42,7 @@ struct PartitionAccount {
 
 impl Report {
     /// Whether every row and every offset is there exactly once, in BigQuery, too.
-    pub fn is_exact(&self) -> bool {
+    pub(super) fn is_exact(&self) -> bool {
         let bigquery = self.bigquery.as_ref();
         self.is_exact_in_lake() && bigquery.is_none_or(BigQueryReport::is_exact)
     }
@@ -60,7 +60,7 @@ impl Report {
     }
 
     /// The whole report, all ranges included.
-    pub fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         let accounts = self.balance.accounts.iter().enumerate();
         let accounts: Vec<_> = accounts
             .map(|(partition, account)| PartitionAccount {

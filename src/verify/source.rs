@@ -15,7 +15,7 @@ const READ_BUFFER_BYTES: usize = 1 << 20;
 
 /// Hands over each row of the file, at most `limit`: the hash of its content and its key,
 /// or `None` for a row that can't be published.
-pub fn read(
+pub(super) fn read(
     path: &Path,
     limit: Option<u64>,
     mut take: impl FnMut(Option<(u64, &[u8])>),

@@ -30,10 +30,10 @@ const POLL: Duration = Duration::from_millis(200);
 const BATCH: usize = 4096;
 
 /// Where a partition begins and ends: its oldest offset and the one its next record gets.
-pub type Watermarks = (i64, i64);
+pub(crate) type Watermarks = (i64, i64);
 
 /// One broker's topics.
-pub struct Topics<'a> {
+pub(crate) struct Topics<'a> {
     settings: &'a KafkaSettings,
     consumer: BaseConsumer,
 }
@@ -41,7 +41,7 @@ pub struct Topics<'a> {
 impl<'a> Topics<'a> {
     /// Prepares to read. A broker that is away is waited for later; one that refuses us says here
     /// which setting is why.
-    pub fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
         match access::check(settings) {
             Err(error) if error.is(KafkaFailure::Refused) => return Err(error.into()),
             _ => {}
@@ -51,7 +51,7 @@ impl<'a> Topics<'a> {
     }
 
     /// Bounds of each partition of `topic`, `None` if there is no such topic.
-    pub fn watermarks(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
+    pub(crate) fn watermarks(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
         let metadata = self
             .consumer
             .fetch_metadata(Some(topic), SILENCE)
@@ -88,7 +88,7 @@ impl<'a> Topics<'a> {
 
     /// Reads `topic` between `bounds` on several threads and hands over its records in
     /// batches, each in the order of its partition.
-    pub fn read<T: Send>(
+    pub(crate) fn read<T: Send>(
         &self,
         topic: &str,
         bounds: &[Watermarks],
@@ -131,7 +131,7 @@ impl<'a> Topics<'a> {
 
     /// The header `source` of the oldest record that has one, looking at the oldest of each
     /// partition only.
-    pub fn first_source(
+    pub(crate) fn first_source(
         &self,
         topic: &str,
         bounds: &[Watermarks],
@@ -164,7 +164,7 @@ impl<'a> Topics<'a> {
 
     /// Reads `topic` between `bounds` and shows `take` one record after the other, each in the
     /// order of its partition; for payloads that must not pile up in memory.
-    pub fn each(
+    pub(crate) fn each(
         &self,
         topic: &str,
         bounds: &[Watermarks],
@@ -285,7 +285,7 @@ fn is_passing(error: &KafkaError) -> bool {
 }
 
 /// The value of a header.
-pub fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
+pub(crate) fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
     message
         .headers()?
         .iter()
@@ -302,14 +302,14 @@ fn number<T: std::str::FromStr>(message: &BorrowedMessage<'_>, name: &str) -> Op
 
 /// Makes records of messages; one for each thread.
 #[derive(Default)]
-pub struct Parser {
+pub(crate) struct Parser {
     hasher: Hasher,
     last_source: Vec<u8>,
 }
 
 impl Parser {
     /// What the accounts need of a message. A new value of the header `source` is sent on.
-    pub fn record(
+    pub(crate) fn record(
         &mut self,
         message: &BorrowedMessage<'_>,
         max_message_bytes: usize,
@@ -342,7 +342,7 @@ impl Parser {
 }
 
 /// A record of the dead-letter topic.
-pub enum Letter {
+pub(crate) enum Letter {
     /// A rejected record.
     Rejected(DeadLetter),
     /// The mark that an entry was redriven.
@@ -351,7 +351,7 @@ pub enum Letter {
 
 /// What the accounts need of a dead letter, `None` for a message that is none. `bounds` are
 /// those of the dead-letter topic before the source topic was looked at.
-pub fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Option<Letter> {
+pub(crate) fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Option<Letter> {
     if header(message, REDRIVEN_HEADER).is_some() {
         let high = bounds.get(usize::try_from(message.partition()).ok()?);
         return Some(Letter::Redriven(Marker {

@@ -15,16 +15,16 @@ use super::cluster::Postgres;
 use super::process::Ftap;
 
 /// Users of [`lab`].
-pub const USERS: u64 = 50;
+pub(crate) const USERS: u64 = 50;
 const SCHEMA: &str = include_str!("../../init/01_schema.sql");
 
 /// A server with its tables and rows, and a lab whose processes use it.
-pub fn lab(name: &str) -> Option<(Lab, Postgres)> {
+pub(crate) fn lab(name: &str) -> Option<(Lab, Postgres)> {
     lab_on(name, Postgres::start()?)
 }
 
 /// The same on a server that runs already.
-pub fn lab_on(name: &str, postgres: Postgres) -> Option<(Lab, Postgres)> {
+pub(crate) fn lab_on(name: &str, postgres: Postgres) -> Option<(Lab, Postgres)> {
     postgres.sql(SCHEMA);
     postgres.sql(&format!(
         "INSERT INTO users SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid, 'First ' || n, 'Last', 'F', 'Street', 'Oslo', 1000, n + 0.25, -n, '0', '1990-01-31' FROM generate_series(1, {USERS}) n;
@@ -37,28 +37,28 @@ pub fn lab_on(name: &str, postgres: Postgres) -> Option<(Lab, Postgres)> {
 }
 
 /// Where its lake is.
-pub fn lake(lab: &Lab) -> &Path {
+pub(crate) fn lake(lab: &Lab) -> &Path {
     Path::new(lab.get("LAKE_DIR"))
 }
 
 /// Captures what the server has now, and ends.
-pub fn catch_up(lab: &Lab) -> Ftap {
+pub(crate) fn catch_up(lab: &Lab) -> Ftap {
     let capture = lab.start(["cdc", "--until-drained"]);
     capture.wait_for_success();
     capture
 }
 
 /// The id of a user.
-pub fn user(number: u64) -> String {
+pub(crate) fn user(number: u64) -> String {
     format!("00000000-0000-0000-0000-{number:012}")
 }
 
 /// Columns of a table's row, as PostgreSQL writes them.
-pub type Columns = BTreeMap<String, Option<String>>;
+pub(crate) type Columns = BTreeMap<String, Option<String>>;
 
 /// One row of the lake.
 #[derive(Clone, Debug)]
-pub struct LakeRow {
+pub(crate) struct LakeRow {
     pub op: String,
     pub epoch: i64,
     pub lsn: i64,
@@ -71,13 +71,13 @@ pub struct LakeRow {
 }
 
 impl LakeRow {
-    pub fn get(&self, column: &str) -> Option<&str> {
+    pub(crate) fn get(&self, column: &str) -> Option<&str> {
         self.columns[column].as_deref()
     }
 }
 
 /// The objects of a table, by name.
-pub fn files(lake: &Path, table: &str) -> Vec<PathBuf> {
+pub(crate) fn files(lake: &Path, table: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     super::walk(&lake.join(format!("{table}_changes")), &mut files);
     files.sort_by_key(|file| file.file_name().unwrap().to_owned());
@@ -85,7 +85,7 @@ pub fn files(lake: &Path, table: &str) -> Vec<PathBuf> {
 }
 
 /// All rows of a table's newest epoch, in order; each position is there once.
-pub fn read(lake: &Path, table: &str) -> Vec<LakeRow> {
+pub(crate) fn read(lake: &Path, table: &str) -> Vec<LakeRow> {
     let mut rows: Vec<LakeRow> = files(lake, table)
         .iter()
         .flat_map(|f| read_file(f))
@@ -102,7 +102,7 @@ pub fn read(lake: &Path, table: &str) -> Vec<LakeRow> {
 }
 
 /// The rows of one object, in its order.
-pub fn read_file(path: &Path) -> Vec<LakeRow> {
+pub(crate) fn read_file(path: &Path) -> Vec<LakeRow> {
     let file = std::fs::File::open(path).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .unwrap()
@@ -195,7 +195,7 @@ fn value(array: &dyn Array, index: usize) -> Option<String> {
 }
 
 /// The table that an epoch's rows make: key to columns.
-pub fn replay(rows: &[LakeRow], key: &str) -> BTreeMap<String, Columns> {
+pub(crate) fn replay(rows: &[LakeRow], key: &str) -> BTreeMap<String, Columns> {
     let mut table: BTreeMap<String, Columns> = BTreeMap::new();
     for row in rows {
         let before = || row.before.as_ref().and_then(|before| before[key].as_str());
@@ -227,7 +227,7 @@ pub fn replay(rows: &[LakeRow], key: &str) -> BTreeMap<String, Columns> {
 }
 
 /// Replays a table and compares it with the server's, value by value as text.
-pub fn assert_same_table(postgres: &Postgres, lake: &Path, table: &str, key: &str) {
+pub(crate) fn assert_same_table(postgres: &Postgres, lake: &Path, table: &str, key: &str) {
     let mut session = postgres.session();
     session.sql("SET TimeZone = 'UTC'; SET extra_float_digits = 1");
     let columns = session.sql(&format!(
@@ -261,7 +261,7 @@ pub fn assert_same_table(postgres: &Postgres, lake: &Path, table: &str, key: &st
 
 /// A column of a table counts each row's updates: every step is there once and in order, from
 /// the snapshot on. Gives the steps.
-pub fn assert_steps(rows: &[LakeRow], key: &str, counter: &str) -> u64 {
+pub(crate) fn assert_steps(rows: &[LakeRow], key: &str, counter: &str) -> u64 {
     let mut last: BTreeMap<&str, i64> = BTreeMap::new();
     let mut steps = 0;
     for row in rows {

@@ -8,14 +8,14 @@ use std::process::Command;
 use super::Lab;
 
 /// Clock of the day of some processes; the machine's own stays as it is.
-pub struct Clock {
+pub(crate) struct Clock {
     library: PathBuf,
     offset: PathBuf,
 }
 
 impl Clock {
     /// One that is right; `None` where there is no C compiler or no Linux.
-    pub fn new(lab: &Lab) -> Option<Self> {
+    pub(crate) fn new(lab: &Lab) -> Option<Self> {
         if !cfg!(all(target_os = "linux", target_env = "gnu")) {
             super::not_run("a clock that jumps needs Linux with glibc");
             return None;
@@ -41,14 +41,14 @@ impl Clock {
     }
 
     /// Lets the process to be started go by this clock.
-    pub fn wind(&self, command: &mut Command) {
+    pub(crate) fn wind(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", &self.library)
             .env("FTAP_TEST_CLOCK", &self.offset);
     }
 
     /// Off by so many seconds from now on.
-    pub fn jump_to(&self, seconds: i64) {
+    pub(crate) fn jump_to(&self, seconds: i64) {
         // In place, as the processes have it mapped.
         let mut file = File::options()
             .create(true)

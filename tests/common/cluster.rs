@@ -10,33 +10,33 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use super::{Lab, wait_until};
 
 /// A row as text, NULL as `None`.
-pub type TextRow = Vec<Option<String>>;
+pub(crate) type TextRow = Vec<Option<String>>;
 
 /// A private cluster in a folder of its own; stopped when dropped.
-pub struct Postgres {
+pub(crate) struct Postgres {
     pub cluster: PrivateCluster,
     _dir: Option<tempfile::TempDir>,
 }
 
 /// A connection, and the runtime it lives on.
-pub struct Session {
+pub(crate) struct Session {
     runtime: tokio::runtime::Runtime,
     client: Client,
 }
 
 impl Postgres {
     /// Starts a server; `None` on a machine without PostgreSQL, which fails in CI.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         Self::start_keeping(1 << 30)
     }
 
     /// The same with a limit, in bytes, to the log that it keeps for a slot.
-    pub fn start_keeping(max_slot_wal_keep_bytes: u64) -> Option<Self> {
+    pub(crate) fn start_keeping(max_slot_wal_keep_bytes: u64) -> Option<Self> {
         Self::start_with(max_slot_wal_keep_bytes, &[])
     }
 
     /// The same with more settings, each `name=value`.
-    pub fn start_with(max_slot_wal_keep_bytes: u64, settings: &[&str]) -> Option<Self> {
+    pub(crate) fn start_with(max_slot_wal_keep_bytes: u64, settings: &[&str]) -> Option<Self> {
         // The server is not root and has to get in.
         let dir = tempfile::Builder::new()
             .prefix("ftap-pg-")
@@ -66,7 +66,7 @@ impl Postgres {
     }
 
     /// Starts the server of a folder that has one.
-    pub fn start_in(folder: &Path) -> Self {
+    pub(crate) fn start_in(folder: &Path) -> Self {
         Self {
             cluster: PrivateCluster::start(PrivateClusterOptions::new(folder)).unwrap(),
             _dir: None,
@@ -74,7 +74,7 @@ impl Postgres {
     }
 
     /// Points a lab's processes to it.
-    pub fn use_in(&self, lab: &mut Lab) {
+    pub(crate) fn use_in(&self, lab: &mut Lab) {
         lab.set("POSTGRES", "on");
         lab.set("POSTGRES_HOST", self.cluster.host());
         lab.set("POSTGRES_PORT", self.cluster.port().to_string());
@@ -84,7 +84,7 @@ impl Postgres {
     }
 
     /// Ends the server as `kill -9` does; it is started again by itself.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let pid = self.cluster.pid();
         // SAFETY: kill has no memory effects; the server runs, so the id is its.
         unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
@@ -95,7 +95,7 @@ impl Postgres {
 
     /// Ends one of the server's processes as `kill -9` does: all of them fall, and the log is
     /// recovered. Unlike [`kill`](Self::kill) at once, however often it comes.
-    pub fn crash(&self) {
+    pub(crate) fn crash(&self) {
         let mut session = self.session();
         let pid = session.sql("SELECT pg_backend_pid()")[0][0]
             .clone()
@@ -105,7 +105,7 @@ impl Postgres {
     }
 
     /// A connection, as soon as the server takes one.
-    pub fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         wait_until("a connection", || self.try_session())
     }
 
@@ -132,12 +132,12 @@ impl Postgres {
     }
 
     /// Runs statements in a connection of their own.
-    pub fn sql(&self, statements: &str) -> Vec<TextRow> {
+    pub(crate) fn sql(&self, statements: &str) -> Vec<TextRow> {
         self.session().sql(statements)
     }
 
     /// The first value of the first row.
-    pub fn value(&self, query: &str) -> String {
+    pub(crate) fn value(&self, query: &str) -> String {
         let rows = self.sql(query);
         rows[0][0].clone().unwrap_or_default()
     }
@@ -145,13 +145,16 @@ impl Postgres {
 
 impl Session {
     /// Runs statements; every row of all of them.
-    pub fn sql(&mut self, statements: &str) -> Vec<TextRow> {
+    pub(crate) fn sql(&mut self, statements: &str) -> Vec<TextRow> {
         self.try_sql(statements)
             .unwrap_or_else(|error| panic!("{statements}: {error:?}"))
     }
 
     /// The same where the server may be gone.
-    pub fn try_sql(&mut self, statements: &str) -> Result<Vec<TextRow>, tokio_postgres::Error> {
+    pub(crate) fn try_sql(
+        &mut self,
+        statements: &str,
+    ) -> Result<Vec<TextRow>, tokio_postgres::Error> {
         let messages = self
             .runtime
             .block_on(self.client.simple_query(statements))?;

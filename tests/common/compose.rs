@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Variables by name.
-pub type Variables = BTreeMap<String, String>;
+pub(crate) type Variables = BTreeMap<String, String>;
 
 /// docker-compose.yml, anchors and variables resolved.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ComposeFile {
+pub(crate) struct ComposeFile {
     pub name: String,
     pub services: BTreeMap<String, Service>,
     pub volumes: BTreeMap<String, Option<Value>>,
@@ -28,7 +28,7 @@ pub struct ComposeFile {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Service {
+pub(crate) struct Service {
     pub image: String,
     pub build: Option<String>,
     pub pull_policy: Option<String>,
@@ -60,21 +60,21 @@ pub struct Service {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Logging {
+pub(crate) struct Logging {
     pub driver: String,
     pub options: Variables,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EnvFile {
+pub(crate) struct EnvFile {
     pub path: String,
     pub required: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct HealthCheck {
+pub(crate) struct HealthCheck {
     pub disable: bool,
     pub test: Vec<String>,
     pub interval: String,
@@ -85,20 +85,20 @@ pub struct HealthCheck {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Dependency {
+pub(crate) struct Dependency {
     pub condition: Condition,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Condition {
+pub(crate) enum Condition {
     ServiceHealthy,
     ServiceCompletedSuccessfully,
 }
 
 /// `source:target[:ro]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     pub source: String,
     pub target: String,
     pub is_read_only: bool,
@@ -106,7 +106,7 @@ pub struct Mount {
 
 impl ComposeFile {
     /// Reads the repository's, with these variables in the shell or in `.env`.
-    pub fn read(variables: &Variables) -> Self {
+    pub(crate) fn read(variables: &Variables) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker-compose.yml");
         let text = std::fs::read_to_string(path).unwrap();
         let mut value: Value = serde_saphyr::from_str(&text).unwrap();
@@ -115,7 +115,7 @@ impl ComposeFile {
     }
 
     /// A service that must exist.
-    pub fn service(&self, name: &str) -> &Service {
+    pub(crate) fn service(&self, name: &str) -> &Service {
         let found = self.services.get(name);
         found.unwrap_or_else(|| panic!("there is no service {name}"))
     }
@@ -123,11 +123,11 @@ impl ComposeFile {
 
 impl Service {
     /// Whether it runs our image.
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.image == "ftap"
     }
 
-    pub fn mounts(&self) -> Vec<Mount> {
+    pub(crate) fn mounts(&self) -> Vec<Mount> {
         let mount = |text: &String| {
             let parts: Vec<_> = text.split(':').collect();
             let is_read_only = match parts.as_slice() {
@@ -145,7 +145,7 @@ impl Service {
     }
 
     /// What Docker does when the container has ended.
-    pub fn is_restarted(&self, has_failed: bool) -> bool {
+    pub(crate) fn is_restarted(&self, has_failed: bool) -> bool {
         match self.restart.as_str() {
             "no" => false,
             "on-failure" => has_failed,
@@ -197,7 +197,7 @@ fn interpolate(text: &str, variables: &Variables) -> String {
 
 /// What the Dockerfile says about a container.
 #[derive(Debug)]
-pub struct Image {
+pub(crate) struct Image {
     pub environment: Variables,
     pub working_dir: String,
     pub volumes: Vec<String>,
@@ -208,7 +208,7 @@ pub struct Image {
 
 impl Image {
     /// Of the repository's Dockerfile, its last stage.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile");
         let text = std::fs::read_to_string(path).unwrap();
         let stage = &text[text.rfind("\nFROM ").unwrap()..];
@@ -239,7 +239,7 @@ impl Image {
 }
 
 /// `15s`, `1m`.
-pub fn duration(text: &str) -> std::time::Duration {
+pub(crate) fn duration(text: &str) -> std::time::Duration {
     let number = |text: &str| {
         text.parse::<u64>()
             .unwrap_or_else(|_| panic!("time {text}"))

@@ -8,7 +8,7 @@ use super::compose::Variables;
 use super::containers::{Project, in_root};
 
 /// Where the newest PostgreSQL of this machine has its programs.
-pub fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     let is_there = |folder: &PathBuf| folder.join("initdb").is_file();
     let installed = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -26,7 +26,7 @@ pub fn programs() -> Option<PathBuf> {
 }
 
 /// The image's, the service's, and the port that stands for 5432.
-pub fn environment(project: &Project, container: &str) -> Variables {
+pub(crate) fn environment(project: &Project, container: &str) -> Variables {
     let mut all = project.environment(container, "postgres");
     let port = project.port(container, 5432).to_string();
     let programs = programs().unwrap();
@@ -52,7 +52,7 @@ fn data(project: &Project) -> PathBuf {
 }
 
 /// The server's command; makes the cluster unless it is there.
-pub fn command(project: &Project, container: &str) -> Command {
+pub(crate) fn command(project: &Project, container: &str) -> Command {
     let service = project.file.service("postgres");
     assert_eq!(service.user.as_deref(), Some("postgres"));
     let environment = environment(project, container);

@@ -21,7 +21,7 @@ use super::{container_postgres, namespace, real_kafka};
 const STEP: Duration = Duration::from_millis(100);
 
 /// A compose project.
-pub struct Project {
+pub(crate) struct Project {
     pub file: ComposeFile,
     image: Image,
     dot_env: Variables,
@@ -32,7 +32,7 @@ pub struct Project {
 }
 
 /// A running container.
-pub struct Container {
+pub(crate) struct Container {
     pub name: String,
     pub service: String,
     pub process: Ftap,
@@ -41,7 +41,7 @@ pub struct Container {
 
 /// What came when, as `docker compose events` would tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Started(String),
     Healthy(String),
     Done(String),
@@ -49,7 +49,7 @@ pub enum Event {
 
 impl Project {
     /// With this in `.env`.
-    pub fn new(dot_env: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(dot_env: &[(&str, &str)]) -> Self {
         let pair = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
         let dot_env: Variables = dot_env.iter().map(pair).collect();
         let dir = tempfile::Builder::new()
@@ -67,24 +67,24 @@ impl Project {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Whether read-only volumes are.
-    pub fn mounts_for_real(&self) -> bool {
+    pub(crate) fn mounts_for_real(&self) -> bool {
         self.has_namespaces
     }
 
     /// The port of this machine that a container's port is.
-    pub fn port(&self, container: &str, port: u16) -> u16 {
+    pub(crate) fn port(&self, container: &str, port: u16) -> u16 {
         let mut ports = self.ports.borrow_mut();
         let key = (container.to_owned(), port);
         *ports.entry(key).or_insert_with(free_port)
     }
 
     /// The command of a service, as its container would run it.
-    pub fn command(&self, container: &str, service: &str, arguments: &[String]) -> Command {
+    pub(crate) fn command(&self, container: &str, service: &str, arguments: &[String]) -> Command {
         let described = self.file.service(service);
         assert!(described.is_ours(), "{service} has another image");
         let root = self.root(container);
@@ -100,13 +100,13 @@ impl Project {
     }
 
     /// `docker compose run --rm SERVICE ARGUMENTS`.
-    pub fn run(&self, service: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn run(&self, service: &str, arguments: &[&str]) -> Command {
         let arguments: Vec<_> = arguments.iter().map(|text| text.to_string()).collect();
         self.command(&format!("{service}-run"), service, &arguments)
     }
 
     /// What a container's processes see: the image's, over it `.env`, over it the service's.
-    pub fn environment(&self, container: &str, service: &str) -> Variables {
+    pub(crate) fn environment(&self, container: &str, service: &str) -> Variables {
         let described = self.file.service(service);
         let mut all = Variables::new();
         if described.is_ours() {
@@ -135,7 +135,13 @@ impl Project {
     }
 
     /// Paths and addresses in a container's setting or argument, as they are on this machine.
-    pub fn rewrite(&self, container: &str, service: &str, root: &Path, text: &str) -> String {
+    pub(crate) fn rewrite(
+        &self,
+        container: &str,
+        service: &str,
+        root: &Path,
+        text: &str,
+    ) -> String {
         if text.starts_with('/') {
             return in_root(root, text).display().to_string();
         }
@@ -181,7 +187,7 @@ impl Project {
     }
 
     /// Where a volume's files are; a bind mount's are in the repository, or where the test put them.
-    pub fn volume(&self, source: &str) -> PathBuf {
+    pub(crate) fn volume(&self, source: &str) -> PathBuf {
         match source.strip_prefix("./") {
             Some("credentials") => self.path("credentials"),
             Some(path) => Path::new(env!("CARGO_MANIFEST_DIR")).join(path),
@@ -224,7 +230,7 @@ impl Project {
     }
 
     /// Starts a container of a service.
-    pub fn start(&self, container: &str, service: &str) -> Container {
+    pub(crate) fn start(&self, container: &str, service: &str) -> Container {
         let described = self.file.service(service);
         let mut command = match service {
             "postgres" => container_postgres::command(self, container),
@@ -297,7 +303,7 @@ impl Project {
     }
 
     /// Runs a container's health check once.
-    pub fn is_healthy(&self, container: &Container) -> bool {
+    pub(crate) fn is_healthy(&self, container: &Container) -> bool {
         let described = self.file.service(&container.service);
         let check = &described.healthcheck;
         let (kind, words) = check.test.split_first().expect("no health check");
@@ -345,7 +351,7 @@ impl Project {
     }
 
     /// Fails if it takes longer than Docker would wait before it calls the container unhealthy.
-    pub fn check_patience(&self, container: &Container) {
+    pub(crate) fn check_patience(&self, container: &Container) {
         let check = &self.file.service(&container.service).healthcheck;
         let patience = duration(&check.start_period) + duration(&check.interval) * check.retries;
         assert!(
@@ -357,7 +363,7 @@ impl Project {
     }
 
     /// `docker compose up --detach --wait`, one more container of the services named in `scaled`.
-    pub fn up(&self, scaled: &[&str]) -> (Vec<Container>, Vec<Event>) {
+    pub(crate) fn up(&self, scaled: &[&str]) -> (Vec<Container>, Vec<Event>) {
         let mut waiting: Vec<(String, String)> = Vec::new();
         for service in self.file.services.keys() {
             waiting.push((service.clone(), service.clone()));
@@ -421,7 +427,7 @@ impl Project {
     }
 
     /// `docker compose stop`: every container has to end well and within its time.
-    pub fn stop(&self, running: &[Container]) {
+    pub(crate) fn stop(&self, running: &[Container]) {
         let is_database =
             |container: &&Container| ["kafka", "postgres"].contains(&container.service.as_str());
         let (servers, clients): (Vec<_>, Vec<_>) = running.iter().partition(is_database);
@@ -459,12 +465,12 @@ impl Drop for Project {
     }
 }
 
-pub fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// An absolute path of a container, on this machine.
-pub fn in_root(root: &Path, path: &str) -> PathBuf {
+pub(crate) fn in_root(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A mounted tmpfs; unmounted when dropped.
-pub struct Disk {
+pub(crate) struct Disk {
     path: PathBuf,
 }
 
 impl Disk {
     /// Mounts one of that size in bytes; `None` where that is not permitted.
-    pub fn mount(path: PathBuf, bytes: u64) -> Option<Self> {
+    pub(crate) fn mount(path: PathBuf, bytes: u64) -> Option<Self> {
         std::fs::create_dir_all(&path).unwrap();
         let mounted = mount(&["-t", "tmpfs", "-o", &format!("size={bytes}")], &path);
         match mounted {
@@ -23,12 +23,12 @@ impl Disk {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Mounts it again with other options; one that is being written to can't turn read-only.
-    pub fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         super::wait_until(&options, || {
             mount(&["-t", "tmpfs", "-o", &options], &self.path).ok()

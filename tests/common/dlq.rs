@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::{Lab, ROWS, kafka};
 
 /// A transaction, distinguished by its number.
-pub fn good(number: usize) -> String {
+pub(crate) fn good(number: usize) -> String {
     format!(
         r#"{{"trans_date_trans_time":"2019-01-01 00:00:18","user_id":"u","merchant":"m","category":"c","trans_num":"n{number}","unix_time":1325376018,"is_fraud":0,"original_amt":4.97,"currency":"EUR"}}"#
     )
 }
 
 /// The same, spoilt in one of several ways.
-pub fn bad(number: usize) -> Vec<u8> {
+pub(crate) fn bad(number: usize) -> Vec<u8> {
     let good = good(number);
     let bad = match number % 4 {
         0 => good[..good.len() - 1].to_owned(),
@@ -28,7 +28,7 @@ pub fn bad(number: usize) -> Vec<u8> {
 }
 
 /// Writes so many bad messages to the topic, spread over its three partitions.
-pub fn poison(lab: &Lab, messages: usize) {
+pub(crate) fn poison(lab: &Lab, messages: usize) {
     for partition in 0..3 {
         let share = (0..messages).filter(|number| number % 3 == partition);
         let payloads: Vec<_> = share.map(|number| Some(bad(number))).collect();
@@ -37,7 +37,7 @@ pub fn poison(lab: &Lab, messages: usize) {
 }
 
 /// A topic and a lake with the file's rows and so many bad messages.
-pub fn poisoned(name: &str, messages: usize) -> Lab {
+pub(crate) fn poisoned(name: &str, messages: usize) -> Lab {
     let lab = Lab::shared(name);
     lab.start(["produce"]).wait_for_success();
     poison(&lab, messages);
@@ -46,17 +46,17 @@ pub fn poisoned(name: &str, messages: usize) -> Lab {
 }
 
 /// Brings all of the topic into the lake.
-pub fn drain(lab: &Lab) {
+pub(crate) fn drain(lab: &Lab) {
     lab.start(["consume", "--until-drained"]).wait_for_success();
 }
 
 /// Runs `ftap dlq`.
-pub fn dlq(lab: &Lab, args: &[&str]) -> Output {
+pub(crate) fn dlq(lab: &Lab, args: &[&str]) -> Output {
     lab.command(["dlq"].iter().chain(args)).output().unwrap()
 }
 
 /// What it prints; it has to end well.
-pub fn said(lab: &Lab, args: &[&str]) -> String {
+pub(crate) fn said(lab: &Lab, args: &[&str]) -> String {
     let output = dlq(lab, args);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -68,7 +68,7 @@ pub fn said(lab: &Lab, args: &[&str]) -> String {
 }
 
 /// The same as JSON lines.
-pub fn lines(lab: &Lab, args: &[&str]) -> Vec<Value> {
+pub(crate) fn lines(lab: &Lab, args: &[&str]) -> Vec<Value> {
     parsed(&said(lab, args))
 }
 
@@ -78,7 +78,7 @@ fn parsed(text: &str) -> Vec<Value> {
 }
 
 /// What it says to its user when it refuses as bad usage.
-pub fn refused(lab: &Lab, args: &[&str]) -> String {
+pub(crate) fn refused(lab: &Lab, args: &[&str]) -> String {
     let output = dlq(lab, args);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{args:?}: {errors}");
@@ -86,7 +86,7 @@ pub fn refused(lab: &Lab, args: &[&str]) -> String {
 }
 
 /// Exports what is open and repairs it: the file to redrive, and its lines.
-pub fn repaired(lab: &Lab) -> (PathBuf, Vec<Value>) {
+pub(crate) fn repaired(lab: &Lab) -> (PathBuf, Vec<Value>) {
     let export = lab.path("open.jsonl");
     said(lab, &["list", "--export", export.to_str().unwrap()]);
     let mut entries = parsed(&std::fs::read_to_string(&export).unwrap());
@@ -102,19 +102,19 @@ pub fn repaired(lab: &Lab) -> (PathBuf, Vec<Value>) {
 }
 
 /// Writes JSON lines.
-pub fn write(file: &Path, lines: &[Value]) {
+pub(crate) fn write(file: &Path, lines: &[Value]) {
     let lines: Vec<_> = lines.iter().map(Value::to_string).collect();
     std::fs::write(file, lines.join("\n")).unwrap();
 }
 
 /// What `ftap dlq redrive` says of its entries.
-pub fn redrive(lab: &Lab, args: &[&str]) -> Value {
+pub(crate) fn redrive(lab: &Lab, args: &[&str]) -> Value {
     let args = [&["redrive", "--json"], args].concat();
     lines(lab, &args)[0]["entries"].clone()
 }
 
 /// How often the topic has a message for each entry.
-pub fn redriven_ids(lab: &Lab) -> BTreeMap<String, usize> {
+pub(crate) fn redriven_ids(lab: &Lab) -> BTreeMap<String, usize> {
     let mut ids = BTreeMap::new();
     for message in kafka::read_all(lab.broker(), lab.topic()) {
         if let Some(id) = message.headers.get("redrive") {
@@ -128,7 +128,7 @@ pub fn redriven_ids(lab: &Lab) -> BTreeMap<String, usize> {
 }
 
 /// All of the file and so many rejected, repaired and redriven messages are there once.
-pub fn assert_each_once(lab: &Lab, messages: usize) {
+pub(crate) fn assert_each_once(lab: &Lab, messages: usize) {
     drain(lab);
     let verdict = lab.verify();
     verdict.assert_exact();

@@ -8,7 +8,7 @@ const GOOD: &str = r#"{"data":{"EUR":0.92,"DKK":6.87,"NOK":10.61,"SEK":10.43}}"#
 
 /// What it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub(crate) enum Reply {
     Rates,
     /// A status, with one more header unless its name is empty.
     Status(u16, (&'static str, &'static str)),
@@ -21,14 +21,14 @@ pub enum Reply {
 }
 
 /// The API on a free port.
-pub struct FxApi {
+pub(crate) struct FxApi {
     pub url: String,
     reply: Arc<Mutex<Reply>>,
     server: Scripted,
 }
 
 impl FxApi {
-    pub fn start(reply: Reply) -> Self {
+    pub(crate) fn start(reply: Reply) -> Self {
         let reply = Arc::new(Mutex::new(reply));
         let current = reply.clone();
         let server = Scripted::in_background(move |head| answer(*current.lock().unwrap(), head));
@@ -40,12 +40,12 @@ impl FxApi {
     }
 
     /// Changes what it answers from now on.
-    pub fn set(&self, reply: Reply) {
+    pub(crate) fn set(&self, reply: Reply) {
         *self.reply.lock().unwrap() = reply;
     }
 
     /// The heads of the requests so far.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.server.requests()
     }
 }

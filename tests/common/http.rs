@@ -9,14 +9,14 @@ use super::process::Ftap;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     /// Null if it is not JSON.
     pub body: Value,
 }
 
 /// Asks for a path; `None` without an answer.
-pub fn get(address: &str, host: &str, path: &str) -> Option<Answer> {
+pub(crate) fn get(address: &str, host: &str, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
@@ -30,7 +30,7 @@ pub fn get(address: &str, host: &str, path: &str) -> Option<Answer> {
 }
 
 /// The address that a process listens on, as it logs it; of all addresses this machine's own.
-pub fn address_of(process: &Ftap) -> String {
+pub(crate) fn address_of(process: &Ftap) -> String {
     let listening = process.wait_for_event("http_listening");
     let url = listening["url"].as_str().unwrap();
     url.trim_start_matches("http://")

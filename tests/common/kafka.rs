@@ -27,7 +27,7 @@ fn admin(broker: &str) -> (AdminClient<DefaultClientContext>, AdminOptions) {
 }
 
 /// Makes a topic.
-pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
+pub(crate) fn create_topic(broker: &str, topic: &str, partitions: i32) {
     let (admin, options) = admin(broker);
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let made = block_on(admin.create_topics([&topic], &options)).unwrap();
@@ -35,7 +35,7 @@ pub fn create_topic(broker: &str, topic: &str, partitions: i32) {
 }
 
 /// The same for messages of up to `max_bytes` each.
-pub fn create_topic_for(broker: &str, topic: &str, partitions: i32, max_bytes: usize) {
+pub(crate) fn create_topic_for(broker: &str, topic: &str, partitions: i32, max_bytes: usize) {
     let (admin, options) = admin(broker);
     let max_bytes = max_bytes.to_string();
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
@@ -45,7 +45,7 @@ pub fn create_topic_for(broker: &str, topic: &str, partitions: i32, max_bytes: u
 }
 
 /// Records of a topic that was written without transactions.
-pub fn count(broker: &str, topic: &str) -> u64 {
+pub(crate) fn count(broker: &str, topic: &str) -> u64 {
     let consumer: BaseConsumer = config(broker).create().unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
     let ends = metadata.topics()[0].partitions().iter().map(|partition| {
@@ -57,7 +57,7 @@ pub fn count(broker: &str, topic: &str) -> u64 {
 }
 
 /// Whether there is such a topic.
-pub fn has_topic(broker: &str, topic: &str) -> bool {
+pub(crate) fn has_topic(broker: &str, topic: &str) -> bool {
     let consumer: BaseConsumer = config(broker).create().unwrap();
     // Of all topics: asking for one by name may create it.
     let metadata = consumer.fetch_metadata(None, TIMEOUT).unwrap();
@@ -65,7 +65,7 @@ pub fn has_topic(broker: &str, topic: &str) -> bool {
 }
 
 /// Gives a topic more partitions.
-pub fn add_partitions(broker: &str, topic: &str, partitions: usize) {
+pub(crate) fn add_partitions(broker: &str, topic: &str, partitions: usize) {
     let (admin, options) = admin(broker);
     let more = NewPartitions::new(topic, partitions);
     let made = block_on(admin.create_partitions([&more], &options)).unwrap();
@@ -73,14 +73,14 @@ pub fn add_partitions(broker: &str, topic: &str, partitions: usize) {
 }
 
 /// Deletes a topic.
-pub fn delete_topic(broker: &str, topic: &str) {
+pub(crate) fn delete_topic(broker: &str, topic: &str) {
     let (admin, options) = admin(broker);
     let gone = block_on(admin.delete_topics(&[topic], &options)).unwrap();
     gone.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
 /// Removes all records of a partition but the newest `kept`; gives the first that is left.
-pub fn keep_newest(broker: &str, topic: &str, partition: i32, kept: i64) -> i64 {
+pub(crate) fn keep_newest(broker: &str, topic: &str, partition: i32, kept: i64) -> i64 {
     let (admin, options) = admin(broker);
     let consumer: BaseConsumer = config(broker).create().unwrap();
     let (_, end) = consumer
@@ -95,7 +95,7 @@ pub fn keep_newest(broker: &str, topic: &str, partition: i32, kept: i64) -> i64 
 }
 
 /// Writes messages without key or headers to a partition.
-pub fn produce(broker: &str, topic: &str, partition: i32, payloads: &[Option<Vec<u8>>]) {
+pub(crate) fn produce(broker: &str, topic: &str, partition: i32, payloads: &[Option<Vec<u8>>]) {
     let producer: BaseProducer = config(broker)
         .set("message.max.bytes", "10000000")
         .create()
@@ -109,7 +109,7 @@ pub fn produce(broker: &str, topic: &str, partition: i32, payloads: &[Option<Vec
 }
 
 /// Writes one message to a partition.
-pub fn produce_one(
+pub(crate) fn produce_one(
     broker: &str,
     topic: &str,
     partition: i32,
@@ -138,7 +138,7 @@ pub fn produce_one(
 
 /// A message as a test looks at it.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub(crate) struct Received {
     pub partition: i32,
     pub offset: i64,
     pub payload: Option<Vec<u8>>,
@@ -146,7 +146,7 @@ pub struct Received {
 }
 
 /// Everything a `read_committed` reader sees of a topic.
-pub fn read_all(broker: &str, topic: &str) -> Vec<Received> {
+pub(crate) fn read_all(broker: &str, topic: &str) -> Vec<Received> {
     let consumer: BaseConsumer = config(broker)
         .set("group.id", "tests")
         .set("enable.auto.commit", "false")
@@ -187,7 +187,12 @@ pub fn read_all(broker: &str, topic: &str) -> Vec<Received> {
 }
 
 /// What a consumer group has committed of each partition.
-pub fn committed(broker: &str, topic: &str, group: &str, partitions: i32) -> Vec<Option<i64>> {
+pub(crate) fn committed(
+    broker: &str,
+    topic: &str,
+    group: &str,
+    partitions: i32,
+) -> Vec<Option<i64>> {
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     let found = member(broker, group)
@@ -203,7 +208,7 @@ pub fn committed(broker: &str, topic: &str, group: &str, partitions: i32) -> Vec
 }
 
 /// Commits for a consumer group without members.
-pub fn commit(broker: &str, topic: &str, group: &str, partitions: i32, offset: i64) {
+pub(crate) fn commit(broker: &str, topic: &str, group: &str, partitions: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
         list.add_partition_offset(topic, partition, Offset::Offset(offset))

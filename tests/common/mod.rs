@@ -5,23 +5,23 @@
 
 #![allow(dead_code)]
 
-pub mod changes;
-pub mod clock;
-pub mod cluster;
-pub mod compose;
-pub mod container_postgres;
-pub mod containers;
-pub mod disk;
-pub mod dlq;
-pub mod fx_api;
-pub mod http;
-pub mod kafka;
-pub mod namespace;
-pub mod postgres;
-pub mod privileges;
-pub mod process;
-pub mod verdict;
-pub mod warehouse;
+pub(crate) mod changes;
+pub(crate) mod clock;
+pub(crate) mod cluster;
+pub(crate) mod compose;
+pub(crate) mod container_postgres;
+pub(crate) mod containers;
+pub(crate) mod disk;
+pub(crate) mod dlq;
+pub(crate) mod fx_api;
+pub(crate) mod http;
+pub(crate) mod kafka;
+pub(crate) mod namespace;
+pub(crate) mod postgres;
+pub(crate) mod privileges;
+pub(crate) mod process;
+pub(crate) mod verdict;
+pub(crate) mod warehouse;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -35,12 +35,12 @@ use process::Ftap;
 use verdict::Verdict;
 
 /// Rows of the file that most tests publish.
-pub const ROWS: u64 = 20_000;
+pub(crate) const ROWS: u64 = 20_000;
 /// Longest wait for anything: a busy machine is slow, a broken program never ends.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A directory, a topic, a consumer group and the settings that go with them.
-pub struct Lab {
+pub(crate) struct Lab {
     dir: tempfile::TempDir,
     broker: Option<String>,
     settings: Vec<(String, String)>,
@@ -50,12 +50,12 @@ pub struct Lab {
 
 impl Lab {
     /// On the Kafka of `KAFKA_BROKER`, else each `ftap run` serves its own broker.
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::with_broker(name, real_kafka(), None)
     }
 
     /// With a broker that several processes share and the test can write to.
-    pub fn shared(name: &str) -> Self {
+    pub(crate) fn shared(name: &str) -> Self {
         if let Some(broker) = real_kafka() {
             return Self::with_broker(name, Some(broker), None);
         }
@@ -110,41 +110,41 @@ impl Lab {
     }
 
     /// With no broker but the one that a setting names.
-    pub fn without_broker(mut self) -> Self {
+    pub(crate) fn without_broker(mut self) -> Self {
         self.broker = None;
         self
     }
 
     /// A path in the test's directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Changes a setting for the processes started from now on.
-    pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+    pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         let value = value.as_ref().to_str().unwrap().to_owned();
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.to_owned(), value));
     }
 
     /// The value of a setting.
-    pub fn get(&self, name: &str) -> &str {
+    pub(crate) fn get(&self, name: &str) -> &str {
         let found = self.settings.iter().find(|(known, _)| known == name);
         &found.unwrap_or_else(|| panic!("{name} is not set")).1
     }
 
     /// The topic of this test.
-    pub fn topic(&self) -> &str {
+    pub(crate) fn topic(&self) -> &str {
         self.get("KAFKA_TOPIC")
     }
 
     /// The broker's address; only where the test has a broker of its own.
-    pub fn broker(&self) -> &str {
+    pub(crate) fn broker(&self) -> &str {
         self.broker.as_deref().expect("use Lab::shared")
     }
 
     /// `ftap` with the test's settings and nothing else of the environment.
-    pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftap"));
         command
             .args(args)
@@ -164,24 +164,24 @@ impl Lab {
     }
 
     /// Starts `ftap`.
-    pub fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ftap {
+    pub(crate) fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ftap {
         Ftap::start(self.command(args))
     }
 
     /// Runs `ftap run --until-drained` to its end, which must be successful.
-    pub fn run_until_drained(&self) -> Ftap {
+    pub(crate) fn run_until_drained(&self) -> Ftap {
         let run = self.start(["run", "--until-drained", "--json"]);
         run.wait_for_success();
         run
     }
 
     /// What `ftap verify` says.
-    pub fn verify(&self) -> Verdict {
+    pub(crate) fn verify(&self) -> Verdict {
         Verdict::of(self.command(["verify", "--json"]))
     }
 
     /// Runs `ftap verify`, which has to find everything exactly once, and all of the file.
-    pub fn assert_exact(&self, rows: u64) -> Verdict {
+    pub(crate) fn assert_exact(&self, rows: u64) -> Verdict {
         let verdict = self.verify();
         verdict.assert_exact();
         assert_eq!(verdict.total("file"), rows, "{verdict}");
@@ -189,7 +189,7 @@ impl Lab {
     }
 
     /// Keys of the lake's objects, sorted.
-    pub fn objects(&self) -> Vec<PathBuf> {
+    pub(crate) fn objects(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         walk(&self.path("lake"), &mut found);
         found.sort();
@@ -219,19 +219,19 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The Kafka that the tests run on, besides the embedded one.
-pub fn real_kafka() -> Option<String> {
+pub(crate) fn real_kafka() -> Option<String> {
     std::env::var("KAFKA_BROKER")
         .ok()
         .filter(|broker| !broker.is_empty())
 }
 
 /// A prepared events file of [`ROWS`] rows.
-pub fn events_file() -> PathBuf {
+pub(crate) fn events_file() -> PathBuf {
     make_events(ROWS, 1)
 }
 
 /// A prepared events file; tests that want the same one share it.
-pub fn make_events(rows: u64, seed: u64) -> PathBuf {
+pub(crate) fn make_events(rows: u64, seed: u64) -> PathBuf {
     static MADE: Mutex<BTreeMap<(u64, u64), PathBuf>> = Mutex::new(BTreeMap::new());
     // Held while a file is made, so that two tests never make the same one at the same time. A test
     // that fails in here leaves nothing in the map.
@@ -284,7 +284,7 @@ fn generate_and_prepare(rows: u64, seed: u64) -> PathBuf {
 }
 
 /// Waits until `done` gives a value; the text says for what, should it never come.
-pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = done() {
@@ -296,7 +296,7 @@ pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Reports that a test is not run because something is missing; fails where everything must be there.
-pub fn not_run(why: &str) {
+pub(crate) fn not_run(why: &str) {
     assert_ne!(
         std::env::var("FTAP_REQUIRE_TOOLS").as_deref(),
         Ok("1"),
@@ -306,17 +306,17 @@ pub fn not_run(why: &str) {
 }
 
 /// Seconds of data in one second such that the whole file takes about `seconds`.
-pub fn speed_for(seconds: u64) -> String {
+pub(crate) fn speed_for(seconds: u64) -> String {
     // The data runs over 18 months, whatever the number of rows.
     (536 * 86_400 / seconds).to_string()
 }
 
 /// Pseudo-random numbers that are the same in every run: SplitMix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
     /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What is mounted where, and whether it can only be read.
-pub type Mounts = Vec<(PathBuf, PathBuf, bool)>;
+pub(crate) type Mounts = Vec<(PathBuf, PathBuf, bool)>;
 
 /// Whether [`mount`] can be used here; says so if not, and fails where `FTAP_REQUIRE_TOOLS=1`.
-pub fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     let is_possible = linux::is_possible();
     if !is_possible {
         super::not_run("without root's mount namespaces volumes are links, and none is read-only");
@@ -17,7 +17,12 @@ pub fn is_possible() -> bool {
 
 /// The command will see these mounts in `root`, which is one, too, and can be written in or not. They
 /// end with it.
-pub fn mount(command: &mut Command, root: &std::path::Path, mounts: &Mounts, read_only: bool) {
+pub(crate) fn mount(
+    command: &mut Command,
+    root: &std::path::Path,
+    mounts: &Mounts,
+    read_only: bool,
+) {
     linux::mount(command, root, mounts, read_only);
 }
 
@@ -44,14 +49,14 @@ mod linux {
 
     use super::Mounts;
 
-    pub fn is_possible() -> bool {
+    pub(super) fn is_possible() -> bool {
         // SAFETY: geteuid has no arguments and cannot fail.
         let is_root = unsafe { libc::geteuid() } == 0;
         let probe = || Command::new("unshare").args(["--mount", "true"]).status();
         is_root && probe().is_ok_and(|status| status.success())
     }
 
-    pub fn mount(command: &mut Command, root: &Path, mounts: &Mounts, is_read_only: bool) {
+    pub(super) fn mount(command: &mut Command, root: &Path, mounts: &Mounts, is_read_only: bool) {
         let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap();
         let mounts: Vec<_> = mounts
             .iter()

@@ -11,12 +11,12 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use super::{Lab, real_kafka};
 
 /// The role and database that tests use: no superuser, as on a managed server.
-pub const ROLE: &str = "platform";
+pub(crate) const ROLE: &str = "platform";
 /// Its password; no output may show it.
-pub const PASSWORD: &str = "canary-password-71c2";
+pub(crate) const PASSWORD: &str = "canary-password-71c2";
 
 /// A server; stopped when dropped.
-pub struct Server {
+pub(crate) struct Server {
     folder: PathBuf,
     cluster: Option<PrivateCluster>,
     address: ClusterAddress,
@@ -25,14 +25,14 @@ pub struct Server {
 impl Server {
     /// A server in the laboratory's folder, which gets its address. `None` on a machine without
     /// PostgreSQL, which fails in CI.
-    pub fn start(lab: &mut Lab) -> Option<Self> {
+    pub(crate) fn start(lab: &mut Lab) -> Option<Self> {
         open_to_all(&lab.path(""));
         let folder = lab.path("server");
         Self::start_in(lab, &folder)
     }
 
     /// The same in this folder, which the server's account must be able to enter.
-    pub fn start_in(lab: &mut Lab, folder: &Path) -> Option<Self> {
+    pub(crate) fn start_in(lab: &mut Lab, folder: &Path) -> Option<Self> {
         // They ran with the embedded broker, and no broker makes a difference to them.
         if real_kafka().is_some() {
             eprintln!("NOT RUN: it does not depend on the broker and runs without KAFKA_BROKER");
@@ -68,28 +68,28 @@ impl Server {
     }
 
     /// Stops it; nothing answers until [`Self::go_on`].
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.cluster = None;
     }
 
     /// Starts it again where it was.
-    pub fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         let options = PrivateClusterOptions::new(&self.folder);
         self.cluster = Some(PrivateCluster::start(options).unwrap());
     }
 
     /// The superuser's statement in its own database.
-    pub fn as_superuser(&self, statement: &str) {
+    pub(crate) fn as_superuser(&self, statement: &str) {
         query(&self.address, statement).unwrap();
     }
 
     /// The first column of the rows of a statement in the tests' database.
-    pub fn sql(&self, statement: &str) -> Vec<String> {
+    pub(crate) fn sql(&self, statement: &str) -> Vec<String> {
         query(&self.of_role(), statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"))
     }
 
     /// The same by the superuser.
-    pub fn superuser_sql(&self, statement: &str) -> Vec<String> {
+    pub(crate) fn superuser_sql(&self, statement: &str) -> Vec<String> {
         let address = ClusterAddress {
             database: ROLE.to_owned(),
             ..self.address.clone()
@@ -98,12 +98,12 @@ impl Server {
     }
 
     /// One number.
-    pub fn number(&self, statement: &str) -> u64 {
+    pub(crate) fn number(&self, statement: &str) -> u64 {
         self.sql(statement)[0].parse().unwrap()
     }
 
     /// Connections of the superuser, held until they are dropped; as many as the server gives.
-    pub fn take_all_connections(&self) -> Held {
+    pub(crate) fn take_all_connections(&self) -> Held {
         let runtime = runtime();
         let mut clients = Vec::new();
         while let Ok(client) = runtime.block_on(connect(&self.of_role())) {
@@ -123,17 +123,17 @@ impl Server {
 }
 
 /// See [`Server::take_all_connections`].
-pub struct Held(Vec<Client>, tokio::runtime::Runtime);
+pub(crate) struct Held(Vec<Client>, tokio::runtime::Runtime);
 
 impl Held {
     /// How many.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 }
 
 /// Programs of a version that is too old to be used: as good as none.
-pub fn old_programs(lab: &Lab) -> PathBuf {
+pub(crate) fn old_programs(lab: &Lab) -> PathBuf {
     let dir = lab.path("old-programs");
     std::fs::create_dir_all(&dir).unwrap();
     for name in ["postgres", "initdb"] {
@@ -145,7 +145,7 @@ pub fn old_programs(lab: &Lab) -> PathBuf {
 }
 
 /// Lets every account enter a folder: a server that is not root has to.
-pub fn open_to_all(folder: &Path) {
+pub(crate) fn open_to_all(folder: &Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 

@@ -9,7 +9,7 @@ const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
 
 /// Whether [`drop_override`] can be used here; if not, says that the test is not run, or fails
 /// where `FTAP_REQUIRE_TOOLS=1` forbids that.
-pub fn can_drop_override() -> bool {
+pub(crate) fn can_drop_override() -> bool {
     let mut probe = Command::new("true");
     drop_override(&mut probe);
     let Err(error) = probe.status() else {
@@ -23,7 +23,7 @@ pub fn can_drop_override() -> bool {
 }
 
 /// The command will not be allowed what its user's permissions forbid.
-pub fn drop_override(command: &mut Command) {
+pub(crate) fn drop_override(command: &mut Command) {
     // SAFETY: geteuid and prctl are system calls that touch no memory, allowed between fork
     // and exec.
     unsafe {

@@ -21,7 +21,7 @@ struct Log {
 }
 
 /// A running `ftap`; killed when dropped.
-pub struct Ftap {
+pub(crate) struct Ftap {
     child: Mutex<Child>,
     log: Arc<Log>,
     stderr: Option<JoinHandle<()>>,
@@ -31,13 +31,13 @@ pub struct Ftap {
 
 impl Ftap {
     /// Starts the command and collects what it says, in its directory's `ftap-N.log` as well.
-    pub fn start(command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
         let dir = command.get_current_dir().unwrap().to_owned();
         Self::start_in(command, &dir)
     }
 
     /// The same with the log in another directory.
-    pub fn start_in(mut command: Command, dir: &Path) -> Self {
+    pub(crate) fn start_in(mut command: Command, dir: &Path) -> Self {
         static LOGS: AtomicU32 = AtomicU32::new(0);
         let number = LOGS.fetch_add(1, Ordering::Relaxed);
         let mut file = File::create(dir.join(format!("ftap-{number}.log"))).unwrap();
@@ -74,18 +74,18 @@ impl Ftap {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.lock().unwrap().id()
     }
 
     /// Waits until `pick` finds what it looks for among the lines so far.
-    pub fn wait_for<T>(&self, what: &str, pick: impl FnMut(&[Value]) -> Option<T>) -> T {
+    pub(crate) fn wait_for<T>(&self, what: &str, pick: impl FnMut(&[Value]) -> Option<T>) -> T {
         self.try_wait_for(what, PATIENCE, pick)
             .unwrap_or_else(|| panic!("{what} did not come: {}", self.tail()))
     }
 
     /// The same for at most `patience`; `None` also if the process ended without it.
-    pub fn try_wait_for<T>(
+    pub(crate) fn try_wait_for<T>(
         &self,
         _what: &str,
         patience: Duration,
@@ -111,12 +111,12 @@ impl Ftap {
     }
 
     /// Waits for the first event of that name.
-    pub fn wait_for_event(&self, name: &str) -> Value {
+    pub(crate) fn wait_for_event(&self, name: &str) -> Value {
         self.wait_for_events(name, 1).remove(0)
     }
 
     /// Waits for as many events of that name.
-    pub fn wait_for_events(&self, name: &str, count: usize) -> Vec<Value> {
+    pub(crate) fn wait_for_events(&self, name: &str, count: usize) -> Vec<Value> {
         self.wait_for(name, |lines| {
             let found: Vec<_> = named(lines, name).collect();
             (found.len() >= count).then_some(found)
@@ -124,47 +124,47 @@ impl Ftap {
     }
 
     /// The events of that name so far.
-    pub fn events(&self, name: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, name: &str) -> Vec<Value> {
         named(&self.log.lines.lock().unwrap(), name).collect()
     }
 
     /// Lines that are no events: what the program says to its user.
-    pub fn messages(&self) -> String {
+    pub(crate) fn messages(&self) -> String {
         let lines = self.log.lines.lock().unwrap();
         let texts: Vec<_> = lines.iter().filter_map(Value::as_str).collect();
         texts.join("\n")
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: libc::c_int) {
+    pub(crate) fn signal(&self, signal: libc::c_int) {
         let pid = self.pid() as libc::pid_t;
         // SAFETY: kill has no memory effects; the child has not been waited for, so the id is its.
         unsafe { libc::kill(pid, signal) };
     }
 
     /// Ends it as `kill -9` does and waits for that.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.signal(libc::SIGKILL);
         self.wait();
     }
 
     /// Whether it has ended by itself.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.child.lock().unwrap().try_wait().unwrap().is_some()
     }
 
     /// How it ended, if it has.
-    pub fn ended(&self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&self) -> Option<ExitStatus> {
         self.child.lock().unwrap().try_wait().unwrap()
     }
 
     /// Waits for its end.
-    pub fn wait(&self) -> ExitStatus {
+    pub(crate) fn wait(&self) -> ExitStatus {
         self.wait_at_most(PATIENCE)
     }
 
     /// Waits for its end, which has to come soon enough.
-    pub fn wait_at_most(&self, patience: Duration) -> ExitStatus {
+    pub(crate) fn wait_at_most(&self, patience: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             let status = self.child.lock().unwrap().try_wait().unwrap();
@@ -190,20 +190,20 @@ impl Ftap {
     }
 
     /// Waits for its end, which must be successful.
-    pub fn wait_for_success(&self) {
+    pub(crate) fn wait_for_success(&self) {
         let status = self.wait();
         assert!(status.success(), "{status}: {}", self.tail());
     }
 
     /// Its exit code, and what it said to its user.
-    pub fn wait_for_failure(&self) -> (i32, String) {
+    pub(crate) fn wait_for_failure(&self) -> (i32, String) {
         let status = self.wait();
         assert!(!status.success(), "it did not fail: {}", self.tail());
         (status.code().unwrap_or(-1), self.messages())
     }
 
     /// What it printed as its result, once it has ended.
-    pub fn printed(&mut self) -> String {
+    pub(crate) fn printed(&mut self) -> String {
         self.wait();
         let reader = self.stdout.take();
         let mut printed = self.printed.lock().unwrap();
@@ -214,18 +214,18 @@ impl Ftap {
     }
 
     /// Its summary, printed with `--json`.
-    pub fn summary(&mut self) -> Value {
+    pub(crate) fn summary(&mut self) -> Value {
         let printed = self.printed();
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed:?}"))
     }
 
     /// Its memory now, in bytes; `None` if it has ended or the system does not say.
-    pub fn memory_bytes(&self) -> Option<u64> {
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
         self.memory("VmRSS:")
     }
 
     /// The most memory it has had, in bytes, asked for again and again until it ends.
-    pub fn peak_memory_bytes(&self) -> u64 {
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
         let mut peak = 0;
         while !self.has_ended() {
             peak = self.memory("VmHWM:").unwrap_or(peak);
@@ -242,7 +242,7 @@ impl Ftap {
     }
 
     /// The figure of one of its metrics, with its labels if it has any; it needs DASHBOARD_ADDR.
-    pub fn metric(&self, name: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let listening = self.wait_for_event("http_listening");
         let address = listening["url"]
             .as_str()
@@ -267,7 +267,7 @@ impl Ftap {
     }
 
     /// The last lines of its log, for messages of failed tests.
-    pub fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         let lines = self.log.lines.lock().unwrap();
         let from = lines.len().saturating_sub(25);
         let shown: Vec<_> = lines[from..].iter().map(Value::to_string).collect();

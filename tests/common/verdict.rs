@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Its exit code, its report and what it said beside it.
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Exit code.
     pub code: i32,
     /// The report; null if there is none.
@@ -17,7 +17,7 @@ pub struct Verdict {
 
 impl Verdict {
     /// Runs the command to its end.
-    pub fn of(mut command: Command) -> Self {
+    pub(crate) fn of(mut command: Command) -> Self {
         let output = command.output().unwrap();
         Self {
             code: output.status.code().unwrap_or(-1),
@@ -27,7 +27,7 @@ impl Verdict {
     }
 
     /// One of the figures over all partitions.
-    pub fn total(&self, figure: &str) -> u64 {
+    pub(crate) fn total(&self, figure: &str) -> u64 {
         let value = &self.report["total"][figure];
         value
             .as_u64()
@@ -35,7 +35,7 @@ impl Verdict {
     }
 
     /// All there, once.
-    pub fn assert_exact(&self) {
+    pub(crate) fn assert_exact(&self) {
         assert_eq!(self.code, 0, "{self}");
         for figure in ["missing", "doubled", "differing"] {
             assert_eq!(self.total(figure), 0, "{self}");
@@ -45,7 +45,7 @@ impl Verdict {
     }
 
     /// The problems of a kind.
-    pub fn problems(&self, kind: &str) -> Vec<&Value> {
+    pub(crate) fn problems(&self, kind: &str) -> Vec<&Value> {
         let all = self.report["problems"].as_array();
         let all = all.unwrap_or_else(|| panic!("no report: {self}"));
         all.iter()
@@ -54,7 +54,7 @@ impl Verdict {
     }
 
     /// The kinds of the problems, each once.
-    pub fn kinds(&self) -> Vec<&str> {
+    pub(crate) fn kinds(&self) -> Vec<&str> {
         let all = self.report["problems"].as_array();
         let all = all.unwrap_or_else(|| panic!("no report: {self}"));
         let mut kinds: Vec<_> = all

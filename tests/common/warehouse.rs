@@ -11,7 +11,7 @@ use super::Lab;
 use super::process::Ftap;
 
 /// A laboratory whose lake is loaded.
-pub struct Warehouse {
+pub(crate) struct Warehouse {
     pub lab: Lab,
     pub bucket: Arc<ftap_testing::gcs::Server>,
     pub bigquery: ftap_testing::bigquery::Server,
@@ -20,19 +20,19 @@ pub struct Warehouse {
 }
 
 /// A command's end: exit code, stdout, stderr.
-pub struct Ended {
+pub(crate) struct Ended {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 impl Warehouse {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::with_options(name, Options::default())
     }
 
     /// With a bucket that is this folder.
-    pub fn in_folder(name: &str, folder: &std::path::Path) -> Self {
+    pub(crate) fn in_folder(name: &str, folder: &std::path::Path) -> Self {
         let options = Options {
             data_dir: Some(folder.to_owned()),
             ..Options::default()
@@ -67,7 +67,7 @@ impl Warehouse {
     }
 
     /// Runs a command to its end.
-    pub fn ftap(&self, args: &[&str]) -> Ended {
+    pub(crate) fn ftap(&self, args: &[&str]) -> Ended {
         let mut command = self.lab.command(args);
         let output = command
             .stdout(Stdio::piped())
@@ -82,31 +82,31 @@ impl Warehouse {
     }
 
     /// Puts as many FX objects of four rows into the lake, one a day, from this day on.
-    pub fn write_fx(&self, first: &str, last: &str) {
+    pub(crate) fn write_fx(&self, first: &str, last: &str) {
         let ended = self.ftap(&["fx", "--date", first, "--to", last]);
         assert_eq!(ended.code, 0, "{}", ended.err);
     }
 
     /// `ftap load`, which has to succeed; what it printed.
-    pub fn load(&self) -> Value {
+    pub(crate) fn load(&self) -> Value {
         let ended = self.ftap(&["load", "--json"]);
         assert_eq!(ended.code, 0, "{}", ended.err);
         serde_json::from_str(&ended.out).unwrap()
     }
 
-    pub fn start_load(&self) -> Ftap {
+    pub(crate) fn start_load(&self) -> Ftap {
         self.lab.start(["load", "--json"])
     }
 
     /// Keys of the lake's objects of a table.
-    pub fn objects(&self, table: &str) -> Vec<String> {
+    pub(crate) fn objects(&self, table: &str) -> Vec<String> {
         let keys = self.bucket.keys().into_iter();
         keys.filter(|key| key.starts_with(&format!("{table}/")) && key.ends_with(".parquet"))
             .collect()
     }
 
     /// Each object of the table was loaded once, by jobs that were not repeated.
-    pub fn assert_loaded_once(&self, table: &str) {
+    pub(crate) fn assert_loaded_once(&self, table: &str) {
         let loads = self.bigquery.loads(table);
         let wanted: Vec<_> = self.objects(table);
         let loaded: Vec<_> = loads.keys().cloned().collect();
@@ -115,7 +115,7 @@ impl Warehouse {
     }
 
     /// Keys of what the loads wrote down.
-    pub fn chain(&self, table: &str) -> Vec<String> {
+    pub(crate) fn chain(&self, table: &str) -> Vec<String> {
         let folder = format!("bigquery/my-project/platform/{table}/");
         let keys = self.bucket.keys().into_iter();
         keys.filter(|key| key.starts_with(&folder)).collect()

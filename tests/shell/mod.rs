@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-pub mod terminal;
+pub(crate) mod terminal;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -14,32 +14,32 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Longest wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A working directory; `.env` and `data` in it are the test's own.
-pub struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
     /// `ftap` with the arguments; nothing of the caller's environment but what programs need.
-    pub fn ftap(&self, args: &[&str]) -> Command {
+    pub(crate) fn ftap(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ftap"));
         command
             .args(args)
@@ -54,19 +54,19 @@ impl Place {
     }
 
     /// Runs to the end.
-    pub fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         Done::from(self.ftap(args).output().unwrap())
     }
 
     /// Starts, to be watched.
-    pub fn start(&self, args: &[&str]) -> Running {
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
         Running::start(self.ftap(args))
     }
 }
 
 /// What a finished process left.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -85,14 +85,14 @@ impl From<Output> for Done {
 impl Done {
     /// Fails unless the exit code is this one.
     #[track_caller]
-    pub fn ends_with(self, code: i32) -> Self {
+    pub(crate) fn ends_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
         self
     }
 
     /// Fails unless stderr has all of these.
     #[track_caller]
-    pub fn says(self, parts: &[&str]) -> Self {
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
         for part in parts {
             assert!(self.stderr.contains(part), "no {part:?} in {}", self.stderr);
         }
@@ -101,13 +101,13 @@ impl Done {
 }
 
 /// A process that is running; killed when dropped.
-pub struct Running {
+pub(crate) struct Running {
     pub child: Child,
     lines: Receiver<String>,
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -125,7 +125,7 @@ impl Running {
 
     /// Waits for a log event of that name.
     #[track_caller]
-    pub fn event(&self, name: &str) -> Value {
+    pub(crate) fn event(&self, name: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         let mut seen = String::new();
         loop {
@@ -140,7 +140,7 @@ impl Running {
         }
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
@@ -148,7 +148,7 @@ impl Running {
 
     /// Waits for the end: exit code and stdout.
     #[track_caller]
-    pub fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let end = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -173,25 +173,25 @@ impl Drop for Running {
 }
 
 /// One HTTP answer.
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 /// One HTTP request by hand, so that every header is the test's choice.
-pub fn request(url: &str, method: &str, path: &str, host: &str) -> Answer {
+pub(crate) fn request(url: &str, method: &str, path: &str, host: &str) -> Answer {
     request_with(url, method, path, host, &[])
 }
 
 /// The same with more headers.
-pub fn request_with(
+pub(crate) fn request_with(
     url: &str,
     method: &str,
     path: &str,
@@ -209,7 +209,7 @@ pub fn request_with(
 }
 
 /// Sends these bytes and reads what comes until the server closes.
-pub fn raw(url: &str, text: &str) -> Answer {
+pub(crate) fn raw(url: &str, text: &str) -> Answer {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // A server that has refused already may not take the rest.
@@ -218,7 +218,7 @@ pub fn raw(url: &str, text: &str) -> Answer {
 }
 
 /// What the server says until it closes.
-pub fn answer_of(mut stream: TcpStream) -> Answer {
+pub(crate) fn answer_of(mut stream: TcpStream) -> Answer {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
     // One that closes with our bytes unread may reset the connection after its answer.

@@ -10,17 +10,17 @@ use std::time::Instant;
 
 use super::PATIENCE;
 
-pub const COLUMNS: u16 = 80;
+pub(crate) const COLUMNS: u16 = 80;
 
 /// A process in a terminal; killed when dropped.
-pub struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     shown: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let size = libc::winsize {
             ws_row: 40,
             ws_col: COLUMNS,
@@ -76,13 +76,13 @@ impl Terminal {
     }
 
     /// Everything written so far, line by line, without control sequences.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         plain(&self.shown.lock().unwrap())
     }
 
     /// Waits until something was written.
     #[track_caller]
-    pub fn wait_for(&self, part: &str) {
+    pub(crate) fn wait_for(&self, part: &str) {
         let end = Instant::now() + PATIENCE;
         while !self.text().contains(part) {
             assert!(Instant::now() < end, "no {part:?} in\n{}", self.text());
@@ -91,13 +91,13 @@ impl Terminal {
     }
 
     /// Types.
-    pub fn type_in(&mut self, text: &str) {
+    pub(crate) fn type_in(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
     /// Waits for the end: exit code and everything that was written.
     #[track_caller]
-    pub fn end(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -76,7 +76,7 @@ impl Progress {
     }
 
     /// The offset that the group has not acknowledged yet.
-    pub fn owed(&self) -> Option<i64> {
+    pub(crate) fn owed(&self) -> Option<i64> {
         (self.durable > self.acknowledged).then_some(self.durable)
     }
 
@@ -102,7 +102,7 @@ impl Progress {
     }
 
     /// Kafka timestamp of the oldest record that is not in the lake.
-    pub fn oldest_in_flight_ms(&self) -> Option<i64> {
+    pub(crate) fn oldest_in_flight_ms(&self) -> Option<i64> {
         self.in_flight.front().map(|batch| batch.first_timestamp_ms)
     }
 }

@@ -9,13 +9,13 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const FAIR_STEPS: usize = 2_000;
-pub const LIVE: &str = "without faults the end is reached";
+pub(crate) const LIVE: &str = "without faults the end is reached";
 
 /// Name and truth of each safety property.
-pub type Safety<M> = Vec<(&'static str, fn(&M, &<M as Machine>::State) -> bool)>;
+pub(crate) type Safety<M> = Vec<(&'static str, fn(&M, &<M as Machine>::State) -> bool)>;
 
 /// A protocol as a state machine.
-pub trait Machine: Sized + Send + Sync + 'static {
+pub(crate) trait Machine: Sized + Send + Sync + 'static {
     type State: Clone + Debug + PartialEq + Hash + Send + Sync + 'static;
     type Action: Copy + Debug + PartialEq + Send + Sync + 'static;
     fn first(&self) -> Self::State;
@@ -27,14 +27,14 @@ pub trait Machine: Sized + Send + Sync + 'static {
 }
 
 /// A machine for the checker; remembers from which states the end is reached.
-pub struct Checked<M> {
+pub(crate) struct Checked<M> {
     pub machine: M,
     checks_end: bool,
     good: Mutex<HashSet<u64>>,
 }
 
 impl<M: Machine> Checked<M> {
-    pub fn new(machine: M) -> Self {
+    pub(crate) fn new(machine: M) -> Self {
         Self {
             machine,
             checks_end: true,
@@ -51,7 +51,7 @@ impl<M: Machine> Checked<M> {
     }
 
     /// The fair run joins one that is known to be good, or is followed to its end.
-    pub fn reaches_the_end(&self, state: &M::State) -> bool {
+    pub(crate) fn reaches_the_end(&self, state: &M::State) -> bool {
         let mut seen = Vec::new();
         let mut state = state.clone();
         for _ in 0..FAIR_STEPS {
@@ -106,7 +106,7 @@ impl<M: Machine> Model for Checked<M> {
 }
 
 /// Every reachable state is safe and live.
-pub fn holds<M: Machine>(name: &str, machine: M) {
+pub(crate) fn holds<M: Machine>(name: &str, machine: M) {
     let began = Instant::now();
     let checker = Checked::new(machine)
         .checker()
@@ -126,7 +126,7 @@ pub fn holds<M: Machine>(name: &str, machine: M) {
 }
 
 /// The checker finds a counterexample, and prints the shortest.
-pub fn catches<M: Machine>(name: &str, machine: M) {
+pub(crate) fn catches<M: Machine>(name: &str, machine: M) {
     let checker = Checked::safety_only(machine)
         .checker()
         .finish_when(HasDiscoveries::Any)

@@ -18,7 +18,7 @@ use super::world::{Rules, World};
 
 /// How often each fault may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Faults {
+pub(crate) struct Faults {
     pub crashes: u8,
     pub zombies: u8,
     pub revocations: u8,
@@ -29,7 +29,7 @@ pub struct Faults {
 }
 
 #[derive(Clone)]
-pub struct Ingest {
+pub(crate) struct Ingest {
     pub rules: Rules,
     pub world: Arc<World>,
     pub writers: usize,
@@ -38,7 +38,7 @@ pub struct Ingest {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     pub life: u8,
     pub log_start: i64,
     pub log_end: i64,
@@ -64,7 +64,7 @@ pub struct State {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Writer {
+pub(crate) struct Writer {
     awaiting: Awaiting,
     /// Questions to the lake that it has not answered.
     questions: Vec<u64>,
@@ -109,7 +109,7 @@ enum Word {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
+pub(crate) enum Action {
     LatePutArrives(usize),
     BufferTakesMail(usize),
     DeadLettersArrive(usize),
@@ -137,7 +137,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub fn is_fault(self) -> bool {
+    pub(crate) fn is_fault(self) -> bool {
         use Action::{Crash, Evict, LoseReply, Remake, Reset, Retain, Revoke};
         matches!(
             self,
@@ -203,7 +203,7 @@ impl Writer {
 }
 
 impl Ingest {
-    pub fn initial(&self) -> State {
+    pub(crate) fn initial(&self) -> State {
         State {
             life: 0,
             log_start: 0,
@@ -227,7 +227,7 @@ impl Ingest {
     }
 
     /// What may happen next. Steps that are not faults come first, in an order that makes progress.
-    pub fn possible(&self, state: &State, actions: &mut Vec<Action>) {
+    pub(crate) fn possible(&self, state: &State, actions: &mut Vec<Action>) {
         use Action::*;
         actions.extend((0..state.orphans.len()).map(LatePutArrives));
         for (w, writer) in state.writers.iter().enumerate() {

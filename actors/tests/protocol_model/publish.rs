@@ -13,7 +13,7 @@ const TOPIC: &str = "t";
 
 /// The rules under test; the default ones are those of the program.
 #[derive(Clone)]
-pub struct PublishRules {
+pub(crate) struct PublishRules {
     pub lacks: fn(&Resume, i32, u64) -> bool,
     /// Whether starting transactions ends those of earlier publishers.
     pub fences: bool,
@@ -34,14 +34,14 @@ impl Default for PublishRules {
     }
 }
 
-pub struct Publish {
+pub(crate) struct Publish {
     rules: PublishRules,
     crashes: u8,
     foreign: u8,
 }
 
 impl Publish {
-    pub fn new(rules: PublishRules) -> Self {
+    pub(crate) fn new(rules: PublishRules) -> Self {
         Self {
             rules,
             crashes: 2,
@@ -82,7 +82,7 @@ struct Publisher {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     logs: Vec<Vec<Record>>,
     /// The newest epoch of the transactional id.
     epoch: u8,
@@ -92,7 +92,7 @@ pub struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     Begin(usize),
     StartTransactions(usize),
     ReadTail(usize, usize),

@@ -10,7 +10,7 @@ use ftap_lake::{
 };
 use ftap_transaction::record_fingerprint;
 
-pub const TOPIC: &str = "t";
+pub(crate) const TOPIC: &str = "t";
 const DAY_MS: i64 = 86_400_000;
 
 /// Committed offset, chain's end, log's start and end to the offset to start from.
@@ -20,7 +20,7 @@ type ContinuationRule = fn(&TransactionFooter, i64, Option<(i64, u64)>) -> Resul
 
 /// The rules under test; the default ones are those of the program.
 #[derive(Clone)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Key of the file with these first and last offsets and first timestamp.
     pub key: fn(i64, i64, i64) -> ObjectName,
     pub start: StartRule,
@@ -55,7 +55,7 @@ impl Default for Rules {
 }
 
 /// One file that may be made.
-pub struct Run {
+pub(crate) struct Run {
     pub life: u8,
     pub first: i64,
     pub last: i64,
@@ -65,7 +65,7 @@ pub struct Run {
     pub rejected: u64,
 }
 
-pub struct World {
+pub(crate) struct World {
     pub records: i64,
     pub rolling: RollingSettings,
     pub runs: Vec<Run>,
@@ -73,7 +73,7 @@ pub struct World {
 }
 
 /// Every fifth offset is a control record, the one after it can't become a row.
-pub fn is_visible(offset: i64) -> bool {
+pub(crate) fn is_visible(offset: i64) -> bool {
     offset % 5 != 2
 }
 
@@ -88,12 +88,12 @@ fn payload(life: u8, offset: i64) -> Vec<u8> {
 }
 
 /// The days change between offsets, once backwards.
-pub fn timestamp(offset: i64) -> i64 {
+pub(crate) fn timestamp(offset: i64) -> i64 {
     1_795_000_000_000 + DAY_MS * ((offset / 3) + i64::from(offset % 7 == 1))
 }
 
 impl World {
-    pub fn new(rules: &Rules, records: i64, lives: u8, max_rows: u64) -> Self {
+    pub(crate) fn new(rules: &Rules, records: i64, lives: u8, max_rows: u64) -> Self {
         let mut world = Self {
             records,
             rolling: RollingSettings {
@@ -153,41 +153,41 @@ impl World {
         }
     }
 
-    pub fn run(&self, id: u16) -> &Run {
+    pub(crate) fn run(&self, id: u16) -> &Run {
         &self.runs[usize::from(id)]
     }
 
-    pub fn id(&self, life: u8, first: i64, last: i64) -> u16 {
+    pub(crate) fn id(&self, life: u8, first: i64, last: i64) -> u16 {
         self.by_range[&(life, first, last)]
     }
 
     /// The first visible record from `offset` on.
-    pub fn next_visible(&self, offset: i64, end: i64) -> Option<i64> {
+    pub(crate) fn next_visible(&self, offset: i64, end: i64) -> Option<i64> {
         (offset..end).find(|offset| is_visible(*offset))
     }
 
-    pub fn fingerprint(&self, life: u8, offset: i64) -> u64 {
+    pub(crate) fn fingerprint(&self, life: u8, offset: i64) -> u64 {
         record_fingerprint(Some(&payload(life, offset)), timestamp(offset))
     }
 
-    pub fn is_full(&self, first: i64, last: i64) -> bool {
+    pub(crate) fn is_full(&self, first: i64, last: i64) -> bool {
         let records = (first..=last).filter(|offset| is_visible(*offset)).count();
         should_close(records as u64, 0, 0, Duration::ZERO, &self.rolling).is_some()
     }
 
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         should_close(1, 0, 0, self.rolling.max_age, &self.rolling).is_some()
     }
 
     /// A bit for each offset of a file that holds a record.
-    pub fn offsets(&self, id: u16) -> u64 {
+    pub(crate) fn offsets(&self, id: u16) -> u64 {
         let run = self.run(id);
         bits(run.first, run.last)
     }
 }
 
 /// A bit for each visible offset from `first` to `last`.
-pub fn bits(first: i64, last: i64) -> u64 {
+pub(crate) fn bits(first: i64, last: i64) -> u64 {
     (first.max(0)..=last)
         .filter(|offset| is_visible(*offset))
         .fold(0, |mask, offset| mask | 1 << offset)

@@ -42,7 +42,7 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 
 impl BatchHeader {
     /// Reads a header; `None` when there are too few bytes or a length no batch can have.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < HEADER_BYTES {
             return None;
         }
@@ -68,25 +68,25 @@ impl BatchHeader {
         (header.last_offset_delta >= 0).then_some(header)
     }
 
-    pub fn last_offset(&self) -> i64 {
+    pub(crate) fn last_offset(&self) -> i64 {
         self.base_offset
             .saturating_add(i64::from(self.last_offset_delta))
     }
 
     /// The sequence number of the last record; sequences wrap from `i32::MAX` to 0.
-    pub fn last_sequence(&self) -> i32 {
+    pub(crate) fn last_sequence(&self) -> i32 {
         sequence_after(self.base_sequence, self.last_offset_delta)
     }
 
-    pub fn is_transactional(&self) -> bool {
+    pub(crate) fn is_transactional(&self) -> bool {
         self.attributes & TRANSACTIONAL != 0
     }
 
-    pub fn is_control(&self) -> bool {
+    pub(crate) fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
     }
 
-    pub fn is_compressed(&self) -> bool {
+    pub(crate) fn is_compressed(&self) -> bool {
         self.attributes & COMPRESSION != 0
     }
 }

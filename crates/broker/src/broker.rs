@@ -39,15 +39,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.addr.ip().to_string()
     }
 
-    pub fn port(&self) -> i32 {
+    pub(crate) fn port(&self) -> i32 {
         i32::from(self.addr.port())
     }
 
-    pub fn fresh_member_id(&self, prefix: &str) -> String {
+    pub(crate) fn fresh_member_id(&self, prefix: &str) -> String {
         let number = self.member_ids.fetch_add(1, Ordering::Relaxed);
         let prefix: String = prefix.chars().take(100).collect();
         format!("{prefix}-{:x}-{number:x}", self.started_ms)

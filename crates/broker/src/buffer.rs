@@ -13,15 +13,15 @@ pub(crate) struct ResponseBuffer {
 }
 
 impl ResponseBuffer {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.len = 0;
         if self.bytes.len() > KEPT_BYTES {
             self.bytes = Vec::new();
@@ -29,7 +29,7 @@ impl ResponseBuffer {
     }
 
     /// Makes the buffer `len` bytes long and gives the part from `from` on for writing into.
-    pub fn grow_to(&mut self, len: usize, from: usize) -> &mut [u8] {
+    pub(crate) fn grow_to(&mut self, len: usize, from: usize) -> &mut [u8] {
         if self.bytes.len() < len {
             self.bytes.resize(len, 0);
         }
@@ -37,47 +37,47 @@ impl ResponseBuffer {
         &mut self.bytes[from..len]
     }
 
-    pub fn tail(&self, from: usize) -> &[u8] {
+    pub(crate) fn tail(&self, from: usize) -> &[u8] {
         &self.bytes[from..self.len]
     }
 
-    pub fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    pub fn put(&mut self, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         let at = self.len;
         self.grow_to(at + bytes.len(), at).copy_from_slice(bytes);
     }
 
-    pub fn put_i16(&mut self, value: i16) {
+    pub(crate) fn put_i16(&mut self, value: i16) {
         self.put(&value.to_be_bytes());
     }
 
-    pub fn put_i32(&mut self, value: i32) {
+    pub(crate) fn put_i32(&mut self, value: i32) {
         self.put(&value.to_be_bytes());
     }
 
-    pub fn put_i64(&mut self, value: i64) {
+    pub(crate) fn put_i64(&mut self, value: i64) {
         self.put(&value.to_be_bytes());
     }
 
-    pub fn put_string(&mut self, value: &str) {
+    pub(crate) fn put_string(&mut self, value: &str) {
         self.put_i16(i16::try_from(value.len()).unwrap_or(0));
         self.put(value.as_bytes());
     }
 
     /// Overwrites four bytes written before, such as a length known only now.
-    pub fn set_i32(&mut self, at: usize, value: i32) {
+    pub(crate) fn set_i32(&mut self, at: usize, value: i32) {
         self.bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
     }
 
-    pub fn set_i16(&mut self, at: usize, value: i16) {
+    pub(crate) fn set_i16(&mut self, at: usize, value: i16) {
         self.bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
     }
 
     /// Puts `inserted` at `at`, moving what follows.
-    pub fn insert(&mut self, at: usize, inserted: &[u8]) {
+    pub(crate) fn insert(&mut self, at: usize, inserted: &[u8]) {
         let end = self.len;
         self.grow_to(end + inserted.len(), end);
         self.bytes.copy_within(at..end, at + inserted.len());

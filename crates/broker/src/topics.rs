@@ -31,12 +31,12 @@ impl Partition {
         }))
     }
 
-    pub fn log(&self) -> MutexGuard<'_, PartitionLog> {
+    pub(crate) fn log(&self) -> MutexGuard<'_, PartitionLog> {
         self.log.lock()
     }
 
     /// Wakes the readers waiting here: records arrived, or a transaction ended.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         for watcher in self.watchers.lock().iter() {
             watcher.notify_one();
         }
@@ -50,7 +50,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub fn new(partitions: Vec<Arc<Partition>>) -> Self {
+    pub(crate) fn new(partitions: Vec<Arc<Partition>>) -> Self {
         let notify = Arc::new(Notify::new());
         for partition in &partitions {
             partition.watchers.lock().push(Arc::clone(&notify));
@@ -59,7 +59,7 @@ impl Watch {
     }
 
     /// Waits for the next wake since the last; one that came in between is not lost.
-    pub async fn woken(&self) {
+    pub(crate) async fn woken(&self) {
         self.notify.notified().await;
     }
 }
@@ -96,7 +96,7 @@ fn check_name(name: &str) -> Result<(), ResponseError> {
 }
 
 impl Topics {
-    pub fn open(dir: &Path, options: LogOptions) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, options: LogOptions) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut topics = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
@@ -116,16 +116,16 @@ impl Topics {
         })
     }
 
-    pub fn get(&self, topic: &str) -> Option<Arc<Partitions>> {
+    pub(crate) fn get(&self, topic: &str) -> Option<Arc<Partitions>> {
         self.topics.read().get(topic).cloned()
     }
 
-    pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+    pub(crate) fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         let index = usize::try_from(index).ok()?;
         self.topics.read().get(topic)?.get(index).cloned()
     }
 
-    pub fn all(&self) -> Vec<(String, Arc<Partitions>)> {
+    pub(crate) fn all(&self) -> Vec<(String, Arc<Partitions>)> {
         let topics = self.topics.read();
         topics
             .iter()
@@ -134,7 +134,7 @@ impl Topics {
     }
 
     /// Checks whether a topic could be made.
-    pub fn check_new(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
+    pub(crate) fn check_new(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
         check_name(name)?;
         if !(1..=MAX_PARTITIONS).contains(&partitions) {
             return Err(ResponseError::InvalidPartitions);
@@ -145,7 +145,7 @@ impl Topics {
         Ok(())
     }
 
-    pub fn create(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
+    pub(crate) fn create(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
         let _changing = self.changing.lock();
         self.check_new(name, partitions)?;
         let made = self.create_on_disk(name, partitions);
@@ -169,7 +169,12 @@ impl Topics {
     }
 
     /// Raises the number of partitions to `count`.
-    pub fn grow(&self, name: &str, count: i32, only_check: bool) -> Result<(), ResponseError> {
+    pub(crate) fn grow(
+        &self,
+        name: &str,
+        count: i32,
+        only_check: bool,
+    ) -> Result<(), ResponseError> {
         let _changing = self.changing.lock();
         let old = self
             .get(name)
@@ -193,7 +198,7 @@ impl Topics {
         Ok(())
     }
 
-    pub fn delete(&self, name: &str) -> Result<(), ResponseError> {
+    pub(crate) fn delete(&self, name: &str) -> Result<(), ResponseError> {
         let _changing = self.changing.lock();
         let partitions = self
             .get(name)
@@ -218,7 +223,7 @@ impl Topics {
     }
 
     /// Removes segments past their retention in every partition.
-    pub fn enforce_retention(&self, now_ms: i64) {
+    pub(crate) fn enforce_retention(&self, now_ms: i64) {
         for (topic, partitions) in self.all() {
             for (index, partition) in partitions.iter().enumerate() {
                 let mut log = partition.log();
@@ -239,7 +244,7 @@ impl Topics {
         }
     }
 
-    pub fn flush(&self) -> io::Result<()> {
+    pub(crate) fn flush(&self) -> io::Result<()> {
         for (_, partitions) in self.all() {
             for partition in partitions.iter() {
                 partition.log().flush()?;

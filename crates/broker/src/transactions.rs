@@ -49,7 +49,7 @@ fn steady_ms() -> i64 {
 
 impl Coordinator {
     /// Opens the ledger at `path` and finishes what a kill interrupted.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
         fsync: bool,
         topics: Arc<Topics>,
@@ -68,12 +68,12 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    pub fn ledger(&self) -> &Mutex<Ledger> {
+    pub(crate) fn ledger(&self) -> &Mutex<Ledger> {
         &self.ledger
     }
 
     /// Makes an entry durable and true, or answers with the error clients get.
-    pub fn record(&self, entry: Entry) -> Result<(), ResponseError> {
+    pub(crate) fn record(&self, entry: Entry) -> Result<(), ResponseError> {
         let recorded = self.ledger.lock().record(entry);
         recorded.map_err(|error| storage_error(Path::new("coordinator journal"), &error))
     }
@@ -93,7 +93,7 @@ impl Coordinator {
     }
 
     /// A producer id of its own for an idempotent producer.
-    pub fn init_idempotent(&self) -> Result<ProducerKey, ResponseError> {
+    pub(crate) fn init_idempotent(&self) -> Result<ProducerKey, ResponseError> {
         Ok(ProducerKey {
             id: self.new_producer_id()?,
             epoch: 0,
@@ -101,7 +101,7 @@ impl Coordinator {
     }
 
     /// The next epoch for a transactional id: ends what was open and fences who used it before.
-    pub fn init_transactional(
+    pub(crate) fn init_transactional(
         &self,
         id: &str,
         timeout_ms: i32,
@@ -192,7 +192,7 @@ impl Coordinator {
         }
     }
 
-    pub fn add_partitions(
+    pub(crate) fn add_partitions(
         &self,
         id: &str,
         key: ProducerKey,
@@ -214,7 +214,7 @@ impl Coordinator {
     }
 
     /// Adds positions of a group to the transaction; none at first, when the group is announced.
-    pub fn add_positions(
+    pub(crate) fn add_positions(
         &self,
         id: &str,
         key: ProducerKey,
@@ -237,7 +237,12 @@ impl Coordinator {
     }
 
     /// Commits or aborts. Repeating the same decision is answered alike.
-    pub fn end(&self, id: &str, key: ProducerKey, wanted: Decision) -> Result<(), ResponseError> {
+    pub(crate) fn end(
+        &self,
+        id: &str,
+        key: ProducerKey,
+        wanted: Decision,
+    ) -> Result<(), ResponseError> {
         self.check(id, key)?;
         let turn = self.turn(id);
         let _turn = turn.lock();
@@ -287,7 +292,7 @@ impl Coordinator {
     }
 
     /// Appends a transactional batch if its producer and its partition belong to an open transaction.
-    pub fn append(
+    pub(crate) fn append(
         &self,
         partition: &Partition,
         place: (&str, i32),
@@ -327,7 +332,7 @@ impl Coordinator {
 
     /// Aborts transactions that are open for longer than allowed, and continues with markers that
     /// could not be written before.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         let now = steady_ms();
         let overdue: Vec<String> = {
             let ledger = self.ledger.lock();

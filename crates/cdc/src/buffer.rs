@@ -201,13 +201,13 @@ impl ChangeBuffer {
     }
 
     /// When the oldest change was committed that is still here, in microseconds since 1970.
-    pub fn oldest_commit_us(&self) -> Option<i64> {
+    pub(crate) fn oldest_commit_us(&self) -> Option<i64> {
         let builders = self.open.values();
         builders.map(|builder| builder.first_commit().time_us).min()
     }
 
     /// Whether rows are here that were not handed out.
-    pub fn holds_rows(&self) -> bool {
+    pub(crate) fn holds_rows(&self) -> bool {
         !self.open.is_empty() || !self.closed.is_empty()
     }
 

@@ -299,7 +299,11 @@ pub fn plan(
 }
 
 /// Fails if the table is another one than the one of its name that was captured.
-pub fn same_table(known: &BTreeMap<String, u32>, table: &str, ours: u32) -> Result<(), PlanError> {
+pub(crate) fn same_table(
+    known: &BTreeMap<String, u32>,
+    table: &str,
+    ours: u32,
+) -> Result<(), PlanError> {
     match known.get(table) {
         Some(theirs) if *theirs != ours => Err(PlanError::TableRemade {
             table: table.to_owned(),
@@ -311,7 +315,7 @@ pub fn same_table(known: &BTreeMap<String, u32>, table: &str, ours: u32) -> Resu
 }
 
 /// The newest epoch, from the footers of each table's newest object of it.
-pub fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Option<LakeEpoch> {
+pub(crate) fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Option<LakeEpoch> {
     let (first, _) = newest.first()?;
     let of = |table: &str| newest.iter().find(|(footer, _)| footer.table == table);
     Some(LakeEpoch {

@@ -151,7 +151,7 @@ impl ChangeFileBuilder {
     }
 
     /// Adds a row of a snapshot.
-    pub fn append_snapshot(&mut self, row: &Tuple, commit: Commit) -> Result<(), FileError> {
+    pub(crate) fn append_snapshot(&mut self, row: &Tuple, commit: Commit) -> Result<(), FileError> {
         self.append_row("snapshot", Some(row), None, self.first, commit)
     }
 
@@ -272,7 +272,7 @@ impl ChangeFileBuilder {
     }
 
     /// The commit of the first row.
-    pub fn first_commit(&self) -> Commit {
+    pub(crate) fn first_commit(&self) -> Commit {
         self.first_commit
     }
 

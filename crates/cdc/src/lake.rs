@@ -11,7 +11,7 @@ use crate::chain::{self, LakeEpoch};
 use crate::footer::{ChangeFooter, Content};
 
 /// The newest epoch, `None` if the lake has no changes.
-pub async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, LakeError> {
+pub(crate) async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, LakeError> {
     let mut names = Vec::new();
     for set in DATA_SETS.iter().filter(|set| set.source_table.is_some()) {
         let mut objects = lake.list(set.name);

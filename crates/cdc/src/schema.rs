@@ -101,7 +101,7 @@ impl Table {
     }
 
     /// The columns of its objects. A column whose name is taken gets underscores added.
-    pub fn columns_in_lake(&self) -> SchemaRef {
+    pub(crate) fn columns_in_lake(&self) -> SchemaRef {
         let own = own_fields();
         let mut fields: Vec<Field> = Vec::with_capacity(self.columns.len() + own.len());
         for column in &self.columns {
@@ -125,7 +125,7 @@ impl Table {
     }
 
     /// Whether rows of both fit into one object.
-    pub fn same_shape(&self, other: &Self) -> bool {
+    pub(crate) fn same_shape(&self, other: &Self) -> bool {
         self.columns.len() == other.columns.len()
             && self
                 .columns

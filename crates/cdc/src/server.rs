@@ -98,7 +98,7 @@ impl Control<'_> {
     }
 
     /// Whether all captured tables are there.
-    pub async fn has_tables(&self) -> Result<bool, PostgresError> {
+    pub(crate) async fn has_tables(&self) -> Result<bool, PostgresError> {
         let sql = "SELECT count(to_regclass(name)) FROM unnest($1::text[]) name";
         let tables = TABLES.map(qualified).to_vec();
         let found = self.client.query_one(sql, &[&tables]).await;
@@ -158,7 +158,7 @@ impl Control<'_> {
     /// Makes the publication of our tables if it is not there; before the slot, because a
     /// slot can't see a publication that is younger than itself.
     /// With `may_mend` the one that is ours by its name gets what it lacks.
-    pub async fn ensure_publication(
+    pub(crate) async fn ensure_publication(
         &self,
         publication: &str,
         may_mend: bool,
@@ -208,7 +208,7 @@ impl Control<'_> {
     }
 
     /// Nobody reads the slot; else an error that says who.
-    pub async fn slot_is_idle(&self, slot: &str) -> Result<(), PostgresError> {
+    pub(crate) async fn slot_is_idle(&self, slot: &str) -> Result<(), PostgresError> {
         let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL";
         let reader = self.client.query_opt(sql, &[&slot]).await;
         match reader.map_err(|error| self.error(&error))? {
@@ -224,7 +224,7 @@ impl Control<'_> {
     }
 
     /// Drops the slot if there is one.
-    pub async fn drop_slot(&self, slot: &str) -> Result<(), PostgresError> {
+    pub(crate) async fn drop_slot(&self, slot: &str) -> Result<(), PostgresError> {
         let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
         let dropped = self.client.execute(sql, &[&slot]).await;
         dropped.map(drop).map_err(|error| self.error(&error))
@@ -283,7 +283,7 @@ fn lsn(value: PgLsn) -> Lsn {
 }
 
 /// A captured table as an SQL identifier.
-pub fn qualified(table: &str) -> String {
+pub(crate) fn qualified(table: &str) -> String {
     format!("{}.{}", quoted(SCHEMA), quoted(table))
 }
 

@@ -21,7 +21,7 @@ use super::wire::TemporarySlot;
 
 /// Why a snapshot failed.
 #[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
+pub(crate) enum SnapshotError {
     /// The server.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
@@ -32,7 +32,7 @@ pub enum SnapshotError {
 
 /// A transaction that sees the tables as they were when the slot was made. It ends with
 /// its connection, or with [`end`](Self::end).
-pub struct SnapshotReader<'a> {
+pub(crate) struct SnapshotReader<'a> {
     client: &'a Client,
     settings: &'a PostgresSettings,
     at: Position,
@@ -41,7 +41,7 @@ pub struct SnapshotReader<'a> {
 
 impl<'a> SnapshotReader<'a> {
     /// Opens the transaction. The session that made the slot has to be idle since.
-    pub async fn begin(
+    pub(crate) async fn begin(
         client: &'a Client,
         settings: &'a PostgresSettings,
         slot: &TemporarySlot,
@@ -68,7 +68,7 @@ impl<'a> SnapshotReader<'a> {
     }
 
     /// Copies a table. `put` takes each object before more is read than one object holds.
-    pub async fn copy<F, E>(
+    pub(crate) async fn copy<F, E>(
         &self,
         name: &str,
         origin: &Origin,
@@ -141,7 +141,7 @@ impl<'a> SnapshotReader<'a> {
     }
 
     /// Ends the transaction.
-    pub async fn end(self) -> Result<(), PostgresError> {
+    pub(crate) async fn end(self) -> Result<(), PostgresError> {
         let ended = self.client.batch_execute("COMMIT").await;
         ended.map_err(|error| PostgresError::of(self.settings, &error))
     }

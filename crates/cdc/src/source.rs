@@ -14,7 +14,7 @@ use pg_walstream::{ColumnData, LogicalReplicationMessage, LogicalReplicationPars
 use super::schema::{Column, Table};
 
 /// Settings of every session whose values are captured, so that a value has one text.
-pub const SESSION: [(&str, &str); 5] = [
+pub(crate) const SESSION: [(&str, &str); 5] = [
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "UTC"),
@@ -273,7 +273,7 @@ fn cell(data: &ColumnData) -> Result<Cell, SourceError> {
 }
 
 /// From PostgreSQL's microseconds since 2000 to ours since 1970.
-pub fn unix_micros(postgres_micros: i64) -> i64 {
+pub(crate) fn unix_micros(postgres_micros: i64) -> i64 {
     const EPOCH_2000_US: i64 = 946_684_800_000_000;
     postgres_micros.saturating_add(EPOCH_2000_US)
 }

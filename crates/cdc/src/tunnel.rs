@@ -24,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// A socket of this machine that leads to the server; one session can use it.
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     folder: PathBuf,
     task: JoinHandle<()>,
 }
@@ -32,7 +32,7 @@ pub struct Tunnel {
 impl Tunnel {
     /// A tunnel, or `None` where there is nothing to encrypt: on a socket, with TLS
     /// disabled, or preferred and not offered.
-    pub async fn open(settings: &PostgresSettings) -> Result<Option<Self>, PostgresError> {
+    pub(crate) async fn open(settings: &PostgresSettings) -> Result<Option<Self>, PostgresError> {
         if settings.is_socket() || settings.ssl_mode == SslMode::Disable {
             return Ok(None);
         }
@@ -62,7 +62,7 @@ impl Tunnel {
     }
 
     /// Stands for the server's host.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.folder.display().to_string()
     }
 }

@@ -18,7 +18,7 @@ use super::schema::Kind;
 
 /// Whether a column holds a value exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// The column holds it.
     Exact,
     /// The column holds the nearest value, or NULL where there is none: keep the text.
@@ -26,7 +26,7 @@ pub enum Fit {
 }
 
 /// Builds one column.
-pub enum ColumnBuilder {
+pub(crate) enum ColumnBuilder {
     /// See [`Kind::Boolean`].
     Boolean(BooleanBuilder),
     /// See [`Kind::Int32`].
@@ -51,7 +51,7 @@ pub enum ColumnBuilder {
 
 impl ColumnBuilder {
     /// An empty column.
-    pub fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         match kind {
             Kind::Boolean => Self::Boolean(BooleanBuilder::new()),
             Kind::Int32 => Self::Int32(Int32Builder::new()),
@@ -69,7 +69,7 @@ impl ColumnBuilder {
     }
 
     /// Adds a value in PostgreSQL's text form.
-    pub fn append(&mut self, text: &str) -> Fit {
+    pub(crate) fn append(&mut self, text: &str) -> Fit {
         fn typed<T>(value: Option<T>, append: impl FnOnce(Option<T>)) -> Fit {
             let fit = match value {
                 Some(_) => Fit::Exact,
@@ -114,7 +114,7 @@ impl ColumnBuilder {
     }
 
     /// Adds a NULL.
-    pub fn append_null(&mut self) {
+    pub(crate) fn append_null(&mut self) {
         match self {
             Self::Boolean(column) => column.append_null(),
             Self::Int32(column) => column.append_null(),
@@ -128,7 +128,7 @@ impl ColumnBuilder {
     }
 
     /// The column, and an empty one in its place.
-    pub fn finish(&mut self) -> ArrayRef {
+    pub(crate) fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Boolean(column) => Arc::new(column.finish()),
             Self::Int32(column) => Arc::new(column.finish()),

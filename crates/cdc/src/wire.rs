@@ -123,7 +123,7 @@ impl Wire {
     }
 
     /// Makes the slot that stays, at the place where the temporary one is.
-    pub async fn keep_slot(
+    pub(crate) async fn keep_slot(
         &mut self,
         slot: &TemporarySlot,
         name: &str,

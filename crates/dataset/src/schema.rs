@@ -2,7 +2,7 @@
 //! three prepared headers and the file names, as docs/DATA.md, sections 1 and 2, describe them.
 
 /// The 24 columns of the source file in its order; the first is the index and has no name.
-pub const SOURCE_COLUMNS: [&str; 24] = [
+pub(crate) const SOURCE_COLUMNS: [&str; 24] = [
     "",
     "trans_date_trans_time",
     "cc_num",
@@ -42,7 +42,7 @@ pub const EVENT_COLUMNS: [&str; 8] = [
 ];
 
 /// The columns of the prepared users file, in its order.
-pub const USER_COLUMNS: [&str; 11] = [
+pub(crate) const USER_COLUMNS: [&str; 11] = [
     "user_id",
     "first_name",
     "last_name",
@@ -57,13 +57,14 @@ pub const USER_COLUMNS: [&str; 11] = [
 ];
 
 /// The columns of the prepared merchants file, in its order.
-pub const MERCHANT_COLUMNS: [&str; 4] = ["merchant", "merch_lat", "merch_long", "merch_zipcode"];
+pub(crate) const MERCHANT_COLUMNS: [&str; 4] =
+    ["merchant", "merch_lat", "merch_long", "merch_zipcode"];
 
 /// The columns of the file of rejected rows, comma-separated.
-pub const REJECTED_COLUMNS: [&str; 3] = ["line", "reason", "row"];
+pub(crate) const REJECTED_COLUMNS: [&str; 3] = ["line", "reason", "row"];
 
 /// The separator of the three prepared files; the source file has commas.
-pub const PREPARED_SEPARATOR: u8 = b';';
+pub(crate) const PREPARED_SEPARATOR: u8 = b';';
 
 /// The source file: what `generate` writes and what the Kaggle archive contains.
 pub const SOURCE_FILE: &str = "credit_card_transactions.csv";

@@ -166,7 +166,7 @@ impl FxJob {
     }
 
     /// The rates of a past time's day, as the object of that time.
-    pub async fn fetch_past(&self, run_at: DateTime<Utc>) -> Result<Fetched, FetchError> {
+    pub(crate) async fn fetch_past(&self, run_at: DateTime<Utc>) -> Result<Fetched, FetchError> {
         let date = run_at.date_naive();
         if date > Utc::now().date_naive() {
             return Err(FxError::Future { date }.into());

@@ -17,9 +17,9 @@ use std::time::Duration;
 use chrono::NaiveDate;
 
 /// The currency that rates are quoted in: units of each currency per one of these.
-pub const BASE_CURRENCY: &str = "USD";
+pub(crate) const BASE_CURRENCY: &str = "USD";
 /// The currencies of the transactions, in the order of an object's rows.
-pub const CURRENCIES: [&str; 4] = ["EUR", "DKK", "NOK", "SEK"];
+pub(crate) const CURRENCIES: [&str; 4] = ["EUR", "DKK", "NOK", "SEK"];
 
 /// Who quoted the rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +37,6 @@ impl Provider {
             Self::FreeCurrencyApi => "freecurrencyapi",
             Self::Offline => "offline",
         }
-    }
-
-    /// The provider of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::FreeCurrencyApi, Self::Offline]
-            .into_iter()
-            .find(|provider| provider.as_str() == name)
     }
 }
 

@@ -16,7 +16,7 @@ use super::consumer::probe::{Heard, Probe};
 use crate::{KafkaFailure, KafkaSettings};
 
 /// As many refusals in a row are final.
-pub const REFUSALS: u32 = 3;
+pub(crate) const REFUSALS: u32 = 3;
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// A refusal is noticed this fast.
 const STEP: Duration = Duration::from_millis(500);

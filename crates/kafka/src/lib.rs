@@ -25,7 +25,7 @@ pub const REDRIVE_HEADER: &str = "redrive";
 pub const REDRIVEN_HEADER: &str = "redriven";
 
 /// Properties that every client of this program has.
-pub fn common_properties(settings: &KafkaSettings) -> Vec<(String, String)> {
+pub(crate) fn common_properties(settings: &KafkaSettings) -> Vec<(String, String)> {
     [
         ("bootstrap.servers", settings.bootstrap_servers.as_str()),
         ("client.id", "ftap"),

@@ -122,7 +122,7 @@ macro_rules! captured {
     ($($(#[$meta:meta])* $set:ident = $table:literal, clustering: $clustering:expr;)*) => {
         $(
             $(#[$meta])*
-            pub const $set: DataSet = DataSet {
+            pub(crate) const $set: DataSet = DataSet {
                 name: concat!($table, "_changes"),
                 days: DayFolders::Flat,
                 is_key: |key| ChangeObjectName::parse(key).is_some_and(|name| name.table == $table),

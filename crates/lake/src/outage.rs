@@ -16,7 +16,7 @@ const LONGEST_REMINDER: Duration = Duration::from_secs(900);
 
 /// The lake as one uploader sees it; clones share it.
 #[derive(Clone)]
-pub struct LakeOutage {
+pub(crate) struct LakeOutage {
     health: Arc<Health>,
     current: Arc<Mutex<Option<Current>>>,
 }
@@ -29,7 +29,7 @@ struct Current {
 }
 
 impl LakeOutage {
-    pub fn new(health: Arc<Health>) -> Self {
+    pub(crate) fn new(health: Arc<Health>) -> Self {
         Self {
             health,
             current: Arc::default(),
@@ -37,7 +37,7 @@ impl LakeOutage {
     }
 
     /// A request failed and is tried again after `pause`.
-    pub fn refused(&self, stage: &Stage, what: &str, error: String, pause: Duration) {
+    pub(crate) fn refused(&self, stage: &Stage, what: &str, error: String, pause: Duration) {
         self.health.lake_refused(&error);
         let now = Instant::now();
         let mut current = self.current.lock();
@@ -71,7 +71,7 @@ impl LakeOutage {
     }
 
     /// A request was answered.
-    pub fn answered(&self, stage: &Stage) {
+    pub(crate) fn answered(&self, stage: &Stage) {
         self.health.lake_answered();
         let mut current = self.current.lock();
         if let Some(outage) = current.take() {

@@ -104,7 +104,11 @@ impl OpenDatabase {
     }
 
     /// A value of another type than `init/01_schema.sql` gives the column.
-    pub fn other_schema(&self, column: &str, error: &tokio_postgres::Error) -> PostgresError {
+    pub(crate) fn other_schema(
+        &self,
+        column: &str,
+        error: &tokio_postgres::Error,
+    ) -> PostgresError {
         PostgresError::OtherSchema {
             address: self.settings.address(),
             said: format!("{column}: {error}"),

@@ -204,7 +204,7 @@ impl PostgresError {
     }
 
     /// Sorts an error of the pool.
-    pub fn of_pool(settings: &PostgresSettings, error: &PoolError) -> Self {
+    pub(crate) fn of_pool(settings: &PostgresSettings, error: &PoolError) -> Self {
         let address = settings.address();
         match error {
             PoolError::Backend(error) => Self::of(settings, error),

@@ -114,12 +114,12 @@ fn problem(fields: &[&str], said: &str) -> String {
 
 impl Schedule {
     /// The first time of the schedule after this moment.
-    pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(crate) fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.cron.find_next_occurrence(&moment, false).ok()
     }
 
     /// The newest time of the schedule that is not after this moment.
-    pub fn newest_until(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(crate) fn newest_until(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.cron.find_previous_occurrence(&moment, true).ok()
     }
 }

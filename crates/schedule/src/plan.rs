@@ -24,7 +24,7 @@ pub enum Due {
 }
 
 /// Counting further would take long after a clock was set forward by years.
-pub const MOST_MISSED_COUNTED: u64 = 1_000;
+pub(crate) const MOST_MISSED_COUNTED: u64 = 1_000;
 
 /// What one job has run and when it is due.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use crate::SupervisionSettings;
 
 /// What to do after a fault that a restart can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Start again after this pause.
     RestartAfter(Duration),
     /// Too many restarts in the window.
@@ -16,7 +16,7 @@ pub enum Decision {
 
 /// The restarts of one group.
 #[derive(Debug)]
-pub struct RestartHistory {
+pub(crate) struct RestartHistory {
     settings: SupervisionSettings,
     failures_in_row: u32,
     restarts: VecDeque<Instant>,
@@ -24,7 +24,7 @@ pub struct RestartHistory {
 
 impl RestartHistory {
     /// No restarts yet.
-    pub fn new(settings: SupervisionSettings) -> Self {
+    pub(crate) fn new(settings: SupervisionSettings) -> Self {
         Self {
             settings,
             failures_in_row: 0,
@@ -33,7 +33,7 @@ impl RestartHistory {
     }
 
     /// Restarts within the window, the last one included.
-    pub fn recent(&self) -> usize {
+    pub(crate) fn recent(&self) -> usize {
         self.restarts.len()
     }
 
@@ -42,7 +42,7 @@ impl RestartHistory {
     /// The pause is `min(max_backoff, initial_backoff * 2^n)`, of which `jitter`
     /// (0 to 1) takes away up to a quarter, so that groups that fell together
     /// don't rise together. `n` is 0 again after `healthy_after` without a fault.
-    pub fn after_fault(&mut self, now: Instant, ran: Duration, jitter: f64) -> Decision {
+    pub(crate) fn after_fault(&mut self, now: Instant, ran: Duration, jitter: f64) -> Decision {
         if ran >= self.settings.healthy_after {
             self.failures_in_row = 0;
         }

@@ -135,7 +135,7 @@ impl Generation {
     }
 
     /// Asks the stages to finish what they have and end.
-    pub fn request_stop(&self) {
+    pub(crate) fn request_stop(&self) {
         self.0.stop.send_replace(true);
     }
 

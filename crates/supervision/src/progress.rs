@@ -77,7 +77,7 @@ struct Observation {
 
 /// Watches one [`Progress`] over time.
 #[derive(Debug)]
-pub struct StallWatch {
+pub(crate) struct StallWatch {
     progress: Arc<Progress>,
     last: Observation,
     since: std::time::Instant,
@@ -85,7 +85,7 @@ pub struct StallWatch {
 
 impl StallWatch {
     /// Starts watching.
-    pub fn new(progress: Arc<Progress>, now: std::time::Instant) -> Self {
+    pub(crate) fn new(progress: Arc<Progress>, now: std::time::Instant) -> Self {
         let last = progress.observe();
         Self {
             progress,
@@ -95,7 +95,7 @@ impl StallWatch {
     }
 
     /// How long the stage has had work and made no step.
-    pub fn stalled_for(&mut self, now: std::time::Instant) -> std::time::Duration {
+    pub(crate) fn stalled_for(&mut self, now: std::time::Instant) -> std::time::Duration {
         let seen = self.progress.observe();
         if !seen.busy || seen != self.last {
             self.last = seen;

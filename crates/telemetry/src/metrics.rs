@@ -141,7 +141,7 @@ impl<const L: usize> Histogram<L> {
     }
 
     /// Records one duration under the given label values, in the order of the table.
-    pub fn record_for(&self, values: [&str; L], duration: Duration) {
+    pub(crate) fn record_for(&self, values: [&str; L], duration: Duration) {
         ::metrics::histogram!(self.name, labelled(self.labels, values))
             .record(duration.as_secs_f64());
     }

@@ -23,7 +23,7 @@ use super::schema::Column;
 /// Version of the manifests that this program writes and reads.
 pub const VERSION: u32 = 1;
 /// BigQuery keeps jobs for 180 days; beyond this a job that is not found may have been done.
-pub const JOB_MEMORY_DAYS: i64 = 150;
+pub(crate) const JOB_MEMORY_DAYS: i64 = 150;
 
 const SUFFIX: &str = ".json";
 const DONE_SUFFIX: &str = ".done.json";

@@ -69,7 +69,7 @@ impl Ledger {
     }
 
     /// Of the same chain, but every manifest of it is read and seen.
-    pub fn of_all_manifests(folder: String) -> Self {
+    pub(crate) fn of_all_manifests(folder: String) -> Self {
         Self {
             uses_summaries: false,
             ..Self::new(folder)
@@ -92,12 +92,12 @@ impl Ledger {
     }
 
     /// Objects of manifests that are done.
-    pub fn loaded_objects(&self) -> u64 {
+    pub(crate) fn loaded_objects(&self) -> u64 {
         self.loaded_objects
     }
 
     /// The place of the next manifest.
-    pub fn next_sequence(&self) -> u64 {
+    pub(crate) fn next_sequence(&self) -> u64 {
         self.last
             .as_ref()
             .map_or(1, |last| last.manifest.sequence + 1)
@@ -286,7 +286,7 @@ fn parse_summary(bytes: &[u8]) -> Option<(SummaryHead, HashSet<u128>)> {
 }
 
 /// The bytes of a mark.
-pub fn encode_done(done: &Done) -> Bytes {
+pub(crate) fn encode_done(done: &Done) -> Bytes {
     let text = serde_json::to_vec(done).expect("strings and numbers become JSON");
     text.into()
 }

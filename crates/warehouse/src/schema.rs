@@ -172,7 +172,7 @@ const RESERVED: [&str; 6] = [
 ];
 
 /// The columns of an object.
-pub fn columns_of(key: &str, schema: &Schema) -> Result<Vec<Column>, SchemaError> {
+pub(crate) fn columns_of(key: &str, schema: &Schema) -> Result<Vec<Column>, SchemaError> {
     let column = |field: &arrow_schema::FieldRef| {
         if !is_name(field.name()) {
             return Err(SchemaError::Name {
@@ -211,7 +211,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// Adds the columns of `key` that `columns`, those of `place`, does not have; whether it did.
-pub fn unite(
+pub(crate) fn unite(
     columns: &mut Vec<Column>,
     place: &str,
     more: &[Column],

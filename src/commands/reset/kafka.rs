@@ -17,7 +17,7 @@ use crate::verify::topic::Topics;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What ftap made there.
-pub struct RemoteTopics {
+pub(super) struct RemoteTopics {
     settings: KafkaSettings,
     /// The transactions and their dead letters, as far as they are there.
     topics: Vec<String>,
@@ -27,7 +27,7 @@ pub struct RemoteTopics {
 impl RemoteTopics {
     /// Looks for them; the second value says what stays and why. An error if Kafka does not answer or
     /// a consumer runs.
-    pub fn find(
+    pub(super) fn find(
         config: &Config,
         bootstrap: &str,
     ) -> anyhow::Result<(Option<Self>, Option<String>)> {
@@ -62,7 +62,7 @@ impl RemoteTopics {
     }
 
     /// One line about them.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let mut parts = self.topics.clone();
         if self.has_group {
             parts.push(format!("consumer group {}", self.settings.consumer_group));
@@ -75,7 +75,7 @@ impl RemoteTopics {
     }
 
     /// Deletes them.
-    pub fn remove(self) -> anyhow::Result<()> {
+    pub(super) fn remove(self) -> anyhow::Result<()> {
         let admin: AdminClient<DefaultClientContext> = client_config(&self.settings, &[])
             .create()
             .context("the Kafka client can't be made")?;

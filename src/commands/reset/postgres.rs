@@ -23,7 +23,7 @@ const SLOT: &str = "SELECT active FROM pg_replication_slots WHERE slot_name = $1
 const AIRBYTE_SLOT: &str = "airbyte_slot";
 
 /// What ftap made there.
-pub struct RemoteTables {
+pub(super) struct RemoteTables {
     settings: PostgresSettings,
     tables: Vec<String>,
     publications: Vec<String>,
@@ -33,7 +33,7 @@ pub struct RemoteTables {
 impl RemoteTables {
     /// Looks for them; the second value says what stays and why. An error if the server does not
     /// answer or the slot is being read.
-    pub fn find(
+    pub(super) fn find(
         config: &Config,
         settings: PostgresSettings,
     ) -> anyhow::Result<(Option<Self>, Option<String>)> {
@@ -80,7 +80,7 @@ impl RemoteTables {
     }
 
     /// One line about them.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let mut parts = self.tables.clone();
         parts.extend(
             self.publications
@@ -96,7 +96,7 @@ impl RemoteTables {
     }
 
     /// Drops them.
-    pub fn remove(self) -> anyhow::Result<()> {
+    pub(super) fn remove(self) -> anyhow::Result<()> {
         let mut statements = String::new();
         for name in &self.publications {
             statements.push_str(&format!("DROP PUBLICATION IF EXISTS \"{name}\";"));

@@ -9,7 +9,7 @@ impl Ingest {
         files.fold(0, |mask, run| mask | self.world.offsets(*run))
     }
 
-    pub fn each_offset_once(&self, state: &State) -> bool {
+    pub(crate) fn each_offset_once(&self, state: &State) -> bool {
         let mut seen = 0;
         !state.overwritten
             && state.lake.iter().all(|run| {
@@ -20,28 +20,28 @@ impl Ingest {
             })
     }
 
-    pub fn nothing_lost(&self, state: &State) -> bool {
+    pub(crate) fn nothing_lost(&self, state: &State) -> bool {
         let last = state.lake.iter().map(|run| self.world.run(*run).last).max();
         let due = last.map_or(0, |last| bits(0, last));
         due & !(self.covered(state) | state.skipped | state.unknowable) == 0
     }
 
-    pub fn skips_are_real(&self, state: &State) -> bool {
+    pub(crate) fn skips_are_real(&self, state: &State) -> bool {
         !state.false_skip && state.skipped & self.covered(state) == 0
     }
 
-    pub fn committed_is_durable(&self, state: &State) -> bool {
+    pub(crate) fn committed_is_durable(&self, state: &State) -> bool {
         let last = state.lake.iter().map(|run| self.world.run(*run).last).max();
         let behind = |committed| committed <= last.map_or(0, |last| last + 1);
         state.set_by_operator || state.committed.is_none_or(behind)
     }
 
-    pub fn rejections_are_kept(&self, state: &State) -> bool {
+    pub(crate) fn rejections_are_kept(&self, state: &State) -> bool {
         let mut files = state.lake.iter();
         files.all(|run| self.world.run(*run).rejected & !state.dead_letters == 0)
     }
 
-    pub fn one_life(&self, state: &State) -> bool {
+    pub(crate) fn one_life(&self, state: &State) -> bool {
         let lives = |run: &u16| self.world.run(*run).life;
         !state.refused_in_vain
             && state
@@ -51,7 +51,7 @@ impl Ingest {
     }
 
     /// Runs on without faults: whether the chain reaches the log's end. `None` in between.
-    pub fn fair_step(&self, state: &State) -> Result<Option<State>, ()> {
+    pub(crate) fn fair_step(&self, state: &State) -> Result<Option<State>, ()> {
         let mut actions = Vec::new();
         self.possible(state, &mut actions);
         if let Some(action) = actions.into_iter().find(|action| !action.is_fault()) {

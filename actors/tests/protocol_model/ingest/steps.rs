@@ -6,7 +6,7 @@ use super::super::world::{bits, timestamp};
 use super::{Action, Buffer, Ingest, Put, State, ToBuffer, Word, Writer};
 
 impl Ingest {
-    pub fn step(&self, last: &State, action: Action) -> State {
+    pub(crate) fn step(&self, last: &State, action: Action) -> State {
         use Action::*;
         let mut state = last.clone();
         match action {

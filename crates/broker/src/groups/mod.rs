@@ -41,7 +41,7 @@ pub(crate) struct Groups {
 
 impl Groups {
     /// Runs `request`, which answers or keeps the ticket, and waits for the answer.
-    pub async fn wait(
+    pub(crate) async fn wait(
         &self,
         group_id: &str,
         request: impl FnOnce(&mut Group, Ticket, Instant, &mut Answers),
@@ -86,7 +86,7 @@ impl Groups {
     }
 
     /// Lets time pass for every group and forgets those without members.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         let mut inner = self.inner.lock();
         let mut answers = Answers::new();
         let now = Instant::now();
@@ -100,7 +100,7 @@ impl Groups {
     }
 
     /// Runs `request` on a group that has members now; `None` otherwise.
-    pub fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         group_id: &str,
         request: impl FnOnce(&mut Group, Instant, &mut Answers) -> T,
@@ -114,14 +114,14 @@ impl Groups {
     }
 
     /// Calls `view` for every group in memory.
-    pub fn for_each(&self, mut view: impl FnMut(&str, &Group)) {
+    pub(crate) fn for_each(&self, mut view: impl FnMut(&str, &Group)) {
         for (group_id, group) in &self.inner.lock().groups {
             view(group_id, group);
         }
     }
 
     /// Whether the member may commit positions for the group.
-    pub fn may_commit(
+    pub(crate) fn may_commit(
         &self,
         group_id: &str,
         member_id: &str,

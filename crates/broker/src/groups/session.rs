@@ -49,7 +49,7 @@ impl Group {
     }
 
     /// Takes a sync request; `assignments` counts only from the leader.
-    pub fn sync(
+    pub(crate) fn sync(
         &mut self,
         member: (&str, Option<&str>, i32),
         assignments: Vec<(String, Bytes)>,
@@ -117,7 +117,7 @@ impl Group {
         }
     }
 
-    pub fn heartbeat(
+    pub(crate) fn heartbeat(
         &mut self,
         member_id: &str,
         instance_id: Option<&str>,
@@ -134,7 +134,7 @@ impl Group {
 
     /// Whether a member may commit positions now; a generation below 0 means a consumer that does
     /// not use the group's assignment.
-    pub fn may_commit(
+    pub(crate) fn may_commit(
         &mut self,
         member_id: &str,
         instance_id: Option<&str>,
@@ -154,7 +154,7 @@ impl Group {
     }
 
     /// Removes a member by its id, or a static one by its instance id alone.
-    pub fn leave(
+    pub(crate) fn leave(
         &mut self,
         member_id: &str,
         instance_id: Option<&str>,
@@ -209,7 +209,7 @@ impl Group {
     }
 
     /// Lets time pass: ends sessions and overdue phases. Returns the members removed.
-    pub fn tick(&mut self, now: Instant, out: &mut Answers) -> Vec<String> {
+    pub(crate) fn tick(&mut self, now: Instant, out: &mut Answers) -> Vec<String> {
         self.expected.retain(|_, until| *until > now);
         let silent = |m: &Member| {
             let waits = m.joining.is_some() || m.syncing.is_some();

@@ -86,7 +86,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub fn metadata(&self, protocol: &str) -> Bytes {
+    pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
         let found = self.protocols.iter().find(|(name, _)| name == protocol);
         found
             .map(|(_, metadata)| metadata.clone())
@@ -129,15 +129,15 @@ impl Default for Group {
 
 impl Group {
     /// When [`Group::tick`] has something to do for the present joining or syncing.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         self.members.is_empty() && self.expected.is_empty()
     }
 
-    pub fn join(&mut self, join: Join, ticket: Ticket, now: Instant, out: &mut Answers) {
+    pub(crate) fn join(&mut self, join: Join, ticket: Ticket, now: Instant, out: &mut Answers) {
         let refuse = |error, member_id: &str| {
             let member_id = member_id.to_string();
             (ticket, Answer::JoinFailed { error, member_id })

@@ -126,7 +126,7 @@ impl<'a> In<'a> {
 }
 
 impl Entry {
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Out(Vec::with_capacity(64));
         match self {
             Self::ProducerIds { below } => {
@@ -202,7 +202,7 @@ impl Entry {
     }
 
     /// Reads an entry; `None` when the bytes are not exactly one entry.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = In(bytes);
         let entry = match from.array::<1>()?[0] {
             1 => Self::ProducerIds { below: from.i64()? },

@@ -31,7 +31,7 @@ fn framed(record: &[u8]) -> io::Result<Vec<u8>> {
 
 impl Journal {
     /// Opens the journal at `path`, made if missing, and hands every record to `replay`.
-    pub fn open(
+    pub(super) fn open(
         path: &Path,
         fsync: bool,
         mut replay: impl FnMut(&[u8]) -> Result<(), String>,
@@ -78,11 +78,11 @@ impl Journal {
         })
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub fn append(&mut self, record: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         if self.tail_dirty {
             self.file.set_len(self.bytes)?;
             self.tail_dirty = false;
@@ -101,7 +101,7 @@ impl Journal {
     }
 
     /// Replaces the whole journal by these records, in one step.
-    pub fn rewrite(&mut self, records: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
+    pub(super) fn rewrite(&mut self, records: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
         let mut content = MAGIC.to_vec();
         for record in records {
             content.extend(framed(&record)?);
@@ -116,7 +116,7 @@ impl Journal {
         Ok(())
     }
 
-    pub fn flush(&self) -> io::Result<()> {
+    pub(super) fn flush(&self) -> io::Result<()> {
         self.file.sync_data()?;
         self.path.parent().map_or(Ok(()), sync_dir)
     }

@@ -215,7 +215,7 @@ impl Facts {
     }
 
     /// Whether an undecided transaction would move the group's position in this partition.
-    pub fn is_unstable(&self, group: &str, partition: &(String, i32)) -> bool {
+    pub(crate) fn is_unstable(&self, group: &str, partition: &(String, i32)) -> bool {
         self.txns.values().any(|txn| {
             txn.pending
                 .get(group)
@@ -234,7 +234,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub fn open(path: &Path, fsync: bool) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, fsync: bool) -> io::Result<Self> {
         let mut facts = Facts::default();
         let journal = Journal::open(path, fsync, |record| {
             let entry = Entry::decode(record).ok_or("it is of an unknown kind")?;
@@ -251,12 +251,12 @@ impl Ledger {
         Ok(ledger)
     }
 
-    pub fn facts(&self) -> &Facts {
+    pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
 
     /// Makes an entry durable, then true.
-    pub fn record(&mut self, entry: Entry) -> io::Result<()> {
+    pub(crate) fn record(&mut self, entry: Entry) -> io::Result<()> {
         self.journal.append(&entry.encode())?;
         self.facts.apply(entry);
         let most = (self.live_bytes * COMPACT_AT_TIMES_LIVE).max(COMPACT_ABOVE_BYTES);
@@ -277,7 +277,7 @@ impl Ledger {
     }
 
     /// A producer id that was never used before.
-    pub fn new_producer_id(&mut self) -> io::Result<i64> {
+    pub(crate) fn new_producer_id(&mut self) -> io::Result<i64> {
         if self.producer_ids.is_empty() {
             let first = self.facts.next_producer_id;
             let below = first + PRODUCER_IDS_PER_ENTRY;
@@ -290,7 +290,7 @@ impl Ledger {
     }
 
     /// Gives out only ids above this one from now on.
-    pub fn skip_producer_ids(&mut self, up_to: i64) -> io::Result<()> {
+    pub(crate) fn skip_producer_ids(&mut self, up_to: i64) -> io::Result<()> {
         if up_to < self.facts.next_producer_id {
             return Ok(());
         }
@@ -300,7 +300,7 @@ impl Ledger {
         Ok(())
     }
 
-    pub fn flush(&self) -> io::Result<()> {
+    pub(crate) fn flush(&self) -> io::Result<()> {
         self.journal.flush()
     }
 }

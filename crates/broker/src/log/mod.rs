@@ -48,7 +48,7 @@ pub(crate) enum Isolation {
 }
 
 impl Isolation {
-    pub fn from_wire(level: i8) -> Self {
+    pub(crate) fn from_wire(level: i8) -> Self {
         if level == 1 {
             Self::ReadCommitted
         } else {
@@ -83,28 +83,28 @@ pub(crate) struct PartitionLog {
 
 impl PartitionLog {
     /// Offset of the first record that can be read.
-    pub fn start(&self) -> i64 {
+    pub(crate) fn start(&self) -> i64 {
         self.start
     }
 
     /// Offset the next record will get.
-    pub fn end(&self) -> i64 {
+    pub(crate) fn end(&self) -> i64 {
         self.last().next_offset
     }
 
     /// Up to where a `read_committed` reader may read.
-    pub fn stable_end(&self) -> i64 {
+    pub(crate) fn stable_end(&self) -> i64 {
         self.producers.first_open().unwrap_or(self.end())
     }
 
-    pub fn readable_end(&self, isolation: Isolation) -> i64 {
+    pub(crate) fn readable_end(&self, isolation: Isolation) -> i64 {
         match isolation {
             Isolation::ReadUncommitted => self.end(),
             Isolation::ReadCommitted => self.stable_end(),
         }
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.segments.iter().map(|s| s.bytes).sum()
     }
 
@@ -120,7 +120,11 @@ impl PartitionLog {
 
     /// Appends a checked batch and returns its base offset, or that of its first copy when an
     /// idempotent producer repeats it.
-    pub fn append(&mut self, batch: &[u8], header: &BatchHeader) -> Result<i64, ResponseError> {
+    pub(crate) fn append(
+        &mut self,
+        batch: &[u8],
+        header: &BatchHeader,
+    ) -> Result<i64, ResponseError> {
         if self.deleted {
             return Err(ResponseError::UnknownTopicOrPartition);
         }
@@ -132,7 +136,7 @@ impl PartitionLog {
 
     /// Ends a producer's open transaction here. Does nothing when it has none, so that finishing a
     /// decision twice is harmless.
-    pub fn append_marker(
+    pub(crate) fn append_marker(
         &mut self,
         producer_id: i64,
         producer_epoch: i16,
@@ -201,7 +205,7 @@ impl PartitionLog {
     }
 
     /// Says where to read from `offset`; the reading itself is done without the log.
-    pub fn plan_read(
+    pub(crate) fn plan_read(
         &mut self,
         offset: i64,
         isolation: Isolation,
@@ -247,7 +251,7 @@ impl PartitionLog {
     }
 
     /// Remembers that the batch after `offset - 1` starts at `position` of that segment.
-    pub fn remember(&mut self, offset: i64, segment: i64, position: u64) {
+    pub(crate) fn remember(&mut self, offset: i64, segment: i64, position: u64) {
         if self.cursors.len() == CURSORS {
             self.cursors.pop_front();
         }
@@ -259,21 +263,21 @@ impl PartitionLog {
     }
 
     /// Aborted transactions a reader of `from..to` must filter.
-    pub fn aborted_between(&self, from: i64, to: i64) -> Vec<Aborted> {
+    pub(crate) fn aborted_between(&self, from: i64, to: i64) -> Vec<Aborted> {
         self.producers.aborted_between(from, to).copied().collect()
     }
 
-    pub fn open_producers(&self) -> Vec<(i64, i16)> {
+    pub(crate) fn open_producers(&self) -> Vec<(i64, i16)> {
         self.producers.open_producers()
     }
 
     /// The largest producer id that wrote here and is remembered.
-    pub fn largest_producer_id(&self) -> Option<i64> {
+    pub(crate) fn largest_producer_id(&self) -> Option<i64> {
         self.producers.largest_id()
     }
 
     /// Moves the start of the log forward, to the end at most.
-    pub fn delete_before(&mut self, offset: i64) -> Result<i64, ResponseError> {
+    pub(crate) fn delete_before(&mut self, offset: i64) -> Result<i64, ResponseError> {
         if offset > self.end() || offset < 0 {
             return Err(ResponseError::OffsetOutOfRange);
         }
@@ -297,7 +301,7 @@ impl PartitionLog {
     }
 
     /// Removes whole segments that are too old or too many; returns how many bytes went.
-    pub fn enforce_retention(&mut self, now_ms: i64) -> io::Result<u64> {
+    pub(crate) fn enforce_retention(&mut self, now_ms: i64) -> io::Result<u64> {
         let before = self.bytes();
         let stable = self.stable_end();
         let oldest_kept = self
@@ -335,12 +339,12 @@ impl PartitionLog {
         Ok(before - self.bytes())
     }
 
-    pub fn flush(&self) -> io::Result<()> {
+    pub(crate) fn flush(&self) -> io::Result<()> {
         self.active.sync_data()
     }
 
     /// From now on appends and reads fail.
-    pub fn mark_deleted(&mut self) {
+    pub(crate) fn mark_deleted(&mut self) {
         self.deleted = true;
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct ProducerTable {
 
 impl ProducerTable {
     /// Kafka's rules for idempotent producers.
-    pub fn check(&self, header: &BatchHeader) -> Result<Verdict, ResponseError> {
+    pub(super) fn check(&self, header: &BatchHeader) -> Result<Verdict, ResponseError> {
         if header.producer_id < 0 {
             return Ok(Verdict::Append);
         }
@@ -92,7 +92,7 @@ impl ProducerTable {
     }
 
     /// Takes note of a batch that is now in the log. `decision` is set for a transaction marker.
-    pub fn note(&mut self, header: &BatchHeader, decision: Option<Decision>) {
+    pub(super) fn note(&mut self, header: &BatchHeader, decision: Option<Decision>) {
         if header.producer_id < 0 {
             return;
         }
@@ -134,30 +134,30 @@ impl ProducerTable {
     }
 
     /// Where the first open transaction starts: readers of committed data stop there.
-    pub fn first_open(&self) -> Option<i64> {
+    pub(super) fn first_open(&self) -> Option<i64> {
         self.open.keys().next().copied()
     }
 
     /// The producers with an open transaction, and the epoch each used.
-    pub fn open_producers(&self) -> Vec<(i64, i16)> {
+    pub(super) fn open_producers(&self) -> Vec<(i64, i16)> {
         self.open
             .values()
             .map(|id| (*id, self.producers.get(id).map_or(0, |p| p.epoch)))
             .collect()
     }
 
-    pub fn largest_id(&self) -> Option<i64> {
+    pub(super) fn largest_id(&self) -> Option<i64> {
         self.producers.keys().max().copied()
     }
 
-    pub fn has_open(&self, producer_id: i64) -> bool {
+    pub(super) fn has_open(&self, producer_id: i64) -> bool {
         self.producers
             .get(&producer_id)
             .is_some_and(|p| p.transaction_start.is_some())
     }
 
     /// Aborted transactions with records in `from..to`.
-    pub fn aborted_between(&self, from: i64, to: i64) -> impl Iterator<Item = &Aborted> {
+    pub(super) fn aborted_between(&self, from: i64, to: i64) -> impl Iterator<Item = &Aborted> {
         self.aborted
             .iter()
             .filter(move |a| a.last_offset >= from && a.first_offset < to)
@@ -173,7 +173,7 @@ impl ProducerTable {
     }
 
     /// Forgets what only concerned records before `start`.
-    pub fn forget_before(&mut self, start: i64) {
+    pub(super) fn forget_before(&mut self, start: i64) {
         self.aborted.retain(|a| a.last_offset >= start);
         self.producers
             .retain(|_, p| p.last_offset >= start || p.transaction_start.is_some());

@@ -40,7 +40,7 @@ pub(crate) struct ReadDone {
 
 impl ReadPlan {
     /// An estimate of the bytes there are to read, for `min_bytes`.
-    pub fn available_bytes(&self) -> u64 {
+    pub(crate) fn available_bytes(&self) -> u64 {
         if self.offset >= self.readable_end {
             0
         } else {
@@ -50,7 +50,7 @@ impl ReadPlan {
 
     /// Reads whole batches to the end of `out`, at most `max_bytes`; a first batch larger than that
     /// is read all the same if `at_least_one`, so that a reader always gets on.
-    pub fn read(
+    pub(crate) fn read(
         &self,
         out: &mut ResponseBuffer,
         max_bytes: usize,
@@ -130,7 +130,10 @@ impl ReadPlan {
 impl PartitionLog {
     /// The first offset with a timestamp at or after `timestamp_ms`, and that timestamp. In a
     /// compressed batch, which is not unpacked, the batch's first record stands for all.
-    pub fn offset_for_time(&self, timestamp_ms: i64) -> Result<Option<(i64, i64)>, ResponseError> {
+    pub(crate) fn offset_for_time(
+        &self,
+        timestamp_ms: i64,
+    ) -> Result<Option<(i64, i64)>, ResponseError> {
         self.search_time(timestamp_ms)
             .map_err(|error| storage_error(&self.dir, &error))
     }

@@ -17,7 +17,7 @@ const CHECKED_TAIL_BYTES: u64 = 32 << 20;
 
 impl PartitionLog {
     /// Opens the log in `dir`, which is made if it is missing.
-    pub fn open(dir: &Path, options: LogOptions) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, options: LogOptions) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let mut bases = segment_bases(dir)?;
         let start = read_start(dir)?;

@@ -39,7 +39,7 @@ pub(crate) fn segment_name(base_offset: i64) -> String {
 }
 
 impl Segment {
-    pub fn empty(dir: &Path, base_offset: i64) -> Self {
+    pub(super) fn empty(dir: &Path, base_offset: i64) -> Self {
         Self {
             base_offset,
             next_offset: base_offset,
@@ -51,7 +51,7 @@ impl Segment {
         }
     }
 
-    pub fn open_for_append(&self) -> io::Result<File> {
+    pub(super) fn open_for_append(&self) -> io::Result<File> {
         OpenOptions::new()
             .create(true)
             .read(true)
@@ -59,12 +59,12 @@ impl Segment {
             .open(&self.path)
     }
 
-    pub fn open_for_read(&self) -> io::Result<Arc<File>> {
+    pub(super) fn open_for_read(&self) -> io::Result<Arc<File>> {
         File::open(&self.path).map(Arc::new)
     }
 
     /// Takes note of a batch that was appended at the end.
-    pub fn note(&mut self, header: &BatchHeader) {
+    pub(super) fn note(&mut self, header: &BatchHeader) {
         let due = self
             .index
             .last()
@@ -90,7 +90,7 @@ impl Segment {
     }
 
     /// A position of a batch at or before the one that holds `offset`.
-    pub fn position_before(&self, offset: i64) -> u64 {
+    pub(super) fn position_before(&self, offset: i64) -> u64 {
         let after = self.index.partition_point(|entry| entry.offset <= offset);
         after
             .checked_sub(1)
@@ -99,7 +99,7 @@ impl Segment {
     }
 
     /// A position at or before the first batch with a record at or after `timestamp_ms`.
-    pub fn position_before_time(&self, timestamp_ms: i64) -> u64 {
+    pub(super) fn position_before_time(&self, timestamp_ms: i64) -> u64 {
         let after = self
             .index
             .partition_point(|entry| entry.max_timestamp_before < timestamp_ms);
@@ -121,7 +121,7 @@ pub(crate) struct HeaderWalk<'a> {
 
 impl<'a> HeaderWalk<'a> {
     /// Walks from `position`, which must be the start of a batch, up to `limit`.
-    pub fn new(file: &'a File, position: u64, limit: u64) -> Self {
+    pub(super) fn new(file: &'a File, position: u64, limit: u64) -> Self {
         Self {
             file,
             position,
@@ -132,7 +132,7 @@ impl<'a> HeaderWalk<'a> {
     }
 
     /// The next batch's position and header; `None` at the limit and where no whole batch follows.
-    pub fn next_header(&mut self) -> io::Result<Option<(u64, BatchHeader)>> {
+    pub(super) fn next_header(&mut self) -> io::Result<Option<(u64, BatchHeader)>> {
         let at = self.position;
         if at + HEADER_BYTES as u64 > self.limit {
             return Ok(None);

@@ -13,14 +13,14 @@ use rdkafka::message::{DeliveryResult, Message, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Starts a broker in this process on `dir`.
-pub fn start(dir: &Path) -> BrokerHandle {
+pub(crate) fn start(dir: &Path) -> BrokerHandle {
     start_with(dir, |_| {})
 }
 
-pub fn start_with(dir: &Path, edit: impl FnOnce(&mut BrokerOptions)) -> BrokerHandle {
+pub(crate) fn start_with(dir: &Path, edit: impl FnOnce(&mut BrokerOptions)) -> BrokerHandle {
     let mut options = BrokerOptions {
         data_dir: dir.to_path_buf(),
         ..BrokerOptions::default()
@@ -31,7 +31,7 @@ pub fn start_with(dir: &Path, edit: impl FnOnce(&mut BrokerOptions)) -> BrokerHa
 
 /// A broker in a process of its own, to be killed: this test binary, run again for the one test that
 /// serves.
-pub struct BrokerProcess {
+pub(crate) struct BrokerProcess {
     child: Child,
     pub bootstrap: String,
 }
@@ -58,11 +58,15 @@ fn serve_in_a_process_of_its_own() {
 }
 
 impl BrokerProcess {
-    pub fn start(dir: &Path, port: u16) -> Self {
+    pub(crate) fn start(dir: &Path, port: u16) -> Self {
         Self::start_prepared(dir, port, |_| {})
     }
 
-    pub fn start_prepared(dir: &Path, port: u16, prepare: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn start_prepared(
+        dir: &Path,
+        port: u16,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args([
@@ -83,16 +87,16 @@ impl BrokerProcess {
         Self { child, bootstrap }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.bootstrap.rsplit(':').next().unwrap().parse().unwrap()
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -105,7 +109,7 @@ impl Drop for BrokerProcess {
     }
 }
 
-pub fn client(bootstrap: &str) -> ClientConfig {
+pub(crate) fn client(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
@@ -116,7 +120,7 @@ pub fn client(bootstrap: &str) -> ClientConfig {
     config
 }
 
-pub fn consumer_config(bootstrap: &str, group: &str) -> ClientConfig {
+pub(crate) fn consumer_config(bootstrap: &str, group: &str) -> ClientConfig {
     let mut config = client(bootstrap);
     config
         .set("group.id", group)
@@ -130,11 +134,11 @@ pub fn consumer_config(bootstrap: &str, group: &str) -> ClientConfig {
 }
 
 /// Partition, offset and payload of an acknowledged message.
-pub type Acknowledged = (i32, i64, Vec<u8>);
+pub(crate) type Acknowledged = (i32, i64, Vec<u8>);
 
 /// Collects what was acknowledged and what failed.
 #[derive(Clone, Default)]
-pub struct Acks {
+pub(crate) struct Acks {
     pub acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
     pub failed: Arc<AtomicU64>,
 }
@@ -158,13 +162,13 @@ impl ProducerContext for Acks {
     }
 }
 
-pub fn producer(config: &ClientConfig) -> (BaseProducer<Acks>, Acks) {
+pub(crate) fn producer(config: &ClientConfig) -> (BaseProducer<Acks>, Acks) {
     let acks = Acks::default();
     (config.create_with_context(acks.clone()).unwrap(), acks)
 }
 
 /// Queues a message, waiting while the queue is full.
-pub fn send(producer: &BaseProducer<Acks>, topic: &str, partition: i32, payload: &str) {
+pub(crate) fn send(producer: &BaseProducer<Acks>, topic: &str, partition: i32, payload: &str) {
     let mut record = BaseRecord::<(), str>::to(topic).payload(payload);
     if partition >= 0 {
         record = record.partition(partition);
@@ -176,7 +180,7 @@ pub fn send(producer: &BaseProducer<Acks>, topic: &str, partition: i32, payload:
 }
 
 /// Sends numbers as text to partition 0 and waits for all acknowledgements.
-pub fn send_numbers(bootstrap: &str, topic: &str, numbers: std::ops::Range<u64>) {
+pub(crate) fn send_numbers(bootstrap: &str, topic: &str, numbers: std::ops::Range<u64>) {
     let (producer, acks) = producer(client(bootstrap).set("enable.idempotence", "true"));
     let count = numbers.end - numbers.start;
     for number in numbers {
@@ -187,7 +191,7 @@ pub fn send_numbers(bootstrap: &str, topic: &str, numbers: std::ops::Range<u64>)
 }
 
 /// Reads partition 0..`partitions` from the start to the end.
-pub fn read_all(
+pub(crate) fn read_all(
     bootstrap: &str,
     topic: &str,
     partitions: i32,
@@ -202,7 +206,7 @@ pub fn read_all(
     )
 }
 
-pub fn read_from(
+pub(crate) fn read_from(
     bootstrap: &str,
     topic: &str,
     partitions: i32,
@@ -238,13 +242,13 @@ pub fn read_from(
     messages
 }
 
-pub fn texts(messages: &[OwnedMessage]) -> Vec<String> {
+pub(crate) fn texts(messages: &[OwnedMessage]) -> Vec<String> {
     let text = |m: &OwnedMessage| String::from_utf8(m.payload().unwrap().to_vec()).unwrap();
     messages.iter().map(text).collect()
 }
 
 /// Waits until `condition` gives a value.
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition() {

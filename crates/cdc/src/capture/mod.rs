@@ -33,7 +33,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
 /// Kinds of failure of change capture, those of PostgreSQL and the lake apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CaptureFailure {
+pub(crate) enum CaptureFailure {
     /// The lake's changes and PostgreSQL's slot contradict each other.
     Conflict,
 }

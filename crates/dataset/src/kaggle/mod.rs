@@ -18,10 +18,8 @@ use reqwest::{Client, Response, StatusCode, Url, redirect};
 use crate::error::DatasetError;
 use crate::pending::PendingFile;
 
-/// Kaggle's API.
-pub const DEFAULT_BASE_URL: &str = "https://www.kaggle.com/api/v1";
 /// The data set: owner and name.
-pub const DATASET: &str = "priyamchoksi/credit-card-transactions-dataset";
+pub(crate) const DATASET: &str = "priyamchoksi/credit-card-transactions-dataset";
 
 const ARCHIVE_FILE: &str = "credit_card_transactions.zip";
 const MAX_REDIRECTS: usize = 10;

@@ -20,7 +20,7 @@ use crate::{KafkaFailure, KafkaSettings, common_properties};
 
 /// What a broker that does not answer is known to have said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// The newest error of a connection: its code and librdkafka's text.
     pub error: Option<(RDKafkaErrorCode, String)>,
     /// Why its certificate was refused, as OpenSSL numbers it (X509_V_ERR_*).
@@ -30,7 +30,7 @@ pub struct Heard {
 type Shared = Arc<Mutex<Heard>>;
 
 /// A client that only asks.
-pub struct Probe {
+pub(crate) struct Probe {
     rk: *mut sys::rd_kafka_t,
     topic: *mut sys::rd_kafka_topic_t,
     heard: Shared,
@@ -49,7 +49,7 @@ impl Drop for Probe {
 
 impl Probe {
     /// Makes the client; nothing is asked yet. Certificate and key files are read here.
-    pub fn open(settings: &KafkaSettings) -> Result<Self, Failure> {
+    pub(crate) fn open(settings: &KafkaSettings) -> Result<Self, Failure> {
         let refused = |text: String| Failure::new(KafkaFailure::Refused, text);
         let name = CString::new(settings.topic.as_str())
             .map_err(|_| refused(format!("topic {:?} contains a zero byte", settings.topic)))?;
@@ -95,7 +95,7 @@ impl Probe {
 
     /// Waits for an answer of any kind; without one it tells what was heard so far, since
     /// librdkafka tells the same only once.
-    pub fn ask(&self, timeout: Duration) -> Result<(), (RDKafkaErrorCode, Heard)> {
+    pub(crate) fn ask(&self, timeout: Duration) -> Result<(), (RDKafkaErrorCode, Heard)> {
         let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         let mut metadata = std::ptr::null();
         // SAFETY: all are alive; `metadata` is destroyed if it was given.

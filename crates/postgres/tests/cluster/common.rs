@@ -11,12 +11,12 @@ use ftap_postgres::cluster::{
 };
 use tokio_postgres::{Client, NoTls};
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Names the folder in the process that [`Holder`] starts.
 const HOLD: &str = "FTAP_TEST_HOLD_CLUSTER";
 
 /// A folder that everybody may enter: a server that is not root has to.
-pub fn open_folder() -> tempfile::TempDir {
+pub(crate) fn open_folder() -> tempfile::TempDir {
     let dir = tempfile::Builder::new()
         .prefix("ftap-pg-")
         .tempdir()
@@ -26,7 +26,7 @@ pub fn open_folder() -> tempfile::TempDir {
 }
 
 /// Starts a cluster; `None` on a machine without PostgreSQL, which fails in CI.
-pub fn start(folder: &Path) -> Option<PrivateCluster> {
+pub(crate) fn start(folder: &Path) -> Option<PrivateCluster> {
     match PrivateCluster::start(PrivateClusterOptions::new(folder)) {
         Ok(cluster) => Some(cluster),
         Err(error @ PostgresClusterError::NotInstalled { .. }) => {
@@ -42,7 +42,7 @@ pub fn start(folder: &Path) -> Option<PrivateCluster> {
 }
 
 /// Runs one statement in a connection of its own.
-pub fn sql(
+pub(crate) fn sql(
     address: &ClusterAddress,
     statement: &str,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
@@ -59,14 +59,14 @@ pub fn sql(
     })
 }
 
-pub fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()
 }
 
-pub async fn connect(address: &ClusterAddress) -> Result<Client, tokio_postgres::Error> {
+pub(crate) async fn connect(address: &ClusterAddress) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = tokio_postgres::Config::new()
         .host(&address.host)
         .port(address.port)
@@ -79,7 +79,7 @@ pub async fn connect(address: &ClusterAddress) -> Result<Client, tokio_postgres:
     Ok(client)
 }
 
-pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(value) = done() {
@@ -90,19 +90,19 @@ pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn kill(pid: u32, signal: libc::c_int) {
+pub(crate) fn kill(pid: u32, signal: libc::c_int) {
     // SAFETY: kill has no memory effects; the tests only name processes that they started.
     unsafe { libc::kill(i32::try_from(pid).unwrap(), signal) };
 }
 
-pub fn is_running(pid: u32) -> bool {
+pub(crate) fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest).trim();
     !state.is_empty() && !state.starts_with('Z')
 }
 
 /// Another process that has the cluster, until it is killed.
-pub struct Holder {
+pub(crate) struct Holder {
     child: Child,
     /// The server's process.
     pub server: u32,
@@ -111,7 +111,7 @@ pub struct Holder {
 
 impl Holder {
     /// Runs this test program again with nothing but [`hold`].
-    pub fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
@@ -137,7 +137,7 @@ impl Holder {
     }
 
     /// `kill -9`.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

@@ -130,7 +130,7 @@ fn a_file_in_the_way_is_an_error_and_no_crash() {
 }
 
 /// The server of this folder, started as another program would.
-pub fn start_by_hand(folder: &Path) -> Child {
+pub(crate) fn start_by_hand(folder: &Path) -> Child {
     let cluster = folder.canonicalize().unwrap().join("cluster");
     let owner = cluster.metadata().unwrap();
     let mut command = Command::new(program());
@@ -152,7 +152,7 @@ pub fn start_by_hand(folder: &Path) -> Child {
     command.spawn().unwrap()
 }
 
-pub fn reap(mut child: Child) {
+pub(crate) fn reap(mut child: Child) {
     let _ = child.kill();
     let _ = child.wait();
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     pub date: String,
     pub text: [String; 4],
     pub amt: String,
@@ -19,7 +19,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn encoded(&self) -> Vec<u8> {
+    pub(crate) fn encoded(&self) -> Vec<u8> {
         let [user, merchant, category, number] = &self.text;
         let unix_time = self.unix_time.to_string();
         let row = SourceRow {
@@ -37,13 +37,13 @@ impl Row {
         out.split_off(6)
     }
 
-    pub fn original_amt(&self) -> f64 {
+    pub(crate) fn original_amt(&self) -> f64 {
         let usd: f64 = self.amt.parse().unwrap();
         usd / currency_of(self.text[3].as_bytes()).usd_per_unit()
     }
 }
 
-pub fn rows() -> impl Strategy<Value = Row> {
+pub(crate) fn rows() -> impl Strategy<Value = Row> {
     let text = || {
         prop_oneof![
             "[a-z_ ,&]{1,40}",
@@ -75,9 +75,9 @@ pub fn rows() -> impl Strategy<Value = Row> {
         })
 }
 
-pub const GOOD: &str = r#"{"trans_date_trans_time":"2019-01-01 00:00:18","user_id":"u","merchant":"m","category":"c","trans_num":"n","unix_time":1325376018,"is_fraud":0,"original_amt":4.97,"currency":"EUR"}"#;
+pub(crate) const GOOD: &str = r#"{"trans_date_trans_time":"2019-01-01 00:00:18","user_id":"u","merchant":"m","category":"c","trans_num":"n","unix_time":1325376018,"is_fraud":0,"original_amt":4.97,"currency":"EUR"}"#;
 
-pub fn append(payload: &[u8]) -> Result<RecordBatch, RejectReason> {
+pub(crate) fn append(payload: &[u8]) -> Result<RecordBatch, RejectReason> {
     let mut builders = RowBuilders::with_capacity(1);
     let result = builders.append(Some(payload), 3, 17, 1_700_000_000_123);
     assert_eq!(
@@ -91,7 +91,7 @@ pub fn append(payload: &[u8]) -> Result<RecordBatch, RejectReason> {
     result.map(|()| batch)
 }
 
-pub fn text<'a>(batch: &'a RecordBatch, name: &str) -> &'a str {
+pub(crate) fn text<'a>(batch: &'a RecordBatch, name: &str) -> &'a str {
     batch
         .column_by_name(name)
         .unwrap()
@@ -99,7 +99,7 @@ pub fn text<'a>(batch: &'a RecordBatch, name: &str) -> &'a str {
         .value(0)
 }
 
-pub fn integer(batch: &RecordBatch, name: &str) -> i64 {
+pub(crate) fn integer(batch: &RecordBatch, name: &str) -> i64 {
     batch
         .column_by_name(name)
         .unwrap()
@@ -107,7 +107,7 @@ pub fn integer(batch: &RecordBatch, name: &str) -> i64 {
         .value(0)
 }
 
-pub fn amount(batch: &RecordBatch) -> f64 {
+pub(crate) fn amount(batch: &RecordBatch) -> f64 {
     let column = batch.column_by_name(field::ORIGINAL_AMT).unwrap();
     column.as_primitive::<Float64Type>().value(0)
 }
@@ -146,7 +146,7 @@ fn model(payload: &[u8]) -> Option<Result<Model, RejectReason>> {
     Some(Ok((text, [integers[0], integers[1]], amount)))
 }
 
-pub fn agrees_with_model(payload: &[u8]) {
+pub(crate) fn agrees_with_model(payload: &[u8]) {
     let result = append(payload);
     let shown = String::from_utf8_lossy(payload);
     match model(payload) {
@@ -176,7 +176,7 @@ pub fn agrees_with_model(payload: &[u8]) {
     }
 }
 
-pub fn mutated() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn mutated() -> impl Strategy<Value = Vec<u8>> {
     const PIECES: [&str; 26] = [
         "\"",
         "\\",
@@ -230,19 +230,19 @@ pub fn mutated() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Names and values of a good message, in the message's order.
-pub fn good_fields() -> Vec<(String, String)> {
+pub(crate) fn good_fields() -> Vec<(String, String)> {
     let object: serde_json::Map<String, Value> = serde_json::from_str(GOOD).unwrap();
     let fields = field::ALL.map(|name| (name.to_owned(), object[name].to_string()));
     fields.into()
 }
 
-pub fn json(fields: &[(String, String)]) -> String {
+pub(crate) fn json(fields: &[(String, String)]) -> String {
     let fields: Vec<String> = fields.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect();
     format!("{{{}}}", fields.join(","))
 }
 
 /// Whole fields reordered, doubled, left out and given other values: valid JSON mostly.
-pub fn reshaped() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn reshaped() -> impl Strategy<Value = Vec<u8>> {
     const VALUES: [&str; 22] = [
         "\"text\"",
         "\"\"",

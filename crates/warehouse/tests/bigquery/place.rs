@@ -16,7 +16,7 @@ use ftap_warehouse::load::{Depth, Loaded, Loader};
 use ftap_warehouse::{BigQueryError, BigQuerySettings, LoadPolicy};
 use parquet::arrow::ArrowWriter;
 
-pub struct Place {
+pub(crate) struct Place {
     pub bucket: Arc<ftap_testing::gcs::Server>,
     pub bigquery: ftap_testing::bigquery::Server,
     pub lake: LakeStore,
@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let options = ftap_testing::gcs::Options::default();
         let bucket = ftap_testing::gcs::Server::start(options).await.unwrap();
         let bucket = Arc::new(bucket);
@@ -65,7 +65,7 @@ impl Place {
     }
 
     /// Writes so many FX objects of four rows, the first of them number `from`.
-    pub async fn write_fx(&self, from: i64, objects: i64) {
+    pub(crate) async fn write_fx(&self, from: i64, objects: i64) {
         for number in from..from + objects {
             let run_at = DateTime::from_timestamp(1_577_836_800 + number * 60, 0).unwrap();
             let rates = Rates::new([1.0, 2.0, 3.0, 4.0], Provider::Offline).unwrap();
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Writes an object of `users_changes` with the given columns and one row.
-    pub async fn write_users(&self, number: u32, columns: Vec<(&str, ArrayRef)>) -> String {
+    pub(crate) async fn write_users(&self, number: u32, columns: Vec<(&str, ArrayRef)>) -> String {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
@@ -89,7 +89,7 @@ impl Place {
     }
 
     /// A process of its own, as far as BigQuery and the lake can tell.
-    pub async fn loader(&self) -> Loader {
+    pub(crate) async fn loader(&self) -> Loader {
         let settings = Arc::new(self.settings.clone());
         let client = BigQueryClient::open(&settings).await.unwrap();
         let lake = self.lake.clone();
@@ -97,7 +97,7 @@ impl Place {
     }
 
     /// Passes of a new loader until one succeeds, as the actor does; the first final error ends it.
-    pub async fn drain(&self) -> Result<Vec<(&'static str, Loaded)>, BigQueryError> {
+    pub(crate) async fn drain(&self) -> Result<Vec<(&'static str, Loaded)>, BigQueryError> {
         let mut loader = self.loader().await;
         loop {
             match loader.pass(Depth::Full).await {
@@ -107,17 +107,17 @@ impl Place {
         }
     }
 
-    pub async fn refusal(&self) -> String {
+    pub(crate) async fn refusal(&self) -> String {
         self.drain().await.unwrap_err().to_string()
     }
 
-    pub fn objects(&self, table: &str) -> Vec<String> {
+    pub(crate) fn objects(&self, table: &str) -> Vec<String> {
         let keys = self.bucket.keys().into_iter();
         keys.filter(|key| key.starts_with(&format!("{table}/")))
             .collect()
     }
 
-    pub fn assert_loaded_once(&self, table: &str, about: &str) {
+    pub(crate) fn assert_loaded_once(&self, table: &str, about: &str) {
         let loads = self.bigquery.loads(table);
         let loaded: Vec<_> = loads.keys().cloned().collect();
         assert_eq!(loaded, self.objects(table), "{about}");
@@ -125,16 +125,16 @@ impl Place {
         assert!(doubled.is_empty(), "{about}: {doubled:?}");
     }
 
-    pub fn rule(&self, on: Operation, times: u32, fault: Fault) {
+    pub(crate) fn rule(&self, on: Operation, times: u32, fault: Fault) {
         self.bigquery.set_rules(vec![Rule::next(on, times, fault)]);
     }
 
-    pub fn manifest(&self, table: &str, sequence: u64) -> String {
+    pub(crate) fn manifest(&self, table: &str, sequence: u64) -> String {
         format!("bigquery/my-project/platform/{table}/{sequence:020}.json")
     }
 
     /// Makes a manifest older than it is.
-    pub async fn age_manifest(&self, key: &str, days: i64) {
+    pub(crate) async fn age_manifest(&self, key: &str, days: i64) {
         let bytes = self.bucket.object(key).unwrap();
         let mut manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let then = Utc::now() - chrono::TimeDelta::days(days);
@@ -145,10 +145,10 @@ impl Place {
     }
 }
 
-pub fn text(value: &str) -> ArrayRef {
+pub(crate) fn text(value: &str) -> ArrayRef {
     Arc::new(StringArray::from(vec![value]))
 }
 
-pub fn number(value: i32) -> ArrayRef {
+pub(crate) fn number(value: i32) -> ArrayRef {
     Arc::new(Int32Array::from(vec![value]))
 }
