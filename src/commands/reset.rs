@@ -12,6 +12,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use ftap_lake::{DATA_SETS, LOADS_FOLDER};
 use ftap_postgres::cluster::PrivateCluster;
 
 use crate::cli::ResetArgs;
@@ -22,23 +23,17 @@ use crate::output::{print, size};
 use kafka::RemoteTopics;
 use postgres::RemoteTables;
 
-/// Folders of the lake that ftap writes.
-const LAKE_FOLDERS: [&str; 5] = [
-    "transactions",
-    "users_changes",
-    "merchants_changes",
-    "fx_rates",
-    "bigquery",
-];
 /// Folders of DATA_DIR that hold input.
 const INPUT_FOLDERS: [&str; 3] = ["prepared", "generated", "downloaded"];
-/// Tables that BigQuery is loaded into.
-const BIGQUERY_TABLES: [&str; 4] = [
-    "transactions",
-    "fx_rates",
-    "users_changes",
-    "merchants_changes",
-];
+/// Folders of the lake that ftap writes.
+fn lake_folders() -> impl Iterator<Item = &'static str> {
+    bigquery_tables().chain([LOADS_FOLDER])
+}
+
+/// Tables that BigQuery is loaded into: one for each data set, with its name.
+fn bigquery_tables() -> impl Iterator<Item = &'static str> {
+    DATA_SETS.iter().map(|set| set.name)
+}
 
 /// Something on this machine.
 struct Local {
@@ -104,21 +99,21 @@ impl Plan {
         ));
         match &config.gcs_bucket {
             None => {
-                let folders = LAKE_FOLDERS.map(|name| local("lake", config.lake_dir.join(name)));
-                plan.local.extend(folders.into_iter().flatten());
+                let folders = lake_folders().map(|name| local("lake", config.lake_dir.join(name)));
+                plan.local.extend(folders.flatten());
             }
             Some(bucket) => plan.left.push(format!(
                 "lake in the bucket {bucket}: remove it before the next run, or set GCS_BUCKET_NAME to another\n    gcloud storage rm --recursive {}",
-                LAKE_FOLDERS.map(|name| format!("gs://{bucket}/{name}")).join(" ")
+                lake_folders().map(|name| format!("gs://{bucket}/{name}")).collect::<Vec<_>>().join(" ")
             )),
         }
         if let (Some(project), Some(dataset)) = (&config.bigquery_project, &config.bigquery_dataset)
         {
-            let tables = BIGQUERY_TABLES
-                .map(|table| format!("\n    bq rm -f --table {project}:{dataset}.{table}"));
+            let tables: String = bigquery_tables()
+                .map(|table| format!("\n    bq rm -f --table {project}:{dataset}.{table}"))
+                .collect();
             plan.left.push(format!(
-                "BigQuery tables: remove them together with the lake{}",
-                tables.concat()
+                "BigQuery tables: remove them together with the lake{tables}"
             ));
         }
         plan.local

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
+use ftap_lake::CAPTURED_TABLES;
 use ftap_postgres::{PostgresError, PostgresSettings, connection, pool};
 use ftap_telemetry::{chain, metrics};
 use tokio_postgres::types::ToSql;
 
 use super::{Locate, Look, Seen, Sources};
-
-const TABLES: [&str; 2] = ["users", "merchants"];
 
 /// The slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +108,7 @@ async fn look(
     let client = connection(pool, settings).await?;
     let failed = |error: tokio_postgres::Error| PostgresError::of(settings, &error);
     let mut rows = Vec::new();
-    for table in TABLES {
+    for table in CAPTURED_TABLES {
         let is_there = "SELECT to_regclass('public.' || $1::text) IS NOT NULL";
         if first(&client, is_there, &[&table]).await.map_err(failed)? == Some(true) {
             // The name is one of ours.
