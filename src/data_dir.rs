@@ -55,12 +55,13 @@ impl InUse {
     /// Joins the processes that use the directory; `None` if it takes no lock. A process that keeps
     /// data there creates what is missing, another one writes nothing.
     pub(crate) fn join(data_dir: &Path, keeps_data: bool) -> Result<Option<Self>, BadUsage> {
-        let file = match keeps_data {
+        let file = if keeps_data {
             // What is wrong with the directory is reported where it is needed.
-            true => std::fs::create_dir_all(data_dir)
+            std::fs::create_dir_all(data_dir)
                 .ok()
-                .and_then(|()| Self::create(data_dir)),
-            false => File::open(Self::path(data_dir)).ok(),
+                .and_then(|()| Self::create(data_dir))
+        } else {
+            File::open(Self::path(data_dir)).ok()
         };
         let Some(file) = file else {
             return Ok(None);

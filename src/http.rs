@@ -193,23 +193,25 @@ fn routes(app: &mut web::ServiceConfig) {
     }))
     .service(read_only_with("/readyz", |shown, request| {
         let ready = is_ready(shown);
-        let mut answer = match ready {
-            true => HttpResponse::Ok(),
-            false => HttpResponse::ServiceUnavailable(),
+        let mut answer = if ready {
+            HttpResponse::Ok()
+        } else {
+            HttpResponse::ServiceUnavailable()
         };
         // Why not is for those who may see everything.
         let trusted = request
             .extensions()
             .get::<Trusted>()
             .is_some_and(|trusted| trusted.0);
-        match trusted {
-            true => answer.json(json!({
+        if trusted {
+            answer.json(json!({
                 "ready": ready,
                 "groups": groups(&shown.health),
                 "lake": lake(&shown.health),
                 "platform": platform::json(&shown.watched.snapshot()),
-            })),
-            false => answer.json(json!({ "ready": ready })),
+            }))
+        } else {
+            answer.json(json!({ "ready": ready }))
         }
     }))
     .service(read_only("/api/status", |shown| {

@@ -163,9 +163,10 @@ impl Lines {
         }
         self.process
             .set_message(process_message(now, &self.parts.health, elapsed));
-        self.hint.set_message(match is_stopping {
-            true => "flushing and stopping · Ctrl-C again ends at once".to_owned(),
-            false => self.hint_message(left),
+        self.hint.set_message(if is_stopping {
+            "flushing and stopping · Ctrl-C again ends at once".to_owned()
+        } else {
+            self.hint_message(left)
         });
     }
 
@@ -330,9 +331,10 @@ fn changes_message() -> Option<String> {
     let changes = metrics::CHANGES_COMMITTED.total();
     let changes = format!("{} rows in the lake", count(changes));
     let lag = metrics::SLOT_LAG_BYTES.get().unwrap_or_default() as u64;
-    Some(match is_connected {
-        true => format!("{changes} · lag {}", size(lag)),
-        false => format!("{changes} · not connected"),
+    Some(if is_connected {
+        format!("{changes} · lag {}", size(lag))
+    } else {
+        format!("{changes} · not connected")
     })
 }
 

@@ -105,9 +105,10 @@ fn a_snapshot_killed_at_any_moment_while_transfers_go_on_is_taken_whole_in_the_e
                 let mut random = Random(seed);
                 let mut session = postgres.session();
                 while !is_over.load(SeqCst) {
-                    match transfer(&mut session, &mut random) {
-                        true => _ = transfers.fetch_add(1, SeqCst),
-                        false => session = postgres.session(),
+                    if transfer(&mut session, &mut random) {
+                        transfers.fetch_add(1, SeqCst);
+                    } else {
+                        session = postgres.session();
                     }
                     if !hurry.load(SeqCst) {
                         std::thread::sleep(Duration::from_millis(2));

@@ -115,9 +115,10 @@ fn what_postgresql_and_the_capture_do_is_on_the_screen() {
     let mut run = Terminal::start(command);
     let has_postgres = wait_until("a server, or none", || {
         let text = run.text();
-        match text.contains("postgres_off") {
-            true => Some(false),
-            false => text.contains(" merchants · ").then_some(true),
+        if text.contains("postgres_off") {
+            Some(false)
+        } else {
+            text.contains(" merchants · ").then_some(true)
         }
     });
     if !has_postgres {

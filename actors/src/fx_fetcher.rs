@@ -109,9 +109,10 @@ pub async fn run_once(
     speaker: Speaker,
 ) -> Result<Done, JobError> {
     let started = Instant::now();
-    let done = match run_at.date_naive() < Utc::now().date_naive() {
-        true => job.run_past(run_at).await,
-        false => job.run(run_at).await,
+    let done = if run_at.date_naive() < Utc::now().date_naive() {
+        job.run_past(run_at).await
+    } else {
+        job.run(run_at).await
     };
     match &done {
         Ok(done) => report(done, started.elapsed(), speaker),

@@ -407,9 +407,10 @@ impl Publisher {
         let _waiting = self.stage.progress().waiting();
         let began = Instant::now();
         let is_in_time = || {
-            let limit = match self.stage.generation().stop_requested() {
-                true => STOP_PATIENCE,
-                false => 2 * DELIVERY_TIMEOUT,
+            let limit = if self.stage.generation().stop_requested() {
+                STOP_PATIENCE
+            } else {
+                2 * DELIVERY_TIMEOUT
             };
             began.elapsed() < limit
         };

@@ -237,9 +237,10 @@ impl Fleet {
         let Some(process) = &mut member.process else {
             let is_due = member.duty == Duty::Serving && Instant::now() >= member.start_at;
             let done = member.role == Role::Producer && self.published;
-            return match is_due && !done {
-                true => self.start(index),
-                false => Ok(()),
+            return if is_due && !done {
+                self.start(index)
+            } else {
+                Ok(())
             };
         };
         let Some(status) = process.ended()? else {

@@ -103,8 +103,9 @@ fn fail(error: &anyhow::Error, dir: Option<&Path>) -> ExitCode {
     if let Some(dir) = dir {
         eprintln!("chaos: everything is kept in {}", dir.display());
     }
-    match error.is::<Interrupted>() {
-        true => ExitCode::from(130),
-        false => ExitCode::FAILURE,
+    if error.is::<Interrupted>() {
+        ExitCode::from(130)
+    } else {
+        ExitCode::FAILURE
     }
 }

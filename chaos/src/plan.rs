@@ -231,9 +231,10 @@ fn kill(random: &mut ChaCha8Rng) -> Fault {
 /// they may still be first to write what their successor is reading.
 fn freeze(index: u64, random: &mut ChaCha8Rng) -> Fault {
     let pick = random.random();
-    let hold_ms = match random.random() {
-        true => random.random_range(0..100),
-        false => random.random_range(100..2_500),
+    let hold_ms = if random.random() {
+        random.random_range(0..100)
+    } else {
+        random.random_range(100..2_500)
     };
     match index % 3 {
         1 => Fault::FreezeProducer { hold_ms },

@@ -370,9 +370,10 @@ impl fmt::Display for Report {
         for failure in &self.failures {
             writeln!(f, "FAILED: {failure}")?;
         }
-        match self.ok {
-            true => writeln!(f, "Every row is in the lake exactly once."),
-            false => writeln!(f, "FAILED; everything is kept in {}", self.dir.display()),
+        if self.ok {
+            writeln!(f, "Every row is in the lake exactly once.")
+        } else {
+            writeln!(f, "FAILED; everything is kept in {}", self.dir.display())
         }
     }
 }

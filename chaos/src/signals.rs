@@ -43,9 +43,10 @@ impl Interrupt {
 
     /// An error if a signal has come.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        match self.0.load(SeqCst) {
-            true => Err(Interrupted.into()),
-            false => Ok(()),
+        if self.0.load(SeqCst) {
+            Err(Interrupted.into())
+        } else {
+            Ok(())
         }
     }
 

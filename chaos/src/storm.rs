@@ -176,9 +176,10 @@ impl<'a> Storm<'a> {
                 && last_extra.elapsed() > EXTRA_PAUSE
             {
                 last_extra = Instant::now();
-                let fault = match missing_zombies {
-                    true => extra.freeze(),
-                    false => extra.kill(),
+                let fault = if missing_zombies {
+                    extra.freeze()
+                } else {
+                    extra.kill()
                 };
                 due.push(Due {
                     since: Instant::now(),

@@ -17,9 +17,10 @@ pub(crate) fn execute(config: &Config, args: &ConfigArgs) -> anyhow::Result<u8> 
         .iter()
         .filter(|setting| is_used(setting.name));
     let settings: Vec<_> = settings.cloned().map(|s| with_address(config, s)).collect();
-    output::print(&match args.json {
-        true => format!("{:#}\n", show::json(&settings)),
-        false => show::table(&settings),
+    output::print(&if args.json {
+        format!("{:#}\n", show::json(&settings))
+    } else {
+        show::table(&settings)
     })?;
     Ok(exit::DONE)
 }

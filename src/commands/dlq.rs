@@ -78,17 +78,17 @@ fn list(topics: &Topics<'_>, topic: &str, index: &Index, args: &ListArgs) -> any
         let mut entries: Vec<&Entry> = index.entries.values().filter(|e| is_wanted(e)).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse((entry.rejected_ms, entry.id)));
         entries.truncate(args.limit.unwrap_or(usize::MAX));
-        match args.json {
-            true => return print_all(entries.iter().map(|entry| json_of(entry))),
-            false => table(&entries)?,
+        if args.json {
+            return print_all(entries.iter().map(|entry| json_of(entry)));
         }
+        table(&entries)?;
     }
     let mut reasons: BTreeMap<&str, Reason> = BTreeMap::new();
     for entry in index.entries.values().filter(|entry| fits(entry)) {
         reasons.entry(&entry.reason).or_default().add(entry);
     }
-    match args.json {
-        true => print_all(reasons.iter().map(|(reason, all)| {
+    if args.json {
+        print_all(reasons.iter().map(|(reason, all)| {
             let line = json!({
                 "reason": reason,
                 "open": all.open,
@@ -96,8 +96,9 @@ fn list(topics: &Topics<'_>, topic: &str, index: &Index, args: &ListArgs) -> any
                 "bytes": all.bytes,
             });
             shown::json(&format!("{line}\n"))
-        })),
-        false => by_reason(topic, &reasons, index.foreign),
+        }))
+    } else {
+        by_reason(topic, &reasons, index.foreign)
     }
 }
 
@@ -111,9 +112,10 @@ struct Reason {
 
 impl Reason {
     fn add(&mut self, entry: &Entry) {
-        match entry.is_redriven {
-            true => self.redriven += 1,
-            false => self.open += 1,
+        if entry.is_redriven {
+            self.redriven += 1;
+        } else {
+            self.open += 1;
         }
         self.bytes += entry.bytes;
     }
@@ -154,9 +156,10 @@ fn table(entries: &[&Entry]) -> anyhow::Result<()> {
         "id", "rejected", "state", "size"
     );
     let line = |entry: &&Entry| {
-        let size = match entry.is_truncated {
-            true => format!(">{}", size(entry.bytes)),
-            false => size(entry.bytes),
+        let size = if entry.is_truncated {
+            format!(">{}", size(entry.bytes))
+        } else {
+            size(entry.bytes)
         };
         format!(
             "{:width$}  {:24}  {:8}  {size:>9}  {}\n",
@@ -305,9 +308,10 @@ fn raw(payload: &[u8]) -> anyhow::Result<()> {
 }
 
 fn whole(entry: &Entry, message: &rdkafka::message::BorrowedMessage<'_>) -> String {
-    let cut = match entry.is_truncated {
-        true => ", only the beginning of it: the topic has the rest as long as it keeps the record",
-        false => "",
+    let cut = if entry.is_truncated {
+        ", only the beginning of it: the topic has the rest as long as it keeps the record"
+    } else {
+        ""
     };
     let mut out = format!(
         "id        {}\nstate     {}\nreason    {}\nrejected  {}\nwritten   {}\nsize      {} bytes{cut}\n",

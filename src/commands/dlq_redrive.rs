@@ -41,9 +41,10 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
         )
     })?;
     // A dry run must not end a redrive that is under way.
-    let mut sender = match args.dry_run {
-        true => None,
-        false => Some(Sender::open(&settings, config.transaction_rows)?),
+    let mut sender = if args.dry_run {
+        None
+    } else {
+        Some(Sender::open(&settings, config.transaction_rows)?)
     };
     let redrive = Redrive {
         config,
@@ -82,8 +83,8 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
         }
         .emit(Speaker::PROCESS);
     }
-    match args.json {
-        true => print(&format!(
+    if args.json {
+        print(&format!(
             "{}\n",
             json!({
                 "dry_run": args.dry_run,
@@ -91,8 +92,9 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
                 "transactions": transactions,
                 "duration_ms": began.elapsed().as_millis() as u64,
             })
-        )),
-        false => print(&summary(&counts, args.dry_run)),
+        ))
+    } else {
+        print(&summary(&counts, args.dry_run))
     }
 }
 
@@ -114,9 +116,10 @@ fn wanted(config: &Config, args: &RedriveArgs, counts: &mut Counts) -> anyhow::R
 }
 
 fn refuse(refusals: Refusals) -> anyhow::Result<()> {
-    match refusals.is_empty() {
-        true => Ok(()),
-        false => Err(BadUsage(refusals.to_string()).into()),
+    if refusals.is_empty() {
+        Ok(())
+    } else {
+        Err(BadUsage(refusals.to_string()).into())
     }
 }
 
@@ -191,9 +194,10 @@ impl Redrive<'_> {
 }
 
 fn summary(counts: &Counts, dry_run: bool) -> String {
-    let sent = match dry_run {
-        true => "would be redriven; nothing was sent",
-        false => "redriven",
+    let sent = if dry_run {
+        "would be redriven; nothing was sent"
+    } else {
+        "redriven"
     };
     if *counts == Counts::default() {
         return "nothing to redrive: no entry asked for is open; `ftap dlq list --by-reason` shows what there is\n".to_owned();

@@ -45,17 +45,16 @@ pub(crate) fn execute(config: &Config, args: &LoadArgs) -> anyhow::Result<u8> {
                 )),
             }
         })?;
-    print(&match args.json {
-        true => {
-            let tables = loaded.iter();
-            let tables = tables.map(|(table, loaded)| {
-                let figures = json!({"objects": loaded.objects, "rows": loaded.rows});
-                ((*table).to_owned(), figures)
-            });
-            let tables: serde_json::Map<_, _> = tables.collect();
-            format!("{}\n", serde_json::Value::from(tables))
-        }
-        false => loaded
+    print(&if args.json {
+        let tables = loaded.iter();
+        let tables = tables.map(|(table, loaded)| {
+            let figures = json!({"objects": loaded.objects, "rows": loaded.rows});
+            ((*table).to_owned(), figures)
+        });
+        let tables: serde_json::Map<_, _> = tables.collect();
+        format!("{}\n", serde_json::Value::from(tables))
+    } else {
+        loaded
             .iter()
             .map(|(table, loaded)| {
                 format!(
@@ -64,7 +63,7 @@ pub(crate) fn execute(config: &Config, args: &LoadArgs) -> anyhow::Result<u8> {
                     count(loaded.rows)
                 )
             })
-            .collect(),
+            .collect()
     })?;
     Ok(exit::DONE)
 }

@@ -190,9 +190,10 @@ impl Plan {
                 .map_err(|error| anyhow::anyhow!("{}\n  {}", error.reason(), error.remedy()))?;
         }
         for Local { path, .. } in &self.local {
-            let removed = match path.is_dir() {
-                true => fs::remove_dir_all(path),
-                false => fs::remove_file(path),
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
             };
             removed.with_context(|| format!("can't remove {}", path.display()))?;
         }

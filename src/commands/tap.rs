@@ -126,9 +126,10 @@ fn line(message: &BorrowedMessage<'_>) -> String {
     // As it is in the topic, number for number, if it is one JSON value on one line.
     let is_json_line =
         serde_json::from_str::<IgnoredAny>(&text).is_ok() && !text.trim().contains(['\n', '\r']);
-    let shown = match is_json_line {
-        true => text.trim().to_owned(),
-        false => serde_json::Value::from(text.as_ref()).to_string(),
+    let shown = if is_json_line {
+        text.trim().to_owned()
+    } else {
+        serde_json::Value::from(text.as_ref()).to_string()
     };
     let row = message
         .headers()

@@ -316,9 +316,12 @@ pub(crate) fn url() -> Kind<String> {
 
 /// A path, whether or not something is there.
 pub(crate) fn path(expected: &str) -> Kind<PathBuf> {
-    Kind::with_reasons(expected, |text| match text.contains('\0') {
-        true => Err("it contains a NUL character".to_owned()),
-        false => Ok(PathBuf::from(text)),
+    Kind::with_reasons(expected, |text| {
+        if text.contains('\0') {
+            Err("it contains a NUL character".to_owned())
+        } else {
+            Ok(PathBuf::from(text))
+        }
     })
 }
 

@@ -77,9 +77,10 @@ impl<'a> Reader<'a> {
     pub(super) fn fault(&mut self, name: &str, complaint: &str) {
         let problem = match (self.layers.get(name), Setting::find(name)) {
             (Some((text, source)), Some(setting)) => {
-                let value = match setting.is_secret() {
-                    true => MASK.to_owned(),
-                    false => format!("{:?}", without_login(text)),
+                let value = if setting.is_secret() {
+                    MASK.to_owned()
+                } else {
+                    format!("{:?}", without_login(text))
                 };
                 let place = match source {
                     Source::Flag => format!("the flag --{}", setting.flag),

@@ -48,10 +48,7 @@ impl Entry {
 
     /// `open` or `redriven`.
     pub(crate) fn state(&self) -> &'static str {
-        match self.is_redriven {
-            true => "redriven",
-            false => "open",
-        }
+        if self.is_redriven { "redriven" } else { "open" }
     }
 }
 

@@ -199,9 +199,10 @@ impl Wanted {
         let mut chosen = BTreeSet::new();
         for id in self.ids(index) {
             let Some(entry) = index.entries.get(&id) else {
-                match index.redriven.contains(&id) {
-                    true => counts.already_redriven += 1,
-                    false => refusals.add(|| format!("{}: there is no such entry", self.name(id))),
+                if index.redriven.contains(&id) {
+                    counts.already_redriven += 1;
+                } else {
+                    refusals.add(|| format!("{}: there is no such entry", self.name(id)));
                 }
                 continue;
             };
@@ -237,9 +238,10 @@ impl Wanted {
     }
 
     fn leave(&self, count: &mut u64, refusals: &mut Refusals, why: impl FnOnce() -> String) {
-        match self.is_named() {
-            true => refusals.add(why),
-            false => *count += 1,
+        if self.is_named() {
+            refusals.add(why);
+        } else {
+            *count += 1;
         }
     }
 

@@ -132,12 +132,13 @@ impl fmt::Display for BigQueryReport {
                 count(audit.foreign())
             )?;
         }
-        match self.is_exact() {
-            true => writeln!(f, "Every row that was loaded is in BigQuery exactly once."),
-            false => writeln!(
+        if self.is_exact() {
+            writeln!(f, "Every row that was loaded is in BigQuery exactly once.")
+        } else {
+            writeln!(
                 f,
                 "NOT exact in BigQuery: move the tables named above aside, delete their folders under bigquery/ in the lake, and run `ftap load`."
-            ),
+            )
         }
     }
 }

@@ -98,9 +98,10 @@ pub(super) fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &
         (text(user)?, text(merchant)?, text(category)?, text(number)?);
     let unix_time = text(unix_time)?;
     // The standard parser would take a plus sign.
-    let unix_time = match unix_time.starts_with('+') {
-        true => None,
-        false => unix_time.parse().ok(),
+    let unix_time = if unix_time.starts_with('+') {
+        None
+    } else {
+        unix_time.parse().ok()
     }
     .ok_or("a unix_time that is not a whole number")?;
     let is_fraud = match is_fraud {

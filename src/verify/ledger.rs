@@ -252,10 +252,7 @@ impl Ledger {
         let Some(letter) = self.dead_letters.get(&(partition, offset)) else {
             return self.note(Kind::NoDeadLetter, Some(partition), Some(key), offset);
         };
-        let theirs = match is_good {
-            true => letter.content,
-            false => letter.raw,
-        };
+        let theirs = if is_good { letter.content } else { letter.raw };
         let altered = ours
             .zip(theirs)
             .is_some_and(|(ours, theirs)| ours != theirs);
@@ -450,9 +447,10 @@ impl Ledger {
                     continue;
                 }
                 let is_missing = !state.in_lake.get(bit);
-                let gap = match lakes_end.is_some_and(|end| offset < end) {
-                    true => &mut missing,
-                    false => &mut unread,
+                let gap = if lakes_end.is_some_and(|end| offset < end) {
+                    &mut missing
+                } else {
+                    &mut unread
                 };
                 match (is_missing, in_gap) {
                     (true, true) => gap.push_across(offset),

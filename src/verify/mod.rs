@@ -74,13 +74,10 @@ pub(crate) async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8
     let report = tokio::task::spawn_blocking(move || reconcile(&inputs, &runtime))
         .await
         .context("verifying failed: this is a bug")??;
-    output::print(&match args.json {
-        true => format!(
-            "{}
-",
-            report.json()
-        ),
-        false => report.to_string(),
+    output::print(&if args.json {
+        format!("{}\n", report.json())
+    } else {
+        report.to_string()
     })?;
     Ok(if report.is_exact() { 0 } else { NOT_EXACT })
 }

@@ -96,9 +96,10 @@ impl fmt::Display for Ranges {
         let merged = self.merged();
         for (index, (first, last)) in merged.iter().take(SHOWN_RANGES).enumerate() {
             let comma = if index > 0 { ", " } else { "" };
-            match first == last {
-                true => write!(f, "{comma}{first}")?,
-                false => write!(f, "{comma}{first}-{last}")?,
+            if first == last {
+                write!(f, "{comma}{first}")?
+            } else {
+                write!(f, "{comma}{first}-{last}")?
             }
         }
         match merged.len().saturating_sub(SHOWN_RANGES) {

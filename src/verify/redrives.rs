@@ -85,9 +85,10 @@ impl Redrives {
                 let is_older = |oldest| marker.timestamp_ms <= oldest;
                 kept.is_trimmed && kept.oldest_ms.is_none_or(is_older)
             });
-            match may_have_expired {
-                true => *expired.entry(partition).or_insert(0) += 1,
-                false => findings.push((Kind::RedriveMissing, partition, offset)),
+            if may_have_expired {
+                *expired.entry(partition).or_insert(0) += 1;
+            } else {
+                findings.push((Kind::RedriveMissing, partition, offset));
             }
         }
         let unmarked = self

@@ -325,9 +325,10 @@ impl Parser {
         let payload = message.payload();
         let content = content::of_message(payload.unwrap_or_default());
         let too_large = message.payload_len() > max_message_bytes;
-        let raw = match content.is_none() || too_large {
-            true => content::raw_hash(payload),
-            false => 0,
+        let raw = if content.is_none() || too_large {
+            content::raw_hash(payload)
+        } else {
+            0
         };
         TopicRecord {
             offset: message.offset(),
@@ -362,9 +363,10 @@ pub(crate) fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Op
     }
     let reason = String::from_utf8_lossy(header(message, "reason")?).into_owned();
     let whole = header(message, "truncated").is_none();
-    let content = match whole && reason == TOO_LARGE {
-        true => content::of_message(message.payload().unwrap_or_default()),
-        false => None,
+    let content = if whole && reason == TOO_LARGE {
+        content::of_message(message.payload().unwrap_or_default())
+    } else {
+        None
     };
     Some(Letter::Rejected(DeadLetter {
         partition: number(message, "partition")?,

@@ -168,9 +168,10 @@ fn merge(from: &Path, to: &Path) {
         let (path, target) = entry
             .map(|entry| (entry.path(), to.join(entry.file_name())))
             .unwrap();
-        match path.is_dir() {
-            true => merge(&path, &target),
-            false => std::fs::rename(path, target).unwrap(),
+        if path.is_dir() {
+            merge(&path, &target)
+        } else {
+            std::fs::rename(path, target).unwrap()
         }
     }
 }

@@ -94,9 +94,10 @@ impl Progress {
     pub fn lag(&mut self, end: i64, is_reading: bool) -> i64 {
         let seen = (self.position, end);
         let stands_still = self.seen.replace(seen) == Some(seen);
-        let unread = match is_reading && stands_still {
-            true => 0,
-            false => (end - self.position).max(0),
+        let unread = if is_reading && stands_still {
+            0
+        } else {
+            (end - self.position).max(0)
         };
         self.in_flight_records + unread
     }

@@ -388,12 +388,13 @@ impl Ingest {
 
     fn committed_for(&self, state: &State, w: usize, request: u64) -> Option<Option<i64>> {
         let awaiting = &state.writers[w].awaiting;
-        match self.rules.latest_answer {
-            true => awaiting
+        if self.rules.latest_answer {
+            awaiting
                 .of(request)
                 .first()
-                .map(|(_, committed)| *committed),
-            false => (!awaiting.is_empty()).then_some(state.committed),
+                .map(|(_, committed)| *committed)
+        } else {
+            (!awaiting.is_empty()).then_some(state.committed)
         }
     }
 

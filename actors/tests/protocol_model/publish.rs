@@ -343,9 +343,10 @@ impl Machine for Publish {
         let is_refused = |publisher: &Publisher| {
             publisher.tails.iter().all(Option::is_some) && self.resume(publisher).is_none()
         };
-        match u64::try_from(rows) == Ok(ROWS) || state.publishers.iter().any(is_refused) {
-            true => Ok(None),
-            false => Err(()),
+        if u64::try_from(rows) == Ok(ROWS) || state.publishers.iter().any(is_refused) {
+            Ok(None)
+        } else {
+            Err(())
         }
     }
 }

@@ -30,11 +30,12 @@ fn follow<M: Machine>(model: &Checked<M>, choices: &[u16]) -> Result<(), String>
             return Err(format!("not so: {name}, after {schedule:?}\n{state:?}"));
         }
     }
-    match model.reaches_the_end(&state) {
-        true => Ok(()),
-        false => Err(format!(
+    if model.reaches_the_end(&state) {
+        Ok(())
+    } else {
+        Err(format!(
             "the end is not reached after {schedule:?}\n{state:?}"
-        )),
+        ))
     }
 }
 

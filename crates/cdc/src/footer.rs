@@ -119,14 +119,15 @@ impl Footer for ChangeFooter {
                 }
                 ChangePart::Snapshot(_) => self.content != Content::Changes,
             };
-        match is_its_own {
-            true => Ok(()),
-            false => Err(FooterError::OfAnother(format!(
+        if is_its_own {
+            Ok(())
+        } else {
+            Err(FooterError::OfAnother(format!(
                 "{} from {} in epoch {}",
                 self.table,
                 self.first(),
                 self.epoch
-            ))),
+            )))
         }
     }
 

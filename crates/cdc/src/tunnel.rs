@@ -105,9 +105,12 @@ async fn connect(
         .map_err(|error| PostgresError::Tls(format!("{}: {error}", settings.host)))?;
     let connector = TlsConnector::from(Arc::new(tls_config(settings)?));
     let encrypted = connector.connect(name, stream).await;
-    let encrypted = encrypted.map_err(|error| match is_broken_connection(&error) {
-        true => gone(error),
-        false => PostgresError::Tls(format!("{error}; see POSTGRES_SSLMODE")),
+    let encrypted = encrypted.map_err(|error| {
+        if is_broken_connection(&error) {
+            gone(error)
+        } else {
+            PostgresError::Tls(format!("{error}; see POSTGRES_SSLMODE"))
+        }
     })?;
     Ok(Some(encrypted))
 }

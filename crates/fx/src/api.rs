@@ -257,9 +257,10 @@ async fn body_of(mut response: Response) -> Result<Vec<u8>, Failure> {
 fn parse(body: &[u8]) -> Result<Map<String, Value>, String> {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
         // Nothing of it is shown: a server that complains about the key may repeat it.
-        return Err(match body.trim_ascii_start().starts_with(b"<") {
-            true => "it is an HTML page, not JSON".to_owned(),
-            false => format!("it is not JSON, {} bytes of something else", body.len()),
+        return Err(if body.trim_ascii_start().starts_with(b"<") {
+            "it is an HTML page, not JSON".to_owned()
+        } else {
+            format!("it is not JSON, {} bytes of something else", body.len())
         });
     };
     match answer {

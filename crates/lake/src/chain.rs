@@ -140,9 +140,12 @@ pub fn start_offset(
     log_start: i64,
     log_end: i64,
 ) -> Result<Start, ChainError> {
-    let valid = |what, offset: i64| match (0..i64::MAX).contains(&offset) {
-        true => Ok(offset),
-        false => Err(ChainError::InvalidOffset { what, offset }),
+    let valid = |what, offset: i64| {
+        if (0..i64::MAX).contains(&offset) {
+            Ok(offset)
+        } else {
+            Err(ChainError::InvalidOffset { what, offset })
+        }
     };
     valid("the topic's start", log_start)?;
     valid("the topic's end", log_end)?;
@@ -206,10 +209,8 @@ pub fn check_continuation(
 ) -> Result<(), ChainError> {
     let ours = match found {
         _ if end.first_offset < log_start => return Ok(()),
-        Some((offset, record)) if offset == end.first_offset => match record == end.first_record {
-            true => return Ok(()),
-            false => format!("{record:016x}"),
-        },
+        Some(first) if first == (end.first_offset, end.first_record) => return Ok(()),
+        Some((offset, record)) if offset == end.first_offset => format!("{record:016x}"),
         Some((offset, _)) => format!("that of offset {offset}"),
         None => "missing".to_owned(),
     };
@@ -266,9 +267,10 @@ pub fn on_already_exists(
         return conflict("first record's fingerprint", theirs, ours);
     }
     if theirs.last_offset == ours.last_offset && theirs.rejected == ours.rejected {
-        return match theirs.checksum == ours.checksum && theirs.rows == ours.rows {
-            true => Ok(Adoption::Same),
-            false => conflict("checksum", hex(theirs.checksum), hex(ours.checksum)),
+        return if theirs.checksum == ours.checksum && theirs.rows == ours.rows {
+            Ok(Adoption::Same)
+        } else {
+            conflict("checksum", hex(theirs.checksum), hex(ours.checksum))
         };
     }
     if theirs.last_offset == i64::MAX {

@@ -436,11 +436,12 @@ impl Footer for TransactionFooter {
         let is_its_own = topic == name.topic()
             && *partition == name.partition()
             && *first_offset == name.first_offset();
-        match is_its_own {
-            true => Ok(()),
-            false => Err(FooterError::OfAnother(format!(
+        if is_its_own {
+            Ok(())
+        } else {
+            Err(FooterError::OfAnother(format!(
                 "{topic}-{partition} from offset {first_offset}"
-            ))),
+            )))
         }
     }
 

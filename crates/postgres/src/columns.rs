@@ -63,14 +63,20 @@ impl ColumnType {
                 .parse::<i32>()
                 .map(|_| trimmed.into())
                 .map_err(|_| "is not a whole number from -2147483648 to 2147483647".to_owned()),
-            Self::Decimal => match is_decimal(trimmed) {
-                true => Ok(trimmed.into()),
-                false => Err("is not a number".to_owned()),
-            },
-            Self::Date => match is_date(trimmed) {
-                true => Ok(trimmed.into()),
-                false => Err("is not a date of the form YYYY-MM-DD".to_owned()),
-            },
+            Self::Decimal => {
+                if is_decimal(trimmed) {
+                    Ok(trimmed.into())
+                } else {
+                    Err("is not a number".to_owned())
+                }
+            }
+            Self::Date => {
+                if is_date(trimmed) {
+                    Ok(trimmed.into())
+                } else {
+                    Err("is not a date of the form YYYY-MM-DD".to_owned())
+                }
+            }
             // In its usual form, so that one id in two spellings counts as a duplicate.
             Self::Uuid => Uuid::try_parse(trimmed)
                 .map(|id| id.hyphenated().to_string().into())

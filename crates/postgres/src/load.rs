@@ -248,13 +248,14 @@ impl<'a> Rows<'a> {
         if self.record.len() != self.columns.len() {
             let (has, wanted) = (self.record.len(), self.columns.len());
             let last = self.record.iter().next_back().unwrap_or_default();
-            let problem = match has < wanted && last.contains(&b'\n') {
-                // It has taken the lines that follow, to the next quote or the end, for its own.
-                true => format!(
+            let problem = if has < wanted && last.contains(&b'\n') {
+                // The field continues over the following lines, to the next quote or the end.
+                format!(
                     "it has {has} columns, it is to have {wanted}; a quote opens in column {} and is not closed on that line",
                     self.columns[has - 1].name
-                ),
-                false => format!("it has {has} columns, it is to have {wanted}"),
+                )
+            } else {
+                format!("it has {has} columns, it is to have {wanted}")
             };
             return Err(self.bad(line, None, problem));
         }
@@ -279,9 +280,10 @@ impl<'a> Rows<'a> {
                     }
                 }
                 Err(reason) => {
-                    let problem = match value.is_empty() {
-                        true => reason,
-                        false => format!("{} {reason}", shown(value)),
+                    let problem = if value.is_empty() {
+                        reason
+                    } else {
+                        format!("{} {reason}", shown(value))
                     };
                     return Err(self.bad(line, Some(column.name), problem));
                 }

@@ -60,9 +60,10 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, PostgresError> {
             .add(certificate)
             .map_err(|error| bad(error.to_string()))?;
     }
-    match roots.is_empty() {
-        true => Err(bad("it has no certificate".to_owned())),
-        false => Ok(roots),
+    if roots.is_empty() {
+        Err(bad("it has no certificate".to_owned()))
+    } else {
+        Ok(roots)
     }
 }
 

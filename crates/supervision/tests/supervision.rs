@@ -128,9 +128,10 @@ impl Group for TestGroup {
 
     fn start(&mut self, stages: &mut Stages) {
         self.starts.fetch_add(1, SeqCst);
-        let misdeed = match stages.generation().number() <= self.bad_generations {
-            true => self.misdeed,
-            false => Misdeed::None,
+        let misdeed = if stages.generation().number() <= self.bad_generations {
+            self.misdeed
+        } else {
+            Misdeed::None
         };
         let bystander = stages.mailbox::<Worker>("bystander", 4);
         let worker = stages.mailbox::<Worker>("worker", 4);

@@ -199,10 +199,7 @@ impl Context<'_> {
             objects,
         } = state;
         let is_cheap = objects.is_some_and(|o| o <= self.settings.policy.cheap_look_objects);
-        let depth = match is_cheap {
-            true => Depth::Full,
-            false => depth,
-        };
+        let depth = if is_cheap { Depth::Full } else { depth };
         let mut loaded = Loaded::default();
         loop {
             ledger.refresh(self.lake, |_| ()).await?;

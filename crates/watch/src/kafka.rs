@@ -174,9 +174,10 @@ fn look_into_marks(
             unknown.push((found.partition, place.0));
         }
     }
-    let records = match unknown.is_empty() {
-        true => BTreeMap::new(),
-        false => tail::read_records_at(settings, &settings.topic, &unknown, &Progress::default())?,
+    let records = if unknown.is_empty() {
+        BTreeMap::new()
+    } else {
+        tail::read_records_at(settings, &settings.topic, &unknown, &Progress::default())?
     };
     for found in partitions.iter_mut() {
         let from = found.end - found.lag;

@@ -42,13 +42,14 @@ impl RemoteTables {
                 rows.iter().map(|row| row.get(0)).collect()
             };
             let tables = names(client.query(TABLES, &[]).await?);
-            let publications = match tables.is_empty() {
-                true => Vec::new(),
-                false => names(
+            let publications = if tables.is_empty() {
+                Vec::new()
+            } else {
+                names(
                     client
                         .query(PUBLICATIONS, &[&config.cdc_publication])
                         .await?,
-                ),
+                )
             };
             let slot = client.query_opt(SLOT, &[&config.cdc_slot]).await?;
             let slot = slot.map(|row| row.get::<_, bool>(0));

@@ -60,9 +60,10 @@ impl Ingest {
         let all = bits(0, self.world.records - 1);
         let is_complete = all & !(self.covered(state) | state.skipped | state.unknowable) == 0;
         // A recreated topic is refused: an operator has to act.
-        match is_complete || state.life > 0 || self.is_beyond_assumption(state) {
-            true => Ok(None),
-            false => Err(()),
+        if is_complete || state.life > 0 || self.is_beyond_assumption(state) {
+            Ok(None)
+        } else {
+            Err(())
         }
     }
 }

@@ -78,9 +78,10 @@ impl LagClock {
             behind.saturating_add(now.saturating_duration_since(at))
         });
         let silent = self.silent_for(now);
-        let unknown = match silent >= SILENCE {
-            true => silent,
-            false => Duration::ZERO,
+        let unknown = if silent >= SILENCE {
+            silent
+        } else {
+            Duration::ZERO
         };
         seen.max(held).max(unknown)
     }

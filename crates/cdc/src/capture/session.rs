@@ -174,9 +174,10 @@ impl Session<'_> {
         lag: &mut LagClock,
     ) -> Result<SessionEnd, SessionError> {
         let max_age = self.parts.settings.rolling.max_age;
-        let drain_to = match self.parts.until_drained {
-            true => Some(self.control(&self.connection().await?).flushed().await?),
-            false => None,
+        let drain_to = if self.parts.until_drained {
+            Some(self.control(&self.connection().await?).flushed().await?)
+        } else {
+            None
         };
         let mut acknowledged = Lsn::default();
         let mut sampling = self.sample().boxed_local();

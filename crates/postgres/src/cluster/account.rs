@@ -66,9 +66,10 @@ impl Account {
     /// Whether the system knows a name for the account, without which initdb makes no cluster.
     pub(super) fn has_name(&self) -> Result<(), PostgresClusterError> {
         let user_id = user_id();
-        match self.switch_to.is_some() || is_known(user_id) {
-            true => Ok(()),
-            false => Err(PostgresClusterError::UnknownUser { user_id }),
+        if self.switch_to.is_some() || is_known(user_id) {
+            Ok(())
+        } else {
+            Err(PostgresClusterError::UnknownUser { user_id })
         }
     }
 

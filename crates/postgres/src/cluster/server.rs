@@ -41,9 +41,10 @@ impl Server {
         address: &ClusterAddress,
         options: &PrivateClusterOptions,
     ) -> Self {
-        let (socket, listen) = match address.is_socket() {
-            true => (address.host.as_str(), ""),
-            false => ("", address.host.as_str()),
+        let (socket, listen) = if address.is_socket() {
+            (address.host.as_str(), "")
+        } else {
+            ("", address.host.as_str())
         };
         let keep = (options.max_slot_wal_keep_bytes >> 20).max(1);
         let mut settings = vec![

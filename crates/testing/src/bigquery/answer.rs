@@ -139,9 +139,10 @@ fn perform(
             if id.is_empty() || id.len() > 1024 || !id.chars().all(is_id) {
                 return refuse(400, "invalid", "Invalid job ID");
             }
-            match state.submit(&id, sent, plan) {
-                true => ok(&state.show_job(&id).unwrap_or_default()),
-                false => duplicate(format!("Job {id}")),
+            if state.submit(&id, sent, plan) {
+                ok(&state.show_job(&id).unwrap_or_default())
+            } else {
+                duplicate(format!("Job {id}"))
             }
         }
         (Operation::GetJob, [id]) => match state.show_job(id) {

@@ -35,10 +35,13 @@ fn kind(field: &Type) -> Option<&'static str> {
         (Physical::BOOLEAN, None) => "BOOLEAN",
         (Physical::INT32, Some(LogicalType::Date)) => "DATE",
         (Physical::INT32, None | Some(LogicalType::Integer(_))) => "INTEGER",
-        (Physical::INT64, Some(LogicalType::Timestamp(kind))) => match kind.is_adjusted_to_u_t_c {
-            true => "TIMESTAMP",
-            false => "DATETIME",
-        },
+        (Physical::INT64, Some(LogicalType::Timestamp(kind))) => {
+            if kind.is_adjusted_to_u_t_c {
+                "TIMESTAMP"
+            } else {
+                "DATETIME"
+            }
+        }
         (Physical::INT64, None | Some(LogicalType::Integer(_))) => "INTEGER",
         (Physical::FLOAT | Physical::DOUBLE, None) => "FLOAT",
         (Physical::BYTE_ARRAY, Some(LogicalType::String)) => "STRING",
