@@ -9,7 +9,7 @@ use std::ops::RangeBounds;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, ParseError, Utc};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -279,24 +279,26 @@ where
     move |text| {
         let kind = kind::whole(range.clone());
         kind.parse(text)
-            .map_err(|_| format!("expected {}", kind.expected))
+            .map_err(|_always_empty| format!("expected {}", kind.expected))
     }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
     let kind = kind::number(0.0..=f64::MAX);
     kind.parse(text)
-        .map_err(|_| "expected a number from 0, fractions allowed".to_owned())
+        .map_err(|_always_empty| "expected a number from 0, fractions allowed".to_owned())
 }
 
 fn tick(text: &str) -> Result<DateTime<Utc>, String> {
-    text.parse()
-        .map_err(|_| "expected a time with its zone, such as 2026-01-31T12:00:00Z".to_owned())
+    text.parse().map_err(|error: ParseError| {
+        format!("expected a time with its zone, such as 2026-01-31T12:00:00Z ({error})")
+    })
 }
 
 fn day(text: &str) -> Result<NaiveDate, String> {
-    text.parse()
-        .map_err(|_| "expected a day of the calendar, such as 2026-01-31".to_owned())
+    text.parse().map_err(|error: ParseError| {
+        format!("expected a day of the calendar, such as 2026-01-31 ({error})")
+    })
 }
 
 fn command_name(text: &str) -> Result<String, String> {

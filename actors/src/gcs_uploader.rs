@@ -133,7 +133,7 @@ async fn put(
     {
         let _waiting = stage.progress().waiting();
         for durable in upload.rejections.drain(..) {
-            durable.await.map_err(|_| {
+            durable.await.map_err(|_dropped| {
                 Failure::new(Internal::NeighbourGone, "dead_letters dropped a rejection")
             })?;
         }

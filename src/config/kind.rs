@@ -209,7 +209,7 @@ pub(crate) fn listen_addr() -> Kind<Option<SocketAddr>> {
             Some(port) => format!("127.0.0.1:{port}").parse(),
             None => text.parse(),
         };
-        addr.map_err(|_| Reason::new())
+        addr.map_err(|_not_an_address| Reason::new())
     })
 }
 

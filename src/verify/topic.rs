@@ -123,7 +123,7 @@ impl<'a> Topics<'a> {
             for reader in readers {
                 reader
                     .join()
-                    .map_err(|_| anyhow!("reading topic {topic} failed: this is a bug"))??;
+                    .map_err(|_panic| anyhow!("reading topic {topic} failed: this is a bug"))??;
             }
             Ok(())
         })

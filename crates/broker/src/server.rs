@@ -2,6 +2,7 @@
 //! response before it reads the next request, so its memory is that of one request and one response.
 //! A malformed frame closes its connection and affects no other client.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
@@ -32,14 +33,28 @@ enum Dropped {
     FrameSize { bytes: i64, most: usize },
     #[error("unknown request {api} version {version}")]
     Unsupported { api: i16, version: i16 },
-    #[error("malformed request {api} version {version}")]
-    Malformed { api: i16, version: i16 },
+    #[error("malformed request {api} version {version}: {problem}")]
+    Malformed {
+        api: i16,
+        version: i16,
+        problem: String,
+    },
     #[error("a failed write to a client that asked for no acknowledgement")]
     UnacknowledgedWrite,
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the response could not be encoded: {0}")]
     Encode(String),
+}
+
+impl Dropped {
+    fn malformed(api: i16, version: i16, problem: &dyn Display) -> Self {
+        Self::Malformed {
+            api,
+            version,
+            problem: problem.to_string(),
+        }
+    }
 }
 
 /// Accepts connections until the runtime ends.
@@ -161,13 +176,9 @@ fn check(mut frame: Bytes) -> Result<Checked, Dropped> {
             .and_then(|b| b.try_into().ok())
             .map(i16::from_be_bytes),
     ) else {
-        return Err(Dropped::Malformed {
-            api: -1,
-            version: -1,
-        });
+        return Err(Dropped::malformed(-1, -1, &"it has no header"));
     };
     let unsupported = Dropped::Unsupported { api, version };
-    let malformed = || Dropped::Malformed { api, version };
     let Ok(key) = ApiKey::try_from(api) else {
         return Err(unsupported);
     };
@@ -175,9 +186,12 @@ fn check(mut frame: Bytes) -> Result<Checked, Dropped> {
         return Err(unsupported);
     }
     let header_version = key.request_header_version(version);
-    let header = RequestHeader::decode(&mut frame, header_version).map_err(|_| malformed())?;
+    let header = RequestHeader::decode(&mut frame, header_version)
+        .map_err(|error| Dropped::malformed(api, version, &error))?;
     let flexible = header_version >= 2;
-    shape::check(table::layout(key, version), flexible, &frame).map_err(|_| malformed())?;
+    shape::check(table::layout(key, version), flexible, &frame).map_err(|shape::Malformed| {
+        Dropped::malformed(api, version, &"its lengths do not fit the frame")
+    })?;
     if key as i16 != ApiKey::Produce as i16 && frame.len() > MAX_OTHER_REQUEST_BYTES {
         return Err(Dropped::FrameSize {
             bytes: i64::try_from(frame.len()).unwrap_or(i64::MAX),
@@ -212,10 +226,8 @@ async fn answer(shared: &Shared, frame: Bytes, out: &mut ResponseBuffer) -> Resu
     let checked = check(frame)?;
     let (api, version) = (checked.api, checked.version);
     let mut body = checked.body;
-    let request = RequestKind::decode(api, &mut body, version).map_err(|_| Dropped::Malformed {
-        api: api as i16,
-        version,
-    })?;
+    let request = RequestKind::decode(api, &mut body, version)
+        .map_err(|error| Dropped::malformed(api as i16, version, &error))?;
     if let RequestKind::Fetch(request) = &request {
         out.put_i32(0);
         out.put_i32(checked.correlation_id);

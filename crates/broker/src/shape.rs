@@ -67,7 +67,7 @@ impl Walk<'_> {
         self.skip(width)?;
         match value {
             -1 => Ok(0),
-            n => usize::try_from(n).map_err(|_| Malformed),
+            n => usize::try_from(n).map_err(|_negative| Malformed),
         }
     }
 

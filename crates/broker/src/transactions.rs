@@ -282,13 +282,13 @@ impl Coordinator {
                     .log()
                     .append_marker(txn.producer_id, txn.epoch, decision, now_ms());
             // The decision stands: the client asks again, and the clock's tick continues with it.
-            written.map_err(|_| ResponseError::ConcurrentTransactions)?;
+            written.map_err(|_logged| ResponseError::ConcurrentTransactions)?;
             partition.wake();
         }
         self.record(Entry::Finished {
             transactional_id: id.to_string(),
         })
-        .map_err(|_| ResponseError::ConcurrentTransactions)
+        .map_err(|_logged| ResponseError::ConcurrentTransactions)
     }
 
     /// Appends a transactional batch if its producer and its partition belong to an open transaction.

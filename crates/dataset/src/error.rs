@@ -187,7 +187,7 @@ pub enum DatasetError {
         /// The address, without user and password.
         url: String,
         /// What is wrong and what to do.
-        problem: &'static str,
+        problem: String,
     },
     /// Kaggle answered 401 or 403.
     #[error(

@@ -55,12 +55,13 @@ impl FxApi {
     pub fn new(api_url: &str, key: &ApiKey, policy: RequestPolicy) -> Result<Self, FxError> {
         let base = safe_url(api_url)
             .map_err(|UnsafeUrl { url, problem }| FxError::BadUrl { url, problem })?;
-        let bad = |problem| FxError::BadUrl {
+        let bad = |problem: String| FxError::BadUrl {
             url: base.to_string(),
             problem,
         };
-        let mut value = HeaderValue::from_str(key.expose())
-            .map_err(|_| bad("FREECURRENCYAPI_API_KEY holds characters that no key has"))?;
+        let mut value = HeaderValue::from_str(key.expose()).map_err(|_says_no_more| {
+            bad("FREECURRENCYAPI_API_KEY contains characters that no key has".to_owned())
+        })?;
         value.set_sensitive(true);
         let mut headers = HeaderMap::new();
         headers.insert(KEY_HEADER, value);
@@ -74,9 +75,12 @@ impl FxApi {
         if is_this_machine(&base) {
             builder = builder.no_proxy();
         }
-        let client = builder
-            .build()
-            .map_err(|_| bad("no client can be made for it"))?;
+        let client = builder.build().map_err(|error| {
+            bad(format!(
+                "no client can be made for it: {}",
+                problem_of(error)
+            ))
+        })?;
         Ok(Self {
             client,
             base,

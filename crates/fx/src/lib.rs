@@ -154,7 +154,7 @@ pub enum FxError {
         /// The address, without user and password.
         url: String,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
     },
     /// The key is wrong, or may not do this.
     #[error(

@@ -15,7 +15,7 @@ pub struct UnsafeUrl {
     /// The address without user and password.
     pub url: String,
     /// What is wrong, and what to do.
-    pub problem: &'static str,
+    pub problem: String,
 }
 
 /// An address that credentials may be sent to: https, or plain http to this machine.
@@ -23,22 +23,25 @@ pub struct UnsafeUrl {
 /// # Errors
 /// Anything else.
 pub fn safe_url(text: &str) -> Result<Url, UnsafeUrl> {
-    let unsafe_url = |problem| UnsafeUrl {
+    let unsafe_url = |problem: String| UnsafeUrl {
         url: match text.rsplit_once('@') {
             Some((_, host)) => host.to_owned(),
             None => text.to_owned(),
         },
         problem,
     };
-    let url = Url::parse(text).map_err(|_| unsafe_url("it is not an address"))?;
+    let url =
+        Url::parse(text).map_err(|error| unsafe_url(format!("it is not an address: {error}")))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(unsafe_url("take the user and password out of it"));
+        return Err(unsafe_url(
+            "take the user and password out of it".to_owned(),
+        ));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_this_machine(&url) => Ok(url),
         _ => Err(unsafe_url(
-            "credentials are sent over https only: begin it with https://",
+            "credentials are sent over https only: begin it with https://".to_owned(),
         )),
     }
 }

@@ -121,8 +121,9 @@ impl GroupConsumer {
     /// Joins the group.
     pub fn subscribe(settings: &KafkaSettings) -> Result<Self, Failure> {
         let refused = |text: String| Failure::new(KafkaFailure::Refused, text);
-        let topic = CString::new(settings.topic.as_str())
-            .map_err(|_| refused(format!("topic {:?} contains a zero byte", settings.topic)))?;
+        let topic = CString::new(settings.topic.as_str()).map_err(|_zero_byte| {
+            refused(format!("topic {:?} contains a zero byte", settings.topic))
+        })?;
         let callbacks = Arc::new(Callbacks::default());
         let session = settings.session_timeout.as_millis().to_string();
         let heartbeat = (settings.session_timeout.as_millis() / 5)

@@ -76,7 +76,8 @@ fn encoding_error(name: &str, source: ParquetError) -> FileError {
 
 /// How the columns of a data set are encoded.
 pub fn properties(set: &DataSet, zstd_level: i32) -> Result<WriterProperties, FileError> {
-    let level = ZstdLevel::try_new(zstd_level).map_err(|_| FileError::Level(zstd_level))?;
+    let level =
+        ZstdLevel::try_new(zstd_level).map_err(|_out_of_range| FileError::Level(zstd_level))?;
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::ZSTD(level));

@@ -48,7 +48,7 @@ impl ColumnType {
 
     /// The value as it is loaded, or why it can't be: completes "… VALUE".
     pub(super) fn check(self, value: &[u8]) -> Result<Cow<'_, str>, String> {
-        let text = std::str::from_utf8(value).map_err(|_| "is not UTF-8".to_owned())?;
+        let text = std::str::from_utf8(value).map_err(|_not_utf8| "is not UTF-8".to_owned())?;
         if text.contains('\0') {
             return Err("has a NUL character".to_owned());
         }
@@ -62,7 +62,9 @@ impl ColumnType {
             Self::Int => trimmed
                 .parse::<i32>()
                 .map(|_| trimmed.into())
-                .map_err(|_| "is not a whole number from -2147483648 to 2147483647".to_owned()),
+                .map_err(|_not_an_i32| {
+                    "is not a whole number from -2147483648 to 2147483647".to_owned()
+                }),
             Self::Decimal => {
                 if is_decimal(trimmed) {
                     Ok(trimmed.into())
@@ -80,7 +82,7 @@ impl ColumnType {
             // In its usual form, so that one id in two spellings counts as a duplicate.
             Self::Uuid => Uuid::try_parse(trimmed)
                 .map(|id| id.hyphenated().to_string().into())
-                .map_err(|_| "is not a UUID".to_owned()),
+                .map_err(|_not_a_uuid| "is not a UUID".to_owned()),
         }
     }
 }

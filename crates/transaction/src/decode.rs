@@ -37,7 +37,7 @@ pub(super) fn decode(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(
     if payload.is_empty() {
         return Err(RejectReason::EmptyPayload);
     }
-    let text = str::from_utf8(payload).map_err(|_| RejectReason::InvalidUtf8)?;
+    let text = str::from_utf8(payload).map_err(|_not_utf8| RejectReason::InvalidUtf8)?;
     match fast::parse(text) {
         Some(decoded) => {
             take(decoded);
@@ -49,7 +49,8 @@ pub(super) fn decode(payload: &[u8], take: impl FnOnce(Decoded<'_>)) -> Result<(
 
 /// Any JSON: other orders, blanks, escapes, unknown fields.
 pub(super) fn general(text: &str, take: impl FnOnce(Decoded<'_>)) -> Result<(), RejectReason> {
-    let Document(Some(values)) = serde_json::from_str(text).map_err(|_| RejectReason::NotJson)?
+    let Document(Some(values)) =
+        serde_json::from_str(text).map_err(|_syntax| RejectReason::NotJson)?
     else {
         return Err(RejectReason::NotAnObject);
     };

@@ -100,7 +100,7 @@ fn refuse(column: &'static str, value: &[u8], wanted: Wanted) -> RowError {
 /// Checks the shape `YYYY-MM-DD HH:MM:SS` and each part's range, not the calendar.
 fn date_time(value: &[u8]) -> Result<(), Wanted> {
     const WANTED: Wanted = "YYYY-MM-DD HH:MM:SS";
-    let value: &[u8; 19] = value.try_into().map_err(|_| WANTED)?;
+    let value: &[u8; 19] = value.try_into().map_err(|_wrong_length| WANTED)?;
     let separators = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':')];
     if separators.iter().any(|(at, byte)| value[*at] != *byte) {
         return Err(WANTED);

@@ -544,7 +544,7 @@ fn checked_row<'a>(record: &'a Record<'_>, columns: &'a Columns) -> Result<Row<'
             expected: columns.count,
         });
     }
-    let text = std::str::from_utf8(record.text).map_err(|_| RejectReason::NotUtf8)?;
+    let text = std::str::from_utf8(record.text).map_err(|_not_utf8| RejectReason::NotUtf8)?;
     if memchr::memchr(0, record.text).is_some() {
         return Err(RejectReason::ZeroByte);
     }

@@ -51,8 +51,9 @@ impl Probe {
     /// Makes the client; nothing is asked yet. Certificate and key files are read here.
     pub(crate) fn open(settings: &KafkaSettings) -> Result<Self, Failure> {
         let refused = |text: String| Failure::new(KafkaFailure::Refused, text);
-        let name = CString::new(settings.topic.as_str())
-            .map_err(|_| refused(format!("topic {:?} contains a zero byte", settings.topic)))?;
+        let name = CString::new(settings.topic.as_str()).map_err(|_zero_byte| {
+            refused(format!("topic {:?} contains a zero byte", settings.topic))
+        })?;
         let heard = Shared::default();
         // SAFETY: `conf` is owned until `rd_kafka_new` takes it; the opaque pointer stays valid
         // because the probe keeps the Arc until after `rd_kafka_destroy`.

@@ -15,7 +15,7 @@ use crate::http::{Answer, Cut, respond};
 
 pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Cut> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+    let body = body.collect().await.map_err(|_client_gone| Cut)?.to_bytes();
     let path = percent_encoding::percent_decode_str(head.uri.path())
         .decode_utf8_lossy()
         .into_owned();

@@ -118,7 +118,7 @@ async fn strike(
 fn target(head: &Parts, bucket: &str, page_items: usize) -> Result<Target, Refusal> {
     let query = head.uri.query().unwrap_or_default().to_owned();
     let path = percent_decode_str(head.uri.path().trim_start_matches('/')).decode_utf8();
-    let path = path.map_err(|_| refusal(400, "InvalidURI", "the path is not UTF-8"))?;
+    let path = path.map_err(|_not_utf8| refusal(400, "InvalidURI", "the path is not UTF-8"))?;
     let (named, key) = path.split_once('/').unwrap_or((&path, ""));
     let multipart =
         form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name.starts_with("upload"));

@@ -53,7 +53,7 @@ impl Wanted {
                 "max-keys" => {
                     let keys: usize = value
                         .parse()
-                        .map_err(|_| format!("max-keys is {value:?}, wanted a number"))?;
+                        .map_err(|error| format!("max-keys is {value:?}: {error}"))?;
                     wanted.max_keys = keys.clamp(1, page);
                 }
                 _ => return Err(format!("{name}={value} is not known in a listing")),
