@@ -4,19 +4,13 @@
 use std::fs;
 use std::path::Path;
 
+use ftap_lake::DATA_SETS;
+
 use crate::commands::run::{Options, Role};
 use crate::config::{Config, PostgresUse};
 use crate::output::{count, size};
 use crate::status::Summary;
 use crate::topology::Outcome;
-
-/// Folders of the lake that hold rows.
-const FOLDERS: [&str; 4] = [
-    "transactions",
-    "users_changes",
-    "merchants_changes",
-    "fx_rates",
-];
 
 /// The text, some lines.
 pub(crate) fn text(
@@ -77,9 +71,9 @@ fn lake(config: &Config) -> String {
         Some(bucket) => (format!("gs://{bucket}"), String::new()),
         None => (
             config.lake_dir.display().to_string(),
-            FOLDERS
+            DATA_SETS
                 .iter()
-                .filter_map(|folder| folder_line(&config.lake_dir, folder))
+                .filter_map(|set| folder_line(&config.lake_dir, set.name))
                 .collect(),
         ),
     };
