@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_publisher_of_a_data_directory_is_told_who_has_it() {
+    fn a_second_publisher_of_a_data_directory_is_refused_and_the_holder_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let held = PublishLock::take(dir.path()).unwrap();
         let error = PublishLock::take(dir.path()).unwrap_err().to_string();

@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn ready_means_that_every_group_runs_and_else_their_states_are_told() {
+    async fn ready_means_that_every_group_runs_and_otherwise_their_states_are_shown() {
         let health = Arc::new(Health::default());
         let shown = Shown {
             command: "run",

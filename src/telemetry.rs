@@ -150,7 +150,7 @@ fn is_embedded(target: &str) -> bool {
 }
 
 /// Whether a library's messages say less than what the actors make of the same errors.
-fn is_told_better(target: &str) -> bool {
+fn is_reported_better(target: &str) -> bool {
     ["pgwire_replication", "deadpool.postgres", "tokio_postgres"]
         .iter()
         .any(|library| target.starts_with(library))
@@ -160,7 +160,7 @@ impl LogLayer {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let threshold = if is_own(metadata.target()) {
             self.threshold
-        } else if is_told_better(metadata.target()) && self.threshold < Level::DEBUG {
+        } else if is_reported_better(metadata.target()) && self.threshold < Level::DEBUG {
             return false;
         } else {
             self.threshold.min(Level::WARN)

@@ -115,7 +115,7 @@ fn publish(kafka: Arc<KafkaSettings>, settings: PublishSettings) -> Wiring {
     })
 }
 
-/// The topic into the lake. `drain` turns true when the topic's present end is to be reached.
+/// The topic into the lake. `drain` turns true when the topic's current end must be reached.
 fn ingest(
     kafka: Arc<KafkaSettings>,
     settings: IngestSettings,

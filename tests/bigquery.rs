@@ -257,7 +257,7 @@ fn a_bigquery_that_refuses_keeps_nothing_from_the_lake() {
 }
 
 #[test]
-fn settings_that_do_not_go_together_are_told_with_the_remedy() {
+fn settings_that_do_not_go_together_are_refused_with_the_remedy() {
     let mut lab = Lab::new("bq-settings").without_broker();
     let report = |lab: &Lab| {
         let output = lab.command(["load"]).output().unwrap();

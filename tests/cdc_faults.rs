@@ -170,7 +170,7 @@ fn a_bucket_that_forbids_is_named_and_what_it_refused_comes_later() {
 }
 
 #[test]
-fn while_the_lake_is_down_the_lag_of_the_slot_grows_and_is_told() {
+fn while_the_lake_is_down_the_lag_of_the_slot_grows_and_is_reported() {
     let Some((mut lab, postgres)) = lab("cdc-lag") else {
         return;
     };
@@ -322,7 +322,7 @@ fn a_frozen_reader_loses_its_slot_to_another_one_and_does_no_harm_when_it_wakes(
 }
 
 #[test]
-fn a_reader_frozen_in_its_snapshot_is_told_of_and_ended_by_the_remedy_that_is_told() {
+fn a_reader_frozen_in_its_snapshot_is_reported_and_ended_by_the_logged_remedy() {
     let Some((mut lab, postgres)) = lab("cdc-frozen") else {
         return;
     };

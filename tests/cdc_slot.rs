@@ -77,7 +77,7 @@ fn a_server_that_stops_does_not_wait_for_the_next_flush() {
 }
 
 #[test]
-fn a_slot_that_is_gone_or_lost_is_an_error_and_a_new_snapshot_mends_it() {
+fn a_slot_that_is_gone_or_lost_is_an_error_and_a_new_snapshot_fixes_it() {
     let Some((lab, postgres)) =
         Postgres::start_keeping(1 << 20).and_then(|postgres| lab_on("cdc-lost", postgres))
     else {
@@ -207,7 +207,7 @@ const REMADE: &str = "CREATE TABLE public.old AS TABLE public.users; DROP TABLE 
      INSERT INTO public.users SELECT * FROM public.old LIMIT 5; DROP TABLE public.old";
 
 #[test]
-fn a_table_that_is_dropped_and_made_anew_is_an_error_that_a_resnapshot_mends() {
+fn a_table_that_is_dropped_and_recreated_is_an_error_that_a_resnapshot_fixes() {
     let Some((mut lab, postgres)) = lab("cdc-remade") else {
         return;
     };
@@ -247,7 +247,7 @@ fn a_table_that_is_dropped_and_made_anew_is_an_error_that_a_resnapshot_mends() {
 }
 
 #[test]
-fn a_server_that_does_not_decode_its_log_is_told_what_to_set_and_to_restart() {
+fn the_error_of_a_server_that_does_not_decode_its_log_says_what_to_set_and_to_restart() {
     let Some((lab, _postgres)) = Postgres::start_with(1 << 30, &["wal_level=replica"])
         .and_then(|postgres| lab_on("cdc-level", postgres))
     else {

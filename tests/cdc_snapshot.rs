@@ -88,7 +88,7 @@ impl Drop for EndWhenDropped<'_> {
 }
 
 #[test]
-fn a_snapshot_killed_at_any_moment_while_transfers_go_on_is_taken_whole_in_the_end() {
+fn a_snapshot_killed_at_any_moment_during_transfers_is_complete_in_the_end() {
     const KILLS: u64 = 9;
     let Some((lab, postgres)) = accounts("cdc-snapshot") else {
         return;
@@ -213,7 +213,7 @@ fn an_epoch_is_whole_only_with_its_slot() {
 }
 
 #[test]
-fn a_new_snapshot_waits_for_whoever_reads_the_slot_and_nothing_is_lost_between_them() {
+fn a_new_snapshot_waits_for_the_process_that_reads_the_slot_and_nothing_is_lost_between_them() {
     let Some((lab, postgres)) = lab("cdc-two") else {
         return;
     };

@@ -308,7 +308,7 @@ fn a_hanging_stop_is_over_within_ten_seconds() {
 }
 
 #[test]
-fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_nobody_reads() {
+fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_no_process_reads() {
     let place = place_with_data(2000);
     place
         .run(&["tap"])

@@ -132,7 +132,7 @@ fn secrets_show_nowhere() {
 }
 
 #[test]
-fn a_misspelt_name_and_a_speed_of_zero_are_doubted_and_the_program_goes_on() {
+fn a_misspelt_name_and_a_speed_of_zero_are_warnings_and_the_program_runs() {
     let place = Place::new();
     let done = Done::from(
         place

@@ -86,7 +86,7 @@ fn take_away(lab: &mut Lab, meanwhile: impl FnOnce(&Lab, &Ftap)) {
 }
 
 #[test]
-fn a_lake_that_is_moved_away_is_waited_for_and_not_begun_anew() {
+fn a_lake_that_is_moved_away_is_waited_for_and_not_recreated() {
     let mut lab = Lab::new("moved-away");
     take_away(&mut lab, |lab, run| {
         wait_for_outage(run, ABSENT);

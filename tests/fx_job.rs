@@ -184,7 +184,7 @@ fn listening(batch: &Ftap) -> String {
 }
 
 #[test]
-fn whatever_the_api_does_is_told_without_the_key_and_the_next_tick_tries_again() {
+fn whatever_the_api_does_is_logged_without_the_key_and_the_next_tick_tries_again() {
     let faults = [
         (Reply::Status(401, ("", "")), "FREECURRENCYAPI_API_KEY"),
         (Reply::Status(403, ("", "")), "FREECURRENCYAPI_API_KEY"),
@@ -235,7 +235,7 @@ fn whatever_the_api_does_is_told_without_the_key_and_the_next_tick_tries_again()
 }
 
 #[test]
-fn an_api_that_hangs_keeps_nobody_from_ending() {
+fn an_api_that_hangs_does_not_delay_the_end() {
     let api = FxApi::start(Reply::Hang);
     let lab = lab("fx-hang", &api);
     let asked = |count| {

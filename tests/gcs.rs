@@ -151,7 +151,7 @@ fn puts_slower_than_the_flush_interval_hold_the_stream_back_and_fail_nothing() {
 }
 
 #[test]
-fn what_only_a_person_can_mend_ends_the_run_with_what_to_do_and_the_next_one_completes() {
+fn what_only_a_person_can_fix_ends_the_run_with_what_to_do_and_the_next_one_completes() {
     for (name, rule, says) in [
         (
             "no-create",
@@ -188,7 +188,7 @@ fn what_only_a_person_can_mend_ends_the_run_with_what_to_do_and_the_next_one_com
 }
 
 #[test]
-fn an_outage_is_told_once_makes_the_process_not_ready_and_its_end_is_told() {
+fn an_outage_and_its_end_are_logged_once_and_make_the_process_not_ready() {
     let mut bucket = Bucket::new("outage");
     bucket.lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
     let down = Rule::new(Any, Times::Always, Fault::Status(503));

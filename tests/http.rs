@@ -130,7 +130,7 @@ fn serving(place: &Place, env: &[(&str, &str)]) -> (Running, String) {
 }
 
 #[test]
-fn with_a_token_nothing_but_alive_and_ready_is_told_without_it() {
+fn with_a_token_only_alive_and_ready_are_answered_without_it() {
     let place = Place::new();
     // On this machine it is obeyed, too.
     for addr in ["0.0.0.0:0", "127.0.0.1:0"] {
@@ -223,7 +223,7 @@ fn with_a_token_nothing_but_alive_and_ready_is_told_without_it() {
 }
 
 #[test]
-fn large_requests_and_other_methods_are_refused_and_nobody_hears_a_version() {
+fn large_requests_and_other_methods_are_refused_and_no_answer_names_a_version() {
     let place = Place::new();
     let (_running, url) = serving(&place, &[]);
     let with =

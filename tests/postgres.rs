@@ -266,7 +266,7 @@ fn a_server_that_goes_away_is_waited_for() {
         "{waits}"
     );
     let before = batch.events("users_updated").len();
-    server.go_on();
+    server.resume();
     batch.wait_for_events("users_updated", before + 2);
     assert_eq!(batch.events("group_restarting").len(), 0);
     // Each second was run once or covered by a later run, none twice.
@@ -309,7 +309,7 @@ fn a_full_or_read_only_server_is_named_and_waited_for() {
 }
 
 #[test]
-fn what_no_waiting_can_mend_ends_it_with_the_remedy() {
+fn what_no_waiting_can_fix_ends_it_with_the_remedy() {
     let mut lab = lab("hopeless");
     let Some(server) = Server::start(&mut lab) else {
         return;
@@ -377,7 +377,7 @@ fn a_run_keeps_a_private_cluster_that_survives_kills_and_leaves_no_orphan() {
 }
 
 #[test]
-fn a_batch_side_that_gives_up_leaves_the_stream_alone() {
+fn a_batch_job_that_fails_for_good_leaves_the_stream_alone() {
     let mut lab = Lab::new("apart").without_broker();
     let Some(_server) = Server::start(&mut lab) else {
         return;

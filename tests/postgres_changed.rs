@@ -22,7 +22,7 @@ fn failure(lab: &Lab) -> String {
 }
 
 #[test]
-fn a_table_that_somebody_changed_is_named_and_goes_on_when_it_is_changed_back() {
+fn a_table_that_was_changed_is_named_and_updated_once_it_is_changed_back() {
     let mut lab = lab("changed");
     let Some(server) = Server::start(&mut lab) else {
         return;
@@ -82,7 +82,7 @@ fn a_table_that_somebody_changed_is_named_and_goes_on_when_it_is_changed_back() 
 }
 
 #[test]
-fn a_column_that_is_gone_or_of_another_type_is_named_before_chance_comes_to_it() {
+fn a_column_that_is_gone_or_of_another_type_is_named_before_any_update() {
     let mut lab = lab("columns");
     let Some(server) = Server::start(&mut lab) else {
         return;
@@ -117,7 +117,7 @@ fn a_column_that_is_gone_or_of_another_type_is_named_before_chance_comes_to_it()
 }
 
 #[test]
-fn a_broken_file_stops_nothing_and_is_loaded_when_it_is_mended() {
+fn a_malformed_file_stops_nothing_and_is_loaded_once_it_is_fixed() {
     let mut lab = lab("mended");
     let Some(server) = Server::start(&mut lab) else {
         return;

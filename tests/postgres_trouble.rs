@@ -176,7 +176,7 @@ fn a_cluster_of_another_owner_or_out_of_reach_is_named_with_what_helps() {
 }
 
 #[test]
-fn a_private_cluster_that_is_down_or_damaged_is_told_by_its_folder_and_once() {
+fn a_private_cluster_that_is_down_or_damaged_is_logged_once_with_its_folder() {
     let Some(mut lab) = lab("damaged") else {
         return;
     };

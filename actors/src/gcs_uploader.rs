@@ -3,7 +3,7 @@
 //! Promises: a file is put only after its predecessor is durable, and an offset
 //! is reported as committed only after its file is. A lake that does not answer
 //! is tried again indefinitely; meanwhile the memory budget stops the consumer.
-//! `AlreadyExists` is no failure: the footer of what is there decides.
+//! `AlreadyExists` is not a failure: the footer of the existing object decides.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

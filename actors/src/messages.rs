@@ -161,7 +161,7 @@ pub struct Rewind {
     pub partition: i32,
     /// Its epoch.
     pub epoch: u64,
-    /// Where to go on.
+    /// The next offset to read.
     pub offset: i64,
 }
 

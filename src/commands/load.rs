@@ -1,7 +1,7 @@
 //! `ftap load`: what is in the lake and not yet in BigQuery, now.
 //!
-//! Promises: exit code 0 when everything that was in the lake at the start is loaded. Stopped or
-//! killed, the same command goes on; a `ftap run` that loads at the same time is no harm.
+//! Promises: exit code 0 when everything that was in the lake at the start is loaded. If it is
+//! stopped or killed, the same command continues; an `ftap run` may load at the same time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ pub(crate) fn execute(config: &Config, args: &LoadArgs) -> anyhow::Result<u8> {
             tokio::select! {
                 loaded = load(settings, lake) => loaded.map_err(anyhow::Error::new),
                 _ = shutdown.wait_for(|stop| *stop) => Err(anyhow::anyhow!(
-                    "stopped before everything was loaded; the same command goes on from there"
+                    "stopped before everything was loaded; the same command continues from there"
                 )),
             }
         })?;

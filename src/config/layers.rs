@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn no_dot_env_is_no_error() {
+    fn a_missing_dot_env_is_not_an_error() {
         let dir = tempfile::tempdir().unwrap();
         assert!(read_dot_env(&dir.path().join(".env")).unwrap().is_empty());
     }

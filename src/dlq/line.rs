@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_entry_says_why() {
+    fn a_line_that_is_not_an_entry_says_why() {
         for (line, wanted) in [
             ("", "not a JSON object"),
             ("[]", "not a JSON object"),

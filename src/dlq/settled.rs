@@ -76,7 +76,7 @@ mod tests {
     use ftap_lake::RejectedRange;
 
     #[test]
-    fn a_footer_says_what_became_of_each_of_its_offsets() {
+    fn a_footer_says_what_happened_to_each_of_its_offsets() {
         let range = |first_offset, last_offset| RejectedRange {
             first_offset,
             last_offset,

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_transaction_is_none() {
+    fn what_is_not_a_transaction_is_none() {
         let good = r#"{"trans_date_trans_time":"a","user_id":"b","merchant":"c","category":"d",
             "trans_num":"e","unix_time":1,"is_fraud":0,"original_amt":2,"currency":"f","x":1e999}"#;
         assert!(of_message(good.as_bytes()).is_some());

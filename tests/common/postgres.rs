@@ -67,13 +67,13 @@ impl Server {
         Some(server)
     }
 
-    /// Stops it; nothing answers until [`Self::go_on`].
+    /// Stops it; nothing answers until [`Self::resume`].
     pub(crate) fn stop(&mut self) {
         self.cluster = None;
     }
 
     /// Starts it again where it was.
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn resume(&mut self) {
         let options = PrivateClusterOptions::new(&self.folder);
         self.cluster = Some(PrivateCluster::start(options).unwrap());
     }

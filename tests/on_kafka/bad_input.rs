@@ -58,7 +58,7 @@ fn poison() -> Vec<(Option<Vec<u8>>, Option<&'static str>)> {
 }
 
 #[test]
-fn poison_goes_to_the_dead_letter_topic_with_its_reason_and_the_rest_goes_on() {
+fn poison_goes_to_the_dead_letter_topic_with_its_reason_and_the_rest_continues() {
     let lab = Lab::shared("poison");
     lab.start(["produce"]).wait_for_success();
     let poison = poison();
@@ -182,7 +182,7 @@ fn remake_topic(lab: &Lab) {
 }
 
 #[test]
-fn a_topic_made_anew_that_has_outgrown_the_lake_is_refused_by_its_records() {
+fn a_recreated_topic_that_has_outgrown_the_lake_is_refused_by_its_records() {
     let mut lab = Lab::shared("outgrown");
     let file = lab.get("EVENTS_FILE").to_owned();
     lab.set("EVENTS_FILE", make_events(1000, 2));
@@ -202,7 +202,7 @@ fn a_topic_made_anew_that_has_outgrown_the_lake_is_refused_by_its_records() {
 }
 
 #[test]
-fn a_lake_that_lost_its_newest_object_is_told_of_and_another_group_refills_it() {
+fn a_lake_that_lost_its_newest_object_is_reported_and_another_group_refills_it() {
     let mut lab = Lab::shared("lost-object");
     lab.set("FILE_MAX_ROWS", "2000");
     lab.start(["produce"]).wait_for_success();
@@ -230,7 +230,7 @@ fn a_lake_that_lost_its_newest_object_is_told_of_and_another_group_refills_it() 
 }
 
 #[test]
-fn a_topic_that_was_deleted_and_made_anew_is_refused_and_the_lake_stays() {
+fn a_topic_that_was_deleted_and_recreated_is_refused_and_the_lake_stays() {
     let mut lab = Lab::shared("remade");
     lab.start(["produce"]).wait_for_success();
     lab.start(["consume", "--until-drained"]).wait_for_success();

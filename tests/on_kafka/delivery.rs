@@ -67,7 +67,7 @@ fn kill_nine_at_ten_random_moments_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn sigterm_flushes_within_ten_seconds_and_the_next_run_goes_on() {
+fn sigterm_flushes_within_ten_seconds_and_the_next_run_continues() {
     let mut lab = Lab::new("sigterm");
     lab.set("LOG_LEVEL", "DEBUG");
     lab.set("PRODUCE_SPEED", speed_for(20));
@@ -183,7 +183,7 @@ fn a_run_waits_for_a_broker_that_is_not_up_yet() {
 }
 
 #[test]
-fn a_group_that_was_never_told_what_is_in_the_lake_is_told_on_a_quiet_topic() {
+fn what_is_in_the_lake_is_committed_for_the_group_on_a_quiet_topic() {
     let lab = Lab::shared("quiet-topic");
     lab.start(["produce"]).wait_for_success();
     lab.start(["consume", "--until-drained"]).wait_for_success();

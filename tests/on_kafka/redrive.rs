@@ -163,7 +163,7 @@ fn assert_gave_way(redrive: &Ftap) {
 }
 
 #[test]
-fn publishing_goes_on_behind_thousands_of_redriven_messages() {
+fn publishing_resumes_after_thousands_of_redriven_messages() {
     let mut lab = Lab::shared("publish-on");
     lab.set("LOG_LEVEL", "DEBUG");
     lab.set("TRANSACTION_ROWS", "500");
@@ -229,7 +229,7 @@ fn what_is_rejected_again_by_force_is_a_new_entry() {
 }
 
 #[test]
-fn retention_of_redriven_messages_is_no_loss() {
+fn retention_of_redriven_messages_is_not_a_loss() {
     let lab = poisoned("expired-redrive", 30);
     let (file, _) = repaired(&lab);
     redrive(&lab, &["--from", file.to_str().unwrap()]);

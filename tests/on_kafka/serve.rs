@@ -54,7 +54,7 @@ fn sum(partitions: &Value, figure: &str) -> u64 {
 }
 
 #[test]
-fn what_is_down_is_shown_with_the_reason_and_the_rest_goes_on() {
+fn what_is_down_is_shown_with_the_reason_and_the_rest_continues() {
     let mut lab = lab("serve");
     lab.set("POSTGRES", "on");
     lab.set("POSTGRES_HOST", "127.0.0.1");
@@ -203,12 +203,12 @@ fn postgres_and_its_slot_are_shown_while_it_is_there() {
     cdc.wait_for_success();
     server.stop();
     source(&serve, "postgres", is_down_because("platform@"));
-    server.go_on();
+    server.resume();
     source(&serve, "postgres", is_up);
 }
 
 #[test]
-fn in_a_container_localhost_is_answered_without_a_token_and_nobody_else() {
+fn in_a_container_only_localhost_is_answered_without_a_token() {
     let mut lab = lab("serve-container");
     lab.set("DASHBOARD_ADDR", "0.0.0.0:0");
     let (code, said) = lab.start(["serve"]).wait_for_failure();

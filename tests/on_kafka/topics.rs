@@ -28,7 +28,7 @@ fn stop(consume: &Ftap) {
 }
 
 #[test]
-fn a_topic_made_anew_under_a_running_consumer_is_refused_and_another_lake_takes_it() {
+fn a_topic_recreated_under_a_running_consumer_is_refused_and_another_lake_takes_it() {
     let mut lab = Lab::shared("remade-running");
     lab.start(["produce"]).wait_for_success();
     let consume = lab.start(["consume"]);
@@ -75,7 +75,7 @@ fn an_added_partition_is_read_without_a_restart() {
 }
 
 #[test]
-fn retention_that_passes_a_stopped_consumer_is_told_once_with_the_exact_range() {
+fn retention_that_passes_a_stopped_consumer_is_logged_once_with_the_exact_range() {
     let mut lab = Lab::shared("passed");
     let ended = |lab: &Lab| lab.start(["consume", "--until-drained"]);
     lab.start(["produce", "--rows", "5000"]).wait_for_success();

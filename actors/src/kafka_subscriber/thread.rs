@@ -84,7 +84,7 @@ struct Subscriber {
     awaiting: Awaiting,
     next_epoch: u64,
     paused: bool,
-    /// The log no longer has what is to be read next; ends the generation when all is flushed.
+    /// The log no longer has the next record; ends the generation when all is flushed.
     overtaken: Option<Failure>,
     /// Where each partition's visible records ended when draining began.
     drain_targets: Option<BTreeMap<i32, i64>>,
@@ -176,7 +176,7 @@ impl Subscriber {
 
     fn obey(&mut self, signal: Signal) -> Result<(), Failure> {
         match signal {
-            // Also nothing has to be taken: until it is answered librdkafka keeps everything
+            // Taking nothing is an answer, too: until there is one librdkafka keeps everything
             // paused and joins no further rebalance.
             Signal::Assign(partitions) if partitions.is_empty() => {
                 self.consumer.assign(&[])?;
@@ -196,7 +196,7 @@ impl Subscriber {
                 self.parts.uploader.hand(ToUploader::FindChainEnds(request));
                 Ok(())
             }
-            Signal::Revoke { partitions, lost } => self.give_up(partitions, lost),
+            Signal::Revoke { partitions, lost } => self.release(partitions, lost),
             Signal::Committed(offsets) => {
                 for (partition, offset) in offsets {
                     if let Some(progress) = self.assigned.get_mut(&partition) {
@@ -218,7 +218,7 @@ impl Subscriber {
                     Known::Authentication | Known::SSL => KafkaFailure::Unavailable,
                     other => KafkaFailure::from(other),
                 };
-                let mends_itself = kind == KafkaFailure::Unavailable
+                let recovers_itself = kind == KafkaFailure::Unavailable
                     && matches!(
                         code,
                         RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT
@@ -226,7 +226,7 @@ impl Subscriber {
                             | RDKafkaRespErr::RD_KAFKA_RESP_ERR__RESOLVE
                             | RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT
                     );
-                if mends_itself {
+                if recovers_itself {
                     return Ok(());
                 }
                 Err(Failure::new(
@@ -237,7 +237,7 @@ impl Subscriber {
         }
     }
 
-    fn give_up(&mut self, partitions: Vec<i32>, lost: bool) -> Result<(), Failure> {
+    fn release(&mut self, partitions: Vec<i32>, lost: bool) -> Result<(), Failure> {
         PartitionsRevoked {
             partitions: numbers(&partitions),
             lost,
@@ -266,8 +266,8 @@ impl Subscriber {
         self.seek_to_positions()
     }
 
-    /// Says exactly where reading goes on after a pause, librdkafka's own during a rebalance
-    /// included. By itself it goes on after the last message it put into a batch, which the
+    /// Sets exactly where reading resumes after a pause, librdkafka's own during a rebalance
+    /// included. By itself it resumes after the last message it put into a batch, which the
     /// pause may have purged as outdated, and which may be an error with an offset of its own.
     fn seek_to_positions(&self) -> Result<(), Failure> {
         if self.stage.is_fenced() {

@@ -187,7 +187,7 @@ impl Writer {
         }
     }
 
-    fn give_up(&mut self, rules: &Rules) {
+    fn release(&mut self, rules: &Rules) {
         self.awaiting.remove(&[0]);
         if self.progress.take().is_some() {
             self.mailbox.push_back(ToBuffer::Close);

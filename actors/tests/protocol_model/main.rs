@@ -84,7 +84,7 @@ fn what_resets_and_retention_skip_is_reported_and_nothing_else() {
 }
 
 #[test]
-fn a_topic_made_anew_is_refused_and_nothing_is_overwritten() {
+fn a_recreated_topic_is_refused_and_nothing_is_overwritten() {
     let faults = Faults {
         crashes: 1,
         remakes: 1,

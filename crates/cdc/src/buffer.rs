@@ -3,8 +3,8 @@
 //! Promises: of each table every change behind its end is in exactly one of the objects
 //! handed out, in order; a place is given out as safe only when the objects handed out
 //! until then hold everything before it. Memory is bounded by the rolling limits, not by
-//! the size of a transaction: an object may end within a commit, and the next one goes on
-//! there. Pure.
+//! the size of a transaction: an object may end within a commit, and the next one continues
+//! it. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Where to go on, from what lake and server hold, and what to do about an object that is
-//! there already.
+//! Where to continue, given what lake and server hold, and what to do about an object that
+//! exists already.
 //!
 //! Promises: a change is left out only where an error or a new epoch says so. Pure.
 
@@ -78,7 +78,7 @@ pub enum SnapshotReason {
     First,
     /// The one before was interrupted.
     Interrupted,
-    /// Somebody asked for it.
+    /// The user asked for it.
     Asked,
 }
 
@@ -119,7 +119,7 @@ pub enum Plan {
 pub enum PlanError {
     /// The slot is gone.
     #[error(
-        "replication slot {slot} is gone, but the lake has changes up to {end}: what was changed since is not to be had as changes; `ftap cdc --resnapshot` makes a new slot and copies the tables anew"
+        "replication slot {slot} is gone, but the lake has changes up to {end}: later changes are lost as changes; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
     )]
     SlotMissing {
         /// The slot.
@@ -127,9 +127,9 @@ pub enum PlanError {
         /// Last position in the lake.
         end: Position,
     },
-    /// The server gave the slot up.
+    /// The server invalidated the slot.
     #[error(
-        "replication slot {slot} is lost: the server removed log it had not sent yet, more than max_slot_wal_keep_size; `ftap cdc --resnapshot` makes a new slot and copies the tables anew"
+        "replication slot {slot} is lost: the server removed log that it had not sent yet, more than max_slot_wal_keep_size; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
     )]
     SlotLost {
         /// The slot.
@@ -137,7 +137,7 @@ pub enum PlanError {
     },
     /// The publication is gone.
     #[error(
-        "the publication of replication slot {slot} is gone, and the slot can't see one that is made now: `ftap cdc --resnapshot` makes both and copies the tables anew"
+        "the publication of replication slot {slot} is gone, and the slot can't see one that is created now: `ftap cdc --resnapshot` creates both and copies the tables again"
     )]
     PublicationMissing {
         /// The slot.
@@ -145,7 +145,7 @@ pub enum PlanError {
     },
     /// The publication leaves changes out.
     #[error(
-        "the publication of replication slot {slot} lacks {what}, so their changes are lost since it does: {remedy}, then `ftap cdc --resnapshot` copies the tables anew"
+        "the publication of replication slot {slot} lacks {what}, so their changes since then are lost: {remedy}, then `ftap cdc --resnapshot` copies the tables again"
     )]
     PublicationLacks {
         /// The slot.
@@ -157,7 +157,7 @@ pub enum PlanError {
     },
     /// A table of the same name that is another one.
     #[error(
-        "table {table} was dropped and created again since it was captured (its object identifier is {ours}, in the lake {theirs}): its new rows may be captured, its old ones were never seen to go; `ftap cdc --resnapshot` copies the tables anew"
+        "table {table} was dropped and created again since it was captured (its object identifier is {ours}, in the lake {theirs}): its new rows may be captured, but the removal of its old rows was not; `ftap cdc --resnapshot` copies the tables again"
     )]
     TableRemade {
         /// The table.
@@ -169,7 +169,7 @@ pub enum PlanError {
     },
     /// The slot belongs to another process.
     #[error(
-        "replication slot {slot} is not ours: its {what} is {theirs}, wanted {ours}; set CDC_SLOT to another name"
+        "replication slot {slot} is not ours: its {what} is {theirs}, expected {ours}; set CDC_SLOT to another name"
     )]
     SlotForeign {
         /// The slot.
@@ -178,12 +178,12 @@ pub enum PlanError {
         what: &'static str,
         /// Its value.
         theirs: String,
-        /// What it has to be.
+        /// What it must be.
         ours: String,
     },
     /// A slot, but no snapshot.
     #[error(
-        "replication slot {slot} exists, but the lake has no snapshot it could follow: the lake is another one, or was emptied; `ftap cdc --resnapshot` drops the slot and starts anew, CDC_SLOT=… leaves it to its owner"
+        "replication slot {slot} exists, but the lake has no snapshot it could follow: the lake is another one, or was emptied; `ftap cdc --resnapshot` drops the slot and starts again, CDC_SLOT=… leaves it to its owner"
     )]
     SlotWithoutLake {
         /// The slot.
@@ -191,7 +191,7 @@ pub enum PlanError {
     },
     /// Another server, or one that was created again.
     #[error(
-        "the lake's changes are of the server {theirs}, this one is {ours}: positions of the two can't be compared; name the right server in POSTGRES_HOST, or start anew with `ftap cdc --resnapshot`"
+        "the lake's changes are of the server {theirs}, this one is {ours}: positions of the two can't be compared; set POSTGRES_HOST to the right server, or start again with `ftap cdc --resnapshot`"
     )]
     AnotherServer {
         /// System identifier in the lake.
@@ -201,7 +201,7 @@ pub enum PlanError {
     },
     /// The server has less than the lake.
     #[error(
-        "the lake has changes up to {end}, but the server's log ends at {flushed}: the server was restored from a copy; `ftap cdc --resnapshot` copies the tables anew"
+        "the lake has changes up to {end}, but the server's log ends at {flushed}: the server was restored from a copy; `ftap cdc --resnapshot` copies the tables again"
     )]
     LakeAhead {
         /// Last position in the lake.
@@ -213,9 +213,9 @@ pub enum PlanError {
 
 /// What to do at a start.
 ///
-/// A slot is kept after the most of its snapshot is in the lake and before all of it is, so a
-/// slot without any snapshot is not ours, and the slot of a whole one begins at it or goes on
-/// behind it, and a whole one without a slot has lost what came after it.
+/// A slot is made permanent after most of its snapshot is in the lake and before all of it is. So a
+/// slot without any snapshot is not ours, the slot of a complete one begins at it or after it, and a
+/// complete one without a slot has lost what came after it.
 pub fn plan(
     slot_name: &str,
     lake: Option<&LakeEpoch>,
@@ -338,7 +338,7 @@ pub(crate) fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Opti
 /// The object under our key is of another history.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the lake already has changes of {table} from {position}, but their {differs} is {theirs} and ours is {ours}: the server was restored and went another way, or two servers share the lake; nothing was overwritten; `ftap cdc --resnapshot` starts anew"
+    "the lake already has changes of {table} from {position}, but their {differs} is {theirs} and ours is {ours}: the server was restored and has another history since, or two servers share the lake; nothing was overwritten; `ftap cdc --resnapshot` starts again"
 )]
 pub struct ChangeConflict {
     /// The table.
@@ -356,7 +356,7 @@ pub struct ChangeConflict {
 /// What `AlreadyExists` means, from the footer we wanted to write and the one that is there.
 ///
 /// The first change identifies a run: position, transaction and time of its commit, and
-/// its values. Runs that end at one position have to be equal as a whole.
+/// its values. Runs that end at the same position must be equal as a whole.
 pub fn on_already_exists(
     ours: &ChangeFooter,
     theirs: &ChangeFooter,

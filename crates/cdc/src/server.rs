@@ -157,20 +157,18 @@ impl Control<'_> {
 
     /// Makes the publication of our tables if it is not there; before the slot, because a
     /// slot can't see a publication that is younger than itself.
-    /// With `may_mend` the one that is ours by its name gets what it lacks.
+    /// With `may_fix` the one that is ours by its name gets what it lacks.
     pub(crate) async fn ensure_publication(
         &self,
         publication: &str,
-        may_mend: bool,
+        may_fix: bool,
     ) -> Result<bool, PostgresError> {
         match self.publication(publication).await? {
             PublicationState::Whole => Ok(false),
             // A table that was dropped and created again has left it.
-            PublicationState::Lacks { remedy, .. }
-                if may_mend && publication == OWN_PUBLICATION =>
-            {
-                let mended = self.client.batch_execute(&remedy).await;
-                mended.map_err(|error| self.error(&error))?;
+            PublicationState::Lacks { remedy, .. } if may_fix && publication == OWN_PUBLICATION => {
+                let fixed = self.client.batch_execute(&remedy).await;
+                fixed.map_err(|error| self.error(&error))?;
                 // There may be more that is missing.
                 match self.publication(publication).await? {
                     PublicationState::Whole => Ok(false),
@@ -207,7 +205,7 @@ impl Control<'_> {
         }
     }
 
-    /// Nobody reads the slot; else an error that says who.
+    /// Fails if a process reads the slot, and names it.
     pub(crate) async fn slot_is_idle(&self, slot: &str) -> Result<(), PostgresError> {
         let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL";
         let reader = self.client.query_opt(sql, &[&slot]).await;

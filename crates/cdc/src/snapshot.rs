@@ -40,7 +40,7 @@ pub(crate) struct SnapshotReader<'a> {
 }
 
 impl<'a> SnapshotReader<'a> {
-    /// Opens the transaction. The session that made the slot has to be idle since.
+    /// Opens the transaction. The session that created the slot must have been idle since.
     pub(crate) async fn begin(
         client: &'a Client,
         settings: &'a PostgresSettings,

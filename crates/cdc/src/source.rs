@@ -114,7 +114,7 @@ pub enum Message {
     },
     /// All changes of the transaction were sent.
     Commit {
-        /// Where the log goes on behind it.
+        /// Where the log continues after it.
         end: Lsn,
     },
     /// Everything that was committed before this place was sent.
@@ -131,7 +131,7 @@ pub enum Message {
 /// Why the stream ended.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The connection is gone; the next one goes on where this one ended.
+    /// The connection is gone; the next one continues where this one ended.
     #[error("the connection to the slot is gone: {0}")]
     Gone(String),
     /// The server refused.
@@ -262,7 +262,7 @@ fn cell(data: &ColumnData) -> Result<Cell, SourceError> {
         b't' => match std::str::from_utf8(data.as_bytes()) {
             Ok(text) => Ok(Cell::Text(text.into())),
             Err(error) => Err(SourceError::Garbled(format!(
-                "a value is no UTF-8: {error}"
+                "a value is not UTF-8: {error}"
             ))),
         },
         other => Err(SourceError::Garbled(format!(

@@ -33,8 +33,8 @@ pub struct Wire {
     client: ReplicationClient,
     parser: LogicalReplicationParser,
     settings: PostgresSettings,
-    /// Told when an acknowledgement was sent.
-    told: watch::Receiver<()>,
+    /// Changes when an acknowledgement was sent.
+    sent: watch::Receiver<()>,
     _tunnel: Option<Tunnel>,
 }
 
@@ -83,8 +83,8 @@ impl Wire {
         config.status_interval = STATUS_INTERVAL;
         config.buffer_events = MESSAGES_IN_FLIGHT;
         config.max_message_size = MAX_MESSAGE_BYTES;
-        let (tell, told) = watch::channel(());
-        config.feedback_observer = Some(FeedbackObserver::new(move |_| _ = tell.send(())));
+        let (report, sent) = watch::channel(());
+        config.feedback_observer = Some(FeedbackObserver::new(move |_| _ = report.send(())));
         let client = ReplicationClient::connect_gated(config)
             .await
             .map_err(|error| wire_error(settings, error))?;
@@ -92,7 +92,7 @@ impl Wire {
             client,
             parser: LogicalReplicationParser::with_protocol_version(PROTOCOL_VERSION),
             settings: settings.clone(),
-            told,
+            sent,
             _tunnel: tunnel,
         })
     }
@@ -154,11 +154,11 @@ impl Wire {
         }
     }
 
-    /// Waits until the server was told that everything before this place is durable, or the
-    /// connection is gone.
-    pub async fn told(&mut self, durable: Lsn) {
+    /// Waits until everything before this place is acknowledged to the server, or the connection
+    /// is gone.
+    pub async fn acknowledged(&mut self, durable: Lsn) {
         while self.client.metrics().last_applied_lsn().as_u64() < durable.0
-            && self.told.changed().await.is_ok()
+            && self.sent.changed().await.is_ok()
         {}
     }
 

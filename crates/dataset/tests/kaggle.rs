@@ -192,7 +192,7 @@ async fn what_does_not_pass_ends_in_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up() {
+async fn a_server_that_never_answers_is_an_error_after_a_limit() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", silent.local_addr().unwrap());
     let idle_timeout = Duration::from_millis(200);
@@ -204,7 +204,7 @@ async fn a_server_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_apart_and_not_repeated() {
+async fn refusals_are_distinguished_and_not_repeated() {
     for (status, expected) in [
         (401, "refused the credentials of user (HTTP 401)"),
         (403, "accept its terms"),
@@ -221,7 +221,7 @@ async fn refusals_are_told_apart_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_long_wait_is_told_rather_than_waited() {
+async fn a_long_wait_is_an_error_rather_than_waited_for() {
     let server = Scripted::start(vec![Reply::status(429).header("retry-after", "3600")]).await;
     let error = Download::from(server.address()).await.error();
     assert!(error.to_string().contains("wait 3600 seconds"), "{error}");
@@ -229,7 +229,7 @@ async fn a_long_wait_is_told_rather_than_waited() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_archive_is_described() {
+async fn an_answer_that_is_not_an_archive_is_described() {
     for (body, expected) in [
         (
             b"<!DOCTYPE html><title>Login</title>".as_slice(),
@@ -294,7 +294,7 @@ async fn credentials_are_not_sent_in_the_clear() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_is_told() {
+async fn a_full_disk_is_reported() {
     let zip = archive(&[(SOURCE_FILE, &csv_text())]);
     let server = Scripted::start(vec![Reply::ok(zip)]).await;
     for name in [

@@ -64,7 +64,7 @@ fn the_key_is_in_no_debug_output() {
 }
 
 #[test]
-fn without_credentials_both_ways_to_give_them_are_told() {
+fn without_credentials_the_error_names_both_ways_to_give_them() {
     let home = tempdir().unwrap();
     let error = find(&[("HOME", home.path().to_str().unwrap())])
         .unwrap_err()

@@ -41,7 +41,7 @@ fn a_missing_file_is_named_with_ways_to_get_one() {
 }
 
 #[test]
-fn a_directory_is_told_from_a_file() {
+fn a_directory_is_distinguished_from_a_file() {
     let dir = tempdir().unwrap();
     let error = prepare(dir.path(), dir.path(), &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, DatasetError::IsDirectory { .. }));
@@ -49,7 +49,7 @@ fn a_directory_is_told_from_a_file() {
 }
 
 #[test]
-fn an_empty_file_is_told_from_one_without_rows() {
+fn an_empty_file_is_distinguished_from_one_without_rows() {
     for source in ["", "\n\n", "\u{feff}", "\r\n"] {
         let error = error_for(source.as_bytes());
         assert!(matches!(error, DatasetError::EmptyFile { .. }), "{error}");
@@ -96,7 +96,7 @@ fn a_column_named_twice_is_refused() {
 }
 
 #[test]
-fn what_is_no_csv_is_recognised() {
+fn what_is_not_csv_is_recognised() {
     let utf16: Vec<u8> = HEADER.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let cases: [(&[u8], &str); 8] = [
         (b"PK\x03\x04\x14\x00rest", "zip archive"),
@@ -158,7 +158,7 @@ fn a_full_disk_leaves_the_earlier_files_as_they_were() {
 
 #[cfg(unix)]
 #[test]
-fn missing_permissions_are_told_for_input_and_output() {
+fn missing_permissions_are_reported_for_input_and_output() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempdir().unwrap();
     let input = dir.path().join("in.csv");

@@ -83,7 +83,7 @@ fn run_at() -> DateTime<Utc> {
 }
 
 #[tokio::test]
-async fn a_run_writes_the_contracts_columns_and_a_repeat_asks_nobody() {
+async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
     let api = Scripted::start(vec![ok(GOOD)]).await;
     let lab = Lab::new(&url(&api), Some(KEY));
     let done = lab.job().run(run_at()).await.unwrap();
@@ -193,7 +193,7 @@ async fn what_passes_is_waited_out() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_when_the_answer_is_no_good() {
+async fn nothing_is_written_when_the_answer_is_not_usable() {
     let changed = |from: &str, to: &str| ok(GOOD.replace(from, to));
     let exhausted = status(429)
         .header("X-RateLimit-Remaining-Quota-Month", "0")

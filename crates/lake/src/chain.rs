@@ -1,5 +1,5 @@
-//! Where a partition's chain of objects goes on, and what to do when the next object is
-//! already there.
+//! Where a partition's chain of objects continues, and what to do when the next object exists
+//! already.
 //!
 //! Promises: the rules 5 and 6 of the delivery protocol, as functions of plain values, so
 //! that a model checker can drive them. Pure.
@@ -117,7 +117,7 @@ impl StartFrom {
     }
 }
 
-/// Where to go on reading a partition.
+/// Where reading of a partition starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The first offset to read: a boundary of the chain.
@@ -128,7 +128,7 @@ pub struct Start {
     pub from: StartFrom,
 }
 
-/// Where to go on (rule 6): max(committed offset, chain end + 1), or the oldest record if
+/// Where reading starts (rule 6): max(committed offset, chain end + 1), or the oldest record if
 /// that is gone or there is neither.
 ///
 /// `committed` is the group's committed offset (the next to read), `chain_end` the last
@@ -230,7 +230,7 @@ pub fn check_continuation(
 /// The first record identifies a run: topic, partition, first offset, and the
 /// fingerprint of the record's timestamp and payload, which a topic created again would have
 /// to repeat to the millisecond. Where the two runs end at the same offset and rejected
-/// the same records, their rows' checksums have to be equal as well. Runs that differ in
+/// the same records, their rows' checksums must be equal as well. Runs that differ in
 /// what they rejected (another size limit, another version) are both complete: the one
 /// in the lake stays.
 pub fn on_already_exists(

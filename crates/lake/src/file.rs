@@ -34,7 +34,7 @@ pub struct FileSettings {
     pub zstd_level: i32,
 }
 
-/// What became of a record.
+/// What a record was appended as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// A row.

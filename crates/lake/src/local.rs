@@ -60,7 +60,7 @@ impl Root {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
             Ok(_) => Err(absent(
                 io::Error::other("another folder is in its place"),
-                "mount or move the lake's folder back; to go on in this one, restart",
+                "mount or move the lake's folder back; to continue in this one, restart",
             )),
             Err(source) if source.kind() == ErrorKind::NotFound => Err(absent(
                 source,
@@ -86,7 +86,7 @@ fn open_root(path: &Path) -> Result<PathBuf, LakeError> {
         .canonicalize()
         .map_err(|source| path_error("open the lake's folder", path, source))?;
     if let Some(parent) = root.parent() {
-        // Not ours to write in, so not being allowed to sync it is no fault.
+        // It may belong to another user: not being allowed to sync it is fine.
         let _ = sync_folder(parent);
     }
     Ok(root)

@@ -24,7 +24,7 @@ pub(crate) struct LakeOutage {
 struct Current {
     since: Instant,
     attempts: u64,
-    told_at: Instant,
+    logged_at: Instant,
     next_reminder: Duration,
 }
 
@@ -44,9 +44,9 @@ impl LakeOutage {
         let tell = match current.as_mut() {
             Some(outage) => {
                 outage.attempts += 1;
-                let due = now.duration_since(outage.told_at) >= outage.next_reminder;
+                let due = now.duration_since(outage.logged_at) >= outage.next_reminder;
                 if due {
-                    outage.told_at = now;
+                    outage.logged_at = now;
                     outage.next_reminder = (outage.next_reminder * 2).min(LONGEST_REMINDER);
                 }
                 due
@@ -56,7 +56,7 @@ impl LakeOutage {
         let outage = current.get_or_insert(Current {
             since: now,
             attempts: 1,
-            told_at: now,
+            logged_at: now,
             next_reminder: FIRST_REMINDER,
         });
         if tell {

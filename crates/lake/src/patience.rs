@@ -7,8 +7,8 @@ use crate::error::LakeError;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Repeats `request` until it succeeds, its error is one that no try can mend, or `limit` has
-/// passed; then the last error is given.
+/// Repeats `request` until it succeeds, fails with an error that no retry can fix, or `limit` has
+/// passed; then the last error is returned.
 pub async fn patiently<T, F>(
     limit: Duration,
     mut request: impl FnMut() -> F,

@@ -12,7 +12,7 @@ use crate::local;
 pub(crate) fn judge_local(error: &object_store::Error) -> (&'static str, Retry) {
     if let object_store::Error::NotFound { .. } = error {
         return (
-            "somebody removed it; restore it if it was a lake object",
+            "it was removed; restore it if it was a lake object",
             Retry::Transient,
         );
     }
@@ -58,7 +58,7 @@ pub(crate) fn judge_gcs(
     };
     match status {
         Some(404) if action == "read" && !detail.contains("NoSuchBucket") => (
-            "somebody removed it; restore it if it was there",
+            "it was removed; restore it if it was there",
             Retry::Transient,
         ),
         Some(404) => (NO_BUCKET, Retry::Permanent),

@@ -109,7 +109,7 @@ impl StageLake {
                 return Err(Failure::new(Internal::NeighbourGone, text));
             }
             before()?;
-            // A slow store is no stall: its client has limits of its own.
+            // A slow store is not a stall: its client has limits of its own.
             let _waiting = self.stage.progress().waiting();
             let error = match request(&self.store).await {
                 Ok(answer) => {

@@ -43,7 +43,7 @@ const FOOTER_MAX_BYTES: u64 = 64 << 20;
 pub enum PutOutcome {
     /// The object is there, durably, and it is ours.
     Created,
-    /// Somebody's object was there, perhaps our own whose reply was lost; it is untouched.
+    /// An object was there, perhaps our own whose reply was lost; it is untouched.
     AlreadyExists,
 }
 
@@ -105,7 +105,7 @@ impl LakeStore {
         }
     }
 
-    /// The same to look at a lake that may be read-only; a local one's folder has to be there.
+    /// The same to look at a lake that may be read-only; a local one's folder must exist.
     pub fn open_to_read(location: &LakeLocation) -> Result<Self, LakeError> {
         if let LakeLocation::Local(path) = location {
             local::check_exists(path)?;

@@ -18,7 +18,9 @@ pub(crate) struct WholeListings(ReqwestConnector);
 struct Checked(HttpClient);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is no whole listing; something between here and the bucket may have made it")]
+#[error(
+    "the answer is not a complete listing; a proxy between here and the bucket may have sent it"
+)]
 struct NoListing;
 
 impl HttpConnector for WholeListings {

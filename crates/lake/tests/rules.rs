@@ -255,7 +255,7 @@ fn skipping(
 }
 
 #[test]
-fn a_partition_goes_on_where_the_chain_ends() {
+fn a_partition_continues_where_the_chain_ends() {
     use SkipCause::{CommittedAheadOfLake as Ahead, RetentionPassedChainEnd as Retention};
     use StartFrom::{Committed, LakeEnd, LogStart};
     let ahead_of_log = |chain_end, log_end| Err(ChainError::LakeAheadOfLog { chain_end, log_end });
@@ -369,7 +369,7 @@ fn an_object_that_is_there_already_is_adopted_or_a_conflict() {
 
 /// Footers that do not contradict themselves.
 #[test]
-fn a_chain_goes_on_only_in_the_topic_it_was_written_from() {
+fn a_chain_continues_only_in_the_topic_it_was_written_from() {
     let end = TransactionFooter {
         first_offset: 100,
         last_offset: 199,

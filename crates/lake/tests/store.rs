@@ -88,7 +88,7 @@ async fn behaves_as_a_lake(store: &LakeStore) {
     assert_eq!(commit(store, &other).await.unwrap(), theirs);
     assert_eq!(first.footer.next_offset(), 10);
 
-    // Partition 0 goes on, then its clock goes back over a midnight; partition 1 is old;
+    // Partition 0 continues, then its clock goes back over a midnight; partition 1 is old;
     // partition 2 has nothing; another topic's name starts like ours.
     for more in [
         file("t", 0, 10, 19, 20_001),
@@ -246,7 +246,7 @@ async fn each_answer_of_a_bucket_says_whether_waiting_helps() {
         assert_eq!(error.retry(), Retry::Permanent, "{error}");
         assert!(error.to_string().contains("GCS_BUCKET_NAME"), "{error}");
     }
-    // Nobody listens there.
+    // No server listens there.
     let dead = LakeStore::open(&LakeLocation::Gcs {
         bucket: "bucket".into(),
         credentials_file: None,
@@ -312,7 +312,7 @@ fn a_credentials_file_is_checked_before_anything_else() {
 }
 
 #[tokio::test]
-async fn what_a_killed_put_left_behind_is_no_object() {
+async fn what_a_killed_put_left_behind_is_not_an_object() {
     let folder = TempDir::new().unwrap();
     let store = local(folder.path());
     let whole = file("t", 0, 0, 9, 20_000);
@@ -402,7 +402,7 @@ async fn a_folder_that_cant_be_used_is_a_clear_error() {
         1,
         "the probe is gone"
     );
-    // A file where the date folder has to be.
+    // A file where the date folder must be.
     std::fs::write(folder.path().join("transactions"), b"").unwrap();
     let object = file("t", 0, 0, 0, 0);
     let error = store
@@ -462,7 +462,7 @@ async fn what_dead_writers_left_is_cleared_away_and_a_living_ones_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_no_whole_listing_is_not_taken_for_an_empty_lake() {
+async fn an_incomplete_listing_is_not_taken_for_an_empty_lake() {
     let server = server().await;
     let store = gcs(&server, "lake");
     put(&store, &file("t", 0, 0, 9, 20_000)).await;

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_asks_early_waits_and_who_asks_in_vain_is_told() {
+    async fn asking_early_waits_and_asking_in_vain_is_an_error() {
         let (locator, location) = PostgresLocator::new();
         assert!(matches!(location.state(), PostgresState::Starting));
         let waiting = location.clone();

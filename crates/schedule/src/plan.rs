@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_goes_on_from_there_with_the_same_identities() {
+    fn a_clock_that_is_set_back_continues_from_there_with_the_same_identities() {
         let mut plan = plan();
         plan.due(at("12:02:00"));
         plan.finished();

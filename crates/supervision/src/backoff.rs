@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_eleventh_restart_in_ten_minutes_gives_up_but_not_a_slow_series() {
+    fn the_eleventh_restart_in_ten_minutes_is_refused_but_not_a_slow_series() {
         let mut fast = RestartHistory::new(SupervisionSettings::default());
         let decisions = pauses(&mut fast, Instant::now(), &[10; 11]);
         assert_eq!(decisions[10], Decision::GiveUp);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_told_apart_by_their_entries() {
+    fn kinds_are_distinguished_by_their_entries() {
         let failure = Failure::new(Internal::Injected, "failpoint");
         assert!(failure.is(Internal::Injected) && !failure.is(Internal::Bug));
         assert!(failure.entry().retry.helps() && !Retry::Permanent.helps());

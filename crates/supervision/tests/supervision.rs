@@ -236,7 +236,7 @@ fn a_stage_that_hangs_is_replaced_and_does_no_harm_when_it_wakes() {
 }
 
 #[test]
-fn an_error_that_no_retry_can_mend_gives_up_at_once_with_a_remedy() {
+fn an_error_that_no_retry_can_fix_stops_at_once_with_a_remedy() {
     let group = TestGroup::new(Misdeed::HopelessError, u64::MAX);
     let starts = group.starts.clone();
     let run = run(group);
@@ -249,7 +249,7 @@ fn an_error_that_no_retry_can_mend_gives_up_at_once_with_a_remedy() {
 }
 
 #[test]
-fn a_group_that_keeps_failing_gives_up_after_its_restarts() {
+fn a_group_that_keeps_failing_stops_after_its_restarts() {
     let group = TestGroup::new(Misdeed::Panic, u64::MAX);
     let starts = group.starts.clone();
     let run = run(group);

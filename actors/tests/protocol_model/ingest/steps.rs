@@ -115,11 +115,11 @@ impl Ingest {
                     state.orphans.sort_unstable();
                 }
             }
-            LossIsNoticed(w) => state.writers[w].give_up(&self.rules),
+            LossIsNoticed(w) => state.writers[w].release(&self.rules),
             Revoke(w) => {
                 state.faults.revocations -= 1;
                 state.owner = None;
-                state.writers[w].give_up(&self.rules);
+                state.writers[w].release(&self.rules);
             }
             Read(w) => self.read(state, w),
             Close(w) => self.close(state, w),

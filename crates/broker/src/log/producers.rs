@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn many_producers_do_not_grow_the_table_for_ever() {
+    fn many_producers_do_not_grow_the_table_indefinitely() {
         let mut table = ProducerTable::default();
         table.note(&header(0, 1, (0, 0, 0), true), None);
         for id in 1..50_000 {

@@ -131,7 +131,7 @@ fn transactions_are_whole_after_kills() {
 }
 
 #[test]
-fn a_torn_tail_is_cut_off_and_the_log_goes_on() {
+fn a_torn_tail_is_cut_off_and_the_log_continues() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), |o| o.default_partitions = 1);
     send_numbers(&broker.bootstrap(), "t", 0..50);

@@ -176,7 +176,7 @@ fn mutated_requests_leave_the_broker_serving() {
 }
 
 #[test]
-fn more_connections_than_allowed_are_closed_and_the_rest_go_on() {
+fn more_connections_than_allowed_are_closed_and_the_rest_continue() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), |o| o.max_connections = 3);
     let mut held: Vec<TcpStream> = (0..3)

@@ -46,7 +46,7 @@ fn every_record_comes_back_once_and_in_order() {
 }
 
 #[test]
-fn a_group_goes_on_where_it_committed_even_after_a_restart() {
+fn a_group_resumes_where_it_committed_even_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), |o| o.default_partitions = 1);
     send_numbers(&broker.bootstrap(), "t", 0..100);

@@ -19,7 +19,7 @@ fn limit(bytes: u64) -> libc::rlimit {
 }
 
 #[test]
-fn a_failed_write_is_answered_and_the_log_goes_on_when_there_is_room() {
+fn a_failed_write_is_answered_and_the_log_continues_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = BrokerProcess::start_prepared(dir.path(), 0, |command| {
         // SAFETY: both calls are async-signal-safe and touch only the child about to be.

@@ -74,7 +74,7 @@ fn a_commit_shows_all_records_an_abort_none() {
 }
 
 #[test]
-fn the_stable_end_is_what_read_committed_consumers_are_told() {
+fn the_stable_end_is_what_read_committed_consumers_see() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), |o| o.default_partitions = 2);
     let at = broker.bootstrap();

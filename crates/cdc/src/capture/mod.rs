@@ -64,7 +64,7 @@ pub struct CaptureParts {
     pub resnapshot: Arc<AtomicBool>,
     /// Where the changes go.
     pub lake: LakeStore,
-    /// Told while the lake does not answer.
+    /// Reports that the lake does not answer.
     pub health: Arc<Health>,
     /// End when everything is in the lake that the server has at the start.
     pub until_drained: bool,

@@ -268,9 +268,9 @@ impl Session<'_> {
         }
     }
 
-    /// Puts everything that is buffered, and goes on to tell how far the slot is behind: a lake
-    /// that does not answer is when it counts. Gives what may be acknowledged, `None` if another
-    /// writer was quicker.
+    /// Puts everything that is buffered, and reports meanwhile how far the slot is behind, which
+    /// matters most while the lake does not answer. Returns what may be acknowledged, `None` if
+    /// another writer was quicker.
     async fn flush<'a>(
         &'a self,
         buffer: &mut ChangeBuffer,
@@ -287,7 +287,7 @@ impl Session<'_> {
                 biased;
                 put = &mut putting => return put,
                 sampled = &mut *sampling => {
-                    // What is wrong with the server the stream finds out.
+                    // A problem of the server is found by the stream itself.
                     let sample = sampled.ok().flatten();
                     let now = Instant::now();
                     if let Some(sample) = sample {
@@ -319,9 +319,9 @@ impl Session<'_> {
         Ok(is_ours.then_some(flush.safe))
     }
 
-    /// How far the slot is behind, after a while; `None` where the next plan has something to
-    /// say. A publication that gives less than before is no error to the stream, which would go
-    /// on without the changes.
+    /// How far the slot is behind, after a while; `None` where the next plan will report an
+    /// error. The stream itself does not fail when the publication is reduced: it would continue
+    /// without those changes.
     async fn sample(&self) -> Result<Option<SlotSample>, PostgresError> {
         tokio::time::sleep(SAMPLE_INTERVAL).await;
         let asked = async {
@@ -357,7 +357,7 @@ impl Session<'_> {
 
 /// Waits until the last acknowledgement was sent; it is only a hint, so not for long.
 async fn last_word(wire: &mut Wire, durable: Lsn) {
-    let _ = tokio::time::timeout(LAST_WORD, wire.told(durable)).await;
+    let _ = tokio::time::timeout(LAST_WORD, wire.acknowledged(durable)).await;
 }
 
 async fn sleep_until(at: Option<Instant>) {

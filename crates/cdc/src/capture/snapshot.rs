@@ -1,4 +1,4 @@
-//! Takes a snapshot and makes the slot that goes on where it ends.
+//! Takes a snapshot and creates the slot that continues where it ends.
 //!
 //! Promises: an epoch is whole in the lake only if the slot begins at its snapshot. The last
 //! object is put after the slot is kept, so whatever is killed when, and whichever other process reads or
@@ -118,9 +118,9 @@ impl Session<'_> {
     async fn put_part(&self, file: &ChangeFile) -> Result<(), SessionError> {
         match put(self.stage, self.lake, file, "snapshot").await {
             Ok(Adoption::Same) => Ok(()),
-            Ok(Adoption::Overtaken) => Err(self.somebody_else("has written this snapshot")),
+            Ok(Adoption::Overtaken) => Err(self.another_process("has written this snapshot")),
             Err(error) if error.is(CaptureFailure::Conflict) => {
-                Err(self.somebody_else("has written another snapshot"))
+                Err(self.another_process("has written another snapshot"))
             }
             Err(error) => Err(error.into()),
         }
@@ -139,13 +139,13 @@ impl Session<'_> {
         let sql = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND (classid::bigint << 32) + objid::bigint = $1";
         let holder = client.query_opt(sql, &[&ADVISORY_LOCK]).await;
         let holder: Option<i32> = holder.map_err(said)?.and_then(|row| row.get(0));
-        Err(self.somebody_else(&match holder {
+        Err(self.another_process(&match holder {
             Some(pid) => format!("is taking the snapshot; if it hangs, end it, or its session there: SELECT pg_terminate_backend({pid})"),
             None => "was taking the snapshot".to_owned(),
         }))
     }
 
-    fn somebody_else(&self, does: &str) -> SessionError {
+    fn another_process(&self, does: &str) -> SessionError {
         SessionError::Postgres(PostgresError::Conflict {
             address: self.postgres.address(),
             said: format!("another `ftap cdc` {does}"),

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_change_are_told_once() {
+    fn columns_that_change_are_logged_once() {
         let mut known = KnownTables::new(BTreeMap::new());
         let first = table(7, &[("a", 25), ("b", 23)]);
         assert!(known.meet(&first).unwrap().is_none());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_was_made_anew_is_an_error() {
+    fn a_table_that_was_recreated_is_an_error() {
         let mut known = KnownTables::new(BTreeMap::from([("users".to_owned(), 7)]));
         assert!(known.meet(&table(7, &[("a", 25)])).is_ok());
         let error = known.meet(&table(8, &[("a", 25)])).unwrap_err();

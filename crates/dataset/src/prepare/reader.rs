@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_quote_is_told_from_an_open_one() {
+    fn a_stray_quote_is_distinguished_from_an_open_one() {
         let seen = read_all(b"a\"b,c\n\"a\"b,c\nok,ok", 1000);
         assert_eq!(
             seen,

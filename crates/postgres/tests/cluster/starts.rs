@@ -54,7 +54,7 @@ fn a_cluster_is_durable_logical_private_and_keeps_its_data() {
 }
 
 #[test]
-fn a_second_process_is_told_and_can_find_the_first_ones_server() {
+fn a_second_process_is_refused_and_can_find_the_first_ones_server() {
     let dir = open_folder();
     let Some(cluster) = start(dir.path()) else {
         return;

@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_read_from_text_and_a_wrong_one_is_told_what_it_may_be() {
+    fn a_rule_is_read_from_text_and_the_error_of_a_wrong_one_says_what_is_expected() {
         let rule: Rule = "put@transactions/:next=3:commit-then-status=503"
             .parse()
             .unwrap();

@@ -158,7 +158,7 @@ async fn a_job_that_is_done_is_never_asked_about_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_number_of_rows_than_the_objects_have_is_done_and_told() {
+async fn another_number_of_rows_than_the_objects_have_is_loaded_and_reported() {
     let place = Place::new().await;
     place.write_fx(0, 2).await;
     place.rule(Submit, 1, F::Miscounts);

@@ -54,7 +54,7 @@ async fn a_permission_that_lacks_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_else_only_a_person_can_mend_is_told() {
+async fn what_else_only_a_person_can_fix_is_reported() {
     says(
         GetDataset,
         F::Refuse(401, "authError"),
@@ -104,7 +104,7 @@ async fn what_else_only_a_person_can_mend_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dataset_elsewhere_is_told() {
+async fn a_dataset_elsewhere_is_reported() {
     let mut place = Place::new().await;
     place.settings.location = Some("EU".to_owned());
     place.drain().await.unwrap();
@@ -117,7 +117,7 @@ async fn a_dataset_elsewhere_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_was_deleted_is_not_silently_begun_anew() {
+async fn a_table_that_was_deleted_is_not_silently_recreated() {
     let place = Place::new().await;
     place.write_fx(0, 3).await;
     place.drain().await.unwrap();

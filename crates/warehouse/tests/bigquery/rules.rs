@@ -80,7 +80,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_no_manifest_is_told() {
+fn what_is_not_a_manifest_is_reported() {
     let key = "bigquery/p/d/t/00000000000000000001.json";
     for (bytes, says) in [
         (&b"not json"[..], "is not the manifest of a load"),
