@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ftap_kafka::KafkaFailure;
 use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
+use ftap_kafka::partition_progress::{Awaiting, Progress};
 use ftap_kafka::tail::read_records_at;
 use ftap_lake::{
     ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
@@ -27,7 +28,6 @@ use crate::messages::{
     ChainEnds, ClosePartitions, Committed, FindChainEnds, Records, Rewind, ToBuffer, ToSubscriber,
     ToUploader,
 };
-use ftap_kafka::partition_progress::{Awaiting, Progress};
 
 const POLL: Duration = Duration::from_millis(50);
 const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
