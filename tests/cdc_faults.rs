@@ -177,7 +177,16 @@ fn while_the_lake_is_down_the_lag_of_the_slot_grows_and_is_reported() {
     let bucket = Bucket::of(&mut lab);
     lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
     let capture = lab.start(["cdc"]);
-    capture.wait_for_event("changes_streaming");
+    wait_until(
+        "the checkpoints of the snapshot and of the first message",
+        || {
+            let keys = bucket.server.keys();
+            let checkpoints = keys
+                .iter()
+                .filter(|key| key.starts_with("cdc_checkpoints/"));
+            (checkpoints.count() == 2).then_some(())
+        },
+    );
     bucket
         .server
         .set_rules(vec![Rule::new(Put, Times::Always, Fault::Status(503))]);
@@ -231,6 +240,8 @@ fn a_stage_that_dies_around_a_put_or_an_acknowledgement_loses_and_doubles_nothin
         "change_capture=error@4",
         "change_capture.committed=panic@2",
         "change_capture.committed=error@3",
+        "change_capture.recorded=panic@3",
+        "change_capture.recorded=error@4",
         "change_capture.acknowledged=panic@2",
         "change_capture.acknowledged=error@4",
     ];
@@ -245,6 +256,30 @@ fn a_stage_that_dies_around_a_put_or_an_acknowledgement_loses_and_doubles_nothin
     lab.set("FTAP_FAILPOINTS", "");
     catch_up(&lab);
     assert_every_step(&postgres, lake(&lab));
+}
+
+#[test]
+fn a_slot_that_is_moved_between_the_plan_and_the_start_is_noticed_before_anything_is_put() {
+    let Some((mut lab, postgres)) = lab("cdc-between") else {
+        return;
+    };
+    let bucket = Bucket::of(&mut lab);
+    catch_up(&lab);
+    let keys = bucket.server.keys();
+    // The slot was asked for before the lake is listed.
+    bucket.next(List, 1, Fault::Delay(Duration::from_secs(3)));
+    let capture = lab.start(["cdc"]);
+    wait_until("the listing", || {
+        (bucket.server.counts().all_faults() > 0).then_some(())
+    });
+    postgres.sql(CHANGE);
+    postgres.sql("SELECT pg_replication_slot_advance('ftap_changes', pg_current_wal_lsn())");
+    postgres.sql(CHANGE);
+    let (code, said) = capture.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("were skipped"), "{said}");
+    assert_eq!(capture.events("changes_streaming").len(), 0);
+    assert_eq!(bucket.server.keys(), keys);
 }
 
 /// Ends at the server what a reader has there, as its keepalives do when they are not answered.

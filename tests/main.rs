@@ -14,6 +14,7 @@ mod bigquery_local;
 mod broker_down;
 mod cdc;
 mod cdc_changes;
+mod cdc_continuity;
 mod cdc_faults;
 mod cdc_run;
 mod cdc_slot;

@@ -67,8 +67,17 @@ impl Postgres {
 
     /// Starts the server of a folder that has one.
     pub(crate) fn start_in(folder: &Path) -> Self {
+        Self::start_in_with(folder, &[])
+    }
+
+    /// The same with more settings, each `name=value`.
+    pub(crate) fn start_in_with(folder: &Path, settings: &[&str]) -> Self {
+        let options = PrivateClusterOptions {
+            settings: settings.iter().map(ToString::to_string).collect(),
+            ..PrivateClusterOptions::new(folder)
+        };
         Self {
-            cluster: PrivateCluster::start(PrivateClusterOptions::new(folder)).unwrap(),
+            cluster: PrivateCluster::start(options).unwrap(),
             _dir: None,
         }
     }

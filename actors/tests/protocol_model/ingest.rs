@@ -11,7 +11,7 @@ mod steps;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ftap_kafka::partition_progress::{Awaiting, Progress};
+use ftap_actors::kafka_subscriber::partition::{Awaiting, Progress};
 use ftap_lake::PutQueue;
 
 use super::world::{Rules, World};
@@ -72,7 +72,7 @@ pub(crate) struct Writer {
     answers: Vec<(u64, Option<u16>)>,
     progress: Option<Progress>,
     life: u8,
-    assignments: u64,
+    epochs: u64,
     mailbox: VecDeque<ToBuffer>,
     buffer: Option<Buffer>,
     rejected: u64,
@@ -90,13 +90,13 @@ enum ToBuffer {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Buffer {
-    assignment: u64,
+    epoch: u64,
     open: Option<(i64, i64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Put {
-    assignment: u64,
+    epoch: u64,
     run: u16,
     /// The file that is there after it, its own or another one.
     found: Option<u16>,
@@ -175,13 +175,13 @@ impl Writer {
         *self = Self::default();
     }
 
-    fn end_readings(&mut self, assignment: u64, rules: &Rules) {
-        self.queue.end(assignment);
+    fn end_readings(&mut self, epoch: u64, rules: &Rules) {
+        self.queue.end(epoch);
         if !rules.readings_end {
             // What the queue was before: it forgot what had ended.
             self.queue = PutQueue::default();
             if let Some(put) = self.put {
-                self.queue.push(1, (put.assignment, put.run));
+                self.queue.push(1, (put.epoch, put.run));
                 self.queue.start();
             }
         }
@@ -191,14 +191,14 @@ impl Writer {
         self.awaiting.remove(&[0]);
         if self.progress.take().is_some() {
             self.mailbox.push_back(ToBuffer::Close);
-            self.end_readings(self.assignments, rules);
+            self.end_readings(self.epochs, rules);
         }
     }
 
     fn open(&mut self, start: i64) {
-        self.assignments += 1;
-        self.progress = Some(Progress::new(self.assignments, start, start));
-        self.mailbox.push_back(ToBuffer::Open(self.assignments));
+        self.epochs += 1;
+        self.progress = Some(Progress::new(self.epochs, start, start));
+        self.mailbox.push_back(ToBuffer::Open(self.epochs));
     }
 }
 
@@ -360,7 +360,7 @@ impl Ingest {
         };
         let position = progress.position();
         writer.mailbox.is_empty()
-            && buffer.assignment == progress.assignment
+            && buffer.epoch == progress.epoch
             && writer.life == state.life
             && position >= state.log_start
             && self.world.next_visible(position, state.log_end).is_some()

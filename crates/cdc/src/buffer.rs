@@ -1,19 +1,25 @@
 //! From the messages of a slot to the objects of the lake.
 //!
 //! Promises: of each table every change behind its end is in exactly one of the objects
-//! handed out, in order; a place is given out as safe only when the objects handed out
-//! until then hold everything before it. Memory is bounded by the rolling limits, not by
-//! the size of a transaction: an object may end within a commit, and the next one continues
-//! it. Pure.
+//! handed out, in order; a commit is given out as the witness of a checkpoint only when the
+//! objects handed out until then hold everything up to it. The server must send again the witness
+//! of the checkpoint that the stream continues from and all rows of the objects after it; else its
+//! log is another one, which is an error before any object is handed out. Memory is bounded by the
+//! rolling limits, not by the size of a transaction: an object may end within a commit, and the
+//! next one continues it. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use ftap_lake::{CloseReason, FileError, Lsn, Position, RollingSettings, should_close};
 
-use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
-use super::footer::Content;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::chain::{PlanError, Resume};
+use super::checkpoint::Witness;
+use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin, change_hash};
+use super::footer::{ChangeFooter, Content};
 use super::schema::Table;
 use super::source::{Change, Message};
 
@@ -23,6 +29,9 @@ pub enum BufferError {
     /// A message at the wrong place.
     #[error("the server sent {0}, which its protocol does not allow; report this as a bug")]
     OutOfOrder(String),
+    /// The server's log is not the one that the lake was read from.
+    #[error(transparent)]
+    History(#[from] PlanError),
     /// Columns could not be built or encoded.
     #[error(transparent)]
     File(#[from] FileError),
@@ -42,20 +51,91 @@ pub enum Flow {
 pub struct Flush {
     /// The objects; those of one table are in the order of their chain.
     pub files: Vec<ChangeFile>,
-    /// What may be acknowledged when they are durable.
-    pub safe: Lsn,
+    /// What a checkpoint may record when they are durable, if a commit was received whole.
+    pub proof: Option<Proof>,
+}
+
+/// What a checkpoint records of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The last commit that was received whole.
+    pub witness: Witness,
+    /// Of each table the position of its last row in the lake.
+    pub ends: BTreeMap<String, Position>,
 }
 
 struct OpenCommit {
-    lsn: Lsn,
-    commit: Commit,
+    witness: Witness,
     seq: u64,
+    /// A commit without any may be left out when it is sent again.
+    has_content: bool,
+    /// A checkpoint was asked for in it.
+    asks_for_checkpoint: bool,
+}
+
+impl OpenCommit {
+    fn commit(&self) -> Commit {
+        Commit {
+            time_us: self.witness.time_us,
+            xid: Some(self.witness.xid),
+        }
+    }
+}
+
+/// Objects of a table that are in the lake and in no checkpoint: their rows are compared with those
+/// that the server sends again.
+struct Replay {
+    objects: VecDeque<ChangeFooter>,
+    rows: u64,
+    checksum: Xxh3,
+}
+
+impl Replay {
+    fn new(objects: Vec<ChangeFooter>) -> Self {
+        Self {
+            objects: objects.into(),
+            rows: 0,
+            checksum: Xxh3::new(),
+        }
+    }
+
+    /// Takes the next row; whether it is one of an object's. `None` if it contradicts the object.
+    fn take(&mut self, position: Position, end: Position, hash: u64) -> Option<bool> {
+        let Some(object) = self.objects.front() else {
+            return Some(false);
+        };
+        let follows = object.previous().is_none_or(|previous| previous == end);
+        let is_first = position == object.first() && follows;
+        let is_expected = if self.rows == 0 { is_first } else { true };
+        if !is_expected || position > object.last() {
+            return None;
+        }
+        self.checksum.update(&hash.to_le_bytes());
+        self.rows += 1;
+        if position == object.last() {
+            if self.rows != object.rows || self.checksum.digest() != object.checksum {
+                return None;
+            }
+            self.objects.pop_front();
+            self.rows = 0;
+            self.checksum = Xxh3::new();
+        }
+        Some(true)
+    }
 }
 
 /// See the module.
 pub struct ChangeBuffer {
     origin: Origin,
     rolling: RollingSettings,
+    /// What the lake had recorded at first.
+    recorded: Lsn,
+    /// The commit that must be sent before anything after it, until it was.
+    awaited: Option<Witness>,
+    /// The last commit that was received whole.
+    witness: Option<Witness>,
+    /// By table.
+    replays: BTreeMap<String, Replay>,
     /// Of each table the last position in the lake or handed out.
     ends: BTreeMap<String, Position>,
     relations: HashMap<u32, Arc<Table>>,
@@ -67,12 +147,19 @@ pub struct ChangeBuffer {
 }
 
 impl ChangeBuffer {
-    /// An empty buffer behind these ends.
-    pub fn new(origin: Origin, rolling: RollingSettings, ends: BTreeMap<String, Position>) -> Self {
+    /// An empty buffer that continues there.
+    pub fn new(origin: Origin, rolling: RollingSettings, resume: Resume) -> Self {
+        let replays = resume.unrecorded.into_iter();
         Self {
             origin,
             rolling,
-            ends,
+            recorded: resume.confirmed,
+            awaited: resume.witness,
+            witness: None,
+            replays: replays
+                .map(|(table, objects)| (table, Replay::new(objects)))
+                .collect(),
+            ends: resume.ends,
             relations: HashMap::new(),
             open: BTreeMap::new(),
             closed: Vec::new(),
@@ -88,16 +175,17 @@ impl ChangeBuffer {
                 if self.commit.is_some() {
                     return Err(out_of_order("a transaction within another"));
                 }
+                let witness = Witness { lsn, xid, time_us };
+                self.check_begin(witness)?;
                 self.commit = Some(OpenCommit {
-                    lsn,
-                    commit: Commit {
-                        time_us,
-                        xid: Some(xid),
-                    },
+                    witness,
                     seq: 0,
+                    has_content: false,
+                    asks_for_checkpoint: false,
                 });
             }
             Message::Relation { id, table } => {
+                self.note_content();
                 self.relations.insert(id, table);
             }
             Message::Change { relation, change } => self.append(relation, &change)?,
@@ -106,22 +194,35 @@ impl ChangeBuffer {
                     self.append(relation, &Change::Truncate)?;
                 }
             }
-            Message::Commit { end } => {
-                if self.commit.take().is_none() {
-                    return Err(out_of_order("the end of a transaction that did not begin"));
+            Message::CheckpointRequest => {
+                if let Some(open) = &mut self.commit {
+                    open.has_content = true;
+                    open.asks_for_checkpoint = true;
                 }
+            }
+            Message::Commit { end } => {
+                let Some(open) = self.commit.take() else {
+                    return Err(out_of_order("the end of a transaction that did not begin"));
+                };
                 self.received = self.received.max(end);
+                if open.has_content {
+                    self.witness = Some(open.witness);
+                }
+                if open.asks_for_checkpoint {
+                    return Ok(Flow::Flush(CloseReason::Requested));
+                }
             }
             Message::KeepAlive { at, is_urgent } => {
                 if self.commit.is_none() {
+                    self.check_nothing_is_awaited_before(at)?;
                     self.received = self.received.max(at);
                     // A server that stops waits until it hears that we have everything.
-                    if is_urgent && self.holds_rows() {
+                    if is_urgent {
                         return Ok(Flow::Flush(CloseReason::Requested));
                     }
                 }
             }
-            Message::Other => {}
+            Message::Other => self.note_content(),
         }
         Ok(match self.due() {
             Some(reason) => Flow::Flush(reason),
@@ -129,30 +230,98 @@ impl ChangeBuffer {
         })
     }
 
+    fn note_content(&mut self) {
+        if let Some(open) = &mut self.commit {
+            open.has_content = true;
+        }
+    }
+
+    /// Everything that is awaited from before `witness` must have come.
+    fn check_begin(&mut self, witness: Witness) -> Result<(), PlanError> {
+        self.check_replays_before(witness.lsn)?;
+        match self.awaited {
+            Some(awaited) if witness == awaited => self.awaited = None,
+            Some(awaited) if witness.lsn >= awaited.lsn => {
+                return Err(self.another_history(format!("it sent {witness} instead of {awaited}")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_nothing_is_awaited_before(&self, at: Lsn) -> Result<(), PlanError> {
+        match self.awaited {
+            // The log ends at the start of a record before the record is read.
+            Some(awaited) if at > awaited.lsn => {
+                Err(self.another_history(format!("it does not hold {awaited}")))
+            }
+            _ => self.check_replays_before(at),
+        }
+    }
+
+    fn check_replays_before(&self, at: Lsn) -> Result<(), PlanError> {
+        for (table, replay) in &self.replays {
+            if let Some(object) = replay.objects.front()
+                && object.last_lsn < at
+            {
+                return Err(self.another_history(format!(
+                    "it does not hold the changes of {table} up to {} that are in the lake",
+                    object.last()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn another_history(&self, what: String) -> PlanError {
+        PlanError::AnotherHistory {
+            recorded: self.recorded,
+            what,
+        }
+    }
+
     fn append(&mut self, relation: u32, change: &Change) -> Result<(), BufferError> {
         let Some(table) = self.relations.get(&relation) else {
             let text = format!("a change of table {relation} without its columns");
             return Err(out_of_order(&text));
         };
-        if !table.is_captured() {
-            return Ok(());
-        }
         let Some(open) = &mut self.commit else {
             return Err(out_of_order("a change outside a transaction"));
         };
+        open.has_content = true;
+        if !table.is_captured() {
+            return Ok(());
+        }
         open.seq += 1;
         let position = Position {
-            lsn: open.lsn,
+            lsn: open.witness.lsn,
             seq: open.seq,
         };
-        let commit = open.commit;
-        if self
-            .ends
-            .get(&table.name)
-            .is_some_and(|end| position <= *end)
-        {
+        let commit = open.commit();
+        let previous = self.ends.get(&table.name).copied().unwrap_or_default();
+        if position <= previous {
             // Sent again, and in the lake already.
             return Ok(());
+        }
+        if self.awaited.is_some() {
+            let what = format!("it holds a change of {} at {position}", table.name);
+            return Err(self.another_history(what).into());
+        }
+        if let Some(replay) = self.replays.get_mut(&table.name) {
+            match replay.take(position, previous, change_hash(change, position, commit)) {
+                Some(true) => {
+                    self.ends.insert(table.name.clone(), position);
+                    return Ok(());
+                }
+                Some(false) => {}
+                None => {
+                    let what = format!(
+                        "its change of {} at {position} is not the one that is in the lake",
+                        table.name
+                    );
+                    return Err(self.another_history(what).into());
+                }
+            }
         }
         let fits = self.open.get(&table.name);
         if fits.is_some_and(|builder| !builder.table().same_shape(table)) {
@@ -162,9 +331,15 @@ impl ChangeBuffer {
         let table = &self.relations[&relation];
         let builder = match self.open.entry(table.name.clone()) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(
-                ChangeFileBuilder::changes(table.clone(), self.origin.clone(), position, commit)?,
-            ),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(ChangeFileBuilder::changes(
+                    table.clone(),
+                    self.origin.clone(),
+                    previous,
+                    position,
+                    commit,
+                )?)
+            }
         };
         builder.append(change, position, commit)?;
         self.ends.insert(table.name.clone(), position);
@@ -179,7 +354,7 @@ impl ChangeBuffer {
         let goes_on = self
             .commit
             .as_ref()
-            .is_some_and(|open| Some(open.lsn) == last);
+            .is_some_and(|open| Some(open.witness.lsn) == last);
         self.closed.push(builder.close(Content::Changes, goes_on)?);
         Ok(())
     }
@@ -211,8 +386,8 @@ impl ChangeBuffer {
         !self.open.is_empty() || !self.closed.is_empty()
     }
 
-    /// What may be acknowledged if all objects handed out are durable; `None` while rows
-    /// are here that were not handed out.
+    /// Up to where everything that concerns us is in the lake if all objects handed out are;
+    /// `None` while rows are here that were not handed out.
     pub fn idle_at(&self) -> Option<Lsn> {
         (!self.holds_rows() && self.received > Lsn::default()).then_some(self.received)
     }
@@ -222,15 +397,26 @@ impl ChangeBuffer {
         self.received
     }
 
+    /// Whether the server has sent again what it had to: its log is the one that the lake was read
+    /// from.
+    pub fn is_proven(&self) -> bool {
+        let mut replays = self.replays.values();
+        self.awaited.is_none() && replays.all(|replay| replay.objects.is_empty())
+    }
+
     /// Closes everything that is open and hands it out.
     pub fn take(&mut self) -> Result<Flush, FileError> {
         let tables: Vec<String> = self.open.keys().cloned().collect();
         for table in tables {
             self.close(&table)?;
         }
+        let witness = self.witness.filter(|_| self.is_proven());
         Ok(Flush {
             files: std::mem::take(&mut self.closed),
-            safe: self.received,
+            proof: witness.map(|witness| Proof {
+                witness,
+                ends: self.ends.clone(),
+            }),
         })
     }
 }

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use ftap_lake::{Adoption, Lsn, Position};
 
-use super::TABLES;
+use super::catalog::Catalog;
+use super::checkpoint::{Checkpoint, Witness};
 use super::footer::ChangeFooter;
+use super::{SCHEMA, TABLES};
 
 /// The newest epoch of the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +19,31 @@ pub struct LakeEpoch {
     pub number: u32,
     /// System identifier of the server it was read from.
     pub system: String,
+    /// The slot it was read from.
+    pub slot: String,
     /// Whether the snapshots of all tables are whole.
     pub is_complete: bool,
-    /// Of each table the position of the last row in the lake.
+    /// Of each table the position of the last row in the lake, as far as the checkpoint goes.
     pub ends: BTreeMap<String, Position>,
     /// Of each table its object identifier, where an object says it.
     pub oids: BTreeMap<String, u32>,
+    /// The newest checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// Whether the epoch is of a version that writes checkpoints.
+    pub has_checkpoints: bool,
+    /// Of each table the objects after the checkpoint, oldest first.
+    pub unrecorded: BTreeMap<String, Vec<ChangeFooter>>,
+}
+
+/// What the lake has of one table of an epoch.
+#[derive(Clone, Debug)]
+pub(crate) struct TableChain {
+    /// Whether the last part of its snapshot is there.
+    pub(crate) snapshot_is_whole: bool,
+    /// The newest object up to the checkpoint.
+    pub(crate) newest: ChangeFooter,
+    /// The objects after it, oldest first.
+    pub(crate) unrecorded: Vec<ChangeFooter>,
 }
 
 /// Our slot on the server.
@@ -51,8 +72,8 @@ pub struct ServerState {
     pub slot: Option<SlotState>,
     /// Our publication.
     pub publication: PublicationState,
-    /// Of each captured table its object identifier.
-    pub oids: BTreeMap<String, u32>,
+    /// The captured tables and what publishes them.
+    pub catalog: Catalog,
 }
 
 /// What our publication gives.
@@ -107,11 +128,24 @@ pub enum Plan {
     Stream {
         /// The epoch.
         epoch: u32,
-        /// Of each table the position of the last row in the lake.
-        ends: BTreeMap<String, Position>,
-        /// Of each table its object identifier, as far as it is known.
-        oids: BTreeMap<String, u32>,
+        /// Where.
+        resume: Box<Resume>,
     },
+}
+
+/// Where a stream continues, and what must be in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// Up to here everything is in the lake and recorded there.
+    pub confirmed: Lsn,
+    /// The commit that the server must send first.
+    pub witness: Option<Witness>,
+    /// Of each table the position up to which its rows are in the lake and recorded there.
+    pub ends: BTreeMap<String, Position>,
+    /// Of each table the objects after that, oldest first: the server must send their rows again.
+    pub unrecorded: BTreeMap<String, Vec<ChangeFooter>>,
+    /// The catalogue as it was compared last; `None` in a lake of an earlier version.
+    pub catalog: Option<Catalog>,
 }
 
 /// Lake and server contradict each other; only a person can tell which one is right.
@@ -181,13 +215,86 @@ pub enum PlanError {
         /// What it must be.
         ours: String,
     },
-    /// A slot, but no snapshot.
+    /// A slot that another lake may follow.
     #[error(
-        "replication slot {slot} exists, but the lake has no snapshot it could follow: the lake is another one, or was emptied; `ftap cdc --resnapshot` drops the slot and starts again, CDC_SLOT=… leaves it to its owner"
+        "replication slot {slot} exists, but the lake has no snapshot that it follows: it may be another lake's, which would miss changes without it; set CDC_SLOT to another name, or, if no other lake reads it, SELECT pg_drop_replication_slot('{slot}')"
     )]
     SlotWithoutLake {
         /// The slot.
         slot: String,
+    },
+    /// Changes were skipped by another client of the slot.
+    #[error(
+        "replication slot {slot} was confirmed up to {confirmed}, but this lake has recorded changes only up to {recorded}: the changes after {recorded} up to {confirmed} were skipped, because the slot was advanced, created again, or read by another client; `ftap cdc --resnapshot` copies the tables again. If another lake reads this slot, set CDC_SLOT to another name first"
+    )]
+    SlotAdvanced {
+        /// The slot.
+        slot: String,
+        /// What the lake has recorded.
+        recorded: Lsn,
+        /// What the slot has confirmed.
+        confirmed: Lsn,
+    },
+    /// The epoch's checkpoints were removed.
+    #[error(
+        "the lake has changes of epoch {epoch} up to {end}, but no checkpoint of it in {folder}/: they were removed, so nothing shows which changes after it the slot has skipped; restore them, or copy the tables again with `ftap cdc --resnapshot`",
+        folder = ftap_lake::CHECKPOINTS_FOLDER
+    )]
+    CheckpointsRemoved {
+        /// The epoch.
+        epoch: u32,
+        /// Last position in the lake.
+        end: Position,
+    },
+    /// Objects of a snapshot that was whole are gone.
+    #[error(
+        "the lake has changes of epoch {epoch}, but not its whole snapshot: files of it were removed; restore them, or copy the tables again with `ftap cdc --resnapshot`"
+    )]
+    SnapshotRemoved {
+        /// The epoch.
+        epoch: u32,
+    },
+    /// Objects that a checkpoint has recorded are gone.
+    #[error(
+        "the lake's changes of {table} end at {end}, but they were recorded up to {recorded}: objects were removed from {table}_changes/; restore them, or copy the tables again with `ftap cdc --resnapshot`"
+    )]
+    ObjectsRemoved {
+        /// The table.
+        table: String,
+        /// Last position in the lake.
+        end: Position,
+        /// Last position by the checkpoint.
+        recorded: Position,
+    },
+    /// Changes may not have been published for a while.
+    #[error(
+        "{what} after {since}, so changes after {since} up to {now} may be missing; `ftap cdc --resnapshot` copies the tables again"
+    )]
+    PublicationBroken {
+        /// What happened.
+        what: String,
+        /// When all was well.
+        since: Lsn,
+        /// The end of the server's log.
+        now: Lsn,
+    },
+    /// The log is not the one that the lake was read from.
+    #[error(
+        "the server's log is not the one that this lake was read from up to {recorded}: {what}; it was restored from a copy, or another server was promoted. `ftap cdc --resnapshot` copies the tables again"
+    )]
+    AnotherHistory {
+        /// What the lake has recorded.
+        recorded: Lsn,
+        /// What contradicts.
+        what: String,
+    },
+    /// A table that must be copied has another name.
+    #[error("table {table} is now called {name}: rename it back before its rows are copied again")]
+    TableRenamed {
+        /// The table.
+        table: String,
+        /// Its schema and name now.
+        name: String,
     },
     /// Another server, or one that was created again.
     #[error(
@@ -215,7 +322,8 @@ pub enum PlanError {
 ///
 /// A slot is made permanent after most of its snapshot is in the lake and before all of it is. So a
 /// slot without any snapshot is not ours, the slot of a complete one begins at it or after it, and a
-/// complete one without a slot has lost what came after it.
+/// complete one without a slot has lost what came after it. `server` must be read before `lake`:
+/// the slot is acknowledged after its checkpoint.
 pub fn plan(
     slot_name: &str,
     lake: Option<&LakeEpoch>,
@@ -236,9 +344,21 @@ pub fn plan(
         if slot.database.as_deref() != Some(server.database.as_str()) {
             return Err(foreign("database", &slot.database, &server.database));
         }
+        // Also when a snapshot was asked for, which would drop the slot.
+        if lake.is_none_or(|lake| lake.slot != slot_name) {
+            return Err(PlanError::SlotWithoutLake { slot: slot_name });
+        }
     }
     let next = lake.map_or(1, |lake| lake.number.saturating_add(1));
     let snapshot = |reason| {
+        for (table, state) in &server.catalog.tables {
+            if state.name != format!("{SCHEMA}.{table}") {
+                return Err(PlanError::TableRenamed {
+                    table: table.clone(),
+                    name: state.name.clone(),
+                });
+            }
+        }
         Ok(Plan::Snapshot {
             epoch: next,
             reason,
@@ -248,10 +368,7 @@ pub fn plan(
         return snapshot(SnapshotReason::Asked);
     }
     let Some(lake) = lake else {
-        return match server.slot {
-            None => snapshot(SnapshotReason::First),
-            Some(_) => Err(PlanError::SlotWithoutLake { slot: slot_name }),
-        };
+        return snapshot(SnapshotReason::First);
     };
     if lake.system != server.system {
         return Err(PlanError::AnotherServer {
@@ -259,7 +376,7 @@ pub fn plan(
             ours: server.system.clone(),
         });
     }
-    let end = lake.ends.values().max().copied().unwrap_or_default();
+    let end = lake.end();
     if end.lsn > server.flushed {
         return Err(PlanError::LakeAhead {
             end,
@@ -267,34 +384,120 @@ pub fn plan(
         });
     }
     if !lake.is_complete {
+        // A snapshot is recorded before it is whole, and changes after it only then.
+        let was_complete = lake
+            .checkpoint
+            .as_ref()
+            .is_some_and(|c| c.witness.is_some());
+        if was_complete {
+            return Err(PlanError::SnapshotRemoved { epoch: lake.number });
+        }
         return snapshot(SnapshotReason::Interrupted);
     }
-    match &server.slot {
-        None => Err(PlanError::SlotMissing {
+    let Some(slot) = &server.slot else {
+        return Err(PlanError::SlotMissing {
             slot: slot_name,
             end,
-        }),
-        Some(slot) if slot.wal_status.as_deref() == Some("lost") => {
-            Err(PlanError::SlotLost { slot: slot_name })
+        });
+    };
+    if slot.wal_status.as_deref() == Some("lost") {
+        return Err(PlanError::SlotLost { slot: slot_name });
+    }
+    match &server.publication {
+        PublicationState::Missing => {
+            return Err(PlanError::PublicationMissing { slot: slot_name });
         }
-        Some(_) => match &server.publication {
-            PublicationState::Missing => Err(PlanError::PublicationMissing { slot: slot_name }),
-            PublicationState::Lacks { what, remedy } => Err(PlanError::PublicationLacks {
+        PublicationState::Lacks { what, remedy } => {
+            return Err(PlanError::PublicationLacks {
                 slot: slot_name,
                 what: what.clone(),
                 remedy: remedy.clone(),
-            }),
-            PublicationState::Whole => {
-                for (table, ours) in &server.oids {
-                    same_table(&lake.oids, table, *ours)?;
-                }
-                Ok(Plan::Stream {
-                    epoch: lake.number,
-                    ends: lake.ends.clone(),
-                    oids: server.oids.clone(),
-                })
-            }
+            });
+        }
+        PublicationState::Whole => {}
+    }
+    for (table, state) in &server.catalog.tables {
+        same_table(&lake.oids, table, state.oid)?;
+    }
+    let confirmed = slot.confirmed.unwrap_or_default();
+    let resume = match &lake.checkpoint {
+        Some(checkpoint) => resume(&slot_name, lake, checkpoint, confirmed, server)?,
+        None if lake.has_checkpoints => {
+            return Err(PlanError::CheckpointsRemoved {
+                epoch: lake.number,
+                end,
+            });
+        }
+        None => Resume {
+            confirmed,
+            ends: lake.ends.clone(),
+            ..Resume::default()
         },
+    };
+    Ok(Plan::Stream {
+        epoch: lake.number,
+        resume: Box::new(resume),
+    })
+}
+
+/// Continues after a checkpoint, if nothing was missed since.
+fn resume(
+    slot: &str,
+    lake: &LakeEpoch,
+    checkpoint: &Checkpoint,
+    confirmed: Lsn,
+    server: &ServerState,
+) -> Result<Resume, PlanError> {
+    let recorded = checkpoint.confirmed;
+    if confirmed > recorded {
+        return Err(PlanError::SlotAdvanced {
+            slot: slot.to_owned(),
+            recorded,
+            confirmed,
+        });
+    }
+    let (now, then) = (&server.catalog, &checkpoint.catalog);
+    if let Some(what) = now.break_since(then) {
+        return Err(PlanError::PublicationBroken {
+            what,
+            since: then.read_at,
+            now: server.flushed,
+        });
+    }
+    // Only a witness can prove that another timeline continues ours.
+    if checkpoint.witness.is_none() && now.timeline != then.timeline {
+        let (ours, theirs) = (now.timeline, then.timeline);
+        return Err(PlanError::AnotherHistory {
+            recorded,
+            what: format!("its timeline is {ours}, that of the snapshot was {theirs}"),
+        });
+    }
+    for (table, recorded) in &checkpoint.ends {
+        let end = lake.ends.get(table).copied().unwrap_or_default();
+        if end < *recorded {
+            return Err(PlanError::ObjectsRemoved {
+                table: table.clone(),
+                end,
+                recorded: *recorded,
+            });
+        }
+    }
+    Ok(Resume {
+        confirmed: recorded,
+        witness: checkpoint.witness,
+        ends: checkpoint.ends.clone(),
+        unrecorded: lake.unrecorded.clone(),
+        catalog: Some(then.clone()),
+    })
+}
+
+impl LakeEpoch {
+    /// The last position in the lake.
+    fn end(&self) -> Position {
+        let unrecorded = self.unrecorded.values().flatten();
+        let ends = unrecorded.map(ChangeFooter::last);
+        let end = ends.chain(self.ends.values().copied()).max();
+        end.unwrap_or_default()
     }
 }
 
@@ -314,23 +517,44 @@ pub(crate) fn same_table(
     }
 }
 
-/// The newest epoch, from the footers of each table's newest object of it.
-pub(crate) fn newest_epoch(number: u32, newest: &[(ChangeFooter, bool)]) -> Option<LakeEpoch> {
-    let (first, _) = newest.first()?;
-    let of = |table: &str| newest.iter().find(|(footer, _)| footer.table == table);
+/// The newest epoch, from its tables' objects and its newest checkpoint.
+pub(crate) fn newest_epoch(
+    number: u32,
+    chains: Vec<TableChain>,
+    checkpoint: Option<Checkpoint>,
+) -> Option<LakeEpoch> {
+    let of_newest = chains.first().map(|chain| &chain.newest);
+    let of_newest = of_newest.map(|footer| (footer.system.clone(), footer.slot.clone()));
+    let of_checkpoint = checkpoint.as_ref();
+    let of_checkpoint = of_checkpoint.map(|c| (c.system.clone(), c.slot.clone()));
+    let (system, slot) = of_checkpoint.or(of_newest)?;
+    let whole = |table: &str| {
+        let mut chains = chains.iter();
+        chains.any(|chain| chain.newest.table == table && chain.snapshot_is_whole)
+    };
+    let mut oids: BTreeMap<String, u32> = chains
+        .iter()
+        .filter_map(|TableChain { newest, .. }| Some((newest.table.clone(), newest.table_oid?)))
+        .collect();
+    for (table, state) in checkpoint.iter().flat_map(|c| &c.catalog.tables) {
+        oids.insert(table.clone(), state.oid);
+    }
     Some(LakeEpoch {
         number,
-        system: first.system.clone(),
-        is_complete: TABLES
+        system,
+        slot,
+        is_complete: TABLES.iter().all(|table| whole(table)),
+        has_checkpoints: chains.iter().any(|chain| chain.newest.previous().is_some()),
+        ends: chains
             .iter()
-            .all(|table| of(table).is_some_and(|(_, snapshot_is_whole)| *snapshot_is_whole)),
-        ends: newest
-            .iter()
-            .map(|(footer, _)| (footer.table.clone(), footer.last()))
+            .map(|chain| (chain.newest.table.clone(), chain.newest.last()))
             .collect(),
-        oids: newest
-            .iter()
-            .filter_map(|(footer, _)| Some((footer.table.clone(), footer.table_oid?)))
+        oids,
+        checkpoint,
+        unrecorded: chains
+            .into_iter()
+            .filter(|chain| !chain.unrecorded.is_empty())
+            .map(|chain| (chain.newest.table.clone(), chain.unrecorded))
             .collect(),
     })
 }
@@ -371,6 +595,11 @@ pub fn on_already_exists(
         ),
     ];
     let mut differs: Vec<_> = differs.into_iter().filter(|(_, a, b)| a != b).collect();
+    if let (Some(theirs), Some(ours)) = (theirs.previous(), ours.previous())
+        && theirs != ours
+    {
+        differs.push(("file before", theirs.to_string(), ours.to_string()));
+    }
     if theirs.last() == ours.last() && theirs.checksum != ours.checksum {
         differs.push(("checksum", hex(theirs.checksum), hex(ours.checksum)));
     }

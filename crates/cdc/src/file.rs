@@ -60,6 +60,7 @@ pub struct ChangeFileBuilder {
     origin: Origin,
     name: ChangeObjectName,
     opened_at: Instant,
+    previous: Position,
     first: Position,
     first_commit: Commit,
     last: Position,
@@ -90,14 +91,17 @@ struct OwnColumns {
 }
 
 impl ChangeFileBuilder {
-    /// An object of changes whose first row will be at `first`.
+    /// An object of changes whose first row will be at `first`; the one before it ended at
+    /// `previous`.
     pub fn changes(
         table: Arc<Table>,
         origin: Origin,
+        previous: Position,
         first: Position,
         commit: Commit,
     ) -> Result<Self, FileError> {
-        Self::open(table, origin, ChangePart::Changes(first), first, commit)
+        let part = ChangePart::Changes(first);
+        Self::open(table, origin, part, previous, first, commit)
     }
 
     /// Part `number` of a snapshot, from 1.
@@ -108,13 +112,14 @@ impl ChangeFileBuilder {
         at: Position,
         commit: Commit,
     ) -> Result<Self, FileError> {
-        Self::open(table, origin, ChangePart::Snapshot(number), at, commit)
+        Self::open(table, origin, ChangePart::Snapshot(number), at, at, commit)
     }
 
     fn open(
         table: Arc<Table>,
         origin: Origin,
         part: ChangePart,
+        previous: Position,
         first: Position,
         commit: Commit,
     ) -> Result<Self, FileError> {
@@ -136,6 +141,7 @@ impl ChangeFileBuilder {
             origin,
             name,
             opened_at: Instant::now(),
+            previous,
             first,
             first_commit: commit,
             last: first,
@@ -162,13 +168,7 @@ impl ChangeFileBuilder {
         position: Position,
         commit: Commit,
     ) -> Result<(), FileError> {
-        let (after, before) = match change {
-            Change::Insert { after } => (Some(after), None),
-            Change::Update { before, after } => (Some(after), before.as_ref()),
-            // A reader finds by it which row went.
-            Change::Delete { before } => (Some(before), Some(before)),
-            Change::Truncate => (None, None),
-        };
+        let (after, before) = change.rows();
         self.append_row(change.op(), after, before, position, commit)
     }
 
@@ -307,6 +307,8 @@ impl ChangeFileBuilder {
             rows: self.rows,
             checksum: self.checksum.digest(),
             writer_id: self.origin.writer_id.to_string(),
+            previous_lsn: Some(self.previous.lsn),
+            previous_seq: Some(self.previous.seq),
         };
         let bytes = self.writer.close(&footer)?;
         Ok(ChangeFile {
@@ -361,6 +363,12 @@ impl Table {
             .filter_map(|(index, column)| Some((column.name.clone(), value(row.cell(index))?)));
         serde_json::Value::Object(pairs.collect()).to_string()
     }
+}
+
+/// The hash of a change, as the footers' checksums have it.
+pub(crate) fn change_hash(change: &Change, position: Position, commit: Commit) -> u64 {
+    let (after, before) = change.rows();
+    row_hash(change.op(), after, before, position, commit)
 }
 
 fn row_hash(

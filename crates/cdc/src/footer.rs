@@ -22,6 +22,7 @@ pub enum Content {
 
 struct Contents;
 struct LogPosition;
+struct OptionalLogPosition;
 
 impl Codec<Content> for Contents {
     const FORM: &'static str = "`snapshot_part`, `snapshot_end` or `changes`";
@@ -57,6 +58,22 @@ impl Codec<Lsn> for LogPosition {
     }
 }
 
+impl Codec<Option<Lsn>> for OptionalLogPosition {
+    const FORM: &'static str = "a log position, or absent";
+
+    fn encode(value: &Option<Lsn>) -> Option<String> {
+        value.as_ref().map(Lsn::to_string)
+    }
+
+    fn decode(text: &str) -> Option<Option<Lsn>> {
+        text.parse().ok().map(Some)
+    }
+
+    fn absent() -> Option<Option<Lsn>> {
+        Some(None)
+    }
+}
+
 footer! {
     /// The run of one object of changes.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +93,8 @@ footer! {
     "ftap.checksum" (Hash: "XXH3-64 of all row hashes") checksum: u64,
     "ftap.writer_id" (Text: "the process that wrote the file") writer_id: String,
     "ftap.table_oid" (OptionalNumber: "the table's OID; absent in files of an earlier version") table_oid: Option<u32>,
+    "ftap.previous_lsn" (OptionalLogPosition: "position of the last row of the table's file before this one; in a snapshot, its own; absent in files of an earlier version") previous_lsn: Option<Lsn>,
+    "ftap.previous_seq" (OptionalNumber: "its number within the commit") previous_seq: Option<u64>,
 }
 
 impl ChangeFooter {
@@ -95,7 +114,23 @@ impl ChangeFooter {
         }
     }
 
+    /// Where the table's object before this one ended; `None` in a file of an earlier version.
+    pub fn previous(&self) -> Option<Position> {
+        let (lsn, seq) = self.previous_lsn.zip(self.previous_seq)?;
+        Some(Position { lsn, seq })
+    }
+
     fn check(&self, pairs: &Pairs<'_>) -> Result<(), FooterError> {
+        if self.previous_lsn.is_some() != self.previous_seq.is_some() {
+            return Err(pairs.invalid("ftap.previous_seq", "both or neither of ftap.previous_*"));
+        }
+        let may_start = |previous| match self.content {
+            Content::Changes => previous < self.first(),
+            Content::SnapshotPart | Content::SnapshotEnd => previous == self.first(),
+        };
+        if !self.previous().is_none_or(may_start) {
+            return Err(pairs.invalid("ftap.previous_lsn", "the end of the file before this one"));
+        }
         if self.last() < self.first() {
             return Err(pairs.invalid("ftap.last_lsn", "no position before the first one"));
         }

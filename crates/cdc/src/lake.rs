@@ -1,17 +1,23 @@
 //! What the lake has of the changes.
 //!
 //! Promises: the newest epoch is found whatever the dates of its objects are: all names of
-//! the tables' folders are listed, which happens at a start only.
+//! the tables' folders and all checkpoints are listed, which happens at a start only. A checkpoint
+//! that is found has its objects listed, because the checkpoints are listed first.
 
-use ftap_lake::{ChangeObjectName, ChangePart, DATA_SETS, LakeError, LakeStore, read_footer};
+use ftap_lake::{
+    CHECKPOINTS_FOLDER, ChangeObjectName, ChangePart, DATA_SETS, LakeError, LakeStore, Position,
+    PutOutcome, read_footer,
+};
 use futures::TryStreamExt as _;
 
 use crate::TABLES;
-use crate::chain::{self, LakeEpoch};
+use crate::chain::{self, LakeEpoch, TableChain};
+use crate::checkpoint::{Checkpoint, CheckpointName};
 use crate::footer::{ChangeFooter, Content};
 
 /// The newest epoch, `None` if the lake has no changes.
 pub(crate) async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, LakeError> {
+    let checkpoints = checkpoint_names(lake).await?;
     let mut names = Vec::new();
     for set in DATA_SETS.iter().filter(|set| set.source_table.is_some()) {
         let mut objects = lake.list(set.name);
@@ -21,30 +27,90 @@ pub(crate) async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, 
             }
         }
     }
-    let Some(number) = names.iter().map(|name| name.epoch).max() else {
+    let epochs = names.iter().map(|name| name.epoch);
+    let epochs = epochs.chain(checkpoints.iter().map(|name| name.epoch));
+    let Some(number) = epochs.max() else {
         return Ok(None);
     };
-    let mut newest = Vec::new();
+    let newest = checkpoints.into_iter().rfind(|name| name.epoch == number);
+    let checkpoint = match newest {
+        Some(name) => Some(read_checkpoint(lake, name).await?),
+        None => None,
+    };
+    let mut chains = Vec::new();
     for table in TABLES {
         let of_table = names
             .iter()
             .filter(|name| name.epoch == number && name.table == table);
-        // By part, so that two dates of one position count as one place in the chain.
-        let last = |is_wanted: fn(&ChangePart) -> bool| {
-            let wanted = of_table.clone().filter(|name| is_wanted(&name.part));
-            wanted.max_by_key(|name| name.part)
+        let snapshot = of_table
+            .clone()
+            .filter(|name| matches!(name.part, ChangePart::Snapshot(_)))
+            .max_by_key(|name| name.part);
+        let Some(snapshot) = snapshot else { continue };
+        let snapshot: ChangeFooter = read_footer(lake, snapshot).await?;
+        let mut chain = TableChain {
+            snapshot_is_whole: snapshot.content == Content::SnapshotEnd,
+            newest: snapshot,
+            unrecorded: Vec::new(),
         };
-        let mut end: Option<ChangeFooter> = None;
-        let mut is_whole = false;
-        if let Some(part) = last(|part| matches!(part, ChangePart::Snapshot(_))) {
-            let footer: ChangeFooter = read_footer(lake, part).await?;
-            is_whole = footer.content == Content::SnapshotEnd;
-            end = Some(footer);
+        let recorded = checkpoint.as_ref().map(|c| c.ends.get(table).copied());
+        // By part, so that two dates of one position count as one place in the chain.
+        let mut changes: Vec<_> = of_table
+            .filter_map(|name| match name.part {
+                ChangePart::Changes(first) => Some((first, name)),
+                ChangePart::Snapshot(_) => None,
+            })
+            .collect();
+        changes.sort_by_key(|(first, _)| *first);
+        changes.dedup_by_key(|(first, _)| *first);
+        let is_unrecorded = |first: Position| match recorded {
+            Some(end) => end.is_none_or(|end| first > end),
+            None => false,
+        };
+        let split = changes.partition_point(|(first, _)| !is_unrecorded(*first));
+        if let Some((_, name)) = changes[..split].last() {
+            chain.newest = read_footer(lake, *name).await?;
         }
-        if let Some(changes) = last(|part| matches!(part, ChangePart::Changes(_))) {
-            end = Some(read_footer(lake, changes).await?);
+        for (_, name) in &changes[split..] {
+            chain.unrecorded.push(read_footer(lake, *name).await?);
         }
-        newest.extend(end.map(|footer| (footer, is_whole)));
+        chains.push(chain);
     }
-    Ok(chain::newest_epoch(number, &newest))
+    Ok(chain::newest_epoch(number, chains, checkpoint))
+}
+
+/// The names of all checkpoints, oldest first.
+pub async fn checkpoint_names(lake: &LakeStore) -> Result<Vec<CheckpointName>, LakeError> {
+    let mut names = Vec::new();
+    let mut objects = lake.list(CHECKPOINTS_FOLDER);
+    while let Some(object) = objects.try_next().await? {
+        names.extend(CheckpointName::parse(&object.key));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A checkpoint that is in the lake.
+pub async fn read_checkpoint(
+    lake: &LakeStore,
+    name: CheckpointName,
+) -> Result<Checkpoint, LakeError> {
+    let key = name.to_string();
+    let json = lake.get(&key).await?;
+    Checkpoint::read(name, &json).map_err(|error| LakeError::object(&key, error))
+}
+
+/// Writes a checkpoint; returns the one that was there first, if there was one.
+pub(crate) async fn put_checkpoint(
+    lake: &LakeStore,
+    checkpoint: &Checkpoint,
+) -> Result<Option<Checkpoint>, LakeError> {
+    let name = checkpoint.name();
+    let key = name.to_string();
+    let json = checkpoint.to_json();
+    let json = json.map_err(|error| LakeError::object(&key, error))?;
+    match lake.put_create(&key, json.into()).await? {
+        PutOutcome::Created => Ok(None),
+        PutOutcome::AlreadyExists => read_checkpoint(lake, name).await.map(Some),
+    }
 }

@@ -11,7 +11,9 @@
 
 pub mod buffer;
 pub mod capture;
+pub mod catalog;
 pub mod chain;
+pub mod checkpoint;
 pub mod file;
 pub mod footer;
 pub mod lake;

@@ -9,8 +9,10 @@ use deadpool_postgres::tokio_postgres::{Client, Row};
 use ftap_lake::Lsn;
 use ftap_postgres::{PostgresError, PostgresSettings};
 
-use super::chain::{PublicationState, ServerState, SlotState};
+use super::catalog::{Catalog, ColumnState, PublicationEntry, PublicationIdentity, TableState};
+use super::chain::{PublicationState, SlotState};
 use super::schema::Column;
+use super::source::MESSAGE_PREFIX;
 use super::{SCHEMA, TABLES};
 
 /// The publication that is ours unless the user chose another.
@@ -22,6 +24,18 @@ pub struct Control<'a> {
     pub client: &'a Client,
     /// How it was made.
     pub settings: &'a PostgresSettings,
+}
+
+/// A server and our slot there.
+pub(crate) struct Identity {
+    /// System identifier.
+    pub(crate) system: String,
+    /// The database we read.
+    pub(crate) database: String,
+    /// End of the log that is durable there.
+    pub(crate) flushed: Lsn,
+    /// Our slot, if there is one.
+    pub(crate) slot: Option<SlotState>,
 }
 
 /// How far the slot is behind.
@@ -44,8 +58,8 @@ impl Control<'_> {
         PostgresError::of(self.settings, error)
     }
 
-    /// Checks that the server can decode its log, and says what it has.
-    pub async fn state(&self, slot: &str, publication: &str) -> Result<ServerState, PostgresError> {
+    /// Checks that the server can decode its log, and returns what it is and our slot there.
+    pub(crate) async fn identity(&self, slot: &str) -> Result<Identity, PostgresError> {
         let row = self
             .client
             .query_one(
@@ -69,9 +83,7 @@ impl Control<'_> {
             )
             .await
             .map_err(|error| self.error(&error))?;
-        Ok(ServerState {
-            publication: self.publication(publication).await?,
-            oids: self.oids().await?,
+        Ok(Identity {
             system: row.get(0),
             database: row.get(1),
             flushed: lsn(row.get(2)),
@@ -84,44 +96,161 @@ impl Control<'_> {
         })
     }
 
-    /// Of each captured table that is there its object identifier.
-    pub async fn oids(&self) -> Result<BTreeMap<String, u32>, PostgresError> {
-        let sql = "SELECT to_regclass(name)::oid FROM unnest($1::text[]) name";
-        let tables = TABLES.map(qualified).to_vec();
-        let found = self.client.query(sql, &[&tables]).await;
-        let found = found.map_err(|error| self.error(&error))?;
-        let oids = found.iter().map(|row| row.get::<_, Option<u32>>(0));
-        let known = TABLES.into_iter().zip(oids);
-        Ok(known
-            .filter_map(|(table, oid)| Some((table.to_owned(), oid?)))
-            .collect())
+    /// The catalogue of the captured tables. Those of which an OID is known are found by it under
+    /// any name, unless another table has their name.
+    pub(crate) async fn catalog(
+        &self,
+        publication: &str,
+        known: &BTreeMap<String, u32>,
+    ) -> Result<Catalog, PostgresError> {
+        let error = |error| self.error(&error);
+        let sql = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int,
+              pg_current_wal_flush_lsn(), to_regclass('pg_catalog.pg_publication_namespace') IS NOT NULL,
+              p.oid, p.xmin::text::bigint, (to_jsonb(p) - '{oid,pubname,pubowner}'::text[])::text
+            FROM (SELECT) one LEFT JOIN pg_publication p ON p.pubname = $1";
+        let row = self.client.query_one(sql, &[&publication]).await;
+        let row = row.map_err(error)?;
+        let mut catalog = Catalog {
+            timeline: row.get::<_, i32>(0) as u32,
+            read_at: lsn(row.get(1)),
+            publication: row.get::<_, Option<u32>>(3).map(|oid| PublicationIdentity {
+                oid,
+                xmin: xid(row.get(4)),
+                options: row.get(5),
+            }),
+            tables: BTreeMap::new(),
+        };
+        let has_schemas: bool = row.get(2);
+        let (names, oids) = sought(known);
+        let sql = "SELECT t.number, c.oid, n.nspname || '.' || c.relname, c.relfilenode, r.oid, r.xmin::text::bigint,
+              coalesce((SELECT array_agg(i.inhrelid ORDER BY i.inhrelid) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'p'), '{}'),
+              coalesce((SELECT array_agg(i.inhrelid ORDER BY i.inhrelid) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'p'
+                AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.inhrelid AND a.attnum = -6 AND a.xmin = i.xmin)), '{}')
+            FROM unnest($1::text[], $2::oid[]) WITH ORDINALITY AS t(name, known, number)
+            JOIN pg_class c ON c.oid = coalesce(to_regclass(t.name)::oid, t.known)
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication WHERE pubname = $3)";
+        let rows = self.client.query(sql, &[&names, &oids, &publication]).await;
+        for row in rows.map_err(error)? {
+            let number = row.get::<_, i64>(0) as usize - 1;
+            let oid: u32 = row.get(1);
+            let entry = match row.get::<_, Option<u32>>(4) {
+                Some(oid) => Some(PublicationEntry {
+                    oid,
+                    xmin: xid(row.get(5)),
+                    moved_by: None,
+                }),
+                None if has_schemas => self.schema_entry(publication, oid).await?,
+                None => None,
+            };
+            let state = TableState {
+                oid,
+                name: row.get(2),
+                relfilenode: row.get(3),
+                columns: self.column_states(publication, oid).await?,
+                publication_entry: entry,
+                partitions: row.get(6),
+                attached: row.get(7),
+            };
+            catalog.tables.insert(TABLES[number].to_owned(), state);
+        }
+        Ok(catalog)
     }
 
-    /// Whether all captured tables are there.
-    pub(crate) async fn has_tables(&self) -> Result<bool, PostgresError> {
-        let sql = "SELECT count(to_regclass(name)) FROM unnest($1::text[]) name";
-        let tables = TABLES.map(qualified).to_vec();
-        let found = self.client.query_one(sql, &[&tables]).await;
-        let found: i64 = found.map_err(|error| self.error(&error))?.get(0);
-        Ok(found == TABLES.len() as i64)
+    /// What publishes a table by its schema.
+    async fn schema_entry(
+        &self,
+        publication: &str,
+        table: u32,
+    ) -> Result<Option<PublicationEntry>, PostgresError> {
+        // A table that moves to another schema gets another row of `pg_depend`.
+        let sql = "SELECT s.oid, s.xmin::text::bigint, d.xmin::text::bigint
+            FROM pg_class c JOIN pg_publication_namespace s ON s.pnnspid = c.relnamespace
+            JOIN pg_publication p ON p.oid = s.pnpubid
+            LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+              AND d.refclassid = 'pg_namespace'::regclass
+            WHERE c.oid = $1 AND p.pubname = $2";
+        let row = self.client.query_opt(sql, &[&table, &publication]).await;
+        let row = row.map_err(|error| self.error(&error))?;
+        Ok(row.map(|row| PublicationEntry {
+            oid: row.get(0),
+            xmin: xid(row.get(1)),
+            moved_by: row.get::<_, Option<i64>>(2).map(xid),
+        }))
     }
 
-    /// Whether the publication is there, and gives all changes of our tables.
-    pub async fn publication(&self, publication: &str) -> Result<PublicationState, PostgresError> {
+    /// The columns of a table that are published.
+    async fn column_states(
+        &self,
+        publication: &str,
+        table: u32,
+    ) -> Result<Vec<ColumnState>, PostgresError> {
+        // Lists of columns came with version 15: by name they need not be there.
+        let sql = "SELECT a.attname::text, a.attnum, a.atttypid, a.atttypmod, a.xmin::text::bigint
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+            LEFT JOIN pg_publication_tables t ON t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname
+            WHERE c.oid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+              AND coalesce(to_jsonb(t) -> 'attnames' ? a.attname::text, a.attgenerated = '')
+            ORDER BY a.attnum";
+        let rows = self.client.query(sql, &[&table, &publication]).await;
+        let rows = rows.map_err(|error| self.error(&error))?;
+        let column = |row: &Row| ColumnState {
+            name: row.get(0),
+            number: row.get(1),
+            type_oid: row.get(2),
+            type_modifier: row.get(3),
+            xmin: xid(row.get(4)),
+        };
+        Ok(rows.iter().map(column).collect())
+    }
+
+    /// Writes a message into the log that a capture answers with a checkpoint.
+    pub async fn request_checkpoint(&self) -> Result<(), PostgresError> {
+        let sql = format!(
+            "START TRANSACTION READ WRITE; SELECT pg_logical_emit_message(true, '{MESSAGE_PREFIX}', ''); COMMIT"
+        );
+        let written = self.client.batch_execute(&sql).await;
+        if written.is_err() {
+            // The connection is another's afterwards.
+            let _ = self.client.batch_execute("ROLLBACK").await;
+        }
+        written.map_err(|error| self.error(&error))
+    }
+
+    /// The OID of a captured table.
+    pub(crate) async fn oid(&self, table: &str) -> Result<Option<u32>, PostgresError> {
+        let sql = "SELECT to_regclass($1)::oid";
+        let row = self.client.query_one(sql, &[&qualified(table)]).await;
+        Ok(row.map_err(|error| self.error(&error))?.get(0))
+    }
+
+    /// Whether the publication is there, and gives all changes of our tables. Those whose OID is
+    /// given are found by it under any name.
+    pub async fn publication(
+        &self,
+        publication: &str,
+        known: &BTreeMap<String, u32>,
+    ) -> Result<PublicationState, PostgresError> {
+        let (names, oids) = sought(known);
         // Row filters and column lists came with version 15: by name they need not be there.
         let rows = self
             .client
             .query(
                 "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
-                   t.tablename::text,
+                   k.number,
                    to_jsonb(t) ->> 'rowfilter' IS NOT NULL,
                    (SELECT string_agg(a.attname, ', ') FROM pg_attribute a
-                    WHERE a.attrelid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
+                    WHERE a.attrelid = c.oid
                     AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
                     AND NOT to_jsonb(t) -> 'attnames' ? a.attname::text)
-                 FROM pg_publication p LEFT JOIN pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = $2
+                 FROM pg_publication p LEFT JOIN (
+                   unnest($2::text[], $3::oid[]) WITH ORDINALITY AS k(name, known, number)
+                   JOIN pg_class c ON c.oid = coalesce(to_regclass(k.name)::oid, k.known)
+                   JOIN pg_namespace n ON n.oid = c.relnamespace
+                   JOIN pg_publication_tables t ON t.schemaname = n.nspname AND t.tablename = c.relname
+                 ) ON t.pubname = p.pubname
                  WHERE p.pubname = $1",
-                &[&publication, &SCHEMA],
+                &[&publication, &names, &oids],
             )
             .await
             .map_err(|error| self.error(&error))?;
@@ -135,8 +264,8 @@ impl Control<'_> {
                 remedy: alter("SET (publish = 'insert, update, delete, truncate')".to_owned()),
             });
         }
-        for table in TABLES {
-            let is_it = |row: &&Row| row.get::<_, Option<&str>>(1) == Some(table);
+        for (table, number) in TABLES.into_iter().zip(1..) {
+            let is_it = |row: &&Row| row.get::<_, Option<i64>>(1) == Some(number);
             let (what, verb) = match rows.iter().find(is_it) {
                 None => (format!("table {table}"), "ADD"),
                 Some(row) if row.get(2) => (format!("rows of table {table}"), "SET"),
@@ -163,14 +292,14 @@ impl Control<'_> {
         publication: &str,
         may_fix: bool,
     ) -> Result<bool, PostgresError> {
-        match self.publication(publication).await? {
+        match self.publication(publication, &BTreeMap::new()).await? {
             PublicationState::Whole => Ok(false),
             // A table that was dropped and created again has left it.
             PublicationState::Lacks { remedy, .. } if may_fix && publication == OWN_PUBLICATION => {
                 let fixed = self.client.batch_execute(&remedy).await;
                 fixed.map_err(|error| self.error(&error))?;
                 // There may be more that is missing.
-                match self.publication(publication).await? {
+                match self.publication(publication, &BTreeMap::new()).await? {
                     PublicationState::Whole => Ok(false),
                     _ => Err(PostgresError::Publication {
                         address: self.settings.address(),
@@ -276,8 +405,19 @@ impl Control<'_> {
     }
 }
 
+/// A transaction's number; it has 32 bits, and no type of its own in the client.
+fn xid(value: i64) -> u32 {
+    value as u32
+}
+
 fn lsn(value: PgLsn) -> Lsn {
     Lsn(value.into())
+}
+
+/// The captured tables by name, and their OIDs where they are known, else 0.
+fn sought(known: &BTreeMap<String, u32>) -> (Vec<String>, Vec<u32>) {
+    let oid = |table| known.get(table).copied().unwrap_or_default();
+    (TABLES.map(qualified).to_vec(), TABLES.map(oid).to_vec())
 }
 
 /// A captured table as an SQL identifier.

@@ -4,6 +4,7 @@
 //! consistent point has left behind. Relies on the snapshot that the server exports with
 //! the slot.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deadpool_postgres::tokio_postgres::{Client, SimpleQueryMessage};
@@ -12,6 +13,7 @@ use ftap_postgres::{PostgresError, PostgresSettings};
 use futures::{StreamExt, pin_mut};
 
 use super::SCHEMA;
+use super::catalog::Catalog;
 use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
 use super::footer::Content;
 use super::schema::Table;
@@ -121,9 +123,27 @@ impl<'a> SnapshotReader<'a> {
         Ok(rows)
     }
 
+    /// The catalogue as the snapshot sees it.
+    pub(crate) async fn catalog(&self, publication: &str) -> Result<Catalog, PostgresError> {
+        let catalog = self
+            .control()
+            .catalog(publication, &BTreeMap::new())
+            .await?;
+        Ok(Catalog {
+            read_at: self.at.lsn,
+            ..catalog
+        })
+    }
+
+    fn control(&self) -> Control<'a> {
+        Control {
+            client: self.client,
+            settings: self.settings,
+        }
+    }
+
     async fn table(&self, name: &str) -> Result<Table, SnapshotError> {
-        let (client, settings) = (self.client, self.settings);
-        let control = Control { client, settings };
+        let (control, settings) = (self.control(), self.settings);
         let columns = control.columns(name).await?;
         if columns.is_empty() {
             return Err(SnapshotError::Postgres(PostgresError::OtherSchema {
@@ -131,9 +151,8 @@ impl<'a> SnapshotReader<'a> {
                 said: format!("there is no table {name}, or it has no columns"),
             }));
         }
-        let oid = control.oids().await?.get(name).copied();
         Ok(Table {
-            oid: oid.unwrap_or_default(),
+            oid: control.oid(name).await?.unwrap_or_default(),
             schema: SCHEMA.to_owned(),
             name: name.to_owned(),
             columns,

@@ -22,6 +22,9 @@ pub(crate) const SESSION: [(&str, &str); 5] = [
     ("bytea_output", "hex"),
 ];
 
+/// Prefix of our messages in the server's log.
+pub const MESSAGE_PREFIX: &str = "ftap";
+
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
@@ -81,6 +84,19 @@ impl Change {
     }
 }
 
+impl Change {
+    /// The row after and the row before, as the lake keeps them.
+    pub(crate) fn rows(&self) -> (Option<&Tuple>, Option<&Tuple>) {
+        match self {
+            Self::Insert { after } => (Some(after), None),
+            Self::Update { before, after } => (Some(after), before.as_ref()),
+            // A reader finds by it which row went.
+            Self::Delete { before } => (Some(before), Some(before)),
+            Self::Truncate => (None, None),
+        }
+    }
+}
+
 /// One message of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -124,6 +140,9 @@ pub enum Message {
         /// The server wants to know now how far we are; a server that stops waits for it.
         is_urgent: bool,
     },
+    /// The transaction asks that it is flushed and recorded in a checkpoint at once: it has a
+    /// logical message with the prefix [`MESSAGE_PREFIX`].
+    CheckpointRequest,
     /// Nothing that concerns us.
     Other,
 }

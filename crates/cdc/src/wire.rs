@@ -16,7 +16,9 @@ use pgwire_replication::{
 use tokio::sync::watch;
 
 use super::server::quoted;
-use super::source::{ChangeSource, Message, SESSION, SourceError, decode, unix_micros};
+use super::source::{
+    ChangeSource, MESSAGE_PREFIX, Message, SESSION, SourceError, decode, unix_micros,
+};
 use super::tunnel::Tunnel;
 
 /// How long an acknowledgement may wait to be sent; a stop waits for the last one.
@@ -215,6 +217,11 @@ impl ChangeSource for Wire {
                 at: Lsn(wal_end.as_u64()),
                 is_urgent: reply_requested,
             },
+            ReplicationEvent::Message {
+                transactional: true,
+                prefix,
+                ..
+            } if prefix == MESSAGE_PREFIX => Message::CheckpointRequest,
             ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. } => Message::Other,
         })
     }

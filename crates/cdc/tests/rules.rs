@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ftap_cdc::buffer::{ChangeBuffer, Flow};
+use ftap_cdc::buffer::{BufferError, ChangeBuffer, Flow, Flush};
+use ftap_cdc::catalog::{Catalog, PublicationEntry, PublicationIdentity, TableState};
 use ftap_cdc::chain::{
-    LakeEpoch, Plan, PlanError, PublicationState, ServerState, SlotState, SnapshotReason,
+    LakeEpoch, Plan, PlanError, PublicationState, Resume, ServerState, SlotState, SnapshotReason,
     on_already_exists, plan,
 };
+use ftap_cdc::checkpoint::{Checkpoint, CheckpointName, Witness};
 use ftap_cdc::file::Origin;
 use ftap_cdc::{
     Cell, Change, ChangeFile, ChangeFooter, Column, Lsn, Message, Position, Table, Tuple,
@@ -19,6 +21,7 @@ use ftap_lake::{
     Adoption, ChangeObjectName, ChangePart, FooterFormat as _, RollingSettings, footer_table,
 };
 use proptest::prelude::*;
+use serde_json::json;
 
 fn position(lsn: u64, seq: u64) -> Position {
     Position { lsn: Lsn(lsn), seq }
@@ -71,7 +74,30 @@ fn slot() -> SlotState {
         plugin: Some("pgoutput".to_owned()),
         database: Some("d".to_owned()),
         wal_status: Some("reserved".to_owned()),
-        confirmed: Some(Lsn(90)),
+        confirmed: Some(Lsn(80)),
+    }
+}
+
+fn catalog() -> Catalog {
+    let users = TableState {
+        oid: 16_385,
+        name: "public.users".to_owned(),
+        publication_entry: Some(PublicationEntry {
+            oid: 20_000,
+            xmin: 700,
+            moved_by: None,
+        }),
+        ..TableState::default()
+    };
+    Catalog {
+        timeline: 1,
+        read_at: Lsn(70),
+        publication: Some(PublicationIdentity {
+            oid: 19_999,
+            xmin: 700,
+            options: String::new(),
+        }),
+        tables: BTreeMap::from([("users".to_owned(), users)]),
     }
 }
 
@@ -82,20 +108,53 @@ fn server(slot: Option<SlotState>) -> ServerState {
         flushed: Lsn(100),
         slot,
         publication: PublicationState::Whole,
-        oids: BTreeMap::from([("users".to_owned(), 16_385)]),
+        catalog: catalog(),
     }
 }
 
+const WITNESS: Witness = Witness {
+    lsn: Lsn(80),
+    xid: 800,
+    time_us: 1_000_000,
+};
+
 fn epoch() -> LakeEpoch {
+    let ends = BTreeMap::from([
+        ("users".to_owned(), position(80, 2)),
+        ("merchants".to_owned(), position(40, 0)),
+    ]);
+    let checkpoint = json!({
+        "version": 1, "epoch": 4, "slot": "s", "system": "7", "confirmed": "0/50",
+        "witness": WITNESS, "ends": ends, "writer_id": "w", "written_at": "2026-11-29T00:00:00Z",
+        "timeline": 1, "read_at": "0/46", "publication": catalog().publication,
+        "tables": catalog().tables,
+    });
+    let name = CheckpointName {
+        epoch: 4,
+        confirmed: Lsn(80),
+    };
+    let checkpoint = Checkpoint::read(name, checkpoint.to_string().as_bytes()).unwrap();
     LakeEpoch {
         number: 4,
         system: "7".to_owned(),
+        slot: "s".to_owned(),
         is_complete: true,
-        ends: BTreeMap::from([
-            ("users".to_owned(), position(80, 2)),
-            ("merchants".to_owned(), position(40, 0)),
-        ]),
+        ends,
         oids: BTreeMap::from([("users".to_owned(), 16_385)]),
+        checkpoint: Some(checkpoint),
+        has_checkpoints: true,
+        unrecorded: BTreeMap::new(),
+    }
+}
+
+/// Where a stream continues that epoch.
+fn resumed() -> Resume {
+    Resume {
+        confirmed: Lsn(80),
+        witness: Some(WITNESS),
+        ends: epoch().ends,
+        unrecorded: BTreeMap::new(),
+        catalog: Some(catalog()),
     }
 }
 
@@ -107,35 +166,149 @@ fn snapshot(epoch: u32, reason: SnapshotReason) -> Result<Plan, PlanError> {
     Ok(Plan::Snapshot { epoch, reason })
 }
 
+fn stream(resume: Resume) -> Result<Plan, PlanError> {
+    Ok(Plan::Stream {
+        epoch: 4,
+        resume: Box::new(resume),
+    })
+}
+
 #[test]
 fn what_lake_and_server_hold_decides_what_to_do() {
-    let stream = Ok(Plan::Stream {
-        epoch: 4,
-        ends: epoch().ends,
-        oids: epoch().oids,
-    });
-    assert_eq!(decide(Some(epoch()), &server(Some(slot()))), stream);
+    let streams = stream(resumed());
+    assert_eq!(decide(Some(epoch()), &server(Some(slot()))), streams);
     assert_eq!(
         decide(None, &server(None)),
         snapshot(1, SnapshotReason::First)
     );
 
     // A kill during the snapshot, or between it and its slot.
-    let half = LakeEpoch {
+    let mut half = LakeEpoch {
         is_complete: false,
         ..epoch()
     };
-    let whole = LakeEpoch { ..epoch() };
+    let removed = decide(Some(half.clone()), &server(Some(slot())));
+    assert_eq!(removed, Err(PlanError::SnapshotRemoved { epoch: 4 }));
+    half.checkpoint.as_mut().unwrap().witness = None;
     let again = snapshot(5, SnapshotReason::Interrupted);
     assert_eq!(decide(Some(half.clone()), &server(None)), again);
     assert_eq!(decide(Some(half), &server(Some(slot()))), again);
-    let lost = decide(Some(whole.clone()), &server(None));
+    let lost = decide(Some(epoch()), &server(None));
     assert!(matches!(lost, Err(PlanError::SlotMissing { .. })));
-    let begun = decide(Some(whole), &server(Some(slot())));
-    assert!(matches!(begun, Ok(Plan::Stream { .. })));
 
     let asked = plan("s", Some(&epoch()), &server(None), true);
     assert_eq!(asked, snapshot(5, SnapshotReason::Asked));
+
+    // Of a version without checkpoints.
+    let earlier = LakeEpoch {
+        checkpoint: None,
+        has_checkpoints: false,
+        ..epoch()
+    };
+    let accepted = Resume {
+        confirmed: Lsn(80),
+        ends: epoch().ends,
+        ..Resume::default()
+    };
+    assert_eq!(
+        decide(Some(earlier), &server(Some(slot()))),
+        stream(accepted)
+    );
+}
+
+#[test]
+fn what_was_skipped_since_the_last_checkpoint_is_an_error_with_its_range() {
+    let decide = |change: &dyn Fn(&mut LakeEpoch, &mut ServerState)| {
+        let (mut lake, mut server) = (epoch(), server(Some(slot())));
+        change(&mut lake, &mut server);
+        decide(Some(lake), &server)
+    };
+    let confirmed_at = |lsn| {
+        move |_: &mut LakeEpoch, server: &mut ServerState| {
+            server.slot.as_mut().unwrap().confirmed = Some(Lsn(lsn));
+        }
+    };
+    assert!(decide(&confirmed_at(80)).is_ok());
+    assert!(
+        decide(&confirmed_at(79)).is_ok(),
+        "an acknowledgement was lost"
+    );
+    type Change = dyn Fn(&mut LakeEpoch, &mut ServerState);
+    let cases: [(&Change, &[&str]); 7] = [
+        (&confirmed_at(81), &["after 0/50 up to 0/51", "CDC_SLOT"]),
+        (
+            &|lake, _| {
+                lake.checkpoint = None;
+            },
+            &["no checkpoint", "0/50#2"],
+        ),
+        (
+            &|lake, _| {
+                lake.ends.insert("users".to_owned(), position(60, 1));
+            },
+            &["users end at 0/3C#1", "up to 0/50#2", "users_changes/"],
+        ),
+        (
+            &|_, server| server.catalog.publication.as_mut().unwrap().xmin = 701,
+            &["publication was altered", "after 0/46 up to 0/64"],
+        ),
+        (
+            &|_, server| {
+                let users = server.catalog.tables.get_mut("users").unwrap();
+                users.publication_entry.as_mut().unwrap().oid = 20_001;
+            },
+            &["table users was taken out", "after 0/46 up to 0/64"],
+        ),
+        (
+            &|_, server| {
+                let users = server.catalog.tables.get_mut("users").unwrap();
+                users.attached.push(9);
+            },
+            &["partition with rows of its own", "after 0/46 up to 0/64"],
+        ),
+        (
+            &|lake, server| {
+                lake.checkpoint.as_mut().unwrap().witness = None;
+                server.catalog.timeline = 2;
+            },
+            &["timeline is 2"],
+        ),
+    ];
+    for (change, expected) in cases {
+        let error = decide(change).unwrap_err().to_string();
+        for expected in expected.iter().chain(&["`ftap cdc --resnapshot`"]) {
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+    // Another timeline that has the witness continues it, under whatever name the table has.
+    let continues = decide(&|_, server| {
+        server.catalog.timeline = 2;
+        server.catalog.tables.get_mut("users").unwrap().name = "other.users_x".to_owned();
+    });
+    assert_eq!(continues, stream(resumed()));
+}
+
+#[test]
+fn a_slot_that_may_be_another_lakes_is_never_dropped() {
+    for resnapshot in [false, true] {
+        let of_another = LakeEpoch {
+            slot: "another".to_owned(),
+            ..epoch()
+        };
+        for lake in [None, Some(of_another)] {
+            let error = plan("s", lake.as_ref(), &server(Some(slot())), resnapshot);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("pg_drop_replication_slot('s')"), "{error}");
+            assert!(!error.contains("--resnapshot"), "{error}");
+        }
+    }
+    let renamed = |server: &mut ServerState| {
+        server.catalog.tables.get_mut("users").unwrap().name = "public.users_x".to_owned();
+    };
+    let mut server = server(Some(slot()));
+    renamed(&mut server);
+    let error = plan("s", Some(&epoch()), &server, true).unwrap_err();
+    assert!(error.to_string().contains("public.users_x"), "{error}");
 }
 
 #[test]
@@ -164,17 +337,15 @@ fn what_contradicts_itself_is_an_error_that_says_what_to_do() {
         publication: PublicationState::Missing,
         ..server(Some(slot()))
     };
-    let remade = ServerState {
-        oids: BTreeMap::from([("users".to_owned(), 16_999)]),
-        ..server(Some(slot()))
-    };
+    let mut remade = server(Some(slot()));
+    remade.catalog.tables.get_mut("users").unwrap().oid = 16_999;
     let cases = [
         (Some(epoch()), remade, "created again"),
         (Some(epoch()), server(None), "is gone"),
         (Some(epoch()), server(Some(lost)), "max_slot_wal_keep_size"),
         (Some(epoch()), server(Some(foreign)), "CDC_SLOT"),
         (Some(epoch()), server(Some(elsewhere)), "CDC_SLOT"),
-        (None, server(Some(slot())), "--resnapshot"),
+        (None, server(Some(slot())), "CDC_SLOT"),
         (Some(another), server(Some(slot())), "POSTGRES_HOST"),
         (Some(ahead), server(Some(slot())), "--resnapshot"),
         (Some(epoch()), unpublished, "publication"),
@@ -211,12 +382,20 @@ fn origin() -> Origin {
 }
 
 fn buffer(max_rows: u64, ends: BTreeMap<String, Position>) -> ChangeBuffer {
+    let resume = Resume {
+        ends,
+        ..Resume::default()
+    };
+    resuming(max_rows, resume)
+}
+
+fn resuming(max_rows: u64, resume: Resume) -> ChangeBuffer {
     let rolling = RollingSettings {
         max_rows,
         max_bytes: u64::MAX,
         max_age: Duration::from_secs(3600),
     };
-    ChangeBuffer::new(origin(), rolling, ends)
+    ChangeBuffer::new(origin(), rolling, resume)
 }
 
 fn insert(relation: u32, text: &str) -> Message {
@@ -269,7 +448,7 @@ fn nothing_is_safe_before_the_objects_that_hold_it_are_handed_out() {
     );
     let early = buffer.take().unwrap();
     assert!(early.files[0].footer.commit_goes_on);
-    assert_eq!(early.safe, Lsn(5), "the commit is not whole");
+    assert_eq!(early.proof, None, "the commit is not whole");
     assert_eq!(
         apply(&mut buffer, [keep_alive(30, false)]),
         [Flow::Continue]
@@ -284,7 +463,179 @@ fn nothing_is_safe_before_the_objects_that_hold_it_are_handed_out() {
     let late = buffer.take().unwrap();
     assert_eq!(late.files[0].footer.first(), position(10, 2));
     assert!(!late.files[0].footer.commit_goes_on);
-    assert_eq!((late.safe, buffer.idle_at()), (Lsn(40), Some(Lsn(40))));
+    let proof = late.proof.unwrap();
+    assert_eq!(proof.witness.lsn, Lsn(10));
+    assert_eq!(
+        proof.ends,
+        BTreeMap::from([("users".to_owned(), position(10, 2))])
+    );
+    assert_eq!(late.files[0].footer.previous(), Some(position(10, 1)));
+    assert_eq!(buffer.idle_at(), Some(Lsn(40)));
+}
+
+/// Changes of one commit each, up to `lsns`; the last one goes through `alter`.
+fn history(lsns: &[u64], alter: impl Fn(Message) -> Message) -> Vec<Message> {
+    let last = lsns.last().copied();
+    let commits = lsns.iter().flat_map(|lsn| {
+        let commit = [
+            begin(*lsn),
+            relation(1, "users", 1),
+            insert(1, &lsn.to_string()),
+            commit(lsn + 5),
+        ];
+        let is_last = Some(*lsn) == last;
+        commit.map(|message| if is_last { alter(message) } else { message })
+    });
+    commits.collect()
+}
+
+fn run(buffer: &mut ChangeBuffer, messages: Vec<Message>) -> Result<Vec<ChangeFile>, BufferError> {
+    let mut files = Vec::new();
+    for message in messages {
+        if let Flow::Flush(_) = buffer.apply(message)? {
+            files.extend(buffer.take()?.files);
+        }
+    }
+    files.extend(buffer.take()?.files);
+    Ok(files)
+}
+
+#[test]
+fn nothing_is_handed_out_before_the_server_has_sent_the_witness_again() {
+    let witness = Witness {
+        lsn: Lsn(20),
+        xid: 20,
+        time_us: 0,
+    };
+    let resume = Resume {
+        confirmed: Lsn(20),
+        witness: Some(witness),
+        ends: BTreeMap::from([("users".to_owned(), position(20, 1))]),
+        ..Resume::default()
+    };
+    let buffer = || resuming(1, resume.clone());
+    let same = |message| message;
+    let files = run(&mut buffer(), history(&[10, 20, 30], same)).unwrap();
+    let firsts: Vec<_> = files.iter().map(|file| file.footer.first()).collect();
+    assert_eq!(firsts, [position(30, 1)]);
+
+    let keep_alive = |at| Message::KeepAlive {
+        at: Lsn(at),
+        is_urgent: false,
+    };
+    // Up to the witness, and not yet past it.
+    assert!(buffer().apply(keep_alive(20)).is_ok());
+    let other_time = |message| match message {
+        Message::Begin { lsn, xid, .. } => Message::Begin {
+            lsn,
+            xid,
+            time_us: 1,
+        },
+        message => message,
+    };
+    let other_xid = |message| match message {
+        Message::Begin { lsn, time_us, .. } => Message::Begin {
+            lsn,
+            xid: 7,
+            time_us,
+        },
+        message => message,
+    };
+    let mut unknown_table = history(&[10, 20], same);
+    unknown_table[1] = relation(1, "merchants", 1);
+    for another in [
+        history(&[30], same),
+        history(&[20], other_time),
+        history(&[20], other_xid),
+        vec![keep_alive(21)],
+        unknown_table,
+    ] {
+        let error = run(&mut buffer(), another).unwrap_err().to_string();
+        assert!(
+            error.contains("--resnapshot") && error.contains("0/14"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn objects_after_the_checkpoint_are_compared_with_what_the_server_sends_again() {
+    let whole = history(&[10, 20, 30], |message| message);
+    let objects = run(&mut buffer(2, BTreeMap::new()), whole.clone()).unwrap();
+    let footers: Vec<_> = objects.iter().map(|file| file.footer.clone()).collect();
+    assert_eq!(footers.len(), 2);
+    let resume = Resume {
+        unrecorded: BTreeMap::from([("users".to_owned(), footers)]),
+        ..Resume::default()
+    };
+    let mut buffer = resuming(2, resume.clone());
+    assert!(run(&mut buffer, whole.clone()).unwrap().is_empty());
+    assert!(buffer.is_proven());
+    let proof = buffer.take().unwrap().proof.unwrap();
+    assert_eq!(proof.ends["users"], position(30, 1));
+
+    let mut buffer = resuming(2, resume.clone());
+    assert!(run(&mut buffer, whole[..5].to_vec()).unwrap().is_empty());
+    assert_eq!(buffer.take().unwrap().proof, None, "not all of it came");
+
+    let other_value = |message| match message {
+        Message::Change { relation, .. } => insert(relation, "another"),
+        message => message,
+    };
+    for another in [
+        history(&[10, 20], other_value),
+        history(&[10, 30], |message| message),
+        history(&[20, 30], |message| message),
+        history(&[40], |message| message),
+    ] {
+        let error = run(&mut resuming(2, resume.clone()), another).unwrap_err();
+        assert!(error.to_string().contains("--resnapshot"), "{error}");
+    }
+}
+
+#[test]
+fn a_request_for_a_checkpoint_flushes_with_its_commit() {
+    let mut buffer = buffer(100, BTreeMap::new());
+    let flows = apply(&mut buffer, [begin(10), Message::CheckpointRequest]);
+    assert_eq!(flows, [Flow::Continue; 2]);
+    let flows = apply(&mut buffer, [commit(11)]);
+    assert!(matches!(flows[..], [Flow::Flush(_)]));
+    assert_eq!(buffer.take().unwrap().proof.unwrap().witness.lsn, Lsn(10));
+    // A commit without content need not be sent again.
+    apply(&mut buffer, [begin(20), commit(21)]);
+    assert_eq!(buffer.take().unwrap().proof.unwrap().witness.lsn, Lsn(10));
+}
+
+#[test]
+fn a_checkpoint_is_read_as_it_was_written_and_only_under_its_name() {
+    let checkpoint = epoch().checkpoint.unwrap();
+    let name = checkpoint.name();
+    let key = "cdc_checkpoints/000004-0000000000000050.json";
+    assert_eq!(name.to_string(), key);
+    assert_eq!(CheckpointName::parse(key), Some(name));
+    for other in [
+        "cdc_checkpoints/4-0000000000000050.json",
+        "cdc_checkpoints/000004-0000000000000050.parquet",
+        "cdc_checkpoints/2026-11-29/000004-0000000000000050.json",
+        "users_changes/000004-0000000000000050.json",
+    ] {
+        assert_eq!(CheckpointName::parse(other), None, "{other}");
+    }
+    let json = checkpoint.to_json().unwrap();
+    assert_eq!(Checkpoint::read(name, &json).unwrap(), checkpoint);
+    let text = String::from_utf8(json).unwrap();
+    let later = text.replace("\"version\": 1", "\"version\": 2");
+    let other = CheckpointName { epoch: 5, ..name };
+    for (name, json, expected) in [
+        (name, later.as_str(), "update ftap"),
+        (other, text.as_str(), "holds the checkpoint of"),
+        (name, "{", "not a checkpoint"),
+    ] {
+        let error = Checkpoint::read(name, json.as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]
@@ -385,6 +736,8 @@ fn a_footer_is_written_as_it_always_was_and_read_without_what_came_later() {
         ("ftap.checksum", "0000000000000002"),
         ("ftap.writer_id", "w"),
         ("ftap.table_oid", "1"),
+        ("ftap.previous_lsn", "0/0"),
+        ("ftap.previous_seq", "0"),
     ];
     let written = written.map(|(key, value)| (key, value.to_owned()));
     assert_eq!(ours.to_pairs(), written);
@@ -394,6 +747,8 @@ fn a_footer_is_written_as_it_always_was_and_read_without_what_came_later() {
     assert_eq!(read(&written), Ok(ours.clone()));
     let earlier = ChangeFooter {
         table_oid: None,
+        previous_lsn: None,
+        previous_seq: None,
         ..ours
     };
     assert_eq!(read(&written[..15]), Ok(earlier.clone()));
@@ -442,21 +797,26 @@ proptest! {
     ) {
         let stream = messages(&commits);
         let mut lake: BTreeMap<String, ChangeFile> = BTreeMap::new();
+        // The newest checkpoint, and what the slot has confirmed.
+        let mut recorded = Resume::default();
         let mut confirmed = Lsn(0);
-        let ends = |lake: &BTreeMap<String, ChangeFile>| {
-            let mut ends: BTreeMap<String, Position> = BTreeMap::new();
-            for file in lake.values() {
-                let end = ends.entry(file.footer.table.clone()).or_default();
-                *end = (*end).max(file.footer.last());
-            }
-            ends
-        };
         let last = (usize::MAX, usize::MAX, true);
         for (steps, puts, acknowledges) in sessions.into_iter().chain([last]) {
-            let mut buffer = buffer(max_rows, ends(&lake));
+            let mut resume = recorded.clone();
+            for file in lake.values() {
+                let end = resume.ends.get(&file.footer.table);
+                if end.is_none_or(|end| file.footer.first() > *end) {
+                    let objects = resume.unrecorded.entry(file.footer.table.clone());
+                    objects.or_default().push(file.footer.clone());
+                }
+            }
+            for objects in resume.unrecorded.values_mut() {
+                objects.sort_by_key(ChangeFooter::first);
+            }
+            let mut buffer = resuming(max_rows, resume);
             let mut left = puts;
             let start = confirmed;
-            let mut put = |flush: ftap_cdc::buffer::Flush| {
+            let mut put = |flush: Flush| {
                 for file in &flush.files {
                     if left == 0 {
                         return false;
@@ -465,8 +825,20 @@ proptest! {
                     let there = lake.insert(file.name.key(), file.clone());
                     assert!(there.is_none(), "{} is put twice", file.name);
                 }
+                let Some(proof) = flush.proof.filter(|p| p.witness.lsn > recorded.confirmed) else {
+                    return true;
+                };
+                if left == 0 {
+                    return false;
+                }
+                recorded = Resume {
+                    confirmed: proof.witness.lsn,
+                    witness: Some(proof.witness),
+                    ends: proof.ends,
+                    ..Resume::default()
+                };
                 if acknowledges {
-                    confirmed = confirmed.max(flush.safe);
+                    confirmed = recorded.confirmed;
                 }
                 true
             };
@@ -492,6 +864,7 @@ proptest! {
             prop_assert_eq!(rows, due);
             for pair in runs.windows(2) {
                 prop_assert!(pair[0].footer.last() < pair[1].footer.first());
+                prop_assert_eq!(pair[1].footer.previous(), Some(pair[0].footer.last()));
             }
         }
     }

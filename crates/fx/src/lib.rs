@@ -9,7 +9,6 @@ pub mod cache;
 pub mod job;
 pub mod object;
 pub mod offline;
-pub mod report;
 
 use std::fmt;
 use std::path::PathBuf;

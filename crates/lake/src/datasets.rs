@@ -159,6 +159,9 @@ captured! {
     MERCHANTS_CHANGES = "merchants", clustering: &["merchant"];
 }
 
+/// The folder of change capture's checkpoints: no data set, for they hold no rows.
+pub const CHECKPOINTS_FOLDER: &str = "cdc_checkpoints";
+
 /// The folder in which loads into BigQuery note what they load: no data set, for it has no rows.
 pub const LOADS_FOLDER: &str = "bigquery";
 
@@ -222,6 +225,7 @@ mod tests {
             "users_changes/2026-11-22/users.parquet",
             "other_changes/2026-11-22/other-000001-snapshot-0001.parquet",
             "bigquery/p/d/transactions/00000000000000000001.json",
+            "cdc_checkpoints/000001-00000000016B3748.json",
             "",
         ] {
             assert_eq!(owner(stray), None, "{stray}");

@@ -43,8 +43,8 @@ pub use commit::{
     read_footer,
 };
 pub use datasets::{
-    CAPTURED_TABLES, DATA_SETS, DataSet, DayFolders, DayOf, FX_RATES, LOADS_FOLDER, TRANSACTIONS,
-    change,
+    CAPTURED_TABLES, CHECKPOINTS_FOLDER, DATA_SETS, DataSet, DayFolders, DayOf, FX_RATES,
+    LOADS_FOLDER, TRANSACTIONS, change,
 };
 pub use error::{FileError, LakeError, LakeFailure};
 pub use file::{Appended, BATCH_ROWS, FileBuilder, FileSettings};

@@ -5,8 +5,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A place in the server's write-ahead log, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(into = "String", try_from = "String")]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {
@@ -36,11 +41,27 @@ impl FromStr for Lsn {
     }
 }
 
+impl From<Lsn> for String {
+    fn from(lsn: Lsn) -> Self {
+        lsn.to_string()
+    }
+}
+
+impl TryFrom<String> for Lsn {
+    type Error = LsnError;
+
+    fn try_from(text: String) -> Result<Self, LsnError> {
+        text.parse()
+    }
+}
+
 /// The position of one change: its commit, and its place within it.
 ///
 /// The server writes one commit record per transaction, and sends a transaction again
 /// with the same changes in the same order, so no two changes of a server share one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position {
     /// Where the commit record starts; of a snapshot's rows the slot's consistent point,
     /// before which every commit is in the snapshot and from which on none is.

@@ -84,10 +84,7 @@ impl Ingest {
             BufferTakesMail(w) => {
                 let writer = &mut state.writers[w];
                 writer.buffer = match writer.mailbox.pop_front() {
-                    Some(ToBuffer::Open(assignment)) => Some(Buffer {
-                        assignment,
-                        open: None,
-                    }),
+                    Some(ToBuffer::Open(epoch)) => Some(Buffer { epoch, open: None }),
                     _ => None,
                 };
             }
@@ -102,8 +99,8 @@ impl Ingest {
             }
             PutIsSent(w) => {
                 let writer = &mut state.writers[w];
-                writer.put = writer.queue.start().map(|(assignment, run)| Put {
-                    assignment,
+                writer.put = writer.queue.start().map(|(epoch, run)| Put {
+                    epoch,
                     run,
                     found: None,
                 });
@@ -157,9 +154,7 @@ impl Ingest {
             return;
         };
         let run = self.world.id(writer.life, first, last);
-        writer
-            .queue
-            .push(buffer.assignment, (buffer.assignment, run));
+        writer.queue.push(buffer.epoch, (buffer.epoch, run));
         if !self.rules.commit_after_put {
             commit(state, last + 1);
         }
@@ -188,7 +183,7 @@ impl Ingest {
         let life = state.life;
         let writer = &mut state.writers[w];
         let Some(Put {
-            assignment,
+            epoch,
             run,
             found: Some(found),
         }) = writer.put.take()
@@ -202,12 +197,12 @@ impl Ingest {
         match (self.rules.exists)(ours, theirs) {
             Ok(Adoption::Same) => writer
                 .words
-                .push_back(Word::Committed(assignment, ours.next_offset())),
+                .push_back(Word::Committed(epoch, ours.next_offset())),
             Ok(Adoption::Overtaken) => {
-                writer.end_readings(assignment, &self.rules);
+                writer.end_readings(epoch, &self.rules);
                 writer
                     .words
-                    .push_back(Word::Rewind(assignment, theirs.next_offset()));
+                    .push_back(Word::Rewind(epoch, theirs.next_offset()));
             }
             Err(_) => {
                 state.refused_in_vain |= life == 0;
@@ -224,20 +219,20 @@ impl Ingest {
 
     fn tell_thread(&self, state: &mut State, w: usize) {
         let writer = &mut state.writers[w];
-        let is_current = |writer: &Writer, assignment| {
+        let is_current = |writer: &Writer, epoch| {
             writer
                 .progress
                 .as_ref()
-                .is_some_and(|progress| progress.assignment == assignment)
+                .is_some_and(|progress| progress.epoch == epoch)
         };
         match writer.words.pop_front() {
-            Some(Word::Committed(assignment, next)) if is_current(writer, assignment) => {
+            Some(Word::Committed(epoch, next)) if is_current(writer, epoch) => {
                 if let Some(progress) = &mut writer.progress {
                     progress.committed(next);
                 }
                 commit(state, next);
             }
-            Some(Word::Rewind(assignment, offset)) if is_current(writer, assignment) => {
+            Some(Word::Rewind(epoch, offset)) if is_current(writer, epoch) => {
                 writer.open(offset);
                 commit(state, offset);
             }

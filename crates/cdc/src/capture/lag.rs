@@ -32,7 +32,7 @@ impl LagClock {
     /// Takes what the server said at `now`.
     pub(super) fn sample(&mut self, sample: SlotSample, now: Instant) {
         self.last = Some((now, sample));
-        self.acknowledged(sample.confirmed);
+        self.durable(sample.confirmed);
         if sample.flushed <= self.durable {
             return;
         }
@@ -49,8 +49,9 @@ impl LagClock {
         self.samples.push_back((now, sample.flushed));
     }
 
-    /// Everything before this place is durable in the lake.
-    pub(super) fn acknowledged(&mut self, durable: Lsn) {
+    /// Everything before this place that concerns us is durable in the lake; the slot may be
+    /// acknowledged less far.
+    pub(super) fn durable(&mut self, durable: Lsn) {
         self.durable = self.durable.max(durable);
         while self
             .samples
@@ -125,9 +126,9 @@ mod tests {
         lag.sample(sample(200), at(10));
         lag.sample(sample(300), at(20));
         assert_eq!(lag.behind_for(at(25)), Duration::from_secs(15));
-        lag.acknowledged(Lsn(250));
+        lag.durable(Lsn(250));
         assert_eq!(lag.behind_for(at(25)), Duration::from_secs(5));
-        lag.acknowledged(Lsn(300));
+        lag.durable(Lsn(300));
         assert_eq!(lag.behind_for(at(25)), Duration::ZERO);
         // A server that hangs.
         assert_eq!(lag.behind_for(at(50)), Duration::from_secs(30));

@@ -2,9 +2,10 @@
 //!
 //! Promises: what [`changes`](ftap_cdc) promises, over kills and restarts of this
 //! process and of the server. A place in the server's log is acknowledged only when every
-//! object up to it is durable; an idle slot is acknowledged as the server's log grows, so
-//! that it holds none of it. A server that does not answer is retried indefinitely.
+//! object up to it and a checkpoint of it are durable; as the log of an idle server grows, a message
+//! in it moves the slot on. A server that does not answer is retried indefinitely.
 
+mod heartbeat;
 mod lag;
 mod put;
 mod session;

@@ -1,13 +1,46 @@
-//! Objects of changes into the lake, one after the other.
+//! Objects of changes and checkpoints into the lake, one after the other.
 
-use ftap_lake::{Adoption, Committed, StageLake};
+use ftap_lake::{Adoption, Committed, LakeStore, StageLake};
 use ftap_supervision::{Failure, Stage, failpoint};
 use ftap_telemetry::events::{ChangesCommitted, ChangesOvertaken};
 use ftap_telemetry::metrics;
 
 use super::CaptureFailure;
-use crate::ChangeFile;
-use crate::chain::ChangeConflict;
+use crate::chain::{ChangeConflict, PlanError};
+use crate::checkpoint::Checkpoint;
+use crate::{ChangeFile, lake};
+
+/// Puts a checkpoint. One of the same commit that was there first is as good as ours.
+pub(super) async fn put_checkpoint(
+    lake: &StageLake,
+    checkpoint: &Checkpoint,
+) -> Result<(), Failure> {
+    let key = checkpoint.name().to_string();
+    let put = async |lake: &LakeStore| lake::put_checkpoint(lake, checkpoint).await;
+    match lake.ask(&key, put).await? {
+        Some(theirs) if theirs.witness != checkpoint.witness => {
+            let named = |checkpoint: &Checkpoint| match &checkpoint.witness {
+                Some(witness) => witness.to_string(),
+                None => "a snapshot".to_owned(),
+            };
+            let error = PlanError::AnotherHistory {
+                recorded: theirs.confirmed,
+                what: format!("it has {}, {key} has {}", named(checkpoint), named(&theirs)),
+            };
+            Err(error.into())
+        }
+        _ => {
+            failpoint::hit("change_capture.recorded")?;
+            Ok(())
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::from_error(CaptureFailure::Conflict, error)
+    }
+}
 
 impl From<ChangeConflict> for Failure {
     fn from(error: ChangeConflict) -> Self {

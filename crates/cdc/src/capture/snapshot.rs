@@ -1,11 +1,12 @@
 //! Takes a snapshot and creates the slot that continues where it ends.
 //!
-//! Promises: an epoch is whole in the lake only if the slot begins at its snapshot. The last
-//! object is put after the slot is kept, so whatever is killed when, and whichever other process reads or
+//! Promises: an epoch is whole in the lake only if the slot begins at its snapshot. The epoch's first
+//! checkpoint and then its last object are put after the slot is kept, so whatever is killed when, and whichever other process reads or
 //! makes the slot meanwhile, a whole epoch misses no change. One process does this at a time, by
 //! a lock that ends with its connection.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
@@ -18,15 +19,16 @@ use ftap_telemetry::events::{
 };
 
 use super::CaptureFailure;
-use super::put::put;
+use super::put::{put, put_checkpoint};
 use super::session::{Session, SessionError};
-use crate::TABLES;
 use crate::chain::SnapshotReason;
+use crate::checkpoint::{Checkpoint, CheckpointParts};
 use crate::file::{ChangeFile, Origin};
 use crate::footer::Content;
 use crate::server::Control;
 use crate::snapshot::SnapshotReader;
 use crate::wire::Wire;
+use crate::{Position, TABLES};
 
 /// After this a slot that is not made yet is explained.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
@@ -76,10 +78,12 @@ impl Session<'_> {
             self.explain_waiting(making).await?
         };
         let origin = Origin { epoch, ..origin };
+        let mut ends = BTreeMap::new();
         let reader = SnapshotReader::begin(&client, self.postgres, &slot).await?;
         let mut rows = 0;
         let last_file = RefCell::new(None);
         for table in TABLES {
+            ends.insert(table.to_owned(), Position::snapshot(slot.consistent_point));
             let is_last = Some(&table) == TABLES.last();
             let last_file = &last_file;
             let put_part = |file: ChangeFile| async move {
@@ -93,12 +97,23 @@ impl Session<'_> {
                 .copy::<_, SessionError>(table, &origin, &settings.rolling, put_part)
                 .await?;
         }
+        let catalog = reader.catalog(&settings.publication).await?;
         reader.end().await?;
         control.drop_slot(&settings.slot).await?;
         failpoint::hit("change_capture.slot")?;
         let kept = wire.keep_slot(&slot, &settings.slot).await;
         kept.map_err(slot_was_lost)?;
         failpoint::hit("change_capture.slot_kept")?;
+        let parts = CheckpointParts {
+            epoch,
+            slot: &settings.slot,
+            system: &origin.system,
+            writer_id: &settings.writer_id,
+            ends,
+            catalog,
+        };
+        let checkpoint = Checkpoint::first(slot.consistent_point, parts);
+        put_checkpoint(self.lake, &checkpoint).await?;
         if let Some(file) = last_file.take() {
             self.put_part(&file).await?;
         }

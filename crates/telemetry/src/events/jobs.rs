@@ -169,6 +169,34 @@ events! { JOBS;
         /// What to do about the rows that do not change.
         remedy: String,
     }
+    /// A captured table has another name or schema on the server; it stays captured.
+    WARN CapturedTableRenamed "captured_table_renamed" {
+        /// The name under which it is captured.
+        table: String,
+        /// Its schema and name now.
+        name: String,
+    }
+    /// The server runs on another timeline, which continues the log that the lake was read from.
+    INFO TimelineChanged "timeline_changed" {
+        /// The timeline before.
+        before: u32,
+        /// The timeline now.
+        now: u32,
+    }
+    /// The lake has no checkpoint, being of an earlier version: what the slot skipped before is not known.
+    WARN ContinuityUnproven "continuity_unproven" {
+        /// The slot.
+        slot: String,
+        /// The position from which on it is known.
+        confirmed_lsn: String,
+        /// What to do.
+        remedy: String,
+    }
+    /// The server refused the message that moves an idle slot: it keeps its log until the next change.
+    WARN HeartbeatRefused "heartbeat_refused" {
+        /// What it said.
+        error: String,
+    }
     /// PostgreSQL can't be reached or refuses for the moment; it is tried again.
     WARN ChangeCaptureInterrupted "change_capture_interrupted" {
         /// Which try this was since the last success, from 1.
