@@ -7,23 +7,16 @@
 //! repeated run finds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::prelude::*;
-use chrono::{DateTime, SecondsFormat, Utc};
-use ftap_fx::Provider;
-use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
+use chrono::{DateTime, Utc};
+use ftap_fx::job::{FetchError, FxJob};
+use ftap_fx::report::{report, report_failure};
 use ftap_lake::StageLake;
 use ftap_supervision::{Failure, Handed, Health, Internal, Stage, failpoint};
-use ftap_telemetry::events::{
-    FxCacheFailed, FxRatesFailed, FxRatesKept, FxRatesOffline, FxRatesWritten, Speaker,
-};
-use ftap_telemetry::metrics;
 
 use crate::messages::RunJob;
-
-/// Name of the job, in logs.
-pub const JOB: &str = "fx_rates";
 
 /// The actor.
 pub struct FxFetcher {
@@ -100,95 +93,4 @@ async fn by_schedule(
     failpoint::hit("fx_fetcher.written")?;
     report(&done, started.elapsed(), stage.speaker());
     Ok(())
-}
-
-/// One run by hand, tried once, logged and counted; a past day's has that day's rates.
-pub async fn run_once(
-    job: &FxJob,
-    run_at: DateTime<Utc>,
-    speaker: Speaker,
-) -> Result<Done, JobError> {
-    let started = Instant::now();
-    let done = if run_at.date_naive() < Utc::now().date_naive() {
-        job.run_past(run_at).await
-    } else {
-        job.run(run_at).await
-    };
-    match &done {
-        Ok(done) => report(done, started.elapsed(), speaker),
-        Err(error) => report_failure(run_at, error, speaker),
-    }
-    done
-}
-
-fn report_failure(run_at: DateTime<Utc>, error: &dyn std::error::Error, speaker: Speaker) {
-    metrics::JOB_RUNS.add_for([JOB, "failed"], 1);
-    FxRatesFailed {
-        run_at: run_at.to_rfc3339_opts(SecondsFormat::Secs, true),
-        error: error.to_string(),
-    }
-    .emit(speaker);
-}
-
-/// Says once that rates are made up.
-pub fn warn_offline(speaker: Speaker) {
-    FxRatesOffline {
-        remedy: "set FREECURRENCYAPI_API_KEY to a key of freecurrencyapi.com for real rates".into(),
-    }
-    .emit(speaker);
-}
-
-/// Logs and counts what a run did.
-pub fn report(done: &Done, took: Duration, speaker: Speaker) {
-    let (key, rates, origin, cache_error) = match done {
-        Done::AlreadyThere { key } => {
-            metrics::JOB_RUNS.add_for([JOB, "kept"], 1);
-            FxRatesKept { key: key.clone() }.emit(speaker);
-            return;
-        }
-        Done::Written {
-            key,
-            rates,
-            origin,
-            cache_error,
-        } => (key, rates, origin, cache_error),
-    };
-    metrics::JOB_RUNS.add_for([JOB, "written"], 1);
-    if let Some(error) = cache_error {
-        FxCacheFailed {
-            error: error.clone(),
-        }
-        .emit(speaker);
-    }
-    let (origin, requests, quota) = match origin {
-        Origin::Api { attempts, quota } => ("api", *attempts, *quota),
-        Origin::Cache => ("cache", 0, Default::default()),
-        Origin::Offline => (Provider::Offline.as_str(), 0, Default::default()),
-    };
-    metrics::FX_REQUESTS.add(requests.into());
-    for (period, left) in [("month", quota.month), ("minute", quota.minute)] {
-        if let Some(left) = left {
-            metrics::FX_QUOTA.set_for([period], left as f64);
-        }
-    }
-    let left = |quota: Option<u64>| {
-        quota
-            .and_then(|left| i64::try_from(left).ok())
-            .unwrap_or(-1)
-    };
-    FxRatesWritten {
-        key: key.clone(),
-        provider: rates.provider().as_str().to_owned(),
-        origin: origin.to_owned(),
-        rates: rates
-            .iter()
-            .map(|(currency, rate)| format!("{currency}={rate}"))
-            .collect::<Vec<_>>()
-            .join(" "),
-        requests,
-        quota_month: left(quota.month),
-        quota_minute: left(quota.minute),
-        duration_ms: took.as_millis() as u64,
-    }
-    .emit(speaker);
 }

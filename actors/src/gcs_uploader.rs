@@ -79,7 +79,7 @@ impl GcsUploader {
                 if !self.stage.is_fenced() {
                     self.subscriber.hand(ToSubscriber::Committed(Committed {
                         partition,
-                        epoch: upload.epoch,
+                        assignment: upload.assignment,
                         next_offset: upload.file.footer.next_offset(),
                     }));
                 }
@@ -87,10 +87,10 @@ impl GcsUploader {
             Ok(Some(theirs)) => {
                 // What follows it, here or still on its way, continues a run that is not in
                 // the lake.
-                chain.end(upload.epoch);
+                chain.end(upload.assignment);
                 self.subscriber.hand(ToSubscriber::Rewind(Rewind {
                     partition,
-                    epoch: upload.epoch,
+                    assignment: upload.assignment,
                     offset: theirs.next_offset(),
                 }));
             }
@@ -235,14 +235,14 @@ impl Handler<Handed<ToUploader>> for GcsUploader {
             ToUploader::Upload(upload) => {
                 let partition = upload.file.footer.partition;
                 let chain = self.chains.entry(partition).or_default();
-                drop(chain.push(upload.epoch, (*upload, work)));
+                drop(chain.push(upload.assignment, (*upload, work)));
                 self.pump(partition, context);
             }
             ToUploader::FindChainEnds(request) => self.answer(request, work, context),
             ToUploader::Close(closing) => {
                 for partition in &closing.partitions {
                     let chain = self.chains.entry(*partition).or_default();
-                    chain.end(closing.last_epoch);
+                    chain.end(closing.last_assignment);
                 }
             }
         }

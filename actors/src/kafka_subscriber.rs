@@ -6,7 +6,6 @@
 //! lake: it asks the uploader for the chain's end and continues to poll, and it
 //! commits an offset only after the uploader said that the file is durable.
 
-pub mod partition;
 mod thread;
 
 use std::sync::Arc;

@@ -78,8 +78,8 @@ pub enum ToBuffer {
     /// A new reading of a partition begins: whatever is buffered for the partition is dropped.
     Open {
         partition: i32,
-        /// Records of another epoch are ignored from now on.
-        epoch: u64,
+        /// Records of another assignment are ignored from now on.
+        assignment: u64,
     },
     Records(Records),
     /// Close every open file.
@@ -113,16 +113,16 @@ pub enum ToSubscriber {
 pub struct ClosePartitions {
     /// Which.
     pub partitions: Vec<i32>,
-    /// Readings of them up to this epoch have ended: what still comes of them is stale.
-    pub last_epoch: u64,
+    /// Readings of them up to this assignment have ended: what still comes of them is stale.
+    pub last_assignment: u64,
 }
 
 /// Records of one partition, in order.
 pub struct Records {
     /// Which partition.
     pub partition: i32,
-    /// Its epoch.
-    pub epoch: u64,
+    /// Its assignment.
+    pub assignment: u64,
     /// The records.
     pub batch: Batch,
     /// Their share of the memory budget.
@@ -131,8 +131,8 @@ pub struct Records {
 
 /// One file, next in its partition's chain.
 pub struct Upload {
-    /// Epoch of the partition when it was read.
-    pub epoch: u64,
+    /// Assignment of the partition when it was read.
+    pub assignment: u64,
     /// The file.
     pub file: ClosedFile<TransactionFooter>,
     /// Resolve when the records that the file lists as rejected are durable in the dead-letter topic.
@@ -148,8 +148,8 @@ pub struct Upload {
 pub struct Committed {
     /// Which partition.
     pub partition: i32,
-    /// Its epoch.
-    pub epoch: u64,
+    /// Its assignment.
+    pub assignment: u64,
     /// First offset that is not in the lake.
     pub next_offset: i64,
 }
@@ -159,8 +159,8 @@ pub struct Committed {
 pub struct Rewind {
     /// Which partition.
     pub partition: i32,
-    /// Its epoch.
-    pub epoch: u64,
+    /// Its assignment.
+    pub assignment: u64,
     /// The next offset to read.
     pub offset: i64,
 }

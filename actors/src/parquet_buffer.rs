@@ -49,7 +49,7 @@ pub struct ParquetBuffer {
 }
 
 struct Partition {
-    epoch: u64,
+    assignment: u64,
     open: Option<OpenFile>,
 }
 
@@ -79,7 +79,7 @@ impl ParquetBuffer {
     /// Appends the records if they are of the current reading of their partition.
     fn take(&mut self, records: &Records) -> Result<(), Failure> {
         let current = self.partitions.get(&records.partition);
-        if self.stage.is_fenced() || current.map(|it| it.epoch) != Some(records.epoch) {
+        if self.stage.is_fenced() || current.map(|it| it.assignment) != Some(records.assignment) {
             return Ok(());
         }
         self.append(records)
@@ -212,7 +212,7 @@ impl ParquetBuffer {
         self.parts
             .uploader
             .hand(ToUploader::Upload(Box::new(Upload {
-                epoch: partition.epoch,
+                assignment: partition.assignment,
                 file,
                 rejections: open.rejections,
                 closed_at,
@@ -295,8 +295,14 @@ impl Handler<Handed<ToBuffer>> for ParquetBuffer {
             work: _work,
         } = handed;
         match message {
-            ToBuffer::Open { partition, epoch } => {
-                let fresh = Partition { epoch, open: None };
+            ToBuffer::Open {
+                partition,
+                assignment,
+            } => {
+                let fresh = Partition {
+                    assignment,
+                    open: None,
+                };
                 self.partitions.insert(partition, fresh);
             }
             ToBuffer::Close(closing) => {

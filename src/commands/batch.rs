@@ -6,7 +6,7 @@
 
 use anyhow::Context as _;
 use chrono::{SecondsFormat, Utc};
-use ftap_actors::fx_fetcher;
+use ftap_fx::report as fx_report;
 use ftap_postgres::{Applied, UserUpdates};
 use ftap_postgres::{Database, PostgresError, retry_pause};
 use ftap_schedule::{JobTick, TickCause};
@@ -62,7 +62,7 @@ fn fx_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
     let job = super::fx::open(config)?;
     runtime()?.block_on(async move {
         tokio::select! {
-            done = fx_fetcher::run_once(&job, run_at, Speaker::PROCESS) => {
+            done = fx_report::run_once(&job, run_at, Speaker::PROCESS) => {
                 done.map(|_| exit::DONE).map_err(anyhow::Error::new)
             }
             _ = shutdown.wait_for(|stop| *stop) => Err(stopped()),

@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use chrono::NaiveDate;
-use ftap_actors::fx_fetcher;
 use ftap_fx::job::{Done, FetchError, FxJob, JobError};
+use ftap_fx::report as fx_report;
 use ftap_fx::{FxError, Provider};
 use ftap_lake::LakeStore;
 use ftap_telemetry::events::Speaker;
@@ -26,7 +26,7 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<FxJob> {
     let lake = LakeStore::open(&config.lake())?;
     let job = FxJob::new(config.fx_settings(), lake).map_err(usage)?;
     if job.provider() == Provider::Offline {
-        fx_fetcher::warn_offline(Speaker::PROCESS);
+        fx_report::warn_offline(Speaker::PROCESS);
     }
     Ok(job)
 }
@@ -46,7 +46,7 @@ pub(crate) async fn execute(config: &Config, args: &FxArgs) -> anyhow::Result<u8
         let started = Instant::now();
         let done = job.backfill(date).await;
         let done = done.map_err(|error| stopped(error, date, written, kept))?;
-        fx_fetcher::report(&done, started.elapsed(), Speaker::PROCESS);
+        fx_report::report(&done, started.elapsed(), Speaker::PROCESS);
         match done {
             Done::Written { .. } => written += 1,
             Done::AlreadyThere { .. } => kept += 1,

@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ftap_actors::bigquery_loader::{BigQueryLoader, LoaderParts};
 use ftap_actors::change_capture::ChangeCapture;
-use ftap_actors::fx_fetcher::{self, FxFetcher};
+use ftap_actors::fx_fetcher::FxFetcher;
 use ftap_actors::user_mutator::{self, UserMutator};
 use ftap_cdc::capture::CaptureParts;
+use ftap_fx::report as fx_report;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_postgres::{Database, PostgresSettings, UPDATE_USERS, UserUpdates};
@@ -224,7 +225,7 @@ fn fx_rates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
         group: "fx_rates",
         clock: "fx_clock",
         actor: "fx_fetcher",
-        job: fx_fetcher::JOB,
+        job: fx_report::JOB,
     };
     let job = Arc::new(commands::fx::open(context.config)?);
     let health = context.health.clone();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ftap_kafka::KafkaFailure;
 use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
+use ftap_kafka::partition_progress::{Awaiting, Progress};
 use ftap_kafka::tail::read_records_at;
 use ftap_lake::{
     ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
@@ -23,7 +24,6 @@ use ftap_telemetry::events::{
 use ftap_telemetry::metrics;
 
 use super::SubscriberParts;
-use super::partition::{Awaiting, Progress};
 use crate::messages::{
     ChainEnds, ClosePartitions, Committed, FindChainEnds, Records, Rewind, ToBuffer, ToSubscriber,
     ToUploader,
@@ -62,7 +62,7 @@ pub(super) fn run(
         partition_count,
         assigned: BTreeMap::new(),
         awaiting: Awaiting::default(),
-        next_epoch: 1,
+        next_assignment: 1,
         paused: false,
         overtaken: None,
         drain_targets: None,
@@ -82,7 +82,7 @@ struct Subscriber {
     assigned: BTreeMap<i32, Progress>,
     /// Given by the group, not yet taken: the lake is being asked where they start.
     awaiting: Awaiting,
-    next_epoch: u64,
+    next_assignment: u64,
     paused: bool,
     /// The log no longer has the next record; ends the generation when all is flushed.
     overtaken: Option<Failure>,
@@ -163,11 +163,11 @@ impl Subscriber {
         progress.handed_on(last_offset, records, first_timestamp);
         metrics::RECORDS_CONSUMED.add(batch.len() as u64);
         let permit = self.parts.backlog.take(batch.bytes());
-        let epoch = progress.epoch;
+        let assignment = progress.assignment;
         // Bounded by the memory budget, not by the mailbox.
         self.buffer_of(partition).hand(ToBuffer::Records(Records {
             partition,
-            epoch,
+            assignment,
             batch,
             permit,
         }));
@@ -256,7 +256,7 @@ impl Subscriber {
         }
         let closing = ClosePartitions {
             partitions: taken.clone(),
-            last_epoch: self.next_epoch - 1,
+            last_assignment: self.next_assignment - 1,
         };
         for buffer in &self.parts.buffers {
             buffer.hand(ToBuffer::Close(closing.clone()));
@@ -289,20 +289,20 @@ impl Subscriber {
             match message {
                 ToSubscriber::Committed(Committed {
                     partition,
-                    epoch,
+                    assignment,
                     next_offset,
                 }) => {
-                    if let Some(progress) = self.current(partition, epoch) {
+                    if let Some(progress) = self.current(partition, assignment) {
                         progress.committed(next_offset);
                         commits.push((partition, next_offset));
                     }
                 }
                 ToSubscriber::Rewind(Rewind {
                     partition,
-                    epoch,
+                    assignment,
                     offset,
                 }) => {
-                    if self.current(partition, epoch).is_some() {
+                    if self.current(partition, assignment).is_some() {
                         self.consumer.seek(partition, offset)?;
                         self.open(partition, offset, 0);
                         commits.push((partition, offset));
@@ -318,10 +318,10 @@ impl Subscriber {
         self.consumer.commit(&commits, false)
     }
 
-    fn current(&mut self, partition: i32, epoch: u64) -> Option<&mut Progress> {
+    fn current(&mut self, partition: i32, assignment: u64) -> Option<&mut Progress> {
         self.assigned
             .get_mut(&partition)
-            .filter(|progress| progress.epoch == epoch)
+            .filter(|progress| progress.assignment == assignment)
     }
 
     /// The lake has answered: take the partitions that are still ours to take.
@@ -402,12 +402,14 @@ impl Subscriber {
     }
 
     fn open(&mut self, partition: i32, offset: i64, acknowledged: i64) {
-        let epoch = self.next_epoch;
-        self.next_epoch += 1;
+        let assignment = self.next_assignment;
+        self.next_assignment += 1;
         self.assigned
-            .insert(partition, Progress::new(epoch, offset, acknowledged));
-        self.buffer_of(partition)
-            .hand(ToBuffer::Open { partition, epoch });
+            .insert(partition, Progress::new(assignment, offset, acknowledged));
+        self.buffer_of(partition).hand(ToBuffer::Open {
+            partition,
+            assignment,
+        });
     }
 
     /// The log does not have the next offset: retention overtook the reader, or the

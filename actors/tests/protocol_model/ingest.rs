@@ -11,7 +11,7 @@ mod steps;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ftap_actors::kafka_subscriber::partition::{Awaiting, Progress};
+use ftap_kafka::partition_progress::{Awaiting, Progress};
 use ftap_lake::PutQueue;
 
 use super::world::{Rules, World};
@@ -72,7 +72,7 @@ pub(crate) struct Writer {
     answers: Vec<(u64, Option<u16>)>,
     progress: Option<Progress>,
     life: u8,
-    epochs: u64,
+    assignments: u64,
     mailbox: VecDeque<ToBuffer>,
     buffer: Option<Buffer>,
     rejected: u64,
@@ -90,13 +90,13 @@ enum ToBuffer {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Buffer {
-    epoch: u64,
+    assignment: u64,
     open: Option<(i64, i64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Put {
-    epoch: u64,
+    assignment: u64,
     run: u16,
     /// The file that is there after it, its own or another one.
     found: Option<u16>,
@@ -175,13 +175,13 @@ impl Writer {
         *self = Self::default();
     }
 
-    fn end_readings(&mut self, epoch: u64, rules: &Rules) {
-        self.queue.end(epoch);
+    fn end_readings(&mut self, assignment: u64, rules: &Rules) {
+        self.queue.end(assignment);
         if !rules.readings_end {
             // What the queue was before: it forgot what had ended.
             self.queue = PutQueue::default();
             if let Some(put) = self.put {
-                self.queue.push(1, (put.epoch, put.run));
+                self.queue.push(1, (put.assignment, put.run));
                 self.queue.start();
             }
         }
@@ -191,14 +191,14 @@ impl Writer {
         self.awaiting.remove(&[0]);
         if self.progress.take().is_some() {
             self.mailbox.push_back(ToBuffer::Close);
-            self.end_readings(self.epochs, rules);
+            self.end_readings(self.assignments, rules);
         }
     }
 
     fn open(&mut self, start: i64) {
-        self.epochs += 1;
-        self.progress = Some(Progress::new(self.epochs, start, start));
-        self.mailbox.push_back(ToBuffer::Open(self.epochs));
+        self.assignments += 1;
+        self.progress = Some(Progress::new(self.assignments, start, start));
+        self.mailbox.push_back(ToBuffer::Open(self.assignments));
     }
 }
 
@@ -360,7 +360,7 @@ impl Ingest {
         };
         let position = progress.position();
         writer.mailbox.is_empty()
-            && buffer.epoch == progress.epoch
+            && buffer.assignment == progress.assignment
             && writer.life == state.life
             && position >= state.log_start
             && self.world.next_visible(position, state.log_end).is_some()

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod job;
 pub mod object;
 pub mod offline;
+pub mod report;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@ pub mod access;
 pub mod admin;
 pub mod consumer;
 mod failure;
+pub mod partition_progress;
 pub mod publish_resume;
 mod settings;
 pub mod tail;

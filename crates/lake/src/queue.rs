@@ -28,12 +28,12 @@ impl<T> Default for PutQueue<T> {
 }
 
 impl<T> PutQueue<T> {
-    /// Takes a file of reading `epoch`; gives it back if that reading has ended.
-    pub fn push(&mut self, epoch: u64, file: T) -> Option<T> {
-        if epoch <= self.ended {
+    /// Takes a file of reading `assignment`; gives it back if that reading has ended.
+    pub fn push(&mut self, assignment: u64, file: T) -> Option<T> {
+        if assignment <= self.ended {
             return Some(file);
         }
-        self.waiting.push_back((epoch, file));
+        self.waiting.push_back((assignment, file));
         None
     }
 
@@ -52,11 +52,11 @@ impl<T> PutQueue<T> {
         self.is_busy = false;
     }
 
-    /// Ends reading `epoch` and those before it; how many waiting files that drops.
-    pub fn end(&mut self, epoch: u64) -> usize {
-        self.ended = self.ended.max(epoch);
+    /// Ends reading `assignment` and those before it; how many waiting files that drops.
+    pub fn end(&mut self, assignment: u64) -> usize {
+        self.ended = self.ended.max(assignment);
         let before = self.waiting.len();
-        self.waiting.retain(|(of, _)| *of > epoch);
+        self.waiting.retain(|(of, _)| *of > assignment);
         before - self.waiting.len()
     }
 

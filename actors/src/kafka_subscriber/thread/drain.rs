@@ -8,8 +8,8 @@ use ftap_lake::CloseReason;
 use ftap_supervision::Failure;
 
 use super::{REQUEST_TIMEOUT, Subscriber};
-use crate::kafka_subscriber::partition::Progress;
 use crate::messages::ToBuffer;
+use ftap_kafka::partition_progress::Progress;
 
 /// How long a transaction that is open when draining begins is waited for. After that it is
 /// another producer's, whose records are not waited for.

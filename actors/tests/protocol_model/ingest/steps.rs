@@ -84,7 +84,10 @@ impl Ingest {
             BufferTakesMail(w) => {
                 let writer = &mut state.writers[w];
                 writer.buffer = match writer.mailbox.pop_front() {
-                    Some(ToBuffer::Open(epoch)) => Some(Buffer { epoch, open: None }),
+                    Some(ToBuffer::Open(assignment)) => Some(Buffer {
+                        assignment,
+                        open: None,
+                    }),
                     _ => None,
                 };
             }
@@ -99,8 +102,8 @@ impl Ingest {
             }
             PutIsSent(w) => {
                 let writer = &mut state.writers[w];
-                writer.put = writer.queue.start().map(|(epoch, run)| Put {
-                    epoch,
+                writer.put = writer.queue.start().map(|(assignment, run)| Put {
+                    assignment,
                     run,
                     found: None,
                 });
@@ -154,7 +157,9 @@ impl Ingest {
             return;
         };
         let run = self.world.id(writer.life, first, last);
-        writer.queue.push(buffer.epoch, (buffer.epoch, run));
+        writer
+            .queue
+            .push(buffer.assignment, (buffer.assignment, run));
         if !self.rules.commit_after_put {
             commit(state, last + 1);
         }
@@ -183,7 +188,7 @@ impl Ingest {
         let life = state.life;
         let writer = &mut state.writers[w];
         let Some(Put {
-            epoch,
+            assignment,
             run,
             found: Some(found),
         }) = writer.put.take()
@@ -197,12 +202,12 @@ impl Ingest {
         match (self.rules.exists)(ours, theirs) {
             Ok(Adoption::Same) => writer
                 .words
-                .push_back(Word::Committed(epoch, ours.next_offset())),
+                .push_back(Word::Committed(assignment, ours.next_offset())),
             Ok(Adoption::Overtaken) => {
-                writer.end_readings(epoch, &self.rules);
+                writer.end_readings(assignment, &self.rules);
                 writer
                     .words
-                    .push_back(Word::Rewind(epoch, theirs.next_offset()));
+                    .push_back(Word::Rewind(assignment, theirs.next_offset()));
             }
             Err(_) => {
                 state.refused_in_vain |= life == 0;
@@ -219,20 +224,20 @@ impl Ingest {
 
     fn tell_thread(&self, state: &mut State, w: usize) {
         let writer = &mut state.writers[w];
-        let is_current = |writer: &Writer, epoch| {
+        let is_current = |writer: &Writer, assignment| {
             writer
                 .progress
                 .as_ref()
-                .is_some_and(|progress| progress.epoch == epoch)
+                .is_some_and(|progress| progress.assignment == assignment)
         };
         match writer.words.pop_front() {
-            Some(Word::Committed(epoch, next)) if is_current(writer, epoch) => {
+            Some(Word::Committed(assignment, next)) if is_current(writer, assignment) => {
                 if let Some(progress) = &mut writer.progress {
                     progress.committed(next);
                 }
                 commit(state, next);
             }
-            Some(Word::Rewind(epoch, offset)) if is_current(writer, epoch) => {
+            Some(Word::Rewind(assignment, offset)) if is_current(writer, assignment) => {
                 writer.open(offset);
                 commit(state, offset);
             }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// Tells this reading of the partition from earlier ones.
-    pub epoch: u64,
+    pub assignment: u64,
     /// The offset after the last record handed on; the start before the first.
     position: i64,
     /// First offset that is not in the lake.
@@ -29,9 +29,9 @@ struct InFlight {
 
 impl Progress {
     /// Reads from `start` on, of which the group has committed the offsets up to `acknowledged`.
-    pub fn new(epoch: u64, start: i64, acknowledged: i64) -> Self {
+    pub fn new(assignment: u64, start: i64, acknowledged: i64) -> Self {
         Self {
-            epoch,
+            assignment,
             position: start,
             durable: start,
             acknowledged,
@@ -76,7 +76,7 @@ impl Progress {
     }
 
     /// The offset that the group has not acknowledged yet.
-    pub(crate) fn owed(&self) -> Option<i64> {
+    pub fn owed(&self) -> Option<i64> {
         (self.durable > self.acknowledged).then_some(self.durable)
     }
 
@@ -103,7 +103,7 @@ impl Progress {
     }
 
     /// Kafka timestamp of the oldest record that is not in the lake.
-    pub(crate) fn oldest_in_flight_ms(&self) -> Option<i64> {
+    pub fn oldest_in_flight_ms(&self) -> Option<i64> {
         self.in_flight.front().map(|batch| batch.first_timestamp_ms)
     }
 }
