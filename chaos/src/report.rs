@@ -267,8 +267,27 @@ fn concerns(event: &Value, place: &Places) -> bool {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let done = &self.done;
         let mut line = |name: &str, value: String| writeln!(f, "{name:<26} {value}");
+        self.faults(&mut line)?;
+        self.outcome(&mut line)?;
+        for failure in &self.failures {
+            writeln!(f, "FAILED: {failure}")?;
+        }
+        if self.ok {
+            writeln!(f, "Every row is in the lake exactly once.")
+        } else {
+            writeln!(f, "FAILED; everything is kept in {}", self.dir.display())
+        }
+    }
+}
+
+/// Writes one line: its name, its value.
+type Line<'a> = dyn FnMut(&str, String) -> fmt::Result + 'a;
+
+impl Report {
+    /// What was done to the processes, the broker and the store.
+    fn faults(&self, line: &mut Line<'_>) -> fmt::Result {
+        let done = &self.done;
         line("seed", self.seed.to_string())?;
         line("minutes", self.minutes.to_string())?;
         line("setup", self.setup.clone())?;
@@ -313,7 +332,11 @@ impl fmt::Display for Report {
             "store faults",
             format!("{given} in {windows} periods; {asked}"),
         )?;
-        line("poison", self.topic.poison.to_string())?;
+        line("poison", self.topic.poison.to_string())
+    }
+
+    /// What happened to the rows, and how long it took.
+    fn outcome(&self, line: &mut Line<'_>) -> fmt::Result {
         line(
             "restarts of stages",
             format!(
@@ -366,19 +389,9 @@ impl fmt::Display for Report {
         line(
             "storm, drain",
             format!("{:.0} s, {:.1} s", self.storm_seconds, self.drain_seconds),
-        )?;
-        for failure in &self.failures {
-            writeln!(f, "FAILED: {failure}")?;
-        }
-        if self.ok {
-            writeln!(f, "Every row is in the lake exactly once.")
-        } else {
-            writeln!(f, "FAILED; everything is kept in {}", self.dir.display())
-        }
+        )
     }
-}
 
-impl Report {
     /// Rows that the lake lacks.
     fn lost(&self) -> u64 {
         self.audit.lost.max(self.audit.offsets_missing)

@@ -296,109 +296,18 @@ impl<'a> Storm<'a> {
 
     /// True if it was done, false if there was no process to do it to.
     fn strike(&mut self, fault: &Fault) -> anyhow::Result<bool> {
-        let picked = |names: &[String], pick: u32| {
-            let index = (pick as usize).checked_rem(names.len())?;
-            Some(names[index].clone())
-        };
         Ok(match fault {
-            Fault::KillProducer => match picked(&self.targets.fleet.running(Role::Producer), 0) {
-                Some(name) => self.kill(&name, Role::Producer)?,
-                None => false,
-            },
-            Fault::KillConsumer { pick } => {
-                match picked(&self.targets.fleet.running(Role::Consumer), *pick) {
-                    Some(name) => self.kill(&name, Role::Consumer)?,
-                    None => false,
-                }
-            }
-            Fault::KillTwoConsumers { pick } => {
-                let mut names = self.targets.fleet.running(Role::Consumer);
-                if names.is_empty() {
-                    return Ok(false);
-                }
-                let first = *pick as usize % names.len();
-                names.rotate_left(first);
-                names.truncate(2);
-                for name in names {
-                    self.kill(&name, Role::Consumer)?;
-                }
-                true
-            }
-            Fault::FreezeConsumer { pick, hold_ms } => {
-                let with_partitions = self.targets.fleet.names(|member| {
-                    member.role == Role::Consumer
-                        && member.is_running()
-                        && !member.partitions().is_empty()
-                });
-                match picked(&with_partitions, *pick) {
-                    Some(name) => self.freeze_consumer(name, *hold_ms),
-                    None => return Ok(false),
-                }
-                true
-            }
-            Fault::FreezeProducer { hold_ms } => {
-                let publishing = self.targets.fleet.names(|member| {
-                    member.role == Role::Producer
-                        && member.is_running()
-                        && member.publishing_since().is_some()
-                });
-                // One at a time: the successor is then the only one.
-                let is_busy = !self.replaced.is_empty()
-                    || self
-                        .frozen
-                        .iter()
-                        .any(|frozen| frozen.role == Role::Producer);
-                match picked(&publishing, 0) {
-                    Some(name) if !is_busy => self.freeze_producer(name, *hold_ms),
-                    _ => return Ok(false),
-                }
-                true
-            }
+            Fault::KillProducer => self.kill_one(Role::Producer, 0)?,
+            Fault::KillConsumer { pick } => self.kill_one(Role::Consumer, *pick)?,
+            Fault::KillTwoConsumers { pick } => self.kill_two_consumers(*pick)?,
+            Fault::FreezeConsumer { pick, hold_ms } => self.freeze_a_consumer(*pick, *hold_ms),
+            Fault::FreezeProducer { hold_ms } => self.freeze_the_producer(*hold_ms),
             Fault::KillBroker { down_ms } | Fault::RestartBroker { down_ms } => {
-                if !self.targets.broker.is_up() {
-                    return Ok(false);
-                }
-                let down = Duration::from_millis(*down_ms);
-                let id = self
-                    .targets
-                    .recoveries
-                    .begin(FaultKind::Broker, Instant::now());
-                self.broker_fault = Some(id);
-                if matches!(fault, Fault::KillBroker { .. }) {
-                    self.targets.broker.kill(down)?;
-                    self.done.kills += 1;
-                    self.done.broker_kills += 1;
-                } else {
-                    self.targets.broker.restart(down);
-                    self.done.broker_restarts += 1;
-                }
-                true
+                let is_kill = matches!(fault, Fault::KillBroker { .. });
+                self.stop_broker(is_kill, Duration::from_millis(*down_ms))?
             }
-            Fault::AddConsumer => {
-                if !self.targets.fleet.has_room() {
-                    return Ok(false);
-                }
-                self.targets.fleet.add(Role::Consumer);
-                self.done.consumers_added += 1;
-                self.targets
-                    .recoveries
-                    .struck(FaultKind::Rebalance, Instant::now());
-                true
-            }
-            Fault::RemoveConsumer { pick } => {
-                let names = self.targets.fleet.running(Role::Consumer);
-                if names.len() < 2 {
-                    return Ok(false);
-                }
-                if let Some(name) = picked(&names, *pick) {
-                    self.targets.fleet.dismiss(&name);
-                    self.done.consumers_removed += 1;
-                    self.targets
-                        .recoveries
-                        .struck(FaultKind::Rebalance, Instant::now());
-                }
-                true
-            }
+            Fault::AddConsumer => self.add_consumer(),
+            Fault::RemoveConsumer { pick } => self.remove_consumer(*pick),
             Fault::Store { how, for_ms, seed } => {
                 if self.store_fault.is_some() {
                     return Ok(false);
@@ -418,6 +327,104 @@ impl<'a> Storm<'a> {
                 true
             }
         })
+    }
+
+    fn kill_one(&mut self, role: Role, pick: u32) -> anyhow::Result<bool> {
+        match picked(&self.targets.fleet.running(role), pick) {
+            Some(name) => self.kill(&name, role),
+            None => Ok(false),
+        }
+    }
+
+    fn kill_two_consumers(&mut self, pick: u32) -> anyhow::Result<bool> {
+        let mut names = self.targets.fleet.running(Role::Consumer);
+        if names.is_empty() {
+            return Ok(false);
+        }
+        let first = pick as usize % names.len();
+        names.rotate_left(first);
+        names.truncate(2);
+        for name in names {
+            self.kill(&name, Role::Consumer)?;
+        }
+        Ok(true)
+    }
+
+    fn freeze_a_consumer(&mut self, pick: u32, hold_ms: u64) -> bool {
+        let with_partitions = self.targets.fleet.names(|member| {
+            member.role == Role::Consumer && member.is_running() && !member.partitions().is_empty()
+        });
+        let Some(name) = picked(&with_partitions, pick) else {
+            return false;
+        };
+        self.freeze_consumer(name, hold_ms);
+        true
+    }
+
+    /// One at a time: the successor is then the only one.
+    fn freeze_the_producer(&mut self, hold_ms: u64) -> bool {
+        let publishing = self.targets.fleet.names(|member| {
+            member.role == Role::Producer
+                && member.is_running()
+                && member.publishing_since().is_some()
+        });
+        let is_busy = !self.replaced.is_empty()
+            || self
+                .frozen
+                .iter()
+                .any(|frozen| frozen.role == Role::Producer);
+        match picked(&publishing, 0) {
+            Some(name) if !is_busy => self.freeze_producer(name, hold_ms),
+            _ => return false,
+        }
+        true
+    }
+
+    fn stop_broker(&mut self, is_kill: bool, down: Duration) -> anyhow::Result<bool> {
+        if !self.targets.broker.is_up() {
+            return Ok(false);
+        }
+        let id = self
+            .targets
+            .recoveries
+            .begin(FaultKind::Broker, Instant::now());
+        self.broker_fault = Some(id);
+        if is_kill {
+            self.targets.broker.kill(down)?;
+            self.done.kills += 1;
+            self.done.broker_kills += 1;
+        } else {
+            self.targets.broker.restart(down);
+            self.done.broker_restarts += 1;
+        }
+        Ok(true)
+    }
+
+    fn add_consumer(&mut self) -> bool {
+        if !self.targets.fleet.has_room() {
+            return false;
+        }
+        self.targets.fleet.add(Role::Consumer);
+        self.done.consumers_added += 1;
+        self.targets
+            .recoveries
+            .struck(FaultKind::Rebalance, Instant::now());
+        true
+    }
+
+    fn remove_consumer(&mut self, pick: u32) -> bool {
+        let names = self.targets.fleet.running(Role::Consumer);
+        if names.len() < 2 {
+            return false;
+        }
+        if let Some(name) = picked(&names, pick) {
+            self.targets.fleet.dismiss(&name);
+            self.done.consumers_removed += 1;
+            self.targets
+                .recoveries
+                .struck(FaultKind::Rebalance, Instant::now());
+        }
+        true
     }
 
     fn kill(&mut self, name: &str, role: Role) -> anyhow::Result<bool> {
@@ -502,4 +509,9 @@ impl<'a> Storm<'a> {
             self.targets.recoveries.seconds().len() + self.targets.recoveries.open(),
         );
     }
+}
+
+fn picked(names: &[String], pick: u32) -> Option<String> {
+    let index = (pick as usize).checked_rem(names.len())?;
+    Some(names[index].clone())
 }

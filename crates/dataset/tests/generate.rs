@@ -442,7 +442,11 @@ fn a_set_of_full_size_has_the_figures_of_the_kaggle_file() {
         1.25,
         0.1,
     );
+    check_bursts(&figures);
+}
 
+/// A card is misused on at most one day, on which its owner does not use it.
+fn check_bursts(figures: &Figures) {
     let mut victims = 0;
     for days in figures.cards.values() {
         let bursts: Vec<&(u32, u32)> = days.values().filter(|(_, fraud)| *fraud > 0).collect();
