@@ -178,11 +178,12 @@ impl Config {
         SupervisionSettings {
             stall_timeout: self.stall_timeout,
             stop_deadline: self.stop_deadline,
-            initial_backoff: self.restart_initial_backoff,
-            max_backoff: self.restart_max_backoff,
+            backoff: SupervisionSettings::backoff(
+                self.restart_initial_backoff,
+                self.restart_max_backoff,
+            ),
             max_restarts: self.restart_limit,
             restart_window: self.restart_window,
-            ..SupervisionSettings::default()
         }
     }
 }

@@ -10,9 +10,9 @@ use ftap_telemetry::events::{
 use ftap_telemetry::metrics;
 use tokio::sync::watch;
 
-use super::backoff::{Decision, RestartHistory};
 use super::generation::{Fault, FaultCause, Generation};
 use super::progress::StallWatch;
+use super::restarts::RestartHistory;
 use super::stage::Stages;
 use crate::{GroupState, Health, SupervisionSettings};
 
@@ -73,7 +73,7 @@ enum Verdict {
 /// Runs a group to its end. Call it inside an `actix::System`.
 pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) -> GroupEnd {
     let name = group.name();
-    let mut history = RestartHistory::new(context.settings);
+    let mut history = RestartHistory::new(&context.settings);
     let mut number = 0;
     loop {
         if *context.shutdown.borrow() {
@@ -81,7 +81,6 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         }
         number += 1;
         context.health.set(name, GroupState::Starting, number);
-        let started = Instant::now();
         let generation = Generation::new(number);
         let mut stages = Stages::new(generation.clone());
         group.start(&mut stages);
@@ -124,13 +123,8 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         report(name, &fault, speaker);
         context.health.failed(name, number, fault.to_string());
         let entry = fault.cause.entry();
-        let decision = if entry.retry.helps() {
-            history.after_fault(Instant::now(), started.elapsed(), rand::random())
-        } else {
-            Decision::GiveUp
-        };
-        match decision {
-            Decision::GiveUp => {
+        match history.after_fault(tokio::time::Instant::now(), entry.retry, rand::random()) {
+            None => {
                 let (root_cause, remedy) = (fault.to_string(), entry.remedy);
                 GroupGaveUp {
                     group: name.to_owned(),
@@ -142,17 +136,17 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
                 context.health.set(name, GroupState::GaveUp, number);
                 return GroupEnd::GaveUp { root_cause, remedy };
             }
-            Decision::RestartAfter(pause) => {
+            Some(pause) => {
                 metrics::RESTARTS.add_for([&fault.stage.to_string(), fault.cause.as_str()], 1);
                 GroupRestarting {
                     group: name.to_owned(),
                     restarts: history.recent() as u64,
-                    backoff_ms: pause.as_millis() as u64,
+                    backoff_ms: pause.ms(),
                     root_cause: fault.to_string(),
                 }
                 .emit(speaker);
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = tokio::time::sleep(pause.length) => {}
                     _ = context.shutdown.wait_for(|stop| *stop) => {}
                 }
             }

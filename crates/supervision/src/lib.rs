@@ -5,8 +5,8 @@
 //! and stops alike ([`Stages::spawn`]); a [`Generation`] fences whatever a failed group
 //! left behind; [`supervise`] starts generations until the group
 //! finishes, is stopped, or no restart can help. Stages reach each other by an [`Outbox`].
+//! What may fail for a moment is repeated under a [`Backoff`], by stages and by everything else.
 
-mod backoff;
 pub mod failpoint;
 mod failure;
 mod generation;
@@ -14,6 +14,8 @@ mod group;
 mod health;
 mod outbox;
 mod progress;
+mod restarts;
+mod retry;
 mod settings;
 mod stage;
 
@@ -24,5 +26,6 @@ pub use group::{Group, GroupEnd, SupervisionContext, supervise};
 pub use health::{GroupHealth, GroupState, Health};
 pub use outbox::{Handed, Outbox};
 pub use progress::{Progress, Work};
+pub use retry::{Backoff, Pause, Retries, Retryable};
 pub use settings::SupervisionSettings;
 pub use stage::{Mailbox, Stage, Stages, panic_text};

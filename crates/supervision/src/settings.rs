@@ -1,5 +1,10 @@
 use std::time::Duration;
 
+use crate::retry::Backoff;
+
+/// A group that ran this long without a fault starts over with the first pause.
+const HEALTHY_AFTER: Duration = Duration::from_secs(120);
+
 /// When supervision acts.
 #[derive(Clone, Copy, Debug)]
 pub struct SupervisionSettings {
@@ -7,12 +12,8 @@ pub struct SupervisionSettings {
     pub stall_timeout: Duration,
     /// How long stages get to stop before they are left behind.
     pub stop_deadline: Duration,
-    /// First pause before a restart; doubles up to `max_backoff`.
-    pub initial_backoff: Duration,
-    /// Longest pause before a restart.
-    pub max_backoff: Duration,
-    /// After running this long without a fault, a group's backoff is reset.
-    pub healthy_after: Duration,
+    /// The pauses before restarts.
+    pub backoff: Backoff,
     /// More restarts than this within `restart_window` end the process.
     pub max_restarts: usize,
     /// See `max_restarts`.
@@ -24,11 +25,16 @@ impl Default for SupervisionSettings {
         Self {
             stall_timeout: Duration::from_secs(60),
             stop_deadline: Duration::from_secs(8),
-            initial_backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(60),
-            healthy_after: Duration::from_secs(120),
+            backoff: Self::backoff(Duration::from_secs(1), Duration::from_secs(60)),
             max_restarts: 10,
             restart_window: Duration::from_secs(600),
         }
+    }
+}
+
+impl SupervisionSettings {
+    /// The pauses before restarts.
+    pub fn backoff(first: Duration, longest: Duration) -> Backoff {
+        Backoff::new(first, longest).healthy_after(HEALTHY_AFTER)
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_supervision::{
-    Entry, Failure, FailureKind, Group, GroupEnd, GroupState, Handed, Health, Retry, Stage, Stages,
-    SupervisionContext, SupervisionSettings, supervise,
+    Backoff, Entry, Failure, FailureKind, Group, GroupEnd, GroupState, Handed, Health, Retry,
+    Stage, Stages, SupervisionContext, SupervisionSettings, supervise,
 };
 use ftap_telemetry::metrics;
 use tokio::sync::watch;
@@ -158,9 +158,7 @@ fn quick() -> SupervisionSettings {
     SupervisionSettings {
         stall_timeout: Duration::from_millis(200),
         stop_deadline: Duration::from_millis(300),
-        initial_backoff: Duration::from_millis(10),
-        max_backoff: Duration::from_millis(40),
-        healthy_after: Duration::from_secs(60),
+        backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(40)),
         max_restarts: 5,
         restart_window: Duration::from_secs(60),
     }
@@ -291,8 +289,7 @@ fn a_stop_during_the_pause_before_a_restart_is_obeyed() {
     let (stop, shutdown) = watch::channel(false);
     let context = SupervisionContext {
         settings: SupervisionSettings {
-            initial_backoff: Duration::from_secs(3600),
-            max_backoff: Duration::from_secs(3600),
+            backoff: Backoff::new(Duration::from_secs(3600), Duration::from_secs(3600)),
             ..quick()
         },
         health: Arc::default(),
