@@ -10,6 +10,7 @@ use crate::common::postgres::{PASSWORD, ROLE, Server, open_to_all};
 use crate::common::{Lab, changes, wait_until};
 use ftap_cdc::wire::Wire;
 use ftap_postgres::{PostgresError, PostgresSettings, SslMode, connection, pool};
+use ftap_supervision::Retryable as _;
 
 #[test]
 fn each_sslmode_does_what_it_says() {

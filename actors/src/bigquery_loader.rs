@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use ftap_lake::LakeStore;
 use ftap_supervision::Stage;
-use ftap_telemetry::events::BigQueryUnavailable;
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loader};
-use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings};
+use ftap_warehouse::{BACKOFF, BigQueryError, BigQuerySettings, report_unavailable};
 
 /// Old folders are looked at this often: a consumer that is behind writes into them.
 const FULL_LOOK: Duration = Duration::from_secs(3600);
@@ -65,40 +64,22 @@ async fn run(stage: &Stage, parts: LoaderParts) -> Result<(), BigQueryError> {
     let LoaderParts { settings, lake } = parts;
     let client = BigQueryClient::open(&settings).await?;
     let mut loader = Loader::new(Arc::new(client), lake, settings.clone(), stage.speaker());
-    let mut backoff = Backoff::default();
     let mut full_look: Option<Instant> = None;
     loop {
         let depth = match full_look {
             Some(then) if then.elapsed() < FULL_LOOK => Depth::Recent,
             _ => Depth::Full,
         };
-        let result = match loader.connect().await {
-            Ok(_) => {
-                stage.generation().ready();
-                loader.pass(depth).await.map(|_| ())
-            }
-            Err(error) => Err(error),
+        let pass = async || {
+            loader.connect().await?;
+            stage.generation().ready();
+            loader.pass(depth).await
         };
-        let pause = match result {
-            Ok(()) => {
-                backoff = Backoff::default();
-                if depth == Depth::Full {
-                    full_look = Some(Instant::now());
-                }
-                settings.window
-            }
-            Err(error) if !error.retry().helps() => return Err(error),
-            Err(error) => {
-                let (attempt, pause) = backoff.next(error.retry());
-                BigQueryUnavailable {
-                    attempt,
-                    error: error.to_string(),
-                    retry_in_ms: pause.as_millis() as u64,
-                }
-                .emit(stage.speaker());
-                pause
-            }
-        };
-        tokio::time::sleep(pause).await;
+        let report = report_unavailable(stage.speaker());
+        BACKOFF.retry(pass, report).await?;
+        if depth == Depth::Full {
+            full_look = Some(Instant::now());
+        }
+        tokio::time::sleep(settings.window).await;
     }
 }

@@ -11,10 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use ftap_kafka::admin::{TopicUse, ensure_topic, pause, wait_for_broker};
+use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
 use ftap_kafka::tail::{LookFor, read_tails};
-use ftap_kafka::{KafkaSettings, ROW_HEADER, SOURCE_HEADER, client_config, failure};
+use ftap_kafka::{KafkaSettings, ROW_HEADER, SOURCE_HEADER, client_config, failure, transactional};
 use ftap_supervision::{Failure, Handed, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{
     PublishFinished, RowsPublished, TransactionPublished, TransactionSampled,
@@ -402,33 +402,18 @@ impl Publisher {
     fn patiently(
         &self,
         what: &str,
-        mut call: impl FnMut() -> Result<(), KafkaError>,
+        call: impl FnMut() -> Result<(), KafkaError>,
     ) -> Result<(), Failure> {
         let _waiting = self.stage.progress().waiting();
         let began = Instant::now();
-        let is_in_time = || {
-            let limit = if self.stage.generation().stop_requested() {
-                STOP_PATIENCE
-            } else {
-                2 * DELIVERY_TIMEOUT
-            };
-            began.elapsed() < limit
+        let sleep = |length| {
+            std::thread::sleep(length);
+            let stops = self.stage.generation().stop_requested();
+            !self.stage.is_fenced() && (!stops || began.elapsed() < STOP_PATIENCE)
         };
-        loop {
-            match call() {
-                Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(error))
-                    if error.is_retriable()
-                        && !error.txn_requires_abort()
-                        && !self.stage.is_fenced()
-                        && is_in_time() =>
-                {
-                    pause(&self.stage, Duration::from_millis(20));
-                }
-                // The open transaction dies with the producer: the next generation's
-                // `init_transactions` aborts it before it reads the tail.
-                Err(error) => return Err(failure(what, error)),
-            }
-        }
+        // After an error the open transaction dies with the producer: the next generation's
+        // `init_transactions` aborts it before it reads the tail.
+        transactional::repeat(2 * DELIVERY_TIMEOUT, call, sleep)
+            .map_err(|error| failure(what, error))
     }
 }

@@ -9,10 +9,10 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use ftap_postgres::{PostgresError, PostgresFailure, UserUpdates, retry_pause};
+use ftap_postgres::{BACKOFF, PostgresError, PostgresFailure, UserUpdates, report_unavailable};
 use ftap_schedule::JobTick;
 use ftap_supervision::{GroupState, Handed, Health, Stage};
-use ftap_telemetry::events::{PostgresUnavailable, TableNotLoaded};
+use ftap_telemetry::events::TableNotLoaded;
 
 use crate::messages::RunJob;
 
@@ -72,46 +72,22 @@ async fn run_until_done(
     let speaker = stage.speaker();
     // Every wait in it has an end of its own.
     let _waiting = stage.progress().waiting();
-    let mut attempt: u32 = 0;
-    loop {
-        attempt += 1;
-        match job.run(tick, speaker).await {
-            Ok(Some(_)) => {
-                stage.generation().ready();
-                // A run before this one may have failed over a file.
-                if !stage.is_fenced() {
-                    health.set(GROUP, GroupState::Running, stage.generation().number());
-                }
-                break;
-            }
-            Ok(None) if needs_postgres => {
-                stage.fail(PostgresError::Missing.into());
-                break;
-            }
-            Ok(None) => {
-                stage.generation().finish();
-                break;
-            }
-            Err(error) if error.retry().helps() => {
-                let pause = retry_pause(attempt);
-                PostgresUnavailable {
-                    attempt: attempt.into(),
-                    error: error.to_string(),
-                    retry_in_ms: pause.as_millis() as u64,
-                }
-                .emit(speaker);
-                tokio::time::sleep(pause).await;
-            }
-            Err(error) if error.kind() == PostgresFailure::BadFile => {
-                let error = error.to_string();
-                health.failed(GROUP, stage.generation().number(), error.clone());
-                TableNotLoaded { error }.emit(speaker);
-                break;
-            }
-            Err(error) => {
-                stage.fail(error.into());
-                break;
+    let run = async || job.run(tick, speaker).await;
+    match BACKOFF.retry(run, report_unavailable(speaker)).await {
+        Ok(Some(_)) => {
+            stage.generation().ready();
+            // A run before this one may have failed over a file.
+            if !stage.is_fenced() {
+                health.set(GROUP, GroupState::Running, stage.generation().number());
             }
         }
+        Ok(None) if needs_postgres => stage.fail(PostgresError::Missing.into()),
+        Ok(None) => stage.generation().finish(),
+        Err(error) if error.kind() == PostgresFailure::BadFile => {
+            let error = error.to_string();
+            health.failed(GROUP, stage.generation().number(), error.clone());
+            TableNotLoaded { error }.emit(speaker);
+        }
+        Err(error) => stage.fail(error.into()),
     }
 }

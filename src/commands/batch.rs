@@ -7,10 +7,9 @@
 use anyhow::Context as _;
 use chrono::{SecondsFormat, Utc};
 use ftap_fx::report as fx_report;
-use ftap_postgres::{Applied, UserUpdates};
-use ftap_postgres::{Database, PostgresError, retry_pause};
+use ftap_postgres::{Applied, BACKOFF, Database, PostgresError, UserUpdates, report_unavailable};
 use ftap_schedule::{JobTick, TickCause};
-use ftap_telemetry::events::{PostgresUnavailable, Speaker};
+use ftap_telemetry::events::Speaker;
 
 use super::jobs::Options;
 use crate::cli::{BatchArgs, BatchJob};
@@ -119,22 +118,8 @@ fn users_once(config: &Config, args: &BatchArgs) -> anyhow::Result<u8> {
 }
 
 async fn attempts(job: &UserUpdates, tick: JobTick) -> Result<Applied, PostgresError> {
-    let mut attempt = 1;
-    loop {
-        match job.run(tick, Speaker::PROCESS).await {
-            Ok(applied) => return applied.ok_or(PostgresError::Missing),
-            Err(error) if error.retry().helps() && attempt < ONCE_ATTEMPTS => {
-                let pause = retry_pause(attempt);
-                PostgresUnavailable {
-                    attempt: attempt.into(),
-                    error: error.to_string(),
-                    retry_in_ms: pause.as_millis() as u64,
-                }
-                .emit(Speaker::PROCESS);
-                tokio::time::sleep(pause).await;
-                attempt += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let run = async || job.run(tick, Speaker::PROCESS).await;
+    let report = report_unavailable(Speaker::PROCESS);
+    let applied = BACKOFF.attempts(ONCE_ATTEMPTS).retry(run, report).await?;
+    applied.ok_or(PostgresError::Missing)
 }

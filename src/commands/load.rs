@@ -4,14 +4,14 @@
 //! stopped or killed, the same command continues; an `ftap run` may load at the same time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use ftap_lake::LakeStore;
-use ftap_telemetry::events::{BigQueryUnavailable, Speaker};
+use ftap_telemetry::events::Speaker;
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loaded, Loader};
-use ftap_warehouse::{Backoff, BigQueryError, BigQuerySettings};
+use ftap_warehouse::{BACKOFF, BigQueryError, BigQuerySettings, report_unavailable};
 use serde_json::json;
 
 use crate::cli::LoadArgs;
@@ -75,23 +75,7 @@ async fn load(
     let settings = Arc::new(settings);
     let client = BigQueryClient::open(&settings).await?;
     let mut loader = Loader::new(Arc::new(client), lake, settings, Speaker::PROCESS);
-    let end = Instant::now() + PATIENCE;
-    let mut backoff = Backoff::default();
-    loop {
-        let error = match loader.pass(Depth::Full).await {
-            Ok(loaded) => return Ok(loaded),
-            Err(error) => error,
-        };
-        let (attempt, pause) = backoff.next(error.retry());
-        if !error.retry().helps() || Instant::now() + pause > end {
-            return Err(error);
-        }
-        BigQueryUnavailable {
-            attempt,
-            error: error.to_string(),
-            retry_in_ms: pause.as_millis() as u64,
-        }
-        .emit(Speaker::PROCESS);
-        tokio::time::sleep(pause).await;
-    }
+    let pass = async || loader.pass(Depth::Full).await;
+    let report = report_unavailable(Speaker::PROCESS);
+    BACKOFF.within(PATIENCE).retry(pass, report).await
 }

@@ -124,7 +124,7 @@ settings! {
         KAFKA_CONSUMER_GROUP => kafka_consumer_group: String = text("a name without control characters, 1 to 249 long", |t| is_printable(t, 249)), default "transactions-consumer-group", for "run, consume, reset, serve";
         /// Partitions of the topics that this program creates
         KAFKA_PARTITIONS => kafka_partitions: i32 = whole(1..=1000), default "3", for KAFKA_WRITERS;
-        /// Seconds between two attempts to reach a broker
+        /// Seconds between two attempts to reach a broker, less up to a quarter of jitter
         KAFKA_RETRY_DELAY => kafka_retry_delay: Duration = seconds(0.01..=3600.0), default "2", for "run, produce, consume";
         /// Attempts to reach a broker before the command fails; 0 retries indefinitely
         KAFKA_MAX_RETRIES => kafka_max_retries: u32 = whole(0..),

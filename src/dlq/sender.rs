@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use ftap_kafka::KafkaSettings;
-use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, failure};
+use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, failure, transactional};
 use ftap_supervision::failpoint;
 use ftap_telemetry::events::{EntriesRedriven, Speaker};
 use parking_lot::Mutex;
@@ -243,20 +243,11 @@ impl Sender {
 
     /// Repeats a transactional call while librdkafka says that this helps.
     fn patiently(&self, call: impl Fn() -> Result<(), KafkaError>) -> anyhow::Result<()> {
-        let began = Instant::now();
-        loop {
-            match call() {
-                Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(error))
-                    if error.is_retriable()
-                        && !error.txn_requires_abort()
-                        && began.elapsed() < PATIENCE =>
-                {
-                    self.producer.poll(Duration::from_millis(20));
-                }
-                Err(error) => return Err(self.failure("Kafka", error)),
-            }
-        }
+        let sleep = |length| {
+            self.producer.poll(length);
+            true
+        };
+        transactional::repeat(PATIENCE, call, sleep).map_err(|error| self.failure("Kafka", error))
     }
 
     fn failure(&self, what: &str, error: KafkaError) -> anyhow::Error {

@@ -4,7 +4,6 @@
 //! objects that wait for a load do not, and are listed with what to do.
 
 use std::fmt;
-use std::time::Instant;
 
 use ftap_lake::LakeStore;
 use ftap_warehouse::audit::{TableAudit, audit};
@@ -12,7 +11,7 @@ use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::{BigQueryError, BigQuerySettings};
 use serde_json::{Value, json};
 
-use super::PATIENCE;
+use super::BACKOFF;
 use crate::output::count;
 
 /// What was found in BigQuery.
@@ -27,23 +26,11 @@ pub(super) async fn compare(
     store: &LakeStore,
 ) -> Result<BigQueryReport, BigQueryError> {
     let client = BigQueryClient::open(settings).await?;
-    let end = Instant::now() + PATIENCE;
-    let mut pause = settings.policy.first_poll;
-    loop {
-        match audit(&client, store, settings).await {
-            Ok(tables) => {
-                return Ok(BigQueryReport {
-                    dataset: format!("{}.{}", settings.project, settings.dataset),
-                    tables,
-                });
-            }
-            Err(error) if error.retry().helps() && Instant::now() + pause < end => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(settings.policy.longest_poll);
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let audit = async || audit(&client, store, settings).await;
+    Ok(BigQueryReport {
+        dataset: format!("{}.{}", settings.project, settings.dataset),
+        tables: BACKOFF.retry(audit, |_, _| {}).await?,
+    })
 }
 
 impl BigQueryReport {

@@ -26,7 +26,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ftap_kafka::KafkaSettings;
-use ftap_lake::{LakeLocation, LakeStore, patiently};
+use ftap_lake::{LakeLocation, LakeStore};
+use ftap_supervision::Backoff;
 use ftap_transaction::partition_of;
 use ftap_warehouse::BigQuerySettings;
 use tokio::runtime::Handle;
@@ -40,7 +41,8 @@ use report::Report;
 use topic::{Letter, Topics, Watermarks};
 
 /// How long a lake that does not answer is tried again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
+    .within(Duration::from_secs(30));
 /// Exit code for loss or duplication.
 const NOT_EXACT: u8 = 3;
 
@@ -97,7 +99,8 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     let topic = inputs.kafka.topic.as_str();
     let store = LakeStore::open(&inputs.lake)?;
     // The lake first: while something still runs it must not seem to be ahead of the topic.
-    let objects = runtime.block_on(patiently(PATIENCE, || lake::list(&store, topic)))?;
+    let list = async || lake::list(&store, topic).await;
+    let objects = runtime.block_on(BACKOFF.retry(list, |_, _| {}))?;
     let topics = Topics::new(&inputs.kafka)?;
     let dead_letter_topic = inputs.kafka.dead_letter_topic();
     // The marks that are there now have their messages in the topic when that is looked at.
@@ -141,7 +144,8 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
 
     let mut auditor = Auditor::new(topic, &mut ledger);
     for found in &objects {
-        let bytes = runtime.block_on(patiently(PATIENCE, || store.get(&found.key)))?;
+        let get = async || store.get(&found.key).await;
+        let bytes = runtime.block_on(BACKOFF.retry(get, |_, _| {}))?;
         auditor.object(found, bytes);
     }
 

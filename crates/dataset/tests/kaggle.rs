@@ -6,8 +6,9 @@ use std::io::{Cursor, Write};
 use std::time::Duration;
 
 use ftap_dataset::DatasetError;
-use ftap_dataset::kaggle::{KaggleCredentials, RetryPolicy, download_with};
+use ftap_dataset::kaggle::{DownloadPolicy, KaggleCredentials, download_with};
 use ftap_dataset::schema::SOURCE_FILE;
+use ftap_supervision::Backoff;
 use ftap_testing::{Reply, Scripted};
 use tempfile::{TempDir, tempdir};
 use tokio::net::TcpListener;
@@ -52,10 +53,8 @@ impl Download {
     }
 
     async fn within(idle_timeout: Duration, base_url: &str) -> Self {
-        let policy = RetryPolicy {
-            attempts: 3,
-            first_backoff: Duration::from_millis(1),
-            longest_wait: Duration::from_secs(5),
+        let policy = DownloadPolicy {
+            backoff: Backoff::new(Duration::from_millis(1), Duration::from_secs(5)).attempts(3),
             idle_timeout,
         };
         let dir = tempdir().unwrap();
@@ -304,7 +303,7 @@ async fn a_full_disk_is_reported() {
         let dir = tempdir().unwrap();
         std::os::unix::fs::symlink("/dev/full", dir.path().join(name)).unwrap();
         let credentials = KaggleCredentials::new("user", KEY);
-        let policy = RetryPolicy::default();
+        let policy = DownloadPolicy::default();
         let error = download_with(
             &policy,
             &credentials,

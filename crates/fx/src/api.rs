@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
+use ftap_supervision::{Retry, Retryable};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::{Map, Value};
@@ -128,35 +129,18 @@ impl FxApi {
         read: impl Fn(&Map<String, Value>) -> Result<Rates, String>,
     ) -> Result<Answer, FxError> {
         let shown = shown(url);
-        let mut pause = self.policy.first_pause;
-        let mut attempt = 1;
-        loop {
-            let failure = match self.attempt(url, &shown, &read).await {
-                Ok((rates, quota)) => {
-                    return Ok(Answer {
-                        rates,
-                        quota,
-                        attempts: attempt,
-                    });
-                }
-                Err(failure) => failure,
-            };
-            let wait = match &failure {
-                Failure::Final(error) => return Err(error.clone()),
-                Failure::AskedToWait(wait) => {
-                    if *wait > self.policy.longest_pause {
-                        return Err(failure.into_error(shown, attempt));
-                    }
-                    *wait
-                }
-                Failure::Status(_) | Failure::Network(_) => pause,
-            };
-            if attempt >= self.policy.attempts.max(1) {
-                return Err(failure.into_error(shown, attempt));
-            }
-            tokio::time::sleep(wait).await;
-            attempt += 1;
-            pause = pause.saturating_mul(2).min(self.policy.longest_pause);
+        let mut attempts = 0;
+        let ask = async || {
+            attempts += 1;
+            self.attempt(url, &shown, &read).await
+        };
+        match self.policy.backoff.retry(ask, |_, _| {}).await {
+            Ok((rates, quota)) => Ok(Answer {
+                rates,
+                quota,
+                attempts,
+            }),
+            Err(failure) => Err(failure.into_error(shown, attempts)),
         }
     }
 
@@ -216,6 +200,22 @@ enum Failure {
     Status(StatusCode),
     Network(String),
     AskedToWait(Duration),
+}
+
+impl Retryable for Failure {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Final(_) => Retry::Permanent,
+            Self::Status(_) | Self::Network(_) | Self::AskedToWait(_) => Retry::Transient,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::AskedToWait(wait) => Some(*wait),
+            Self::Final(_) | Self::Status(_) | Self::Network(_) => None,
+        }
+    }
 }
 
 impl Failure {

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use ftap_supervision::Backoff;
 
 /// The currency that rates are quoted in: units of each currency per one of these.
 pub(crate) const BASE_CURRENCY: &str = "USD";
@@ -122,24 +123,18 @@ pub struct FxSettings {
 /// How long and how often a request is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestPolicy {
-    /// Tries in all; at least one is made.
-    pub attempts: u32,
     /// A whole try, body included.
     pub timeout: Duration,
-    /// Pause after the first failure; it doubles after each.
-    pub first_pause: Duration,
-    /// A longer wait that the server asks for is an error instead.
-    pub longest_pause: Duration,
+    /// Between tries.
+    pub backoff: Backoff,
 }
 
 impl Default for RequestPolicy {
     fn default() -> Self {
         Self {
-            attempts: 5,
             timeout: Duration::from_secs(20),
-            first_pause: Duration::from_secs(1),
             // The API's own limit is by the minute.
-            longest_pause: Duration::from_secs(61),
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(61)).attempts(5),
         }
     }
 }

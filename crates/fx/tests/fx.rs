@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
 use ftap_fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy};
 use ftap_lake::{LakeLocation, LakeStore};
+use ftap_supervision::Backoff;
 use ftap_testing::{Reply, Scripted};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -45,10 +46,9 @@ impl Lab {
             cache_file: dir.path().join("fx_cache.json"),
             offline_seed: 1,
             policy: RequestPolicy {
-                attempts: 3,
                 timeout: Duration::from_millis(500),
-                first_pause: Duration::from_millis(10),
-                longest_pause: Duration::from_secs(2),
+                backoff: Backoff::new(Duration::from_millis(10), Duration::from_secs(2))
+                    .attempts(3),
             },
         };
         Self { dir, settings }

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use ftap_supervision::Failure;
+use ftap_supervision::{Backoff, Failure};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::consumer::probe::{Heard, Probe};
@@ -22,7 +22,8 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(500);
 const LISTENER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts of a command.
-const COMMAND_PAUSE: Duration = Duration::from_millis(500);
+const COMMAND_BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(500), Duration::from_millis(500));
 
 /// Tries to get in and counts refusals.
 #[derive(Debug, Default)]
@@ -59,20 +60,21 @@ impl Entrance {
 /// For commands: tries until Kafka answers, refuses for good, or does not answer at all.
 pub fn check(settings: &KafkaSettings) -> Result<(), Failure> {
     let mut entrance = Entrance::default();
-    loop {
-        match entrance.attempt(settings) {
-            Err(error) if error.is(KafkaFailure::Refused) => return Err(error),
-            Err(error) if entrance.refusals == 0 => {
+    let mut retries = COMMAND_BACKOFF.start();
+    while let Err(error) = entrance.attempt(settings) {
+        match retries.after(&error) {
+            None => return Err(error),
+            Some(_) if entrance.refusals == 0 => {
                 let text = format!(
                     "no Kafka broker answers at {} ({error}): start it, or set KAFKA_BROKER",
                     settings.bootstrap_servers
                 );
                 return Err(Failure::new(KafkaFailure::Unavailable, text).caused_by(error));
             }
-            Err(_) => std::thread::sleep(COMMAND_PAUSE),
-            Ok(()) => return Ok(()),
+            Some(pause) => std::thread::sleep(pause.length),
         }
     }
+    Ok(())
 }
 
 enum Outcome {

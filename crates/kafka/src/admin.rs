@@ -1,8 +1,9 @@
 //! Waiting for a broker and making topics. Blocking: for threads of stages.
 
-use std::time::Duration;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
-use ftap_supervision::{Failure, Stage};
+use ftap_supervision::{Backoff, Failure, Pause, Retryable, Stage};
 use ftap_telemetry::events::{KafkaUnreachable, TopicCreated};
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -27,49 +28,54 @@ const DEAD_LETTER_MAX_MESSAGE_BYTES: &str = "104857600";
 pub fn wait_for_broker(settings: &KafkaSettings, stage: &Stage) -> Result<bool, Failure> {
     let _waiting = stage.progress().waiting();
     let mut entrance = Entrance::default();
-    let mut attempt = 0;
-    while !stage.is_fenced() && !stage.generation().stop_requested() {
-        attempt += 1;
-        let error = match entrance.attempt(settings) {
-            Ok(()) => return Ok(true),
-            Err(error) if error.is(KafkaFailure::Refused) => return Err(error),
-            Err(error) => error,
-        };
-        if settings
-            .max_retries
-            .is_some_and(|max| attempt >= u64::from(max.get()))
-        {
-            return Err(Failure::new(
-                KafkaFailure::RetriesExhausted,
-                format!(
-                    "no Kafka broker at {} after {attempt} tries",
-                    settings.bootstrap_servers
-                ),
-            )
-            .caused_by(error));
-        }
+    let mut backoff = Backoff::new(settings.retry_delay, settings.retry_delay);
+    if let Some(most) = settings.max_retries {
+        backoff = backoff.attempts(most.get());
+    }
+    let report = |error: &Failure, pause: Pause| {
         KafkaUnreachable {
             bootstrap: settings.bootstrap_servers.clone(),
-            attempt,
+            attempt: pause.attempt,
             error: format!("{error}; check KAFKA_BROKER and that the broker runs"),
-            retry_in_ms: settings.retry_delay.as_millis() as u64,
+            retry_in_ms: pause.ms(),
         }
         .emit(stage.speaker());
-        pause(stage, settings.retry_delay);
+    };
+    if is_over(stage) {
+        return Ok(false);
     }
-    Ok(false)
+    let attempt = || entrance.attempt(settings);
+    match backoff.retry_blocking(attempt, report, |length| sleep(stage, length)) {
+        Ok(()) => Ok(true),
+        Err(error) if !error.retry().helps() => Err(error),
+        Err(_) if is_over(stage) => Ok(false),
+        Err(error) => Err(Failure::new(
+            KafkaFailure::RetriesExhausted,
+            format!(
+                "no Kafka broker at {} after {} tries",
+                settings.bootstrap_servers,
+                settings.max_retries.map_or(0, NonZeroU32::get)
+            ),
+        )
+        .caused_by(error)),
+    }
 }
 
-/// Sleeps, but not past the end of the generation.
-pub fn pause(stage: &Stage, time: Duration) {
-    let end = std::time::Instant::now() + time;
-    while !stage.is_fenced() && !stage.generation().stop_requested() {
-        let left = end.saturating_duration_since(std::time::Instant::now());
+fn is_over(stage: &Stage) -> bool {
+    stage.is_fenced() || stage.generation().stop_requested()
+}
+
+/// Sleeps, but not past the end of the generation; returns whether that is still to come.
+fn sleep(stage: &Stage, length: Duration) -> bool {
+    let end = Instant::now() + length;
+    while !is_over(stage) {
+        let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return;
+            return true;
         }
         std::thread::sleep(left.min(Duration::from_millis(50)));
     }
+    false
 }
 
 /// What a topic that this program makes is for.

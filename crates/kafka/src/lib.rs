@@ -9,6 +9,7 @@ pub mod partition_progress;
 pub mod publish_resume;
 mod settings;
 pub mod tail;
+pub mod transactional;
 
 pub use failure::{KafkaFailure, failure};
 use rdkafka::ClientConfig;

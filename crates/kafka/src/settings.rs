@@ -14,7 +14,7 @@ pub struct KafkaSettings {
     pub partitions: i32,
     /// Consumer group of the ingest side.
     pub consumer_group: String,
-    /// Pause between two tries to reach a broker.
+    /// Pause between two tries to reach a broker, less jitter.
     pub retry_delay: Duration,
     /// Attempts before an error; `None` retries indefinitely.
     pub max_retries: Option<NonZeroU32>,

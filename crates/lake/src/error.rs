@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use arrow_schema::ArrowError;
-use ftap_supervision::{Entry, Failure, FailureKind, Retry};
+use ftap_supervision::{Entry, Failure, FailureKind, Retry, Retryable};
 use parquet::errors::ParquetError;
 
 use crate::chain::ChainError;
@@ -164,9 +164,10 @@ impl LakeError {
             source: source.into(),
         }
     }
+}
 
-    /// Whether to try again.
-    pub fn retry(&self) -> Retry {
+impl Retryable for LakeError {
+    fn retry(&self) -> Retry {
         match self {
             Self::Path { retry, .. } | Self::Store { retry, .. } => *retry,
             Self::Credentials { .. }
@@ -177,9 +178,8 @@ impl LakeError {
     }
 }
 
-impl FileError {
-    /// Whether to try again.
-    pub fn retry(&self) -> Retry {
+impl Retryable for FileError {
+    fn retry(&self) -> Retry {
         match self {
             // A generation that starts again from the lake's end fixes these two.
             Self::OffsetOrder { .. } | Self::EmptyFile(_) => Retry::Transient,

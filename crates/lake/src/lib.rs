@@ -22,7 +22,6 @@ mod leftovers;
 mod local;
 mod naming;
 mod outage;
-mod patience;
 mod position;
 mod queue;
 mod refusal;
@@ -57,12 +56,11 @@ pub use naming::{
     ChangeObjectName, ChangePart, FxObjectName, NameError, ObjectName, date_of_micros,
     date_of_millis, parse_date,
 };
-pub use patience::patiently;
 pub use position::{Lsn, LsnError, Position};
 pub use queue::PutQueue;
 pub use refusal::error_text;
 pub use rolling::{CloseReason, MAX_REJECTED_RANGES, should_close};
 pub use settings::{LakeLocation, RollingSettings};
-pub use stage::{Retryable, StageLake};
+pub use stage::StageLake;
 pub use store::{LakeStore, ListedObject, PutOutcome};
 pub use writer::{FileWriter, properties};

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ftap_supervision::{Health, Stage};
+use ftap_supervision::{Health, Pause, Stage};
 use ftap_telemetry::events::{LakeRecovered, LakeUnavailable};
 use parking_lot::Mutex;
 
@@ -37,7 +37,7 @@ impl LakeOutage {
     }
 
     /// A request failed and is tried again after `pause`.
-    pub(crate) fn refused(&self, stage: &Stage, what: &str, error: String, pause: Duration) {
+    pub(crate) fn refused(&self, stage: &Stage, what: &str, error: String, pause: Pause) {
         self.health.lake_refused(&error);
         let now = Instant::now();
         let mut current = self.current.lock();
@@ -64,7 +64,7 @@ impl LakeOutage {
                 key: what.to_owned(),
                 attempt: outage.attempts,
                 error,
-                retry_in_ms: pause.as_millis() as u64,
+                retry_in_ms: pause.ms(),
             }
             .emit(stage.speaker());
         }

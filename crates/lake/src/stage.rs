@@ -7,32 +7,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ftap_supervision::{Failure, Health, Internal, Retry, Stage, failpoint};
+use ftap_supervision::{Backoff, Failure, Health, Internal, Retry, Retryable, Stage, failpoint};
 use ftap_telemetry::metrics;
 
 use crate::commit::{ClosedFile, CommitError, Committed, commit};
-use crate::error::LakeError;
 use crate::footer::{Footer, NoConflict};
 use crate::outage::LakeOutage;
 use crate::store::LakeStore;
 
-/// First pause before a request is repeated; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// Tries after an error that a new token may cure: about 6 s in all.
-const BRIEF_TRIES: u32 = 5;
-
-/// Says of an error whether a repetition may help.
-pub trait Retryable {
-    /// Whether to try again.
-    fn retry(&self) -> Retry;
-}
-
-impl Retryable for LakeError {
-    fn retry(&self) -> Retry {
-        self.retry()
-    }
-}
+/// Tries that a new token may help end after about 6 s.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
 
 impl<C> Retryable for CommitError<C> {
     fn retry(&self) -> Retry {
@@ -101,8 +85,7 @@ impl StageLake {
     where
         E: Retryable + fmt::Display + Into<Failure>,
     {
-        let mut pause = FIRST_PAUSE;
-        let mut brief_tries = 0;
+        let mut retries = BACKOFF.start();
         loop {
             if self.stage.is_fenced() {
                 let text = "the generation is over";
@@ -118,16 +101,13 @@ impl StageLake {
                 }
                 Err(error) => error,
             };
-            match error.retry() {
-                Retry::Transient | Retry::Later => brief_tries = 0,
-                Retry::Briefly if brief_tries < BRIEF_TRIES => brief_tries += 1,
-                Retry::Briefly | Retry::Permanent => return Err(error.into()),
-            }
+            let Some(pause) = retries.after(&error) else {
+                return Err(error.into());
+            };
             metrics::LAKE_RETRIES.add(1);
             self.outage
                 .refused(&self.stage, what, error.to_string(), pause);
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(pause.length).await;
         }
     }
 }

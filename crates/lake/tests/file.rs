@@ -11,7 +11,7 @@ use ftap_lake::{
     Appended, BATCH_ROWS, Checksum, ClosedFile, FileBuilder, FileError, FileSettings,
     FooterFormat as _, TransactionFooter, checksum_of,
 };
-use ftap_supervision::Retry;
+use ftap_supervision::{Retry, Retryable as _};
 use ftap_transaction::{
     RejectReason, RowBuilders, SourceRow, encode_json, record_fingerprint, schema,
 };

@@ -8,7 +8,7 @@ use ftap_lake::{
     ClosedFile, Committed, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
     ObjectName, PutOutcome, TransactionFooter, chain_ends, commit, objects_of, read_footer,
 };
-use ftap_supervision::Retry;
+use ftap_supervision::{Retry, Retryable as _};
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
 use futures::TryStreamExt as _;
 use tempfile::TempDir;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
-use ftap_telemetry::events::{PostgresReady, Speaker, TableLoaded};
+use ftap_supervision::{Backoff, Pause};
+use ftap_telemetry::events::{PostgresReady, PostgresUnavailable, Speaker, TableLoaded};
 
 use super::prepare::{self, Preparation};
 use super::{Loaded, PostgresError, PostgresLocation, PostgresSettings, pool};
@@ -13,13 +14,19 @@ use super::{Loaded, PostgresError, PostgresLocation, PostgresSettings, pool};
 /// server's own counts for each statement, and a run has a handful of them.
 const STATEMENTS_PER_RUN: u32 = 4;
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// For jobs that wait until PostgreSQL answers.
+pub const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// How long to wait after a failed try, the first of which is number 1.
-pub fn retry_pause(attempt: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
-    FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+/// Logs each pause.
+pub fn report_unavailable(speaker: Speaker) -> impl Fn(&PostgresError, Pause) {
+    move |error, pause| {
+        PostgresUnavailable {
+            attempt: pause.attempt,
+            error: error.to_string(),
+            retry_in_ms: pause.ms(),
+        }
+        .emit(speaker);
+    }
 }
 
 /// Where the database is and what must be in it.

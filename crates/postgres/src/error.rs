@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use deadpool_postgres::PoolError;
-use ftap_supervision::{Entry, Failure, FailureKind, Retry};
+use ftap_supervision::{Entry, Failure, FailureKind, Retry, Retryable};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{WasNull, WrongType};
 
@@ -296,11 +296,6 @@ impl PostgresError {
         }
     }
 
-    /// Whether another try can help.
-    pub fn retry(&self) -> Retry {
-        self.kind().entry().retry
-    }
-
     /// Its kind in the table.
     pub fn kind(&self) -> PostgresFailure {
         match self {
@@ -322,6 +317,12 @@ impl PostgresError {
             | Self::Refused { .. } => PostgresFailure::Refused,
             Self::Unreadable { .. } | Self::BadFile { .. } => PostgresFailure::BadFile,
         }
+    }
+}
+
+impl Retryable for PostgresError {
+    fn retry(&self) -> Retry {
+        self.kind().entry().retry
     }
 }
 

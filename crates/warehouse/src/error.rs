@@ -5,7 +5,7 @@
 //! <https://cloud.google.com/bigquery/docs/error-messages>.
 
 use ftap_lake::{LakeError, LakeFailure};
-use ftap_supervision::{Entry, Failure, FailureKind, Retry};
+use ftap_supervision::{Entry, Failure, FailureKind, Retry, Retryable};
 
 use super::batch::ManifestError;
 use super::schema::SchemaError;
@@ -179,16 +179,17 @@ pub enum BigQueryError {
     },
 }
 
-impl BigQueryError {
-    /// Whether another try can help.
-    pub fn retry(&self) -> Retry {
+impl Retryable for BigQueryError {
+    fn retry(&self) -> Retry {
         match self {
             Self::Refused { retry, .. } | Self::Job { retry, .. } => *retry,
             Self::Lake(error) => error.retry(),
             _ => Retry::Permanent,
         }
     }
+}
 
+impl BigQueryError {
     /// An answer with an error, judged.
     pub fn refused(
         asked: Asked,
@@ -226,10 +227,13 @@ impl BigQueryError {
 impl From<BigQueryError> for Failure {
     fn from(error: BigQueryError) -> Self {
         match (&error, error.retry()) {
-            (BigQueryError::Lake(_), Retry::Permanent) => {
+            // Its few tries are over.
+            (BigQueryError::Lake(_), Retry::Permanent | Retry::Briefly) => {
                 Self::from_error(LakeFailure::Conflict, error)
             }
-            (_, Retry::Permanent) => Self::from_error(BigQueryFailure::Refused, error),
+            (_, Retry::Permanent | Retry::Briefly) => {
+                Self::from_error(BigQueryFailure::Refused, error)
+            }
             _ => Self::from_error(BigQueryFailure::Unavailable, error),
         }
     }

@@ -5,7 +5,6 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_lake::DataSet;
-use ftap_supervision::Retry;
 use ftap_telemetry::events::{BigQueryJobFailed, BigQueryJobSubmitted};
 use ftap_telemetry::metrics;
 
@@ -56,9 +55,8 @@ impl Context<'_> {
         ledger: &Ledger,
         last: &Last,
     ) -> Result<(String, u64), BigQueryError> {
-        let policy = &self.settings.policy;
         let mut attempt = deciding_attempt(self.warehouse, last).await?;
-        let mut retry = policy.first_retry;
+        let mut retries = self.settings.policy.retry.start();
         loop {
             let id = id_of(last, attempt);
             let failure = match self.await_job(table, ledger, last, &id).await? {
@@ -72,19 +70,16 @@ impl Context<'_> {
             let bucket = &self.settings.bucket;
             let (reason, message) = (&failure.reason, &failure.message);
             let error = BigQueryError::job(&id, &self.place(table), bucket, reason, message);
-            let pause = match error.retry() {
-                // The attempt is used up: the next start makes another.
-                Retry::Permanent => return Err(error),
-                Retry::Transient | Retry::Briefly => retry,
-                Retry::Later => policy.longest_retry,
+            // Otherwise the attempt is used up: the next start makes another.
+            let Some(pause) = retries.after(&error) else {
+                return Err(error);
             };
             BigQueryJobFailed {
                 error: error.to_string(),
-                retry_in_ms: pause.as_millis() as u64,
+                retry_in_ms: pause.ms(),
             }
             .emit(self.speaker);
-            tokio::time::sleep(pause).await;
-            retry = (retry * 2).min(policy.longest_retry);
+            tokio::time::sleep(pause.length).await;
             attempt += 1;
         }
     }

@@ -12,7 +12,6 @@
 //! them together, [`audit`] compares.
 
 pub mod audit;
-mod backoff;
 pub mod batch;
 pub mod client;
 pub mod error;
@@ -26,9 +25,25 @@ mod warehouse;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use backoff::Backoff;
 pub use error::{BigQueryError, BigQueryFailure};
+use ftap_supervision::{Backoff, Pause};
+use ftap_telemetry::events::{BigQueryUnavailable, Speaker};
 pub use warehouse::{Counts, JobFailure, JobState, LoadJob, Submitted, Warehouse};
+
+/// For passes of a [`Loader`](load::Loader).
+pub const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+
+/// Logs each pause between passes.
+pub fn report_unavailable(speaker: Speaker) -> impl Fn(&BigQueryError, Pause) {
+    move |error, pause| {
+        BigQueryUnavailable {
+            attempt: pause.attempt,
+            error: error.to_string(),
+            retry_in_ms: pause.ms(),
+        }
+        .emit(speaker);
+    }
+}
 
 /// Where the tables are and how they are loaded.
 #[derive(Clone, Debug)]
@@ -62,10 +77,8 @@ pub struct LoadPolicy {
     pub first_poll: Duration,
     /// Longest such pause.
     pub longest_poll: Duration,
-    /// First pause before a failed job's next attempt; it doubles.
-    pub first_retry: Duration,
-    /// Longest such pause.
-    pub longest_retry: Duration,
+    /// Before a failed job's next attempt.
+    pub retry: Backoff,
     /// Objects of a job; BigQuery takes 10,000.
     pub max_objects: usize,
     /// Their bytes; BigQuery takes 15 TB.
@@ -82,8 +95,7 @@ impl Default for LoadPolicy {
             request_timeout: Duration::from_secs(60),
             first_poll: Duration::from_millis(500),
             longest_poll: Duration::from_secs(15),
-            first_retry: Duration::from_secs(2),
-            longest_retry: Duration::from_secs(300),
+            retry: Backoff::new(Duration::from_secs(2), Duration::from_secs(300)),
             max_objects: 10_000,
             max_bytes: 1_000_000_000_000,
             cheap_look_objects: 20_000,

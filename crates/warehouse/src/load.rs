@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Days, Utc};
 use ftap_lake::{DATA_SETS, DataSet, LakeError, LakeStore, date_of_micros};
+use ftap_supervision::Retryable as _;
 use ftap_telemetry::events::{
     BigQueryLoaded, BigQueryReady, BigQueryRowsDiffer, BigQueryTableCreated, Speaker,
 };

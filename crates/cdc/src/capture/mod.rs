@@ -19,18 +19,18 @@ use std::time::{Duration, Instant};
 
 use ftap_lake::{LakeStore, StageLake};
 use ftap_postgres::{PostgresError, PostgresLocation, Preparation, pool};
-use ftap_supervision::{Entry, Failure, FailureKind, Health, Internal, Retry, Stage};
+use ftap_supervision::{
+    Backoff, Entry, Failure, FailureKind, Health, Pause, Retry, Retryable, Stage,
+};
 use ftap_telemetry::events::ChangeCaptureInterrupted;
 use lag::LagClock;
 use session::{Session, SessionEnd, SessionError};
 
 use crate::CaptureSettings;
-use crate::source::SourceError;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// A session that lasted this long resets the pauses.
-const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// Between sessions.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15))
+    .healthy_after(Duration::from_secs(10));
 
 /// Kinds of failure of change capture, those of PostgreSQL and the lake apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +77,36 @@ pub struct CaptureParts {
 pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
     let mut lag = LagClock::default();
     let lake = StageLake::new(stage.clone(), parts.lake.clone(), parts.health.clone());
-    let mut attempt = 0;
-    let mut pause = FIRST_PAUSE;
+    let capture = async || {
+        let done = sessions(stage, &parts, &lake, &mut lag).await;
+        if done.is_err() {
+            lag.report(false, Instant::now());
+        }
+        done
+    };
+    let report = |error: &SessionError, pause: Pause| {
+        ChangeCaptureInterrupted {
+            attempt: pause.attempt,
+            error: error.to_string(),
+            retry_in_ms: pause.ms(),
+        }
+        .emit(stage.speaker());
+    };
+    let stop = stage.generation().stop_request();
+    match BACKOFF.retry_until(stop, capture, report).await {
+        // Only a stop ends what another session can help.
+        Err(error) if !error.retry().helps() => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// One session after the other until one is the last, or fails.
+async fn sessions(
+    stage: &Stage,
+    parts: &CaptureParts,
+    lake: &StageLake,
+    lag: &mut LagClock,
+) -> Result<(), SessionError> {
     while !stage.is_fenced() {
         // Asked each time: a private server that was started again may be somewhere else.
         let found = tokio::select! {
@@ -94,47 +122,15 @@ pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
             stage,
             pool: pool(&postgres)?,
             postgres: &postgres,
-            parts: &parts,
-            lake: &lake,
+            parts,
+            lake,
         };
-        let started = Instant::now();
-        let error = match session.run(&mut lag).await {
-            Ok(SessionEnd::Finished) => return Ok(()),
-            Ok(SessionEnd::Again) => continue,
-            Err(error) => error,
-        };
-        let error = match error {
-            SessionError::Stage(error) => return Err(error),
-            SessionError::Postgres(error) if is_hopeless(&error) => return Err(error.into()),
-            SessionError::Source(error @ SourceError::Garbled(_)) => {
-                return Err(Failure::from_error(Internal::Bug, error));
-            }
-            SessionError::Postgres(error) => error.to_string(),
-            SessionError::Source(error) => error.to_string(),
-        };
-        if started.elapsed() >= HEALTHY_AFTER {
-            (attempt, pause) = (0, FIRST_PAUSE);
+        match session.run(lag).await? {
+            SessionEnd::Finished => return Ok(()),
+            SessionEnd::Again => {}
         }
-        attempt += 1;
-        lag.report(false, Instant::now());
-        ChangeCaptureInterrupted {
-            attempt,
-            error,
-            retry_in_ms: pause.as_millis() as u64,
-        }
-        .emit(stage.speaker());
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stage.generation().stop_request() => return Ok(()),
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     Ok(())
-}
-
-/// Tables that are missing are waited for: the process that creates them starts at the same time.
-fn is_hopeless(error: &PostgresError) -> bool {
-    !error.retry().helps() && !matches!(error, PostgresError::OtherSchema { .. })
 }
 
 impl CaptureParts {

@@ -9,7 +9,7 @@ use crate::source::{ChangeSource, SourceError};
 use deadpool_postgres::{Object, Pool};
 use ftap_lake::{Adoption, CloseReason, LakeStore, StageLake};
 use ftap_postgres::{PostgresError, PostgresSettings, connection, prepare, report_loaded};
-use ftap_supervision::{Failure, Internal, Stage, failpoint};
+use ftap_supervision::{Failure, Internal, Retry, Retryable, Stage, failpoint};
 use ftap_telemetry::events::{
     ChangesStreaming, ContinuityUnproven, HeartbeatRefused, TimelineChanged,
 };
@@ -46,24 +46,37 @@ pub(super) enum SessionEnd {
 }
 
 /// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub(super) enum SessionError {
     /// The server; the error says whether to try again.
-    Postgres(PostgresError),
+    Postgres(#[from] PostgresError),
     /// The stream.
-    Source(SourceError),
+    Source(#[from] SourceError),
     /// No other session can help.
-    Stage(Failure),
+    Stage(#[from] Failure),
 }
 
-impl From<PostgresError> for SessionError {
-    fn from(error: PostgresError) -> Self {
-        Self::Postgres(error)
+impl Retryable for SessionError {
+    fn retry(&self) -> Retry {
+        match self {
+            // Tables that are missing are waited for: the process that creates them starts at the
+            // same time.
+            Self::Postgres(PostgresError::OtherSchema { .. }) => Retry::Transient,
+            Self::Postgres(error) => error.retry(),
+            Self::Source(SourceError::Gone(_) | SourceError::Refused(_)) => Retry::Transient,
+            Self::Source(SourceError::Garbled(_)) | Self::Stage(_) => Retry::Permanent,
+        }
     }
 }
 
-impl From<Failure> for SessionError {
-    fn from(error: Failure) -> Self {
-        Self::Stage(error)
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Postgres(error) => error.into(),
+            SessionError::Source(error) => Self::from_error(Internal::Bug, error),
+            SessionError::Stage(error) => error,
+        }
     }
 }
 
@@ -362,7 +375,7 @@ impl Session<'_> {
                     // that breaks again and again must not keep it from that.
                     self.flush(&mut streaming, CloseReason::Requested, &mut looking, lag)
                         .await?;
-                    return Err(SessionError::Source(error));
+                    return Err(error.into());
                 }
                 Event::Looked(looked) => {
                     match looked {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 pub use credentials::KaggleCredentials;
 use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
+use ftap_supervision::{Backoff, Retry, Retryable};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use crate::error::DatasetError;
@@ -26,23 +27,17 @@ const MAX_REDIRECTS: usize = 10;
 
 /// How long a download is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Requests in all; at least one is made.
-    pub attempts: u32,
-    /// The wait after the first failure; it doubles after each.
-    pub first_backoff: Duration,
-    /// A `Retry-After` longer than this is an error rather than a wait.
-    pub longest_wait: Duration,
+pub struct DownloadPolicy {
+    /// Between requests.
+    pub backoff: Backoff,
     /// No byte for so long is a failure.
     pub idle_timeout: Duration,
 }
 
-impl Default for RetryPolicy {
+impl Default for DownloadPolicy {
     fn default() -> Self {
         Self {
-            attempts: 5,
-            first_backoff: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(60),
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).attempts(5),
             idle_timeout: Duration::from_secs(60),
         }
     }
@@ -61,7 +56,7 @@ pub async fn download(
     out_dir: &Path,
     progress: &mut (dyn FnMut(u64, Option<u64>) + Send),
 ) -> Result<PathBuf, DatasetError> {
-    let policy = RetryPolicy::default();
+    let policy = DownloadPolicy::default();
     download_with(&policy, credentials, base_url, out_dir, progress).await
 }
 
@@ -70,7 +65,7 @@ pub async fn download(
 /// # Errors
 /// As [`download`].
 pub async fn download_with(
-    policy: &RetryPolicy,
+    policy: &DownloadPolicy,
     credentials: &KaggleCredentials,
     base_url: &str,
     out_dir: &Path,
@@ -78,27 +73,13 @@ pub async fn download_with(
 ) -> Result<PathBuf, DatasetError> {
     let url = endpoint(base_url)?;
     let client = client(&url, policy)?;
-    let mut backoff = policy.first_backoff;
-    let mut attempt = 1;
-    let archive = loop {
-        let failure = match fetch(&client, &url, credentials, out_dir, progress).await {
-            Ok(archive) => break archive,
-            Err(failure) => failure,
-        };
-        let wait = match &failure {
-            Failure::Final(_) => None,
-            Failure::Passing(_) => Some(backoff),
-            Failure::AskedToWait(wait) => {
-                Some(wait.unwrap_or(backoff)).filter(|wait| *wait <= policy.longest_wait)
-            }
-        };
-        match wait {
-            Some(wait) if attempt < policy.attempts => tokio::time::sleep(wait).await,
-            _ => return Err(failure.into_error(&url, attempt)),
-        }
-        attempt += 1;
-        backoff *= 2;
+    let mut attempts = 0;
+    let fetch = async || {
+        attempts += 1;
+        fetch(&client, &url, credentials, out_dir, progress).await
     };
+    let archive = policy.backoff.retry(fetch, |_, _| {}).await;
+    let archive = archive.map_err(|failure| failure.into_error(&url, attempts))?;
     let out_dir = out_dir.to_path_buf();
     let unpacking = tokio::task::spawn_blocking(move || {
         // The archive lives until here and is removed with its handle.
@@ -124,6 +105,22 @@ enum Failure {
 enum Passing {
     Status(StatusCode),
     Network(String),
+}
+
+impl Retryable for Failure {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Final(_) => Retry::Permanent,
+            Self::Passing(_) | Self::AskedToWait(_) => Retry::Transient,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::AskedToWait(wait) => *wait,
+            Self::Final(_) | Self::Passing(_) => None,
+        }
+    }
 }
 
 impl Failure {
@@ -161,7 +158,7 @@ fn endpoint(base_url: &str) -> Result<Url, DatasetError> {
         .map_err(|UnsafeUrl { url, problem }| DatasetError::BadBaseUrl { url, problem })
 }
 
-fn client(url: &Url, policy: &RetryPolicy) -> Result<Client, DatasetError> {
+fn client(url: &Url, policy: &DownloadPolicy) -> Result<Client, DatasetError> {
     // reqwest drops the Authorization header at a redirect to another host, port or scheme.
     let redirects = redirect::Policy::custom(|attempt| {
         let leaves_tls = attempt.url().scheme() == "http"

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use ftap_supervision::{Retry, Retryable};
+
 /// An error of [`crate::cluster::PrivateCluster::start`].
 #[derive(Debug)]
 #[non_exhaustive]
@@ -96,6 +98,16 @@ pub enum PostgresClusterError {
     },
     /// No thread could be started.
     Thread(io::Error),
+}
+
+impl Retryable for PostgresClusterError {
+    fn retry(&self) -> Retry {
+        match self {
+            // A killed server's remaining processes end within moments.
+            Self::Ended { said, .. } if said.contains("shared memory block") => Retry::Transient,
+            _ => Retry::Permanent,
+        }
+    }
 }
 
 impl PostgresClusterError {

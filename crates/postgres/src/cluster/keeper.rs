@@ -10,15 +10,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ftap_supervision::{Backoff, Pause, Retry};
+
 use super::error::PostgresClusterError;
 use super::server::Server;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A server that ran this long is not failing over and over.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// A server that ran for a minute is not failing over and over.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30))
+    .healthy_after(Duration::from_secs(60));
 
 /// Handle of the thread; dropping it stops the server.
 #[derive(Debug)]
@@ -89,9 +90,8 @@ fn keep(
     stopped: &Receiver<()>,
     stop_timeout: Duration,
 ) {
-    let mut started = Instant::now();
     let mut log_looked_at = Instant::now();
-    let mut pause = FIRST_PAUSE;
+    let mut retries = BACKOFF.start();
     loop {
         if is_over(stopped, LOOK_INTERVAL) {
             server.stop(child, stop_timeout);
@@ -107,22 +107,21 @@ fn keep(
             Err(error) => error.to_string(),
         };
         tracing::warn!(event = "private_postgres_ended", pid = child.id(), %status);
-        if started.elapsed() > HEALTHY_AFTER {
-            pause = FIRST_PAUSE;
-        }
+        // It ran before, so whatever is wrong may pass.
+        let mut pause = retries.after(&Retry::Transient);
         child = loop {
-            if is_over(stopped, pause) {
-                return;
+            match pause {
+                Some(pause) if !is_over(stopped, pause.length) => {}
+                _ => return,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
             match server.start() {
                 Ok(child) => break child,
                 Err(error) => {
-                    tracing::error!(event = "private_postgres_failed", %error, retry_in_ms = pause.as_millis() as u64);
+                    pause = retries.after(&Retry::Transient);
+                    tracing::error!(event = "private_postgres_failed", %error, retry_in_ms = pause.map(Pause::ms));
                 }
             }
         };
-        started = Instant::now();
         pid.store(child.id(), SeqCst);
         tracing::info!(event = "private_postgres_restarted", pid = child.id());
     }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use ftap_supervision::Backoff;
+
 use super::PrivateClusterOptions;
 use super::account::Account;
 use super::address::ClusterAddress;
@@ -19,7 +21,8 @@ const POLL: Duration = Duration::from_millis(10);
 const LOG_LIMIT_BYTES: u64 = 8_000_000;
 const LOG_TAIL_BYTES: u64 = 2_000;
 /// What a killed server's own processes need to notice it and let go of its memory.
-const SHARED_MEMORY_WAIT: Duration = Duration::from_secs(10);
+const SHARED_MEMORY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(100))
+    .within(Duration::from_secs(10));
 
 /// How to start the server of one cluster.
 #[derive(Debug)]
@@ -83,26 +86,22 @@ impl Server {
     /// the thread that started it ends.
     pub(super) fn start(&self) -> Result<Child, PostgresClusterError> {
         let began = Instant::now();
-        loop {
+        let start = || {
             self.bound_log();
             let log_from = self.log_bytes();
             let mut child = self.spawn()?;
-            match self.wait_until_ready(&mut child, began, log_from) {
-                // A killed server's remaining processes go within moments.
-                Err(PostgresClusterError::Ended { said, .. })
-                    if said.contains("shared memory block")
-                        && began.elapsed() < SHARED_MEMORY_WAIT =>
-                {
-                    std::thread::sleep(POLL * 10);
-                }
-                Err(error) => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(error);
-                }
-                Ok(()) => return Ok(child),
+            let ready = self.wait_until_ready(&mut child, began, log_from);
+            if ready.is_err() {
+                let _ = child.kill();
+                let _ = child.wait();
             }
-        }
+            ready.map(|()| child)
+        };
+        let sleep = |length| {
+            std::thread::sleep(length);
+            true
+        };
+        SHARED_MEMORY.retry_blocking(start, |_, _| {}, sleep)
     }
 
     fn spawn(&self) -> Result<Child, PostgresClusterError> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ftap_fx::{Provider, Rates};
 use ftap_lake::{LakeLocation, LakeStore};
-use ftap_supervision::Retry;
+use ftap_supervision::{Backoff, Retry, Retryable as _};
 use ftap_telemetry::events::Speaker;
 use ftap_testing::bigquery::{Fault, Operation, Rule};
 use ftap_warehouse::client::BigQueryClient;
@@ -51,8 +51,7 @@ impl Place {
                 request_timeout: Duration::from_millis(500),
                 first_poll: Duration::from_millis(2),
                 longest_poll: Duration::from_millis(20),
-                first_retry: Duration::from_millis(2),
-                longest_retry: Duration::from_millis(20),
+                retry: Backoff::new(Duration::from_millis(2), Duration::from_millis(20)),
                 ..LoadPolicy::default()
             },
         };
