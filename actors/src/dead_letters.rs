@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic};
 use ftap_kafka::{KafkaSettings, client_config, failure};
-use ftap_supervision::{Failure, Handed, Stage, Work, failpoint};
+use ftap_supervision::{Failure, Handed, Permit, Stage, Work, failpoint};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -21,7 +21,6 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
 use tokio::sync::oneshot;
 
-use crate::memory::Permit;
 use crate::messages::{DeadLetter, Reject};
 
 /// Bytes kept of a payload that the broker refuses as too large.

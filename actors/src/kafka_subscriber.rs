@@ -6,18 +6,34 @@
 //! lake: it asks the uploader for the chain's end and continues to poll, and it
 //! commits an offset only after the uploader said that the file is durable.
 
-mod thread;
-
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
-use ftap_kafka::KafkaSettings;
-use ftap_supervision::{Handed, Outbox, Stage};
+use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
+use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
+use ftap_kafka::drain::Drain;
+use ftap_kafka::partition_progress::{Awaiting, Progress};
+use ftap_kafka::tail::read_records_at;
+use ftap_kafka::{KafkaFailure, KafkaSettings};
+use ftap_lake::{
+    ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
+    check_continuation, start_offset,
+};
+use ftap_supervision::{Failure, Handed, MemoryBudget, Outbox, Stage, failpoint};
+use ftap_telemetry::events::{
+    Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
+    PartitionsResumed, PartitionsRevoked,
+};
+use ftap_telemetry::metrics;
 use tokio::sync::watch;
 
-use crate::memory::MemoryBudget;
-use crate::messages::{ToBuffer, ToSubscriber, ToUploader};
+use crate::messages::{
+    ChainEnds, ClosePartitions, Committed, FindChainEnds, Records, Rewind, ToBuffer, ToSubscriber,
+    ToUploader,
+};
 
 /// What the consumer's thread works with.
 pub struct SubscriberParts {
@@ -50,7 +66,7 @@ impl KafkaSubscriber {
         let for_thread = stage.clone();
         stage.spawn_thread("kafka-subscriber", move || {
             let _reading = reading;
-            thread::run(for_thread, parts, &messages)
+            run(for_thread, parts, &messages)
         });
         Self { inbox }
     }
@@ -67,4 +83,546 @@ impl Handler<Handed<ToSubscriber>> for KafkaSubscriber {
         // A thread that has ended has reported its own fault.
         let _ = self.inbox.send(message);
     }
+}
+
+const POLL: Duration = Duration::from_millis(50);
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+const FLUSH_REPEAT: Duration = Duration::from_millis(200);
+
+/// Runs the consumer until its generation ends.
+fn run(
+    stage: Stage,
+    parts: SubscriberParts,
+    inbox: &Receiver<Handed<ToSubscriber>>,
+) -> Result<(), Failure> {
+    if !wait_for_broker(&parts.kafka, &stage)? {
+        stage.generation().finish();
+        return Ok(());
+    }
+    let topic = &parts.kafka.topic;
+    let partition_count = ensure_topic(
+        &parts.kafka,
+        topic,
+        parts.kafka.partitions,
+        TopicUse::Source,
+        &stage,
+    )?;
+    let consumer = GroupConsumer::subscribe(&parts.kafka)?;
+    let closer = consumer.closer();
+    stage.generation().on_abandon(move || closer.close());
+    stage.generation().ready();
+    let drain = Drain::new(Arc::clone(&parts.kafka), partition_count);
+    let mut subscriber = Subscriber {
+        stage,
+        parts,
+        consumer,
+        assigned: BTreeMap::new(),
+        awaiting: Awaiting::default(),
+        next_assignment: 1,
+        paused: false,
+        overtaken: None,
+        drain,
+        last_flush: None,
+        last_lag: Instant::now(),
+    };
+    subscriber.run(inbox)
+}
+
+struct Subscriber {
+    stage: Stage,
+    parts: SubscriberParts,
+    consumer: GroupConsumer,
+    assigned: BTreeMap<i32, Progress>,
+    /// Given by the group, not yet taken: the lake is being asked where they start.
+    awaiting: Awaiting,
+    next_assignment: u64,
+    paused: bool,
+    /// The log no longer has the next record; ends the generation when all is flushed.
+    overtaken: Option<Failure>,
+    drain: Drain,
+    last_flush: Option<Instant>,
+    last_lag: Instant,
+}
+
+impl Subscriber {
+    fn run(&mut self, inbox: &Receiver<Handed<ToSubscriber>>) -> Result<(), Failure> {
+        let mut batches = Vec::new();
+        loop {
+            if self.stage.is_fenced() {
+                return Ok(());
+            }
+            self.stage.progress().step();
+            self.take_messages(inbox)?;
+            if let Some(error) = self.overtaken.clone() {
+                if self.stop_reading()? {
+                    return Err(error);
+                }
+            } else if self.stage.generation().stop_requested() {
+                if self.stop_reading()? {
+                    self.stage.generation().finish();
+                    return Ok(());
+                }
+            } else {
+                self.balance_memory()?;
+            }
+            if self.parts.backlog.is_exhausted() {
+                // The decoders are behind by what they do in a fraction of a second.
+                // Nothing is lost by not polling: librdkafka's own queue is bounded.
+                std::thread::sleep(BACKLOG_PAUSE);
+                continue;
+            }
+            let signals = self.consumer.poll(POLL, &mut batches);
+            for (partition, batch) in batches.drain(..) {
+                self.hand_on(partition, batch)?;
+            }
+            for signal in signals {
+                self.obey(signal)?;
+            }
+            self.once_a_second()?;
+            if *self.parts.drain.borrow() && self.is_drained()? {
+                Drained {
+                    partitions: self.assigned.len() as u64,
+                }
+                .emit(self.stage.speaker());
+                self.stage.generation().finish();
+                return Ok(());
+            }
+        }
+    }
+
+    fn hand_on(&mut self, partition: i32, batch: Batch) -> Result<(), Failure> {
+        failpoint::hit("kafka_subscriber")?;
+        // Records that were on their way when the partitions were paused are read again
+        // after the pause, those that come when a stop was asked for by the next reader.
+        if self.paused || self.stage.generation().stop_requested() {
+            return Ok(());
+        }
+        let Some(progress) = self.assigned.get_mut(&partition) else {
+            return Ok(());
+        };
+        let Some(last_offset) = batch.last_offset() else {
+            return Ok(());
+        };
+        let first_timestamp = batch
+            .records()
+            .next()
+            .map_or(0, |record| record.timestamp_ms);
+        let records = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        progress.handed_on(last_offset, records, first_timestamp);
+        metrics::RECORDS_CONSUMED.add(batch.len() as u64);
+        let permit = self.parts.backlog.take(batch.bytes());
+        let assignment = progress.assignment;
+        // Bounded by the memory budget, not by the mailbox.
+        self.buffer_of(partition).hand(ToBuffer::Records(Records {
+            partition,
+            assignment,
+            batch,
+            permit,
+        }));
+        Ok(())
+    }
+
+    fn obey(&mut self, signal: Signal) -> Result<(), Failure> {
+        match signal {
+            // Taking nothing is an answer, too: until there is one librdkafka keeps everything
+            // paused and joins no further rebalance.
+            Signal::Assign(partitions) if partitions.is_empty() => {
+                self.consumer.assign(&[])?;
+                self.seek_to_positions()
+            }
+            Signal::Assign(partitions) => {
+                PartitionsAssigned {
+                    partitions: numbers(&partitions),
+                }
+                .emit(self.stage.speaker());
+                let committed = self.consumer.committed(&partitions, REQUEST_TIMEOUT)?;
+                let request = FindChainEnds {
+                    topic: self.parts.kafka.topic.clone(),
+                    partitions,
+                    request: self.awaiting.ask(&committed),
+                };
+                self.parts.uploader.hand(ToUploader::FindChainEnds(request));
+                Ok(())
+            }
+            Signal::Revoke { partitions, lost } => self.release(partitions, lost),
+            Signal::Committed(offsets) => {
+                for (partition, offset) in offsets {
+                    if let Some(progress) = self.assigned.get_mut(&partition) {
+                        progress.acknowledged(offset);
+                    }
+                }
+                Ok(())
+            }
+            Signal::OutOfRange { partition } => self.recover_range(partition),
+            Signal::Error { code, text } => {
+                use rdkafka::types::{RDKafkaErrorCode as Known, RDKafkaRespErr};
+                let known = Known::from(code);
+                let kind = match known {
+                    // We made it: it was deleted under us, and may come back.
+                    Known::UnknownTopicOrPartition | Known::UnknownTopic => {
+                        KafkaFailure::Unavailable
+                    }
+                    // It let us in before: the next start finds out whether this is for good.
+                    Known::Authentication | Known::SSL => KafkaFailure::Unavailable,
+                    other => KafkaFailure::from(other),
+                };
+                let recovers_itself = kind == KafkaFailure::Unavailable
+                    && matches!(
+                        code,
+                        RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT
+                            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+                            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__RESOLVE
+                            | RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT
+                    );
+                if recovers_itself {
+                    return Ok(());
+                }
+                Err(Failure::new(
+                    kind,
+                    format!("consuming {}: {known}: {text}", self.parts.kafka.topic),
+                ))
+            }
+        }
+    }
+
+    fn release(&mut self, partitions: Vec<i32>, lost: bool) -> Result<(), Failure> {
+        PartitionsRevoked {
+            partitions: numbers(&partitions),
+            lost,
+        }
+        .emit(self.stage.speaker());
+        self.awaiting.remove(&partitions);
+        let taken: Vec<i32> = partitions
+            .iter()
+            .copied()
+            .filter(|partition| self.assigned.remove(partition).is_some())
+            .collect();
+        for partition in &taken {
+            let label = partition.to_string();
+            metrics::LAG_RECORDS.forget([&label]);
+            metrics::LAG_SECONDS.forget([&label]);
+        }
+        let closing = ClosePartitions {
+            partitions: taken.clone(),
+            last_assignment: self.next_assignment - 1,
+        };
+        for buffer in &self.parts.buffers {
+            buffer.hand(ToBuffer::Close(closing.clone()));
+        }
+        self.parts.uploader.hand(ToUploader::Close(closing));
+        self.consumer.unassign(&taken)?;
+        self.seek_to_positions()
+    }
+
+    /// Sets exactly where reading resumes after a pause, librdkafka's own during a rebalance
+    /// included. By itself it resumes after the last message it put into a batch, which the
+    /// pause may have purged as outdated, and which may be an error with an offset of its own.
+    fn seek_to_positions(&self) -> Result<(), Failure> {
+        if self.stage.is_fenced() {
+            return Ok(());
+        }
+        for (partition, progress) in &self.assigned {
+            self.consumer.seek(*partition, progress.position())?;
+        }
+        Ok(())
+    }
+
+    fn take_messages(&mut self, inbox: &Receiver<Handed<ToSubscriber>>) -> Result<(), Failure> {
+        let mut commits = Vec::new();
+        while let Ok(Handed {
+            message,
+            work: _work,
+        }) = inbox.try_recv()
+        {
+            match message {
+                ToSubscriber::Committed(Committed {
+                    partition,
+                    assignment,
+                    next_offset,
+                }) => {
+                    if let Some(progress) = self.current(partition, assignment) {
+                        progress.committed(next_offset);
+                        commits.push((partition, next_offset));
+                    }
+                }
+                ToSubscriber::Rewind(Rewind {
+                    partition,
+                    assignment,
+                    offset,
+                }) => {
+                    if self.current(partition, assignment).is_some() {
+                        self.consumer.seek(partition, offset)?;
+                        self.open(partition, offset, 0);
+                        commits.push((partition, offset));
+                    }
+                }
+                ToSubscriber::ChainEnds(ends) => self.start_reading(&ends)?,
+            }
+        }
+        if commits.is_empty() || self.stage.is_fenced() {
+            return Ok(());
+        }
+        // A hint only: a lost commit costs a listing at the next start.
+        self.consumer.commit(&commits, false)
+    }
+
+    fn current(&mut self, partition: i32, assignment: u64) -> Option<&mut Progress> {
+        self.assigned
+            .get_mut(&partition)
+            .filter(|progress| progress.assignment == assignment)
+    }
+
+    /// The lake has answered: take the partitions that are still ours to take.
+    fn start_reading(&mut self, ends: &ChainEnds) -> Result<(), Failure> {
+        let committed = self.awaiting.of(ends.request);
+        if committed.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<i32> = committed.iter().map(|(partition, _)| *partition).collect();
+        let newest = |partition| ends.footers.get(&partition).and_then(Option::as_ref);
+        let mut starts = Vec::new();
+        let mut chains = Vec::new();
+        for (partition, committed) in committed {
+            let (log_start, log_end) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+            let footer = newest(partition);
+            let chain_end = footer.map(|footer| footer.last_offset);
+            let start = start_offset(committed, chain_end, log_start, log_end)
+                .map_err(|error| self.conflict(partition, error))?;
+            chains.extend(footer.map(|footer| (footer, log_start)));
+            // The next reader's hint, if the last one did not live to give it.
+            let acknowledged = match start.from {
+                StartFrom::LakeEnd => committed.unwrap_or(0),
+                StartFrom::Committed | StartFrom::LogStart => start.offset,
+            };
+            starts.push((partition, start, acknowledged));
+        }
+        self.check_continuation(&chains)?;
+        for (partition, start, _) in &starts {
+            if let Some(skipped) = &start.skipped {
+                self.report_skipped(*partition, skipped);
+            }
+            PartitionStarted {
+                partition: *partition,
+                offset: start.offset,
+                from: start.from.as_str().to_owned(),
+            }
+            .emit(self.stage.speaker());
+        }
+        let offsets: Vec<(i32, i64)> = starts
+            .iter()
+            .map(|(partition, start, _)| (*partition, start.offset))
+            .collect();
+        self.consumer.assign(&offsets)?;
+        self.seek_to_positions()?;
+        self.awaiting.remove(&partitions);
+        for (partition, start, acknowledged) in &starts {
+            self.open(*partition, start.offset, *acknowledged);
+        }
+        if self.paused {
+            self.consumer.pause(&partitions)?;
+        }
+        Ok(())
+    }
+
+    /// Whether each chain was written from the topic that is there now.
+    fn check_continuation(&self, chains: &[(&TransactionFooter, i64)]) -> Result<(), Failure> {
+        let firsts: Vec<(i32, i64)> = chains
+            .iter()
+            .filter(|(footer, log_start)| footer.first_offset >= *log_start)
+            .map(|(footer, _)| (footer.partition, footer.first_offset))
+            .collect();
+        if firsts.is_empty() {
+            return Ok(());
+        }
+        let _waiting = self.stage.progress().waiting();
+        let topic = &self.parts.kafka.topic;
+        let found = read_records_at(&self.parts.kafka, topic, &firsts, self.stage.progress())?;
+        chains.iter().try_for_each(|(footer, log_start)| {
+            let found = found.get(&footer.partition).copied();
+            check_continuation(footer, *log_start, found)
+                .map_err(|error| self.conflict(footer.partition, error))
+        })
+    }
+
+    fn conflict(&self, partition: i32, error: ChainError) -> Failure {
+        let place = format!("{}-{partition}", self.parts.kafka.topic);
+        Failure::new(LakeFailure::Conflict, place).caused_by(error)
+    }
+
+    fn open(&mut self, partition: i32, offset: i64, acknowledged: i64) {
+        let assignment = self.next_assignment;
+        self.next_assignment += 1;
+        self.assigned
+            .insert(partition, Progress::new(assignment, offset, acknowledged));
+        self.buffer_of(partition).hand(ToBuffer::Open {
+            partition,
+            assignment,
+        });
+    }
+
+    /// The log does not have the next offset: retention overtook the reader, or the
+    /// topic was created again. librdkafka also says so of a partition that was paused and
+    /// whose own position it lost; then ours is still in the log, and it is set again.
+    fn recover_range(&mut self, partition: i32) -> Result<(), Failure> {
+        let Some(position) = self.assigned.get(&partition).map(Progress::position) else {
+            return Ok(());
+        };
+        let (low, high) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+        if (low..=high).contains(&position) {
+            return self.consumer.seek(partition, position);
+        }
+        // What was read before may be gone from the topic as well: it goes into the lake
+        // first. The next generation starts behind it and logs the exact range that is lost.
+        self.overtaken.get_or_insert(Failure::new(
+            KafkaFailure::Unavailable,
+            format!(
+                "{}-{partition}: offset {position}, the next to read, is no longer in the topic, which holds {low} to {high}",
+                self.parts.kafka.topic
+            ),
+        ));
+        Ok(())
+    }
+
+    fn report_skipped(&self, partition: i32, skipped: &Skipped) {
+        let (first, last) = (*skipped.offsets.start(), *skipped.offsets.end());
+        OffsetsSkipped {
+            partition,
+            first_offset: first,
+            last_offset: last,
+            reason: skipped.cause.as_str().to_owned(),
+        }
+        .emit(self.stage.speaker());
+        metrics::OFFSETS_SKIPPED.add(u64::try_from(last - first + 1).unwrap_or(0));
+    }
+
+    fn balance_memory(&mut self) -> Result<(), Failure> {
+        let budget = &self.parts.budget;
+        metrics::INGEST_MEMORY.set((budget.used() + self.parts.backlog.used()) as f64);
+        let partitions: Vec<i32> = self.assigned.keys().copied().collect();
+        if !self.paused && budget.is_exhausted() {
+            PartitionsPaused {
+                memory_bytes: budget.used(),
+                budget_bytes: budget.limit(),
+            }
+            .emit(self.stage.speaker());
+            self.paused = true;
+            self.consumer.pause(&partitions)?;
+            // Files that wait for their age or size would hold the memory indefinitely.
+            self.flush(CloseReason::Bytes);
+        } else if self.paused && budget.has_recovered() {
+            PartitionsResumed {
+                memory_bytes: budget.used(),
+            }
+            .emit(self.stage.speaker());
+            self.paused = false;
+            self.consumer.resume(&partitions)?;
+            self.seek_to_positions()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, reason: CloseReason) {
+        for buffer in &self.parts.buffers {
+            buffer.hand(ToBuffer::Flush(reason));
+        }
+    }
+
+    fn flush_repeatedly(&mut self, reason: CloseReason) {
+        if self
+            .last_flush
+            .is_none_or(|last| last.elapsed() >= FLUSH_REPEAT)
+        {
+            self.last_flush = Some(Instant::now());
+            self.flush(reason);
+        }
+    }
+
+    /// A stop was asked for: true when everything handed on is in the lake.
+    fn stop_reading(&mut self) -> Result<bool, Failure> {
+        if !self.paused {
+            self.paused = true;
+            let partitions: Vec<i32> = self.assigned.keys().copied().collect();
+            self.consumer.pause(&partitions)?;
+        }
+        if self.assigned.values().all(Progress::is_flushed) {
+            return Ok(true);
+        }
+        self.flush_repeatedly(CloseReason::Shutdown);
+        Ok(false)
+    }
+
+    /// Whether everything that was visible in the topic when draining began is in the lake.
+    fn is_drained(&mut self) -> Result<bool, Failure> {
+        if self.assigned.is_empty() || !self.awaiting.is_empty() {
+            return Ok(false);
+        }
+        let progress = self.stage.progress();
+        if !self
+            .drain
+            .is_read(&self.consumer, &self.assigned, progress)?
+        {
+            return Ok(false);
+        }
+        if !self.assigned.values().all(Progress::is_flushed) {
+            self.flush_repeatedly(CloseReason::Drain);
+            return Ok(false);
+        }
+        self.drain.others_are_done(&self.consumer, &self.assigned)
+    }
+
+    fn once_a_second(&mut self) -> Result<(), Failure> {
+        if self.last_lag.elapsed() < LAG_INTERVAL {
+            return Ok(());
+        }
+        self.last_lag = Instant::now();
+        self.report_lag();
+        self.repeat_commits()
+    }
+
+    /// Commits again what the group has not taken: during a rebalance it refuses all commits,
+    /// and on a quiet topic no other would follow. Draining and the lag would otherwise never
+    /// finish.
+    fn repeat_commits(&mut self) -> Result<(), Failure> {
+        let owed = self.assigned.iter();
+        let owed: Vec<(i32, i64)> = owed
+            .filter_map(|(partition, progress)| Some((*partition, progress.owed()?)))
+            .collect();
+        if owed.is_empty() || self.stage.is_fenced() {
+            return Ok(());
+        }
+        self.consumer.commit(&owed, false)
+    }
+
+    fn report_lag(&mut self) {
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        for (partition, progress) in &mut self.assigned {
+            let Some(end) = self.consumer.known_end(*partition) else {
+                continue;
+            };
+            let age_ms = progress
+                .oldest_in_flight_ms()
+                .map_or(0, |oldest| (now_ms - oldest).max(0));
+            let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+            let (label, lag) = (partition.to_string(), progress.lag(end, !self.paused));
+            metrics::LAG_RECORDS.set_for([&label], lag as f64);
+            metrics::LAG_SECONDS.set_for([&label], age.as_secs_f64());
+        }
+    }
+
+    fn buffer_of(&self, partition: i32) -> &Outbox<ToBuffer> {
+        let index = usize::try_from(partition).unwrap_or(0) % self.parts.buffers.len();
+        &self.parts.buffers[index]
+    }
+}
+
+fn numbers(partitions: &[i32]) -> String {
+    partitions
+        .iter()
+        .map(i32::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }

@@ -9,7 +9,6 @@ pub mod fx_fetcher;
 pub mod gcs_uploader;
 pub mod kafka_publisher;
 pub mod kafka_subscriber;
-pub mod memory;
 pub mod messages;
 pub mod parquet_buffer;
 pub mod reporter;

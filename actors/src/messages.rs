@@ -8,10 +8,8 @@ use ftap_kafka::consumer::Batch;
 use ftap_kafka::publish_resume::{Place, Resume};
 use ftap_lake::{CloseReason, ClosedFile, TransactionFooter};
 use ftap_schedule::JobTick;
-use ftap_supervision::Failure;
+use ftap_supervision::{Failure, Permit};
 use tokio::sync::oneshot;
-
-use crate::memory::Permit;
 
 /// KafkaPublisher to CsvReader: start reading here.
 #[derive(Message)]

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_lake::{Appended, CloseReason, FileBuilder, FileSettings, should_close};
-use ftap_supervision::{Failure, Handed, Outbox, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, MemoryBudget, Outbox, Permit, Stage, failpoint};
 use ftap_telemetry::events::{FileClosed, RecordRejected};
 use ftap_telemetry::metrics;
 use tokio::sync::oneshot;
 
-use crate::memory::{MemoryBudget, Permit};
 use crate::messages::{DeadLetter, Records, Reject, ToBuffer, ToUploader, Upload};
 use crate::settings::IngestSettings;
 

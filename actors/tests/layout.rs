@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files of `actors/src` that are no actors: any file there may import them.
-const SHARED: [&str; 3] = ["memory", "messages", "settings"];
+const SHARED: [&str; 2] = ["messages", "settings"];
 
 /// The modules that each module of `actors/src` names. A folder belongs to the file of its name.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod admin;
 pub mod consumer;
+pub mod drain;
 mod failure;
 pub mod partition_progress;
 pub mod publish_resume;

@@ -44,12 +44,12 @@ impl MemoryBudget {
     }
 
     /// Whether fetching should pause.
-    pub(crate) fn is_exhausted(&self) -> bool {
+    pub fn is_exhausted(&self) -> bool {
         self.used() > self.limit
     }
 
     /// Whether fetching may resume after a pause.
-    pub(crate) fn has_recovered(&self) -> bool {
+    pub fn has_recovered(&self) -> bool {
         self.used() <= self.limit / 2
     }
 }
