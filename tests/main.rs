@@ -19,6 +19,7 @@ mod cdc_faults;
 mod cdc_run;
 mod cdc_slot;
 mod cdc_snapshot;
+mod cdc_verify;
 mod cli;
 mod compatibility;
 mod config;

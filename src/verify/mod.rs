@@ -1,10 +1,11 @@
 //! Accounts for every row and every offset: source file, topic, lake.
 //!
 //! Promises: exit code 0 only if each row of the file is in the topic and in the lake exactly
-//! once and says the same in all three. Reads all of them itself, down to the rows, and trusts
+//! once and says the same in all three, and each recorded change of the captured tables is in the lake. Reads all of them itself, down to the rows, and trusts
 //! no counter, no footer and no decoder of the pipeline. What can't be read is an error.
 
 mod bigquery;
+mod changes;
 mod content;
 mod items;
 mod lake;
@@ -149,6 +150,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         auditor.object(found, bytes);
     }
 
+    let changes = runtime.block_on(changes::compare(&store))?;
     let bigquery = match &inputs.bigquery {
         Some(settings) => Some(runtime.block_on(bigquery::compare(settings, &store))?),
         None => None,
@@ -162,6 +164,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         objects: objects.len() as u64,
         object_bytes: objects.iter().map(|found| found.bytes).sum(),
         balance: ledger.close(),
+        changes,
         bigquery,
         notes,
     })

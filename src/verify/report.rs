@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::bigquery::BigQueryReport;
+use super::changes::ChangesReport;
 use super::items::Account;
 use super::ledger::Balance;
 use super::problem::Problem;
@@ -27,6 +28,8 @@ pub(super) struct Report {
     pub object_bytes: u64,
     /// The accounts.
     pub balance: Balance,
+    /// The captured tables, if the lake has changes.
+    pub changes: Option<ChangesReport>,
     /// What BigQuery has, where it is loaded.
     pub bigquery: Option<BigQueryReport>,
     /// Remarks that are not losses.
@@ -41,10 +44,12 @@ struct PartitionAccount {
 }
 
 impl Report {
-    /// Whether every row and every offset is there exactly once, in BigQuery, too.
+    /// Whether every row, every offset and every change is there exactly once, in BigQuery, too.
     pub(super) fn is_exact(&self) -> bool {
-        let bigquery = self.bigquery.as_ref();
-        self.is_exact_in_lake() && bigquery.is_none_or(BigQueryReport::is_exact)
+        let (changes, bigquery) = (self.changes.as_ref(), self.bigquery.as_ref());
+        self.is_exact_in_lake()
+            && changes.is_none_or(ChangesReport::is_exact)
+            && bigquery.is_none_or(BigQueryReport::is_exact)
     }
 
     fn is_exact_in_lake(&self) -> bool {
@@ -99,6 +104,7 @@ impl Report {
             "total": self.total(),
             "problems": self.balance.problems.iter().map(problem).collect::<Vec<_>>(),
             "notes": self.notes,
+            "changes": self.changes.as_ref().map(ChangesReport::json),
             "bigquery": self.bigquery.as_ref().map(BigQueryReport::json),
         })
     }
@@ -212,10 +218,13 @@ impl fmt::Display for Report {
                 self.balance.problems.len()
             )?;
         }
-        match &self.bigquery {
-            Some(bigquery) => write!(f, "{bigquery}"),
-            None => Ok(()),
+        if let Some(changes) = &self.changes {
+            write!(f, "{changes}")?;
         }
+        if let Some(bigquery) = &self.bigquery {
+            write!(f, "{bigquery}")?;
+        }
+        Ok(())
     }
 }
 

@@ -18,15 +18,7 @@ use crate::footer::{ChangeFooter, Content};
 /// The newest epoch, `None` if the lake has no changes.
 pub(crate) async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, LakeError> {
     let checkpoints = checkpoint_names(lake).await?;
-    let mut names = Vec::new();
-    for set in DATA_SETS.iter().filter(|set| set.source_table.is_some()) {
-        let mut objects = lake.list(set.name);
-        while let Some(object) = objects.try_next().await? {
-            if set.owns(&object.key) {
-                names.extend(ChangeObjectName::parse(&object.key));
-            }
-        }
-    }
+    let names = object_names(lake).await?;
     let epochs = names.iter().map(|name| name.epoch);
     let epochs = epochs.chain(checkpoints.iter().map(|name| name.epoch));
     let Some(number) = epochs.max() else {
@@ -77,6 +69,20 @@ pub(crate) async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, 
         chains.push(chain);
     }
     Ok(chain::newest_epoch(number, chains, checkpoint))
+}
+
+/// The names of all objects of the captured tables.
+pub(crate) async fn object_names(lake: &LakeStore) -> Result<Vec<ChangeObjectName>, LakeError> {
+    let mut names = Vec::new();
+    for set in DATA_SETS.iter().filter(|set| set.source_table.is_some()) {
+        let mut objects = lake.list(set.name);
+        while let Some(object) = objects.try_next().await? {
+            if set.owns(&object.key) {
+                names.extend(ChangeObjectName::parse(&object.key));
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// The names of all checkpoints, oldest first.

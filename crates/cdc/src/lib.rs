@@ -9,6 +9,7 @@
 //! the store's create-only put, and on a replication slot sending again everything that
 //! was not acknowledged, in the same order.
 
+pub mod audit;
 pub mod buffer;
 pub mod capture;
 pub mod catalog;
