@@ -130,31 +130,43 @@ async fn put(
     lake: &StageLake,
     upload: &mut Upload,
 ) -> Result<Option<TransactionFooter>, Failure> {
-    {
-        let _waiting = stage.progress().waiting();
-        for durable in upload.rejections.drain(..) {
-            durable.await.map_err(|_dropped| {
-                Failure::new(Internal::NeighbourGone, "dead_letters dropped a rejection")
-            })?;
-        }
-    }
-    let file = &upload.file;
-    if let InLake::Overtaken(theirs) = lake.commit("gcs_uploader", file).await? {
-        metrics::FILES_ADOPTED.add(1);
-        FileAdopted {
-            key: file.key(),
-            partition: theirs.partition,
-            first_offset: theirs.first_offset,
-            last_offset: theirs.last_offset,
-            writer: theirs.writer_id.clone(),
-            resume_at: theirs.next_offset(),
-        }
-        .emit(stage.speaker());
+    wait_for_rejections(stage, upload).await?;
+    if let InLake::Overtaken(theirs) = lake.commit("gcs_uploader", &upload.file).await? {
+        report_adopted(stage, &upload.file.key(), &theirs);
         return Ok(Some(theirs));
     }
     failpoint::hit("gcs_uploader.committed")?;
-    let footer = &file.footer;
-    let bytes = file.bytes.len() as u64;
+    report_committed(stage, upload);
+    Ok(None)
+}
+
+/// What a file lists as rejected must be durable before the file is.
+async fn wait_for_rejections(stage: &Stage, upload: &mut Upload) -> Result<(), Failure> {
+    let _waiting = stage.progress().waiting();
+    for durable in upload.rejections.drain(..) {
+        durable.await.map_err(|_dropped| {
+            Failure::new(Internal::NeighbourGone, "dead_letters dropped a rejection")
+        })?;
+    }
+    Ok(())
+}
+
+fn report_adopted(stage: &Stage, key: &str, theirs: &TransactionFooter) {
+    metrics::FILES_ADOPTED.add(1);
+    FileAdopted {
+        key: key.to_owned(),
+        partition: theirs.partition,
+        first_offset: theirs.first_offset,
+        last_offset: theirs.last_offset,
+        writer: theirs.writer_id.clone(),
+        resume_at: theirs.next_offset(),
+    }
+    .emit(stage.speaker());
+}
+
+fn report_committed(stage: &Stage, upload: &Upload) {
+    let footer = &upload.file.footer;
+    let bytes = upload.file.bytes.len() as u64;
     let took = upload.closed_at.elapsed();
     metrics::ROWS_COMMITTED.add(footer.rows);
     metrics::REJECTIONS_COMMITTED.add(footer.rejected_records);
@@ -163,7 +175,7 @@ async fn put(
     metrics::FLUSH_SECONDS.record(took);
     metrics::LAST_COMMIT.set(unix_seconds());
     FileCommitted {
-        key: file.key(),
+        key: upload.file.key(),
         partition: footer.partition,
         first_offset: footer.first_offset,
         last_offset: footer.last_offset,
@@ -173,7 +185,6 @@ async fn put(
         duration_ms: took.as_millis() as u64,
     }
     .emit(stage.speaker());
-    Ok(None)
 }
 
 async fn find_chain_ends(

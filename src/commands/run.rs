@@ -68,20 +68,8 @@ pub(crate) fn execute(
     let started = Instant::now();
     let publishes = options.role != Role::Consume;
     let ingests = options.role != Role::Produce;
-
-    if publishes || config.kafka_broker.is_none() {
-        make_writable(&config.data_dir, "DATA_DIR")?;
-    }
-    if ingests && config.gcs_bucket.is_none() {
-        make_writable(&config.lake_dir, "LAKE_DIR")?;
-    }
     // Held until the process ends.
-    let mut _lock = None;
-    if publishes {
-        _lock = Some(PublishLock::take(&config.data_dir)?);
-        ensure_events(config, options, telemetry)?;
-    }
-
+    let _lock = take_directories(config, options, telemetry)?;
     let kafka = KafkaAccess::open(config)?;
     let health = Arc::new(Health::default());
     let http = http::start(
@@ -144,7 +132,6 @@ pub(crate) fn execute(
     let summary = stopwatch.summary();
     drop(status);
     drop(http);
-
     let mut text = if options.json {
         format!("{}\n", summary.json())
     } else {
@@ -161,6 +148,29 @@ pub(crate) fn execute(
     outcome?;
     printed?;
     Ok(exit::DONE)
+}
+
+/// Creates what the role writes to. A publisher also takes the lock of its directory, and has an
+/// events file afterwards.
+fn take_directories(
+    config: &Config,
+    options: Options,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Option<PublishLock>> {
+    let publishes = options.role != Role::Consume;
+    let ingests = options.role != Role::Produce;
+    if publishes || config.kafka_broker.is_none() {
+        make_writable(&config.data_dir, "DATA_DIR")?;
+    }
+    if ingests && config.gcs_bucket.is_none() {
+        make_writable(&config.lake_dir, "LAKE_DIR")?;
+    }
+    if !publishes {
+        return Ok(None);
+    }
+    let lock = PublishLock::take(&config.data_dir)?;
+    ensure_events(config, options, telemetry)?;
+    Ok(Some(lock))
 }
 
 /// Ends a stop that hangs in time for the summary; the signal listener would end it without.
