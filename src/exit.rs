@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-/// Done.
 pub(crate) const DONE: u8 = 0;
 /// A stage stopped with an error, or a command failed.
 pub(crate) const GAVE_UP: u8 = 1;

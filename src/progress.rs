@@ -9,9 +9,7 @@ use crate::telemetry::Telemetry;
 /// What a bar counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Rows.
     Rows,
-    /// Bytes.
     Bytes,
 }
 

@@ -399,7 +399,6 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts now.
     pub(crate) fn start() -> Self {
         Self {
             started: Instant::now(),

@@ -42,7 +42,6 @@ pub struct PublishSettings {
 /// The ingest side: the topic into the lake.
 #[derive(Clone, Debug)]
 pub struct IngestSettings {
-    /// Where the lake is.
     pub lake: LakeLocation,
     /// When a file is closed.
     pub rolling: RollingSettings,

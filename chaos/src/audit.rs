@@ -20,9 +20,7 @@ const AUDIT_LIMIT: Duration = Duration::from_secs(900);
 /// Neighbouring places of a log.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Places {
-    /// Partition.
     pub partition: i64,
-    /// First offset.
     pub first_offset: i64,
     /// Last offset, included.
     pub last_offset: i64,
@@ -30,7 +28,6 @@ pub(crate) struct Places {
 
 /// What the independent reader found, see `audit.py`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[allow(missing_docs)]
 pub(crate) struct Audit {
     pub files: u64,
     pub file_rows: u64,

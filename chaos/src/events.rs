@@ -18,9 +18,7 @@ const TAIL_BYTES: u64 = 4_096;
 
 /// A prepared file.
 pub(crate) struct Events {
-    /// Where.
     pub path: PathBuf,
-    /// Its rows.
     pub rows: u64,
     /// From its first row's `unix_time` to its last row's.
     pub span: Duration,

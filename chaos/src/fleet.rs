@@ -72,7 +72,6 @@ enum Duty {
 
 /// A place for one process, with a data directory of its own.
 pub(crate) struct Member {
-    /// What it does.
     pub role: Role,
     /// `consumer-2`
     pub name: String,
@@ -94,7 +93,6 @@ impl Member {
         self.process.is_some() && !self.frozen && self.duty == Duty::Serving
     }
 
-    /// Partitions that it reads.
     pub(crate) fn partitions(&self) -> &BTreeSet<i32> {
         &self.partitions
     }
@@ -329,14 +327,12 @@ impl Fleet {
         self.names(|member| member.role == role && member.is_running())
     }
 
-    /// Whether there is room for one more.
     pub(crate) fn has_room(&self) -> bool {
         let serving =
             self.names(|member| member.role == Role::Consumer && member.duty == Duty::Serving);
         serving.len() < MOST_CONSUMERS
     }
 
-    /// By its name.
     pub(crate) fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.name == name)
     }

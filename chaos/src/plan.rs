@@ -124,7 +124,6 @@ pub(crate) enum Fault {
     },
     /// The store misbehaves.
     Store {
-        /// How.
         how: StoreFault,
         /// How long.
         for_ms: u64,

@@ -13,7 +13,6 @@ use std::time::Instant;
 pub(crate) struct Snapshot {
     /// When the question was put.
     pub asked: Instant,
-    /// When all of it was answered.
     pub answered: Instant,
     /// Offset after the last record of each partition.
     pub ends: Vec<i64>,
@@ -25,9 +24,7 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FaultKind {
-    /// A producer was killed.
     ProducerKill,
-    /// A consumer was killed.
     ConsumerKill,
     /// A producer was frozen.
     ProducerFreeze,

@@ -22,9 +22,7 @@ use crate::tally::Tally;
 /// Seconds from a fault to its recovery.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Recovery {
-    /// Faults of this kind.
     pub faults: usize,
-    /// Median.
     pub median_seconds: f64,
     /// Maximum.
     pub max_seconds: f64,
@@ -45,7 +43,6 @@ pub(crate) struct Report {
     pub setup: String,
     /// What the plan promised.
     pub floor: Floor,
-    /// What was done.
     pub done: Done,
     /// What the store was asked, if it counts.
     pub store: Option<StoreCounts>,
@@ -65,7 +62,6 @@ pub(crate) struct Report {
     pub recovery: Recovery,
     /// The same by kind.
     pub recovery_by_kind: BTreeMap<FaultKind, Recovery>,
-    /// Seconds of the storm.
     pub storm_seconds: f64,
     /// Seconds from its end until everything was in the lake.
     pub drain_seconds: f64,

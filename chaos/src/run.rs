@@ -165,9 +165,7 @@ fn wait_until_it_flows(
 
 /// What a run has found out.
 pub(crate) struct Outcome {
-    /// What was done.
     pub done: Done,
-    /// What happened to the poison.
     pub poison: PoisonCount,
     /// What the topic holds.
     pub topic: TopicContent,

@@ -25,7 +25,6 @@ impl std::error::Error for Interrupted {}
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens from now on.
     pub(crate) fn listen(runtime: &Runtime) -> anyhow::Result<Self> {
         let interrupt = Self::default();
         let _inside = runtime.enter();

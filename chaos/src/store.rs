@@ -17,7 +17,6 @@ const SLOW: Duration = Duration::from_millis(1_200);
 /// When a put that was refused is done all the same.
 const LATE: Duration = Duration::from_millis(2_500);
 
-/// Which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StoreKind {

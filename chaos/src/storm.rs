@@ -30,7 +30,6 @@ const EXTRA_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than planned a storm may last.
 const OVERTIME: Duration = Duration::from_secs(180);
 
-/// What was done.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Done {
     /// SIGKILLs that met a living process, the broker's included.
@@ -47,7 +46,6 @@ pub(crate) struct Done {
     pub producer_zombies: u64,
     /// Brokers stopped with SIGTERM and started again.
     pub broker_restarts: u64,
-    /// Consumers added.
     pub consumers_added: u64,
     /// Consumers stopped with SIGTERM.
     pub consumers_removed: u64,
@@ -87,15 +85,12 @@ struct Due {
 pub(crate) struct Targets<'a> {
     /// The producers and consumers.
     pub fleet: &'a mut Fleet,
-    /// The broker.
     pub broker: &'a mut Broker,
-    /// The store.
     pub store: &'a mut Store,
     /// Looks at Kafka.
     pub monitor: &'a Monitor,
     /// Spoils the topic.
     pub poison: &'a mut Poison,
-    /// What was recovered from.
     pub recoveries: &'a mut Recoveries,
 }
 

@@ -17,7 +17,6 @@ use crate::verify::topic::{Topics, Watermarks, header};
 /// A rejected record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Its id.
     pub id: EntryId,
     /// Partition and offset in the dead-letter topic, where it is newest.
     pub place: (i32, i64),
@@ -29,7 +28,6 @@ pub(crate) struct Entry {
     pub reason: Arc<str>,
     /// Size of the payload that is kept.
     pub bytes: u64,
-    /// Hash of it.
     pub hash: u64,
     /// Whether that is only the beginning of the payload.
     pub is_truncated: bool,
@@ -56,7 +54,6 @@ impl Entry {
 pub(crate) struct Index {
     topic: String,
     bounds: Vec<Watermarks>,
-    /// By id.
     pub entries: BTreeMap<EntryId, Entry>,
     /// Ids that are marked; their entries may have expired.
     pub redriven: BTreeSet<EntryId>,

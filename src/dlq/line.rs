@@ -53,7 +53,6 @@ pub(crate) fn write(entry: &Entry, key: Option<&[u8]>, payload: Option<&[u8]>) -
 /// A payload to be sent in an entry's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Repair {
-    /// The entry.
     pub id: EntryId,
     /// The payload, `None` for none.
     pub payload: Option<Vec<u8>>,

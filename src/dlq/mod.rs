@@ -23,7 +23,6 @@ use rdkafka::message::{BorrowedMessage, Message};
 pub(crate) struct EntryId {
     /// Partition of the topic.
     pub partition: i32,
-    /// Offset in it.
     pub offset: i64,
 }
 

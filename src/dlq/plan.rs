@@ -23,7 +23,6 @@ const LISTED: usize = 20;
 pub(crate) enum Wanted {
     /// Entries with payloads in place of theirs, by id.
     Repaired(BTreeMap<EntryId, Repaired>),
-    /// Entries as they are.
     Ids(BTreeSet<EntryId>),
     /// All open entries, or those of a reason, as they are.
     Open(Option<String>),

@@ -57,7 +57,6 @@ impl Process {
     }
 }
 
-/// One job.
 struct Job {
     processes: &'static [Process],
     /// It works in PostgreSQL: without PostgreSQL it does not run.
@@ -125,7 +124,6 @@ enum PostgresNeed {
     Required,
 }
 
-/// What jobs are made of.
 pub(crate) struct JobContext<'a> {
     pub config: &'a Config,
     pub process: Process,

@@ -67,7 +67,6 @@ impl Hasher {
     }
 }
 
-/// Hash of a payload as it is.
 pub(super) fn raw_hash(payload: Option<&[u8]>) -> u64 {
     xxh3_64(payload.unwrap_or_default())
 }

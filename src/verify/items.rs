@@ -54,10 +54,8 @@ pub(super) struct Bounds {
     pub lake_first: Option<i64>,
 }
 
-/// A record of the topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicRecord {
-    /// Its offset.
     pub offset: i64,
     /// Its timestamp in Unix milliseconds.
     pub timestamp_ms: i64,
@@ -88,7 +86,6 @@ pub(crate) struct DeadLetter {
     pub content: Option<u64>,
 }
 
-/// A row of the lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LakeRow {
     /// Offset it came from.

@@ -27,7 +27,6 @@ const BATCH_ROWS: usize = 8192;
 /// An object found in the lake.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    /// Its key.
     pub key: String,
     /// Its name, `None` if the key is not a lake object's.
     pub name: Option<ObjectName>,

@@ -117,7 +117,6 @@ impl Ledger {
         self.file.hashes.len() as u64
     }
 
-    /// A record of the topic.
     pub(super) fn topic_record(&mut self, partition: i32, record: &TopicRecord) {
         let Some(state) = self.partitions.get_mut(partition as usize) else {
             return;

@@ -142,9 +142,7 @@ impl Kind {
 /// One disagreement, with where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// What is wrong.
     pub kind: Kind,
-    /// In which partition.
     pub partition: Option<i32>,
     /// Key of the object concerned.
     pub object: Option<String>,

@@ -12,7 +12,6 @@ use crate::dlq::EntryId;
 /// The mark in the dead-letter topic that an entry was redriven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Marker {
-    /// The entry.
     pub id: EntryId,
     /// When, in Unix milliseconds.
     pub timestamp_ms: i64,

@@ -36,7 +36,6 @@ pub(crate) fn lab_on(name: &str, postgres: Postgres) -> Option<(Lab, Postgres)> 
     Some((lab, postgres))
 }
 
-/// Where its lake is.
 pub(crate) fn lake(lab: &Lab) -> &Path {
     Path::new(lab.get("LAKE_DIR"))
 }
@@ -56,7 +55,6 @@ pub(crate) fn user(number: u64) -> String {
 /// Columns of a table's row, as PostgreSQL writes them.
 pub(crate) type Columns = BTreeMap<String, Option<String>>;
 
-/// One row of the lake.
 #[derive(Clone, Debug)]
 pub(crate) struct LakeRow {
     pub op: String,

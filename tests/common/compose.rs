@@ -8,7 +8,6 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Variables by name.
 pub(crate) type Variables = BTreeMap<String, String>;
 
 /// docker-compose.yml, anchors and variables resolved.

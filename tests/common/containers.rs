@@ -48,7 +48,6 @@ pub(crate) enum Event {
 }
 
 impl Project {
-    /// With this in `.env`.
     pub(crate) fn new(dot_env: &[(&str, &str)]) -> Self {
         let pair = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
         let dot_env: Variables = dot_env.iter().map(pair).collect();
@@ -229,7 +228,6 @@ impl Project {
         }
     }
 
-    /// Starts a container of a service.
     pub(crate) fn start(&self, container: &str, service: &str) -> Container {
         let described = self.file.service(service);
         let mut command = match service {

@@ -22,7 +22,6 @@ impl Disk {
         }
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

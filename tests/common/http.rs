@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::process::Ftap;
 
-/// An answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub status: u16,

@@ -26,7 +26,6 @@ fn admin(broker: &str) -> (AdminClient<DefaultClientContext>, AdminOptions) {
     (config(broker).create().unwrap(), options)
 }
 
-/// Makes a topic.
 pub(crate) fn create_topic(broker: &str, topic: &str, partitions: i32) {
     let (admin, options) = admin(broker);
     let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
@@ -64,7 +63,6 @@ pub(crate) fn has_topic(broker: &str, topic: &str) -> bool {
     metadata.topics().iter().any(|found| found.name() == topic)
 }
 
-/// Gives a topic more partitions.
 pub(crate) fn add_partitions(broker: &str, topic: &str, partitions: usize) {
     let (admin, options) = admin(broker);
     let more = NewPartitions::new(topic, partitions);
@@ -72,7 +70,6 @@ pub(crate) fn add_partitions(broker: &str, topic: &str, partitions: usize) {
     made.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
-/// Deletes a topic.
 pub(crate) fn delete_topic(broker: &str, topic: &str) {
     let (admin, options) = admin(broker);
     let gone = block_on(admin.delete_topics(&[topic], &options)).unwrap();

@@ -163,7 +163,6 @@ impl Lab {
         command
     }
 
-    /// Starts `ftap`.
     pub(crate) fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ftap {
         Ftap::start(self.command(args))
     }
@@ -315,7 +314,6 @@ pub(crate) fn speed_for(seconds: u64) -> String {
 pub(crate) struct Random(pub u64);
 
 impl Random {
-    /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -97,7 +97,6 @@ impl Server {
         query(&address, statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"))
     }
 
-    /// One number.
     pub(crate) fn number(&self, statement: &str) -> u64 {
         self.sql(statement)[0].parse().unwrap()
     }

@@ -11,7 +11,6 @@ pub(crate) struct Verdict {
     pub code: i32,
     /// The report; null if there is none.
     pub report: Value,
-    /// What went to stderr.
     pub stderr: String,
 }
 
@@ -44,7 +43,6 @@ impl Verdict {
         assert_eq!(account, self.total("topic"), "{self}");
     }
 
-    /// The problems of a kind.
     pub(crate) fn problems(&self, kind: &str) -> Vec<&Value> {
         let all = self.report["problems"].as_array();
         let all = all.unwrap_or_else(|| panic!("no report: {self}"));

@@ -90,7 +90,6 @@ impl Terminal {
         }
     }
 
-    /// Types.
     pub(crate) fn type_in(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }

@@ -49,7 +49,6 @@ pub enum BrokerError {
     Corrupt {
         /// The file concerned.
         path: PathBuf,
-        /// What was found.
         reason: String,
     },
     /// No room is left for the data directory.
@@ -65,7 +64,6 @@ pub enum BrokerError {
     Option {
         /// The field of [`crate::BrokerOptions`].
         option: &'static str,
-        /// Its value.
         value: String,
         /// What is allowed.
         must_be: &'static str,

@@ -16,7 +16,6 @@ pub struct Catalog {
     pub timeline: u32,
     /// The log was at least as long when this was read.
     pub read_at: Lsn,
-    /// Our publication.
     pub publication: Option<PublicationIdentity>,
     /// The captured tables that are there, by the name under which they are captured.
     pub tables: BTreeMap<String, TableState>,
@@ -25,7 +24,6 @@ pub struct Catalog {
 /// The row of `pg_publication`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicationIdentity {
-    /// Its OID.
     pub oid: u32,
     /// The transaction that wrote the row.
     pub xmin: u32,
@@ -36,7 +34,6 @@ pub struct PublicationIdentity {
 /// A captured table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableState {
-    /// Its OID.
     pub oid: u32,
     /// Its schema and name on the server.
     pub name: String,
@@ -55,11 +52,9 @@ pub struct TableState {
 /// A column of a captured table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnState {
-    /// Its name.
     pub name: String,
     /// Its number: a column that was dropped and added again has another.
     pub number: i16,
-    /// OID of its type.
     pub type_oid: u32,
     /// Length or precision, as PostgreSQL packs it; -1 for none.
     pub type_modifier: i32,
@@ -70,7 +65,6 @@ pub struct ColumnState {
 /// The row of `pg_publication_rel` or `pg_publication_namespace` that publishes a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicationEntry {
-    /// Its OID.
     pub oid: u32,
     /// The transaction that wrote it.
     pub xmin: u32,

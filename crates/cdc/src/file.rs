@@ -35,7 +35,6 @@ const BATCH_BYTES: usize = 4 << 20;
 pub struct Origin {
     /// The server's system identifier.
     pub system: Arc<str>,
-    /// The slot.
     pub slot: Arc<str>,
     /// The process that writes.
     pub writer_id: Arc<str>,

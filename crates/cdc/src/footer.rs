@@ -16,7 +16,6 @@ pub enum Content {
     SnapshotPart,
     /// The last rows of a snapshot, which is whole with them.
     SnapshotEnd,
-    /// Changes.
     Changes,
 }
 

@@ -12,7 +12,6 @@ use super::{SCHEMA, TABLES};
 /// How a column's values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// `boolean`.
     Boolean,
     /// `smallint` and `integer`.
     Int32,
@@ -24,9 +23,7 @@ pub enum Kind {
     Float64,
     /// `numeric`: the nearest double, the digits in `_exact` where it does not give them back.
     Numeric,
-    /// `date`.
     Date,
-    /// `timestamp`.
     Timestamp,
     /// `timestamp with time zone`, in UTC.
     TimestampTz,
@@ -70,7 +67,6 @@ impl Kind {
 /// A column of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Column {
-    /// Its name.
     pub name: String,
     /// Object identifier of its type.
     pub type_oid: u32,
@@ -86,16 +82,13 @@ pub struct Column {
 pub struct Table {
     /// Its object identifier on the server: another one of the same name is another table.
     pub oid: u32,
-    /// Its schema.
     pub schema: String,
-    /// Its name.
     pub name: String,
     /// Its columns in order.
     pub columns: Vec<Column>,
 }
 
 impl Table {
-    /// Whether it is one of those that are captured.
     pub fn is_captured(&self) -> bool {
         self.schema == SCHEMA && TABLES.contains(&self.name.as_str())
     }

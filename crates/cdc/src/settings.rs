@@ -5,7 +5,6 @@ use ftap_lake::RollingSettings;
 pub struct CaptureSettings {
     /// Our replication slot.
     pub slot: String,
-    /// Our publication.
     pub publication: String,
     /// When files are closed, all tables of a flush together.
     pub rolling: RollingSettings,

@@ -21,7 +21,6 @@ use super::server::{Control, qualified, quoted};
 use super::source::{Cell, SESSION, Tuple};
 use super::wire::TemporarySlot;
 
-/// Why a snapshot failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     /// The server.

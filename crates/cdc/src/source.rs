@@ -28,7 +28,6 @@ pub const MESSAGE_PREFIX: &str = "ftap";
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
-    /// NULL.
     Null,
     /// The server left it out: a large value that the update did not touch, or a column
     /// outside the key of a row before.
@@ -113,14 +112,12 @@ pub enum Message {
     Relation {
         /// Names the table in the messages that follow.
         id: u32,
-        /// The table.
         table: Arc<Table>,
     },
     /// A change of a table.
     Change {
         /// The table.
         relation: u32,
-        /// The change.
         change: Change,
     },
     /// Tables were emptied.

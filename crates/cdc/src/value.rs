@@ -25,7 +25,6 @@ pub(crate) enum Fit {
     Inexact,
 }
 
-/// Builds one column.
 pub(crate) enum ColumnBuilder {
     /// See [`Kind::Boolean`].
     Boolean(BooleanBuilder),

@@ -43,7 +43,6 @@ pub struct Wire {
 /// A slot that lives as long as its session, and the snapshot that belongs to it.
 #[derive(Clone, Debug)]
 pub struct TemporarySlot {
-    /// Its name.
     pub name: String,
     /// Every commit before it is in the snapshot, none from it on.
     pub consistent_point: Lsn,

@@ -16,7 +16,6 @@ pub enum DatasetError {
         option: &'static str,
         /// The value given.
         value: String,
-        /// What it may be.
         remedy: &'static str,
     },
     /// A path that should be there is not.
@@ -142,7 +141,6 @@ pub enum DatasetError {
     DuplicateColumn {
         /// The input.
         path: PathBuf,
-        /// The column.
         column: &'static str,
     },
     /// Every row was broken, so there is nothing to replay.
@@ -178,7 +176,6 @@ pub enum DatasetError {
     BadCredentials {
         /// The file or the variable.
         place: String,
-        /// What is wrong and what to do.
         problem: String,
     },
     /// The address of the Kaggle API cannot be used.
@@ -186,7 +183,6 @@ pub enum DatasetError {
     BadBaseUrl {
         /// The address, without user and password.
         url: String,
-        /// What is wrong and what to do.
         problem: String,
     },
     /// Kaggle answered 401 or 403.
@@ -218,7 +214,6 @@ pub enum DatasetError {
     HttpStatus {
         /// The address asked.
         url: String,
-        /// The status.
         status: u16,
     },
     /// The connection failed, timed out or was cut.

@@ -88,20 +88,14 @@ pub enum Origin {
 pub enum Done {
     /// The object is in the lake.
     Written {
-        /// Its key.
         key: String,
-        /// Its rates.
         rates: Rates,
-        /// Where they are from.
         origin: Origin,
         /// Why the answer could not be kept for later, if so.
         cache_error: Option<String>,
     },
     /// It existed before the request, or another process put it first.
-    AlreadyThere {
-        /// Its key.
-        key: String,
-    },
+    AlreadyThere { key: String },
 }
 
 /// Fetches rates into the lake.

@@ -14,7 +14,6 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 pub struct UnsafeUrl {
     /// The address without user and password.
     pub url: String,
-    /// What is wrong, and what to do.
     pub problem: String,
 }
 

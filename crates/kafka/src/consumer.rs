@@ -38,7 +38,6 @@ pub enum Signal {
     Assign(Vec<i32>),
     /// Partitions are taken away: answer with [`GroupConsumer::unassign`].
     Revoke {
-        /// Which.
         partitions: Vec<i32>,
         /// The group has given them away already.
         lost: bool,
@@ -47,17 +46,9 @@ pub enum Signal {
     /// is not heard of again.
     Committed(Vec<(i32, i64)>),
     /// The offset asked for is no longer, or not yet, in the log.
-    OutOfRange {
-        /// Which.
-        partition: i32,
-    },
+    OutOfRange { partition: i32 },
     /// Something failed that librdkafka does not fix by itself.
-    Error {
-        /// Its code.
-        code: Code,
-        /// Its text.
-        text: String,
-    },
+    Error { code: Code, text: String },
 }
 
 /// The client, destroyed when the consumer and every batch taken from it are gone.

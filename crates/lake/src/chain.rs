@@ -16,7 +16,6 @@ pub enum ChainError {
     InvalidOffset {
         /// Which offset.
         what: &'static str,
-        /// Its value.
         offset: i64,
     },
     /// The lake holds more than the topic has ever held.
@@ -51,17 +50,13 @@ pub enum ChainError {
          the old objects out of the lake"
     )]
     Conflict {
-        /// Topic.
         topic: String,
-        /// Partition.
         partition: i32,
         /// First offset of our run.
         offset: i64,
-        /// What differs.
         differs: &'static str,
         /// Its value in the lake.
         theirs: String,
-        /// Its value here.
         ours: String,
     },
 }
@@ -91,7 +86,6 @@ impl SkipCause {
 pub struct Skipped {
     /// From and to, both included.
     pub offsets: RangeInclusive<i64>,
-    /// Why.
     pub cause: SkipCause,
 }
 

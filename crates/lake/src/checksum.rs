@@ -28,9 +28,7 @@ pub enum ChecksumError {
     /// A column has a type the checksum is not defined for.
     #[error("column {column} is {data_type}, wanted the lake's type without nulls")]
     Type {
-        /// Name of the column.
         column: &'static str,
-        /// Its type.
         data_type: String,
     },
 }

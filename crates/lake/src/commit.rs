@@ -26,14 +26,12 @@ pub struct ClosedFile<F: Footer> {
     pub name: F::Name,
     /// The Parquet file.
     pub bytes: Bytes,
-    /// What its footer says.
     pub footer: F,
     /// When its first record came.
     pub opened_at: Instant,
 }
 
 impl<F: Footer> ClosedFile<F> {
-    /// Its key.
     pub fn key(&self) -> String {
         self.name.to_string()
     }
@@ -42,7 +40,6 @@ impl<F: Footer> ClosedFile<F> {
 /// How a file is in the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed<F> {
-    /// It was created.
     Created,
     /// The same run was there.
     Same,
@@ -91,9 +88,7 @@ pub async fn read_footer<F: Footer>(lake: &LakeStore, name: &F::Name) -> Result<
 /// A partition's newest object.
 #[derive(Clone, Debug)]
 pub struct ChainEnd {
-    /// Its name.
     pub name: ObjectName,
-    /// Its footer.
     pub footer: TransactionFooter,
 }
 

@@ -137,7 +137,6 @@ macro_rules! captured {
         /// The tables of PostgreSQL that are captured, by name.
         pub const CAPTURED_TABLES: [&str; [$($table),*].len()] = [$($table),*];
 
-        /// All of them.
         pub const DATA_SETS: &[DataSet] = &[TRANSACTIONS, FX_RATES, $($set),*];
     };
 }

@@ -25,7 +25,6 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Encoded over decoded bytes before anything has been encoded.
 const FIRST_RATIO: f64 = 0.15;
 
-/// How files are made.
 #[derive(Clone, Copy, Debug)]
 pub struct FileSettings {
     /// A larger payload is rejected unread.
@@ -37,7 +36,6 @@ pub struct FileSettings {
 /// What a record was appended as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// A row.
     Row,
     /// An entry in the footer's list.
     Rejected(RejectReason),
@@ -184,7 +182,6 @@ impl FileBuilder {
         self.last_offset
     }
 
-    /// The partition.
     pub fn partition(&self) -> i32 {
         self.name.partition()
     }
@@ -200,7 +197,6 @@ impl FileBuilder {
         encoded as u64 + (self.builders.memory_bytes() as f64 * ratio) as u64
     }
 
-    /// Memory in use.
     pub fn memory_bytes(&self) -> usize {
         const RANGE_BYTES: usize = size_of::<RejectedRange>() + 32;
         self.builders.memory_bytes()

@@ -23,11 +23,9 @@ pub enum FooterError {
     /// A value is not what it must be.
     #[error("the footer's {key} is {value:?}, expected {expected}: the file is damaged")]
     Invalid {
-        /// The key.
         key: &'static str,
         /// Its value, cut after 100 characters.
         value: String,
-        /// What it must be.
         expected: &'static str,
     },
     /// Written by a later version.
@@ -48,11 +46,9 @@ pub enum FooterError {
 /// One field of a footer, for its documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct FooterField {
-    /// Its key.
     pub key: &'static str,
     /// What its value looks like.
     pub form: &'static str,
-    /// What it says.
     pub meaning: &'static str,
 }
 
@@ -122,7 +118,6 @@ pub trait Codec<T> {
     /// The text; `None` leaves the key out.
     fn encode(value: &T) -> Option<String>;
 
-    /// Reads a text.
     fn decode(text: &str) -> Option<T>;
 
     /// The value where the key is missing; `None` makes that an error.
@@ -131,7 +126,6 @@ pub trait Codec<T> {
     }
 }
 
-/// Any text.
 pub struct Text;
 /// A number without a fraction.
 pub struct WholeNumber;
@@ -255,7 +249,6 @@ impl<'a> Pairs<'a> {
         )
     }
 
-    /// The value of `key`.
     pub fn get<T, C: Codec<T>>(&self, key: &'static str) -> Result<T, FooterError> {
         match self.0.get(key) {
             Some(text) => C::decode(text).ok_or_else(|| self.invalid(key, C::FORM)),
@@ -342,7 +335,6 @@ macro_rules! footer {
 /// Consecutive offsets that were rejected for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedRange {
-    /// First offset.
     pub first_offset: i64,
     /// Last offset, included.
     pub last_offset: i64,

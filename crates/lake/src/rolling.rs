@@ -26,7 +26,6 @@ pub enum CloseReason {
     Shutdown,
     /// Everything there is has been read.
     Drain,
-    /// Requested.
     Requested,
 }
 

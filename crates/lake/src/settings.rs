@@ -1,14 +1,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the lake is.
 #[derive(Clone, Debug)]
 pub enum LakeLocation {
     /// A folder of this machine.
     Local(PathBuf),
     /// A Google Cloud Storage bucket.
     Gcs {
-        /// The bucket's name.
         bucket: String,
         /// Service-account key file; `None` asks the metadata server.
         credentials_file: Option<PathBuf>,

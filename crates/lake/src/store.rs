@@ -38,7 +38,6 @@ const FOOTER_GUESS_BYTES: u64 = 64 << 10;
 /// A footer beyond this is not ours.
 const FOOTER_MAX_BYTES: u64 = 64 << 20;
 
-/// What a create-only put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
     /// The object is there, durably, and it is ours.
@@ -50,11 +49,9 @@ pub enum PutOutcome {
 /// An object as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
-    /// Its key.
     pub key: String,
     /// Its size.
     pub bytes: u64,
-    /// When it was written.
     pub written: DateTime<Utc>,
 }
 

@@ -49,7 +49,6 @@ impl FileWriter {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
-    /// Memory in use.
     pub fn memory_bytes(&self) -> usize {
         self.writer.bytes_written() + self.writer.memory_size()
     }

@@ -16,7 +16,6 @@ impl Column {
     }
 }
 
-/// Its type.
 #[derive(Clone, Copy)]
 pub(super) enum ColumnType {
     /// Of any length.
@@ -34,7 +33,6 @@ pub(super) enum ColumnType {
 }
 
 impl ColumnType {
-    /// Its name in SQL.
     pub(super) fn sql(self) -> &'static str {
         match self {
             Self::Text => "text",

@@ -57,12 +57,9 @@ pub(super) const MERCHANTS: Table = Table {
     ],
 };
 
-/// What a load did.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The table.
     pub table: &'static str,
-    /// The file.
     pub file: PathBuf,
     /// Rows in the file.
     pub rows: u64,

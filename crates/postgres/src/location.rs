@@ -12,7 +12,6 @@ use super::PostgresSettings;
 pub enum PostgresState {
     /// The private cluster is being started.
     Starting,
-    /// Here.
     At(Arc<PostgresSettings>),
     /// There is none; it was logged once, with the remedy.
     Off,
@@ -29,12 +28,10 @@ impl PostgresLocator {
         (Self(sender), PostgresLocation(receiver))
     }
 
-    /// It is here.
     pub fn found(&self, settings: PostgresSettings) {
         self.0.send_replace(PostgresState::At(Arc::new(settings)));
     }
 
-    /// There is none.
     pub fn none(&self) {
         self.0.send_replace(PostgresState::Off);
     }

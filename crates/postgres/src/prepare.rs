@@ -23,14 +23,12 @@ pub struct Preparation {
     pub users_file: PathBuf,
     /// Prepared merchants; a file that does not exist is passed over.
     pub merchants_file: PathBuf,
-    /// Make the slot `airbyte_slot`.
     pub airbyte_slot: bool,
 }
 
 /// What a preparation did.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    /// Version of the server.
     pub server_version: String,
     /// What was loaded into which table; nothing if it was loaded before.
     pub loaded: Vec<Loaded>,
@@ -111,7 +109,6 @@ async fn load_files(
     Ok(all)
 }
 
-/// A connection of the pool.
 pub async fn connection(pool: &Pool, settings: &PostgresSettings) -> Result<Object, PostgresError> {
     pool.get()
         .await

@@ -26,11 +26,9 @@ pub struct PostgresSettings {
     pub host: String,
     /// Port; part of a socket's name, too.
     pub port: u16,
-    /// Database.
     pub database: String,
     /// Role.
     pub user: String,
-    /// Its password.
     pub password: Option<String>,
     /// Encryption; there is none on a socket.
     pub ssl_mode: SslMode,

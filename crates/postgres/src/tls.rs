@@ -12,7 +12,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{PostgresError, PostgresSettings, SslMode};
 
-/// The connector for these settings.
 pub(super) fn connector(settings: &PostgresSettings) -> Result<MakeRustlsConnect, PostgresError> {
     tls_config(settings).map(MakeRustlsConnect::new)
 }

@@ -37,7 +37,6 @@ pub struct JobTick {
     /// The run's identity: the time of the schedule that it is for. At a start it is the newest time
     /// that has passed, so that a process which is started over and over repeats no run.
     pub scheduled: DateTime<Utc>,
-    /// Why.
     pub cause: TickCause,
 }
 

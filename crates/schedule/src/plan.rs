@@ -4,10 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::{JobTick, Schedule, TickCause};
 
-/// What is due now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing.
     Nothing,
     /// Run; `missed` earlier ticks passed unseen and are covered by this run.
     Run {
@@ -18,7 +16,6 @@ pub enum Due {
     },
     /// It is time, and the run before is not over: this tick is passed over.
     StillRunning {
-        /// The tick.
         tick: JobTick,
     },
 }

@@ -8,7 +8,6 @@ use tokio::sync::watch;
 
 /// A clock of the wall and a way to wait for it.
 pub trait TimeSource: Send + Sync {
-    /// The time.
     fn now(&self) -> DateTime<Utc>;
 
     /// Waits from a time that this clock showed until a later one, or less: the caller checks the

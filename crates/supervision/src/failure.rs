@@ -106,12 +106,10 @@ impl Failure {
         }
     }
 
-    /// The entry of its kind.
     pub fn entry(&self) -> Entry {
         self.entry
     }
 
-    /// Whether it is of this kind.
     pub fn is(&self, kind: impl FailureKind) -> bool {
         self.entry == kind.entry()
     }

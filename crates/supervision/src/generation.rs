@@ -53,7 +53,6 @@ impl FaultCause {
 /// The first thing that went wrong in a generation.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The stage.
     pub stage: StageName,
     /// How it failed.
     pub cause: FaultCause,
@@ -119,7 +118,6 @@ impl Generation {
         }))
     }
 
-    /// Its number.
     pub fn number(&self) -> u64 {
         self.0.number
     }

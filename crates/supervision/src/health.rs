@@ -8,7 +8,6 @@ use parking_lot::{Mutex, MutexGuard};
 /// A lake that refuses for longer makes the process not ready.
 const LAKE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// State of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupState {
     /// Its stages are being started.
@@ -36,7 +35,6 @@ impl GroupState {
     }
 }
 
-/// One group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupHealth {
     /// What it is doing.
@@ -135,7 +133,6 @@ impl Health {
                 .all(|group| matches!(group.state, GroupState::Running | GroupState::Finished))
     }
 
-    /// Every group by name.
     pub fn snapshot(&self) -> BTreeMap<&'static str, GroupHealth> {
         self.groups.lock().clone()
     }

@@ -26,7 +26,6 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Its generation.
     pub fn generation(&self) -> &Generation {
         &self.generation
     }
@@ -187,7 +186,6 @@ impl Stages {
     }
 }
 
-/// What a panic said.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()

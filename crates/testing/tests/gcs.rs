@@ -1,5 +1,5 @@
 //! `object_store` finds a bucket in the test server, with every fault as it was ordered.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

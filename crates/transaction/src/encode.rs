@@ -12,7 +12,6 @@ pub struct SourceRow<'a> {
     pub trans_date_trans_time: &'a [u8],
     /// UUID of the card holder.
     pub user_id: &'a [u8],
-    /// Merchant's name.
     pub merchant: &'a [u8],
     /// Merchant's category.
     pub category: &'a [u8],
@@ -32,7 +31,6 @@ pub struct SourceRow<'a> {
     "column {column} is {value:?}, wanted {wanted}; run `ftap prepare` on the source file again"
 )]
 pub struct RowError {
-    /// Name of the column.
     pub column: &'static str,
     /// Its value, cut after 64 bytes, with what is not UTF-8 replaced.
     pub value: String,

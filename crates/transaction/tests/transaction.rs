@@ -1,6 +1,6 @@
 //! A row keeps its meaning from the CSV through JSON into Arrow, and nothing else becomes
 //! a row.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 mod transaction_model;
 

@@ -22,19 +22,15 @@ const FOOTER_READS: usize = 16;
 /// What was found about a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableAudit {
-    /// Its name.
     pub table: &'static str,
     /// Objects that were loaded.
     pub objects: u64,
-    /// Their rows.
     pub rows: u64,
     /// Objects of a job that may be on its way.
     pub objects_on_the_way: u64,
-    /// Their rows.
     pub rows_on_the_way: u64,
     /// Objects that wait for a load.
     pub objects_behind: u64,
-    /// Their rows.
     pub rows_behind: u64,
     /// Objects that were loaded and are not in the lake any more; their rows are those that were
     /// written down.

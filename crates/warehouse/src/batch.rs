@@ -30,10 +30,8 @@ const DONE_SUFFIX: &str = ".done.json";
 const NAMES_SUFFIX: &str = ".names";
 const DIGITS: usize = 20;
 
-/// An object of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchObject {
-    /// Its key.
     pub key: String,
     /// Rows, by its footer.
     pub rows: u64,
@@ -46,7 +44,6 @@ pub struct BatchObject {
 pub struct Manifest {
     /// See [`VERSION`].
     pub version: u32,
-    /// The table.
     pub table: String,
     /// Its place in the table's chain, from 1.
     pub sequence: u64,
@@ -83,7 +80,6 @@ pub enum ManifestError {
     Unreadable {
         /// The object.
         key: String,
-        /// What is wrong.
         problem: String,
     },
     /// Of a later version of this program.
@@ -91,7 +87,6 @@ pub enum ManifestError {
     Version {
         /// The object.
         key: String,
-        /// Its version.
         version: u32,
     },
     /// The chain has a hole or a manifest of another chain.
@@ -168,7 +163,6 @@ pub fn folder(project: &str, dataset: &str, table: &str) -> String {
     format!("{LOADS_FOLDER}/{project}/{dataset}/{table}")
 }
 
-/// Key of a manifest.
 pub fn manifest_key(folder: &str, sequence: u64) -> String {
     format!("{folder}/{sequence:0DIGITS$}{SUFFIX}")
 }

@@ -47,9 +47,7 @@ struct SummaryHead {
 /// The end of a chain.
 #[derive(Clone, Debug)]
 pub struct Last {
-    /// The manifest.
     pub manifest: Manifest,
-    /// Its fingerprint.
     pub fingerprint: String,
     /// Whether its job is done.
     pub is_done: bool,

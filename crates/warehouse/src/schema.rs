@@ -14,19 +14,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum ColumnType {
-    /// `STRING`
     String,
     /// `INTEGER`, 64 bits
     Integer,
     /// `FLOAT`, 64 bits
     Float,
-    /// `BOOLEAN`
     Boolean,
-    /// `DATE`
     Date,
     /// `DATETIME`: no time zone
     DateTime,
-    /// `TIMESTAMP`
     Timestamp,
     /// One that none of our files has.
     Other(String),
@@ -69,12 +65,10 @@ impl fmt::Display for ColumnType {
     }
 }
 
-/// A column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// Its name; BigQuery does not tell upper from lower case.
     pub name: String,
-    /// Its type.
     #[serde(rename = "type")]
     pub kind: ColumnType,
     /// `REQUIRED`, `REPEATED`, or nothing.
@@ -114,7 +108,6 @@ pub enum SchemaError {
     Type {
         /// The object.
         key: String,
-        /// The column.
         column: String,
         /// Its Arrow type.
         kind: String,
@@ -126,7 +119,6 @@ pub enum SchemaError {
     Name {
         /// The object.
         key: String,
-        /// The column.
         column: String,
         /// Prefixes that BigQuery keeps for itself.
         reserved: String,
@@ -136,7 +128,6 @@ pub enum SchemaError {
         "column {column} is {there} in {place} and {wanted} in {key}: change the table's column to {wanted}, or load into another BIGQUERY_DATASET"
     )]
     Conflict {
-        /// The column.
         column: String,
         /// The table, or the object before.
         place: String,
@@ -152,7 +143,6 @@ pub enum SchemaError {
         "column {column} of {place} is {there} and the lake's objects have no such column: make it nullable, or load into another BIGQUERY_DATASET"
     )]
     Required {
-        /// The column.
         column: String,
         /// The table.
         place: String,

@@ -6,14 +6,12 @@ use ftap_lake::DataSet;
 use super::error::BigQueryError;
 use super::schema::Column;
 
-/// A load job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadJob {
     /// Its id; BigQuery runs no second job of the same id.
     pub id: String,
     /// Where it runs: the dataset's location.
     pub location: String,
-    /// The table.
     pub table: &'static str,
     /// Objects, as `gs://` addresses.
     pub uris: Vec<String>,
@@ -49,10 +47,7 @@ pub enum JobState {
     /// It waits or runs.
     Running,
     /// It has loaded so many rows.
-    Done {
-        /// Rows.
-        rows: u64,
-    },
+    Done { rows: u64 },
     /// It has loaded nothing.
     Failed(JobFailure),
 }
@@ -60,7 +55,6 @@ pub enum JobState {
 /// Rows of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All of them.
     pub rows: u64,
     /// Different ones.
     pub distinct: u64,

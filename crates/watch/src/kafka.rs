@@ -19,10 +19,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Marks between two records are few; only so small a lag is looked into.
 const MAX_MARKS: i64 = 8;
 
-/// One partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionFigures {
-    /// Its number.
     pub partition: i32,
     /// First offset that is left.
     pub start: i64,
@@ -39,7 +37,6 @@ pub struct PartitionFigures {
 pub struct KafkaFigures {
     /// Bootstrap servers.
     pub bootstrap: String,
-    /// The topic.
     pub topic: String,
     /// Its partitions; none if there is no such topic yet.
     pub partitions: Vec<PartitionFigures>,

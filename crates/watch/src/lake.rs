@@ -29,9 +29,7 @@ const FOLDER_LIMIT: usize = 100_000;
 /// Objects of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FolderFigures {
-    /// Objects.
     pub objects: u64,
-    /// Their bytes.
     pub bytes: u64,
     /// The object that was written last, and when.
     pub newest: Option<(String, DateTime<Utc>)>,
@@ -39,10 +37,8 @@ pub struct FolderFigures {
     pub is_complete: bool,
 }
 
-/// The lake.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LakeFigures {
-    /// Its place.
     pub place: String,
     /// By data set.
     pub kinds: BTreeMap<&'static str, FolderFigures>,

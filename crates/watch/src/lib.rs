@@ -61,9 +61,7 @@ impl<T> Seen<T> {
 /// Everything that is watched; `None` is not watched by this process.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// Kafka.
     pub kafka: Option<Seen<KafkaFigures>>,
-    /// The lake.
     pub lake: Option<Seen<LakeFigures>>,
     /// PostgreSQL.
     pub postgres: Option<Seen<PostgresFigures>>,

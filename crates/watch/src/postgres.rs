@@ -11,10 +11,8 @@ use tokio_postgres::types::ToSql;
 
 use super::{Locate, Look, Seen, Sources};
 
-/// The slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotFigures {
-    /// Its name.
     pub name: String,
     /// Whether a client reads it.
     pub is_active: bool,

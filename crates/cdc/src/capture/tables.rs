@@ -14,7 +14,6 @@ use crate::catalog::{Catalog, Shape, TableState};
 use crate::chain::{PlanError, same_table};
 use crate::schema::Table;
 
-/// What must be reported.
 #[derive(Debug)]
 pub(super) enum Report {
     Columns(TableColumnsChanged),

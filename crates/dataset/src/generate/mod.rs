@@ -34,7 +34,6 @@ const PROGRESS_ROWS: u64 = 8_192;
 /// A merchant is at most one degree from the cardholder's home.
 const MERCHANT_REACH_MICROS: i64 = 1_000_000;
 
-/// What to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GenerateOptions {
     /// Valid rows, 1 to 4 billion. The Kaggle file has 1,296,675.
@@ -46,7 +45,6 @@ pub struct GenerateOptions {
     pub bad_rows: u64,
 }
 
-/// What was generated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenerateReport {
     /// Valid rows.

@@ -123,7 +123,6 @@ impl KaggleCredentials {
         &self.username
     }
 
-    /// Where they were found.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source

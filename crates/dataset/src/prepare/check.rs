@@ -28,15 +28,10 @@ pub enum RejectReason {
     /// A zero byte, which no database takes as text.
     ZeroByte,
     /// A needed field is empty.
-    Empty {
-        /// The column.
-        column: &'static str,
-    },
+    Empty { column: &'static str },
     /// A field is not what its column needs.
     Invalid {
-        /// The column.
         column: &'static str,
-        /// What it must be.
         expected: &'static str,
         /// The beginning of the value.
         value: String,

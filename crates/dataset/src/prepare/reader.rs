@@ -24,7 +24,6 @@ pub(crate) enum Malformed {
     TooLong,
 }
 
-/// A record as read.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     /// The line it begins at; the first is 1.

@@ -59,12 +59,10 @@ impl Batch {
         })
     }
 
-    /// The first offset.
     pub fn first_offset(&self) -> Option<i64> {
         self.records().next().map(|record| record.offset)
     }
 
-    /// The last offset.
     pub fn last_offset(&self) -> Option<i64> {
         // SAFETY: owned by the batch.
         self.messages

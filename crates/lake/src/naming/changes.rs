@@ -17,10 +17,8 @@ pub enum ChangePart {
     Changes(Position),
 }
 
-/// The name of one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChangeObjectName {
-    /// The table.
     pub table: String,
     /// Counts the table's snapshots from 1.
     pub epoch: u32,
@@ -37,7 +35,6 @@ impl ChangeObjectName {
         self.to_string()
     }
 
-    /// Reads a key.
     pub fn parse(key: &str) -> Option<Self> {
         let (folder, rest) = key.split_once('/')?;
         let table = folder.strip_suffix(FOLDER_SUFFIX)?;

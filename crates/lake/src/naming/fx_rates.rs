@@ -17,7 +17,6 @@ impl FxObjectName {
         self.to_string()
     }
 
-    /// Reads a key.
     pub fn parse(key: &str) -> Option<Self> {
         let (_, file) = key.rsplit_once('/')?;
         let time = file

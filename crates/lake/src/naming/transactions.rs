@@ -22,7 +22,6 @@ pub enum NameError {
         "partition {partition} offset {offset} can't be part of an object's name; both count from 0"
     )]
     Negative {
-        /// The partition.
         partition: i32,
         /// The first offset.
         offset: i64,
@@ -88,12 +87,10 @@ impl ObjectName {
         self.date
     }
 
-    /// The topic.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The partition.
     pub fn partition(&self) -> i32 {
         self.partition
     }

@@ -20,7 +20,6 @@ pub struct ClusterAddress {
     pub port: u16,
     /// The role.
     pub user: String,
-    /// The database.
     pub database: String,
     /// The role's password.
     pub password: String,

@@ -93,7 +93,6 @@ impl Binaries {
         })
     }
 
-    /// `initdb`.
     pub(super) fn initdb(&self) -> PathBuf {
         self.dir.join("initdb")
     }

@@ -161,7 +161,6 @@ impl PrivateCluster {
         NAME
     }
 
-    /// The database.
     pub fn database(&self) -> &str {
         NAME
     }

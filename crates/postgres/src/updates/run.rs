@@ -25,12 +25,10 @@ pub enum Applied {
         field: &'static str,
         /// Users changed.
         count: u64,
-        /// Users there are.
         users: u64,
     },
     /// This tick had been applied before.
     Before,
-    /// There is no user.
     NoUsers,
 }
 

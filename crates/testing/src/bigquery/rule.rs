@@ -9,11 +9,9 @@ pub enum Operation {
     Any,
     /// Look at the dataset.
     GetDataset,
-    /// Make it.
     CreateDataset,
     /// Look at a table.
     GetTable,
-    /// Make it.
     CreateTable,
     /// Submit a load job.
     Submit,

@@ -94,7 +94,6 @@ impl Server {
         loads
     }
 
-    /// Rows of a table.
     pub fn rows(&self, table: &str) -> u64 {
         let mut state = self.shared.state();
         state.settle();

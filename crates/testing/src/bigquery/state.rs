@@ -12,9 +12,7 @@ use super::server::Objects;
 /// What a test may ask about a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobView {
-    /// Its id.
     pub id: String,
-    /// Its table.
     pub table: String,
     /// What it was to load.
     pub uris: Vec<String>,

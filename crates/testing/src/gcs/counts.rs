@@ -46,7 +46,6 @@ impl Counts {
         self.puts + self.gets + self.heads + self.lists + self.multiparts + self.others
     }
 
-    /// Faults of all kinds.
     pub fn all_faults(&self) -> u64 {
         self.faults.values().sum()
     }
@@ -55,7 +54,6 @@ impl Counts {
 /// One request, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// What it wanted.
     pub operation: Operation,
     /// The object's key, or a listing's prefix.
     pub key: String,

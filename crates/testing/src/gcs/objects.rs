@@ -39,7 +39,6 @@ pub(crate) enum Condition {
     Generation(u64),
 }
 
-/// What a put did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
     Created(Meta),

@@ -108,7 +108,6 @@ pub struct Rule {
     pub key_contains: Option<String>,
     /// How often.
     pub times: Times,
-    /// What happens.
     pub fault: Fault,
 }
 
@@ -220,7 +219,6 @@ struct Armed {
 pub(crate) struct Fate {
     /// First this pause.
     pub delay: Duration,
-    /// Then this fault.
     pub fault: Option<Fault>,
 }
 

@@ -89,7 +89,6 @@ impl Server {
         self.listening.address()
     }
 
-    /// The name of its bucket.
     pub fn bucket(&self) -> &str {
         &self.shared.options.bucket
     }
