@@ -255,17 +255,6 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
-    /// Whether trying the same again later may succeed without anybody changing anything.
-    #[must_use]
-    pub fn retry_can_help(&self) -> bool {
-        match self {
-            Self::RateLimited { .. } | Self::Network { .. } | Self::InUse { .. } => true,
-            Self::HttpStatus { status, .. } => *status >= 500,
-            Self::DamagedArchive { .. } => true,
-            _ => false,
-        }
-    }
-
     /// Turns a system error into the variant that names the remedy.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();

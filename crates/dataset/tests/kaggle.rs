@@ -178,7 +178,6 @@ async fn what_does_not_pass_ends_in_an_error_that_says_so() {
         matches!(error, DatasetError::HttpStatus { status: 502, .. }),
         "{error:?}"
     );
-    assert!(error.retry_can_help());
     assert_eq!(server.requests().len(), 3);
 
     let cut = Reply::ok(archive(&[(SOURCE_FILE, &csv_text())])).cut();
@@ -214,7 +213,6 @@ async fn refusals_are_distinguished_and_not_repeated() {
             Scripted::start(vec![Reply::status(status).body("{\"message\": \"no\"}")]).await;
         let error = Download::from(server.address()).await.error();
         assert!(error.to_string().contains(expected), "{error}");
-        assert!(!error.retry_can_help());
         assert_eq!(server.requests().len(), 1);
     }
 }
