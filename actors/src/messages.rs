@@ -41,7 +41,6 @@ pub struct EncodedRow {
 #[derive(Message, Default)]
 #[rtype(result = "Result<(), Failure>")]
 pub struct RowBatch {
-    /// The rows.
     pub rows: Vec<EncodedRow>,
     /// Their JSON, end to end.
     pub payloads: Vec<u8>,
@@ -109,7 +108,6 @@ pub enum ToSubscriber {
 /// Drop what is there of these partitions.
 #[derive(Clone)]
 pub struct ClosePartitions {
-    /// Which.
     pub partitions: Vec<i32>,
     /// Readings of them up to this assignment have ended: what still comes of them is stale.
     pub last_assignment: u64,
@@ -117,9 +115,7 @@ pub struct ClosePartitions {
 
 /// Records of one partition, in order.
 pub struct Records {
-    /// Which partition.
     pub partition: i32,
-    /// Its assignment.
     pub assignment: u64,
     /// The records.
     pub batch: Batch,
@@ -131,7 +127,6 @@ pub struct Records {
 pub struct Upload {
     /// Assignment of the partition when it was read.
     pub assignment: u64,
-    /// The file.
     pub file: ClosedFile<TransactionFooter>,
     /// Resolve when the records that the file lists as rejected are durable in the dead-letter topic.
     pub rejections: Vec<oneshot::Receiver<()>>,
@@ -144,9 +139,7 @@ pub struct Upload {
 /// The lake has the partition up to here.
 #[derive(Clone, Copy, Debug)]
 pub struct Committed {
-    /// Which partition.
     pub partition: i32,
-    /// Its assignment.
     pub assignment: u64,
     /// First offset that is not in the lake.
     pub next_offset: i64,
@@ -155,9 +148,7 @@ pub struct Committed {
 /// Another writer has continued the chain: read from here.
 #[derive(Clone, Copy, Debug)]
 pub struct Rewind {
-    /// Which partition.
     pub partition: i32,
-    /// Its assignment.
     pub assignment: u64,
     /// The next offset to read.
     pub offset: i64,
@@ -166,15 +157,12 @@ pub struct Rewind {
 /// A record that can't become a row.
 #[derive(Debug)]
 pub struct DeadLetter {
-    /// Its partition.
     pub partition: i32,
-    /// Its offset.
     pub offset: i64,
     /// Its Kafka timestamp in milliseconds.
     pub timestamp_ms: i64,
     /// Stable code of the reason.
     pub reason: String,
-    /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its bytes.
     pub payload: Option<Vec<u8>>,
@@ -184,7 +172,6 @@ pub struct DeadLetter {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Reject {
-    /// The records.
     pub records: Vec<DeadLetter>,
     /// Their share of the memory budget.
     pub permit: Permit,
@@ -202,9 +189,7 @@ pub struct Tick {
 
 /// Where do these partitions' chains end? Answered by [`ChainEnds`] as soon as the lake answers.
 pub struct FindChainEnds {
-    /// The topic.
     pub topic: String,
-    /// Its partitions.
     pub partitions: Vec<i32>,
     /// Repeated in the answer.
     pub request: u64,

@@ -18,11 +18,8 @@ pub(super) struct Report {
     pub source: String,
     /// Rows of it that were looked at.
     pub source_rows: u64,
-    /// The topic.
     pub topic: String,
-    /// The lake.
     pub lake: String,
-    /// Objects in it.
     pub objects: u64,
     /// Their size.
     pub object_bytes: u64,

@@ -36,7 +36,6 @@ pub struct Quota {
 /// Rates, and what asking for them cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    /// The rates.
     pub rates: Rates,
     /// What is left.
     pub quota: Quota,

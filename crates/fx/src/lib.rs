@@ -149,7 +149,6 @@ pub enum FxError {
     BadUrl {
         /// The address, without user and password.
         url: String,
-        /// What is wrong with it.
         problem: String,
     },
     /// The key is wrong, or may not do this.
@@ -211,7 +210,6 @@ pub enum FxError {
     BadAnswer {
         /// The endpoint.
         url: String,
-        /// What is wrong with it.
         problem: String,
     },
     /// A day of which no rates can exist yet.

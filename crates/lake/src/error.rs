@@ -46,11 +46,9 @@ pub enum LakeError {
     Path {
         /// What was tried.
         action: &'static str,
-        /// The path.
         path: PathBuf,
         /// The system's answer.
         source: std::io::Error,
-        /// What to do.
         remedy: &'static str,
         /// Whether waiting helps.
         retry: Retry,
@@ -66,11 +64,8 @@ pub enum LakeError {
     /// A setting of the lake can't be used.
     #[error("{setting} is {value:?}: {problem}")]
     Setting {
-        /// Name of the setting.
         setting: &'static str,
-        /// Its value.
         value: String,
-        /// What is wrong, and what it may be.
         problem: String,
     },
     /// The store refused or failed.
@@ -84,7 +79,6 @@ pub enum LakeError {
         key: String,
         /// The store's answer.
         detail: String,
-        /// What to do.
         remedy: &'static str,
         /// Whether waiting helps.
         retry: Retry,
@@ -92,9 +86,7 @@ pub enum LakeError {
     /// An object that can't be read as a file of this lake.
     #[error("{key} is not a readable lake file: {source}; move it out of the lake")]
     Object {
-        /// Its key.
         key: String,
-        /// What is wrong with it.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The lake holds another topic's rows, and none of this one's.
@@ -106,7 +98,6 @@ pub enum LakeError {
         store: String,
         /// The topic in the lake.
         found: String,
-        /// The topic that is read.
         topic: String,
     },
 }
@@ -143,7 +134,6 @@ pub enum FileError {
     Arrow {
         /// The file.
         name: String,
-        /// What arrow says.
         source: ArrowError,
     },
     /// Columns could not be encoded.
@@ -151,7 +141,6 @@ pub enum FileError {
     Parquet {
         /// The file.
         name: String,
-        /// What parquet says.
         source: ParquetError,
     },
 }

@@ -36,7 +36,6 @@ pub struct StageLake {
 }
 
 impl StageLake {
-    /// The lake of `stage`.
     pub fn new(stage: Stage, store: LakeStore, health: Arc<Health>) -> Self {
         Self {
             stage,

@@ -52,7 +52,6 @@ pub enum PostgresError {
     /// The server does not answer.
     #[error("PostgreSQL at {address} does not answer: {said}; {}", .address.when_silent())]
     Unavailable {
-        /// The server.
         address: ServerAddress,
         /// What the client said.
         said: String,
@@ -62,7 +61,6 @@ pub enum PostgresError {
         "PostgreSQL at {address} has no connection left: {said}; raise its max_connections or lower POSTGRES_POOL_SIZE"
     )]
     OutOfConnections {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -70,7 +68,6 @@ pub enum PostgresError {
     /// The server accepts no changes.
     #[error("PostgreSQL at {address} is read-only: {said}; {}", .address.when_read_only())]
     ReadOnly {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -78,7 +75,6 @@ pub enum PostgresError {
     /// The role or its password is wrong, or the server wants none of us.
     #[error("PostgreSQL at {address} refuses the login: {said}; {}", .address.when_refused())]
     LoginRefused {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -86,7 +82,6 @@ pub enum PostgresError {
     /// There is no such database.
     #[error("PostgreSQL at {address} has no such database: {said}; {}", .address.when_database_is_gone())]
     UnknownDatabase {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -94,7 +89,6 @@ pub enum PostgresError {
     /// The role may not do what is needed.
     #[error("PostgreSQL at {address} does not permit it: {said}; grant it to that role{}", grant(.address, .said))]
     NotPermitted {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -104,7 +98,6 @@ pub enum PostgresError {
         "a table in PostgreSQL at {address} is not as init/01_schema.sql makes it: {said}; undo the change, or rename the table and start again"
     )]
     OtherSchema {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -114,7 +107,6 @@ pub enum PostgresError {
         "PostgreSQL at {address} does not decode its log: {said}; set wal_level = logical in postgresql.conf and restart the server"
     )]
     WalLevel {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -122,7 +114,6 @@ pub enum PostgresError {
     /// A publication leaves out what must be captured.
     #[error("the publication in PostgreSQL at {address} is not enough: {said}")]
     Publication {
-        /// The server.
         address: ServerAddress,
         /// What it lacks, and the remedy.
         said: String,
@@ -132,7 +123,6 @@ pub enum PostgresError {
         "PostgreSQL at {address} has no replication slot left: {said}; drop unused ones (SELECT pg_drop_replication_slot(…)) or raise max_replication_slots"
     )]
     OutOfSlots {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -140,7 +130,6 @@ pub enum PostgresError {
     /// Another session was in the way; the next try may succeed.
     #[error("another session was in the way in PostgreSQL at {address}: {said}")]
     Conflict {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -148,7 +137,6 @@ pub enum PostgresError {
     /// The disk is full, or the like.
     #[error("PostgreSQL at {address} can't continue: {said}; {}", .address.when_out_of_resources())]
     Resources {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,
@@ -171,7 +159,6 @@ pub enum PostgresError {
         path: PathBuf,
         /// Line from 1, the header's, and column.
         place: String,
-        /// Value and what it may be.
         problem: String,
     },
     /// There is none on this machine, and none is named.
@@ -185,7 +172,6 @@ pub enum PostgresError {
     /// Anything else that the server refuses.
     #[error("PostgreSQL at {address} refuses a statement: {said}")]
     Refused {
-        /// The server.
         address: ServerAddress,
         /// What the server said.
         said: String,

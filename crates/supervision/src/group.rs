@@ -31,7 +31,6 @@ pub trait Group {
     fn start(&mut self, stages: &mut Stages);
 }
 
-/// How a group ended.
 #[derive(Clone, Debug)]
 pub enum GroupEnd {
     /// It did all it had to do.
@@ -45,7 +44,6 @@ pub enum GroupEnd {
     GaveUp {
         /// Stage, cause and message of the first fault.
         root_cause: String,
-        /// What to do.
         remedy: &'static str,
     },
 }

@@ -43,17 +43,13 @@ impl FailureKind for BigQueryFailure {
 pub enum Asked {
     /// A dataset's place.
     GetDataset,
-    /// A new dataset.
     CreateDataset,
     /// A table's columns.
     GetTable,
-    /// A new table.
     CreateTable,
     /// A load job.
     Submit,
-    /// What happened to it.
     GetJob,
-    /// A query.
     Query,
 }
 
@@ -101,7 +97,6 @@ pub enum BigQueryError {
         action: &'static str,
         /// What BigQuery said.
         detail: String,
-        /// What to do.
         remedy: String,
         /// Whether waiting helps.
         retry: Retry,
@@ -115,7 +110,6 @@ pub enum BigQueryError {
         place: String,
         /// Reason and message.
         detail: String,
-        /// What to do.
         remedy: String,
         /// Whether another attempt can help.
         retry: Retry,
@@ -127,9 +121,7 @@ pub enum BigQueryError {
     Location {
         /// Project and dataset.
         place: String,
-        /// By the settings.
         wanted: String,
-        /// Where it is.
         there: String,
     },
     /// A table that was loaded is not there any more.
@@ -170,11 +162,8 @@ pub enum BigQueryError {
     /// A setting.
     #[error("{setting} is {value:?}: {problem}")]
     Setting {
-        /// Its name.
         setting: &'static str,
-        /// Its value.
         value: String,
-        /// What is wrong, and what it may be.
         problem: String,
     },
 }

@@ -48,7 +48,6 @@ pub fn report_unavailable(speaker: Speaker) -> impl Fn(&BigQueryError, Pause) {
 /// Where the tables are and how they are loaded.
 #[derive(Clone, Debug)]
 pub struct BigQuerySettings {
-    /// The project.
     pub project: String,
     /// The dataset; made if it is not there.
     pub dataset: String,
@@ -71,7 +70,6 @@ pub struct BigQuerySettings {
 /// Pauses and limits.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadPolicy {
-    /// For one request.
     pub request_timeout: Duration,
     /// First pause before a job is asked about; it doubles.
     pub first_poll: Duration,

@@ -34,18 +34,14 @@ const DEFAULT_LOCATION: &str = "US";
 /// How much of the lake a pass looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// All of it.
     Full,
     /// The folders of today and yesterday, of tables with many objects; of others all, too.
     Recent,
 }
 
-/// What was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Objects.
     pub objects: u64,
-    /// Their rows.
     pub rows: u64,
 }
 

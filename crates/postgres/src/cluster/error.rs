@@ -48,7 +48,6 @@ pub enum PostgresClusterError {
     },
     /// The server's account can't get into a folder above the cluster.
     Unreachable {
-        /// The account's name.
         account: String,
         /// The folder that it can't enter.
         closed: PathBuf,
@@ -58,10 +57,7 @@ pub enum PostgresClusterError {
     /// This process is root and there is no account to run the server as.
     NoAccount,
     /// The system does not know this process' user, without which no cluster can be made.
-    UnknownUser {
-        /// User id.
-        user_id: u32,
-    },
+    UnknownUser { user_id: u32 },
     /// The cluster could not be made.
     Create {
         /// `initdb` or `postgres --single`.
@@ -77,7 +73,6 @@ pub enum PostgresClusterError {
         status: String,
         /// The end of its log.
         said: String,
-        /// Its log.
         log: PathBuf,
     },
     /// The server does not take connections.
@@ -86,7 +81,6 @@ pub enum PostgresClusterError {
         seconds: u64,
         /// The end of its log.
         said: String,
-        /// Its log.
         log: PathBuf,
     },
     /// A server that an earlier process left behind could not be stopped.
@@ -118,7 +112,6 @@ impl PostgresClusterError {
         }
     }
 
-    /// What is wrong.
     pub fn reason(&self) -> String {
         match self {
             Self::NotInstalled { searched, too_old } => {
