@@ -60,6 +60,8 @@ pub struct Flush {
 pub struct Proof {
     /// The last commit that was received whole.
     pub witness: Witness,
+    /// A commit after it of which a part was handed out.
+    pub partial: Option<Witness>,
     /// Of each table the position of its last row in the lake.
     pub ends: BTreeMap<String, Position>,
 }
@@ -130,8 +132,8 @@ pub struct ChangeBuffer {
     rolling: RollingSettings,
     /// What the lake had recorded at first.
     recorded: Lsn,
-    /// The commit that must be sent before anything after it, until it was.
-    awaited: Option<Witness>,
+    /// Commits that must be sent before anything after them, until they were.
+    awaited: VecDeque<Witness>,
     /// The last commit that was received whole.
     witness: Option<Witness>,
     /// By table.
@@ -154,7 +156,7 @@ impl ChangeBuffer {
             origin,
             rolling,
             recorded: resume.confirmed,
-            awaited: resume.witness,
+            awaited: resume.awaited.into(),
             witness: None,
             replays: replays
                 .map(|(table, objects)| (table, Replay::new(objects)))
@@ -239,8 +241,10 @@ impl ChangeBuffer {
     /// Everything that is awaited from before `witness` must have come.
     fn check_begin(&mut self, witness: Witness) -> Result<(), PlanError> {
         self.check_replays_before(witness.lsn)?;
-        match self.awaited {
-            Some(awaited) if witness == awaited => self.awaited = None,
+        match self.awaited.front() {
+            Some(awaited) if witness == *awaited => {
+                self.awaited.pop_front();
+            }
             Some(awaited) if witness.lsn >= awaited.lsn => {
                 return Err(self.another_history(format!("it sent {witness} instead of {awaited}")));
             }
@@ -250,7 +254,7 @@ impl ChangeBuffer {
     }
 
     fn check_nothing_is_awaited_before(&self, at: Lsn) -> Result<(), PlanError> {
-        match self.awaited {
+        match self.awaited.front() {
             // The log ends at the start of a record before the record is read.
             Some(awaited) if at > awaited.lsn => {
                 Err(self.another_history(format!("it does not hold {awaited}")))
@@ -303,7 +307,7 @@ impl ChangeBuffer {
             // Sent again, and in the lake already.
             return Ok(());
         }
-        if self.awaited.is_some() {
+        if !self.awaited.is_empty() {
             let what = format!("it holds a change of {} at {position}", table.name);
             return Err(self.another_history(what).into());
         }
@@ -401,7 +405,7 @@ impl ChangeBuffer {
     /// from.
     pub fn is_proven(&self) -> bool {
         let mut replays = self.replays.values();
-        self.awaited.is_none() && replays.all(|replay| replay.objects.is_empty())
+        self.awaited.is_empty() && replays.all(|replay| replay.objects.is_empty())
     }
 
     /// Closes everything that is open and hands it out.
@@ -411,10 +415,13 @@ impl ChangeBuffer {
             self.close(&table)?;
         }
         let witness = self.witness.filter(|_| self.is_proven());
+        let open = self.commit.as_ref().map(|open| open.witness);
+        let partial = open.filter(|open| self.ends.values().any(|end| end.lsn == open.lsn));
         Ok(Flush {
             files: std::mem::take(&mut self.closed),
             proof: witness.map(|witness| Proof {
                 witness,
+                partial,
                 ends: self.ends.clone(),
             }),
         })

@@ -138,8 +138,8 @@ pub enum Plan {
 pub struct Resume {
     /// Up to here everything is in the lake and recorded there.
     pub confirmed: Lsn,
-    /// The commit that the server must send first.
-    pub witness: Option<Witness>,
+    /// Commits that the server must send again before anything after them, in this order.
+    pub awaited: Vec<Witness>,
     /// Of each table the position up to which its rows are in the lake and recorded there.
     pub ends: BTreeMap<String, Position>,
     /// Of each table the objects after that, oldest first: the server must send their rows again.
@@ -484,7 +484,11 @@ fn resume(
     }
     Ok(Resume {
         confirmed: recorded,
-        witness: checkpoint.witness,
+        awaited: checkpoint
+            .witness
+            .into_iter()
+            .chain(checkpoint.partial)
+            .collect(),
         ends: checkpoint.ends.clone(),
         unrecorded: lake.unrecorded.clone(),
         catalog: Some(then.clone()),

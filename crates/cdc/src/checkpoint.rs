@@ -86,6 +86,8 @@ pub struct Checkpoint {
     pub confirmed: Lsn,
     /// `None` until a commit was received.
     pub witness: Option<Witness>,
+    /// A commit after it of which the lake has a part: it was received while a file was full.
+    pub partial: Option<Witness>,
     /// Of each table the position of its last row in the lake.
     pub ends: BTreeMap<String, Position>,
     /// The server's catalogue, as it was compared last.
@@ -131,6 +133,7 @@ impl Checkpoint {
             system: parts.system.to_owned(),
             confirmed,
             witness: None,
+            partial: None,
             ends: parts.ends,
             catalog: parts.catalog,
             writer_id: parts.writer_id.to_owned(),
@@ -138,10 +141,15 @@ impl Checkpoint {
         }
     }
 
-    /// One after the commit `witness`.
-    pub(crate) fn after(witness: Witness, parts: CheckpointParts<'_>) -> Self {
+    /// One after the commit `witness`, and within `partial`.
+    pub(crate) fn after(
+        witness: Witness,
+        partial: Option<Witness>,
+        parts: CheckpointParts<'_>,
+    ) -> Self {
         Self {
             witness: Some(witness),
+            partial,
             ..Self::first(witness.lsn, parts)
         }
     }

@@ -1,13 +1,14 @@
 //! Changes of PostgreSQL tables in the lake: the rules and the file format.
 //!
 //! Promises: of each captured table the lake holds a snapshot and every change after it
-//! exactly once and in commit order, whatever is killed when. Each change has a
-//! [`Position`], which the server never gives to another one; per table the objects of an
-//! epoch are one chain of contiguous runs of positions, each created once under a key that
-//! follows from its first position. [`footer`], [`chain`] and [`buffer`] are the rules, without I/O; [`schema`], [`value`] and [`file`] are the
-//! format; [`source`], [`snapshot`], [`server`] and [`lake`] touch the network. Relies on
-//! the store's create-only put, and on a replication slot sending again everything that
-//! was not acknowledged, in the same order.
+//! exactly once and in commit order, whatever is killed when, or an error says which may be
+//! missing. Each change has a [`Position`], which the server never gives to another one; per table
+//! the objects of an epoch are one chain of contiguous runs of positions, each created once under a
+//! key that follows from its first position. A position is acknowledged after a [`checkpoint`] of it
+//! is in the lake. [`footer`], [`checkpoint`], [`catalog`], [`chain`] and [`buffer`] are the rules,
+//! without I/O; [`schema`], [`value`] and [`file`] are the format; [`source`], [`snapshot`],
+//! [`server`] and [`lake`] touch the network. Relies on the store's create-only put, and on a
+//! replication slot sending again everything that was not acknowledged, in the same order.
 
 pub mod audit;
 pub mod buffer;

@@ -127,7 +127,7 @@ impl Control<'_> {
               coalesce((SELECT array_agg(i.inhrelid ORDER BY i.inhrelid) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'p'
                 AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.inhrelid AND a.attnum = -6 AND a.xmin = i.xmin)), '{}')
             FROM unnest($1::text[], $2::oid[]) WITH ORDINALITY AS t(name, known, number)
-            JOIN pg_class c ON c.oid = coalesce(to_regclass(t.name)::oid, t.known)
+            JOIN pg_class c ON c.oid = coalesce(to_regclass(t.name)::oid, t.known) AND c.relkind IN ('r', 'p')
             JOIN pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication WHERE pubname = $3)";
         let rows = self.client.query(sql, &[&names, &oids, &publication]).await;

@@ -151,7 +151,7 @@ fn epoch() -> LakeEpoch {
 fn resumed() -> Resume {
     Resume {
         confirmed: Lsn(80),
-        witness: Some(WITNESS),
+        awaited: vec![WITNESS],
         ends: epoch().ends,
         unrecorded: BTreeMap::new(),
         catalog: Some(catalog()),
@@ -509,7 +509,7 @@ fn nothing_is_handed_out_before_the_server_has_sent_the_witness_again() {
     };
     let resume = Resume {
         confirmed: Lsn(20),
-        witness: Some(witness),
+        awaited: vec![witness],
         ends: BTreeMap::from([("users".to_owned(), position(20, 1))]),
         ..Resume::default()
     };
@@ -555,6 +555,46 @@ fn nothing_is_handed_out_before_the_server_has_sent_the_witness_again() {
             error.contains("--resnapshot") && error.contains("0/14"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn a_commit_of_which_the_lake_has_a_part_must_be_sent_again_too() {
+    let mut first = buffer(1, BTreeMap::new());
+    let mut messages = history(&[10, 20], |message| message);
+    messages.insert(7, insert(1, "more"));
+    let mut proof = None;
+    for message in messages[..7].iter().cloned() {
+        if let Flow::Flush(_) = first.apply(message).unwrap() {
+            proof = first.take().unwrap().proof.or(proof);
+        }
+    }
+    let proof = proof.unwrap();
+    assert_eq!(
+        (proof.witness.lsn, proof.ends["users"]),
+        (Lsn(10), position(20, 1))
+    );
+    let resume = Resume {
+        confirmed: proof.witness.lsn,
+        awaited: [proof.witness].into_iter().chain(proof.partial).collect(),
+        ends: proof.ends,
+        ..Resume::default()
+    };
+    let files = run(&mut resuming(1, resume.clone()), messages).unwrap();
+    let firsts: Vec<_> = files.iter().map(|file| file.footer.first()).collect();
+    assert_eq!(firsts, [position(20, 2)]);
+    // Restored to the moment between the two: what came in its place would be skipped.
+    for another in [
+        history(&[10, 15], |message| message),
+        history(&[10, 30], |message| message),
+    ] {
+        let last = [Message::KeepAlive {
+            at: Lsn(40),
+            is_urgent: false,
+        }];
+        let all = another.into_iter().chain(last).collect();
+        let error = run(&mut resuming(1, resume.clone()), all).unwrap_err();
+        assert!(error.to_string().contains("--resnapshot"), "{error}");
     }
 }
 
@@ -833,7 +873,7 @@ proptest! {
                 }
                 recorded = Resume {
                     confirmed: proof.witness.lsn,
-                    witness: Some(proof.witness),
+                    awaited: [proof.witness].into_iter().chain(proof.partial).collect(),
                     ends: proof.ends,
                     ..Resume::default()
                 };

@@ -10,6 +10,7 @@ mod lag;
 mod put;
 mod session;
 mod snapshot;
+mod stream;
 mod tables;
 
 use std::sync::Arc;

@@ -1,41 +1,32 @@
-//! One connection's life: plan, snapshot if need be, stream.
+//! One connection's life: plan, snapshot if need be, and where the stream continues.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::lake::newest_epoch;
-use crate::source::{ChangeSource, SourceError};
 use deadpool_postgres::{Object, Pool};
-use ftap_lake::{Adoption, CloseReason, LakeStore, StageLake};
+use ftap_lake::{LakeStore, StageLake};
 use ftap_postgres::{PostgresError, PostgresSettings, connection, prepare, report_loaded};
-use ftap_supervision::{Failure, Internal, Retry, Retryable, Stage, failpoint};
-use ftap_telemetry::events::{
-    ChangesStreaming, ContinuityUnproven, HeartbeatRefused, TimelineChanged,
-};
-use futures::FutureExt as _;
-use futures::future::LocalBoxFuture;
+use ftap_supervision::{Failure, Internal, Retry, Retryable, Stage};
+use ftap_telemetry::events::{ChangesStreaming, ContinuityUnproven};
 
 use super::CaptureParts;
 use super::heartbeat::Heartbeat;
 use super::lag::LagClock;
-use super::put::{put, put_checkpoint};
+use super::put::put_checkpoint;
+use super::stream::Streaming;
 use super::tables::KnownTables;
-use crate::buffer::{BufferError, ChangeBuffer, Flow, Proof};
+use crate::buffer::ChangeBuffer;
 use crate::catalog::Catalog;
-use crate::chain::{PublicationState, Resume, ServerState};
+use crate::chain::{Resume, ServerState};
 use crate::checkpoint::{Checkpoint, CheckpointParts};
 use crate::file::Origin;
+use crate::lake::newest_epoch;
 use crate::server::{Control, SlotSample};
 use crate::snapshot::SnapshotError;
+use crate::source::SourceError;
 use crate::wire::Wire;
-use crate::{ChangeFile, Lsn, Message, Plan, Position, TABLES, plan};
-
-/// Between two looks at how far the slot is behind; a server that does not answer them
-/// ends the session, too: a connection that is only half there would else look idle.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the last acknowledgement may take at a stop.
-const LAST_WORD: Duration = Duration::from_secs(2);
+use crate::{Plan, Position, TABLES, plan};
 
 /// How a session ended well.
 pub(super) enum SessionEnd {
@@ -98,22 +89,6 @@ pub(super) struct Session<'a> {
     pub(super) lake: &'a StageLake,
 }
 
-/// How far the slot is behind, and what the catalogue says.
-struct Look {
-    sample: SlotSample,
-    catalog: Catalog,
-}
-
-type Looking<'a> = LocalBoxFuture<'a, Result<Option<Look>, PostgresError>>;
-
-enum Event {
-    Message(Result<Message, SourceError>),
-    Looked(Result<Option<Look>, PostgresError>),
-    Flush,
-    Report,
-    Stop,
-}
-
 /// A plan, and the server that it was made for.
 struct Planned {
     plan: Plan,
@@ -121,36 +96,9 @@ struct Planned {
     catalog: Catalog,
 }
 
-/// What a stream knows.
-struct Streaming {
-    origin: Origin,
-    buffer: ChangeBuffer,
-    tables: KnownTables,
-    /// The position of the newest checkpoint.
-    recorded: Lsn,
-    heartbeat: Rc<Heartbeat>,
-    /// The timeline of the last checkpoint.
-    timeline: u32,
-}
-
-impl Streaming {
-    /// The checkpoint that is due when everything handed out is in the lake.
-    fn checkpoint(&self, proof: Option<Proof>) -> Option<Checkpoint> {
-        let proof = proof.filter(|proof| proof.witness.lsn > self.recorded)?;
-        let parts = self.origin.checkpoint(proof.ends, self.tables.catalog());
-        Some(Checkpoint::after(proof.witness, parts))
-    }
-
-    fn oids(&self) -> BTreeMap<String, u32> {
-        let tables = self.tables.catalog().tables.iter();
-        tables
-            .map(|(table, state)| (table.clone(), state.oid))
-            .collect()
-    }
-}
-
 impl Origin {
-    fn checkpoint(
+    /// What a checkpoint of this stream is made from.
+    pub(super) fn checkpoint(
         &self,
         ends: BTreeMap<String, Position>,
         catalog: &Catalog,
@@ -212,7 +160,8 @@ impl Session<'_> {
         let identity = control.identity(&settings.slot).await?;
         let newest = async |lake: &LakeStore| newest_epoch(lake).await;
         let lake = self.lake.ask("the lake's changes", newest).await?;
-        let known = lake.as_ref().map(|lake| lake.oids.clone());
+        let of_server = lake.as_ref().filter(|lake| lake.system == identity.system);
+        let known = of_server.map(|lake| lake.oids.clone());
         let known = known.unwrap_or_default();
         let mut catalog = control.catalog(&settings.publication, &known).await?;
         // Known tables that have another name are there.
@@ -303,7 +252,7 @@ impl Session<'_> {
                 now.clone()
             }
         };
-        if resume.witness.is_none()
+        if resume.awaited.is_empty()
             || now.differs_from(&before)
             || heartbeat.has_grown(sample.flushed)
         {
@@ -328,295 +277,14 @@ impl Session<'_> {
         })
     }
 
-    async fn stream(
-        &self,
-        mut wire: Wire,
-        mut streaming: Streaming,
-        lag: &mut LagClock,
-    ) -> Result<SessionEnd, SessionError> {
-        let max_age = self.parts.settings.rolling.max_age;
-        let drain_to = if self.parts.until_drained {
-            Some(self.control(&self.connection().await?).flushed().await?)
-        } else {
-            None
-        };
-        let mut acknowledged = Lsn::default();
-        let mut looking = self.look(&streaming, LOOK_INTERVAL);
-        let mut is_asked = false;
-        loop {
-            let flush_at = streaming.buffer.opened_at().map(|opened| opened + max_age);
-            let event = tokio::select! {
-                biased;
-                () = self.stage.generation().stop_request() => Event::Stop,
-                () = sleep_until(flush_at) => Event::Flush,
-                looked = &mut looking => Event::Looked(looked),
-                message = wire.next() => Event::Message(message),
-                // A server that hangs sends nothing, and how far we are behind grows all the same.
-                () = tokio::time::sleep(LOOK_INTERVAL) => Event::Report,
-            };
-            let mut flush = None;
-            match event {
-                Event::Message(Ok(message)) => {
-                    // A server that stops waits for the acknowledgement of what it has sent. It
-                    // answers no question, which ends the session; any other server does.
-                    if matches!(message, Message::KeepAlive { is_urgent, .. } if is_urgent)
-                        && !is_asked
-                    {
-                        looking = self.look(&streaming, Duration::ZERO);
-                        is_asked = true;
-                    }
-                    match self.apply(&mut streaming, message)? {
-                        Flow::Continue => {}
-                        Flow::Flush(reason) => flush = Some(reason),
-                    }
-                }
-                Event::Message(Err(error)) => {
-                    // What was read needs no server to become durable, and a connection
-                    // that breaks again and again must not keep it from that.
-                    self.flush(&mut streaming, CloseReason::Requested, &mut looking, lag)
-                        .await?;
-                    return Err(error.into());
-                }
-                Event::Looked(looked) => {
-                    match looked {
-                        Ok(Some(look)) if !look.sample.is_lost => {
-                            lag.sample(look.sample, Instant::now());
-                            let before = streaming.tables.catalog();
-                            if look.catalog.break_since(before).is_some() {
-                                return Ok(SessionEnd::Again);
-                            }
-                            if look.catalog.differs_from(before) {
-                                streaming.heartbeat.want();
-                            }
-                            for report in streaming.tables.look(look.catalog) {
-                                report.emit(self.stage.speaker());
-                            }
-                        }
-                        // An answer, too: the server lives, and the stream needs no other
-                        // connection.
-                        Err(PostgresError::OutOfConnections { .. }) => {}
-                        // The next plan says what to do.
-                        Ok(_) => return Ok(SessionEnd::Again),
-                        Err(error) => return Err(error.into()),
-                    }
-                    is_asked = false;
-                    looking = self.look(&streaming, LOOK_INTERVAL);
-                }
-                Event::Flush => flush = Some(CloseReason::Age),
-                Event::Report => {}
-                Event::Stop => {
-                    self.flush(&mut streaming, CloseReason::Shutdown, &mut looking, lag)
-                        .await?;
-                    if streaming.buffer.is_proven() {
-                        wire.acknowledge(streaming.recorded);
-                        last_word(&mut wire, streaming.recorded).await;
-                    }
-                    return Ok(SessionEnd::Finished);
-                }
-            }
-            let is_drained = |at: Lsn| drain_to.is_some_and(|target| at >= target);
-            if is_drained(streaming.buffer.received()) && streaming.buffer.holds_rows() {
-                flush = Some(CloseReason::Drain);
-            }
-            if let Some(reason) = flush
-                && !self
-                    .flush(&mut streaming, reason, &mut looking, lag)
-                    .await?
-            {
-                return Ok(SessionEnd::Again);
-            }
-            let Streaming {
-                buffer, recorded, ..
-            } = &streaming;
-            if buffer.is_proven() && *recorded > acknowledged {
-                wire.acknowledge(*recorded);
-                acknowledged = *recorded;
-                failpoint::hit("change_capture.acknowledged")?;
-            }
-            if let Some(durable) = buffer.idle_at() {
-                lag.durable(durable);
-            }
-            lag.holds_since(buffer.oldest_commit_us());
-            lag.report(true, Instant::now());
-            if buffer.idle_at().is_some_and(is_drained) {
-                last_word(&mut wire, acknowledged).await;
-                return Ok(SessionEnd::Finished);
-            }
-        }
-    }
-
-    fn apply(&self, streaming: &mut Streaming, message: Message) -> Result<Flow, SessionError> {
-        let message = match message {
-            Message::Relation { id, table } => {
-                let met = streaming.tables.meet(&table).map_err(Failure::from)?;
-                let (table, report) = met;
-                if let Some(report) = report {
-                    report.emit(self.stage.speaker());
-                }
-                Message::Relation { id, table }
-            }
-            message => message,
-        };
-        let was_proven = streaming.buffer.is_proven();
-        let flow = streaming.buffer.apply(message).map_err(buffer_error)?;
-        if !was_proven && streaming.buffer.is_proven() {
-            let (before, now) = (streaming.timeline, streaming.tables.catalog().timeline);
-            if before != now {
-                TimelineChanged { before, now }.emit(self.stage.speaker());
-            }
-        }
-        Ok(flow)
-    }
-
-    /// Puts everything that is buffered and a checkpoint, and reports meanwhile how far the slot is
-    /// behind, which matters most while the lake does not answer. Returns `false` if another writer
-    /// was quicker.
-    async fn flush<'a>(
-        &'a self,
-        streaming: &mut Streaming,
-        reason: CloseReason,
-        looking: &mut Looking<'a>,
-        lag: &mut LagClock,
-    ) -> Result<bool, SessionError> {
-        lag.holds_since(streaming.buffer.oldest_commit_us());
-        let flush = streaming.buffer.take().map_err(Failure::from)?;
-        let checkpoint = streaming.checkpoint(flush.proof);
-        let recorded = checkpoint.as_ref().map(|checkpoint| checkpoint.confirmed);
-        let is_ours = {
-            let putting = self.put_all(flush.files, checkpoint, reason);
-            tokio::pin!(putting);
-            loop {
-                tokio::select! {
-                    biased;
-                    put = &mut putting => break put?,
-                    looked = &mut *looking => {
-                        // A problem of the server is found by the stream itself.
-                        let sample = looked.ok().flatten().map(|look| look.sample);
-                        let now = Instant::now();
-                        if let Some(sample) = sample {
-                            lag.sample(sample, now);
-                        }
-                        lag.report(sample.is_some(), now);
-                        *looking = self.look(streaming, LOOK_INTERVAL);
-                    }
-                }
-            }
-        };
-        if is_ours && let Some(recorded) = recorded {
-            streaming.recorded = recorded;
-            streaming.heartbeat.recorded(recorded);
-        }
-        Ok(is_ours)
-    }
-
-    async fn put_all(
-        &self,
-        files: Vec<ChangeFile>,
-        checkpoint: Option<Checkpoint>,
-        reason: CloseReason,
-    ) -> Result<bool, SessionError> {
-        let _work = self.stage.progress().begin();
-        for file in &files {
-            if self.stage.is_fenced() {
-                return Ok(false);
-            }
-            if put(self.stage, self.lake, file, reason.as_str()).await? == Adoption::Overtaken {
-                return Ok(false);
-            }
-        }
-        if let Some(checkpoint) = checkpoint {
-            put_checkpoint(self.lake, &checkpoint).await?;
-        }
-        Ok(true)
-    }
-
-    /// How far the slot is behind and what the catalogue says, after a while; `None` where the next
-    /// plan will report an error. The stream itself does not fail when the publication is reduced:
-    /// it would continue without those changes.
-    fn look<'a>(&'a self, streaming: &Streaming, after: Duration) -> Looking<'a> {
-        let known = streaming.oids();
-        let heartbeat = Rc::clone(&streaming.heartbeat);
-        async move {
-            tokio::time::sleep(after).await;
-            let asked = async {
-                let client = self.connection().await?;
-                let control = self.control(&client);
-                let settings = &self.parts.settings;
-                let catalog = control.catalog(&settings.publication, &known).await?;
-                match control.publication(&settings.publication, &known).await? {
-                    PublicationState::Whole => {}
-                    PublicationState::Missing | PublicationState::Lacks { .. } => return Ok(None),
-                }
-                let sample = control.sample(&settings.slot).await?;
-                if let Some(sample) = sample
-                    && heartbeat.is_due(sample.flushed)
-                {
-                    self.beat(&control, &heartbeat).await?;
-                }
-                Ok(sample.map(|sample| Look { sample, catalog }))
-            };
-            let limit = self.postgres.connect_timeout + self.postgres.statement_timeout;
-            match tokio::time::timeout(limit, asked).await {
-                Ok(look) => look,
-                Err(_) => Err(PostgresError::Unavailable {
-                    address: self.postgres.address(),
-                    said: format!("no answer within {} s", limit.as_secs_f64()),
-                }),
-            }
-        }
-        .boxed_local()
-    }
-
-    /// Writes the message that moves the slot on. Capture continues where the server refuses it.
-    async fn beat(
-        &self,
-        control: &Control<'_>,
-        heartbeat: &Heartbeat,
-    ) -> Result<(), PostgresError> {
-        heartbeat.requested();
-        match control.request_checkpoint().await {
-            Err(error @ PostgresError::Unavailable { .. }) => Err(error),
-            Err(error) => {
-                if heartbeat.is_newly_refused() {
-                    HeartbeatRefused {
-                        error: error.to_string(),
-                    }
-                    .emit(self.stage.speaker());
-                }
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
     pub(super) async fn connection(&self) -> Result<Object, PostgresError> {
         connection(&self.pool, self.postgres).await
     }
 
-    fn control<'c>(&'c self, client: &'c Object) -> Control<'c> {
+    pub(super) fn control<'c>(&'c self, client: &'c Object) -> Control<'c> {
         Control {
             client,
             settings: self.postgres,
         }
     }
-}
-
-/// Waits until the last acknowledgement was sent; it is only a hint, so not for long.
-async fn last_word(wire: &mut Wire, durable: Lsn) {
-    let _ = tokio::time::timeout(LAST_WORD, wire.acknowledged(durable)).await;
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn buffer_error(error: BufferError) -> SessionError {
-    SessionError::Stage(match error {
-        BufferError::OutOfOrder(_) => Failure::from_error(Internal::Bug, error),
-        BufferError::History(error) => error.into(),
-        BufferError::File(error) => error.into(),
-    })
 }
