@@ -17,6 +17,7 @@ mod cdc_changes;
 mod cdc_continuity;
 mod cdc_faults;
 mod cdc_run;
+mod cdc_server;
 mod cdc_slot;
 mod cdc_snapshot;
 mod cdc_verify;

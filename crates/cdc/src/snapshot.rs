@@ -49,8 +49,10 @@ impl<'a> SnapshotReader<'a> {
     ) -> Result<Self, PostgresError> {
         let error = |error| PostgresError::of(settings, &error);
         let session = SESSION.map(|(name, value)| format!("SET LOCAL {name} = '{value}';"));
+        // Policies of row-level security don't filter the stream, so they must not filter the copy:
+        // the server refuses to read a table whose policies apply to this role.
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{}'; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; {}",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{}'; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = off; {}",
             slot.snapshot,
             session.concat()
         );
@@ -165,6 +167,17 @@ impl<'a> SnapshotReader<'a> {
     }
 
     fn error(&self, error: &deadpool_postgres::tokio_postgres::Error) -> SnapshotError {
-        SnapshotError::Postgres(PostgresError::of(self.settings, error))
+        SnapshotError::Postgres(match PostgresError::of(self.settings, error) {
+            PostgresError::NotPermitted { address, said }
+                if said.contains("row-level security") =>
+            {
+                let user = quoted(&self.settings.user);
+                let said = format!(
+                    "{said}, and the role would see only a part of the table: ALTER ROLE {user} BYPASSRLS, or capture as the table's owner"
+                );
+                PostgresError::NotPermitted { address, said }
+            }
+            error => error,
+        })
     }
 }
