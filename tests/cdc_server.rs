@@ -10,7 +10,7 @@ fn a_role_that_sees_only_a_part_of_a_table_is_refused_before_anything_is_copied(
     postgres.sql(
         "CREATE ROLE reader LOGIN REPLICATION PASSWORD 'secret-word';
          ALTER TABLE users ENABLE ROW LEVEL SECURITY;
-         CREATE POLICY some ON users FOR SELECT TO reader USING (first_name = 'First 1');
+         CREATE POLICY a_part ON users FOR SELECT TO reader USING (first_name = 'First 1');
          GRANT ALL ON ALL TABLES IN SCHEMA public, ftap TO reader;
          GRANT USAGE ON SCHEMA ftap TO reader;
          CREATE PUBLICATION ftap_publication FOR TABLE users, merchants",

@@ -1,7 +1,7 @@
 //! Where a partition's chain of objects continues, and what to do when the next object exists
 //! already.
 //!
-//! Promises: the rules 5 and 6 of the delivery protocol, as functions of plain values, so
+//! Promises: the rules 5 and 6 of docs/DESIGN.md's section on ingest, as functions of plain values, so
 //! that a model checker can drive them. Pure.
 
 use std::ops::RangeInclusive;
