@@ -7,7 +7,7 @@
 //! ingest        Kafka ══▶ kafka_subscriber ──Records──▶ parquet_buffer × n ──Upload──▶ gcs_uploader ══▶ lake
 //!                            ▲    │                           └──Reject──▶ dead_letters ══▶ Kafka   ▲  │
 //!                            │    └──────────────────────────FindChainEnds──────────────────────────┘  │
-//!                            └────────────────────Committed, Rewind, ChainEnds─────────────────────────┘
+//!                            └───────────────────DurableUpTo, Rewind, ChainEnds────────────────────────┘
 //! report        clock ──Tick──▶ reporter
 //! jobs, each a group of its own; [`jobs`] lists which process runs which:
 //!   by cron       clock ──RunJob──▶ user_mutator ══▶ PostgreSQL,  fx_fetcher ══▶ lake

@@ -88,8 +88,8 @@ async fn by_schedule(
             };
         }
     };
-    let committed = lake.commit("fx_fetcher", fetched.file()).await?;
-    let done = fetched.done(&committed);
+    let put = lake.put("fx_fetcher", fetched.file()).await?;
+    let done = fetched.done(&put);
     failpoint::hit("fx_fetcher.written")?;
     report(&done, started.elapsed(), stage.speaker());
     Ok(())

@@ -1,7 +1,7 @@
 //! Puts files into the lake, each partition's chain in order, one at a time.
 //!
 //! Promises: a file is put only after its predecessor is durable, and an offset
-//! is reported as committed only after its file is. A lake that does not answer
+//! is reported to the subscriber only after its file is. A lake that does not answer
 //! is tried again indefinitely; meanwhile the memory budget stops the consumer.
 //! `AlreadyExists` is not a failure: the footer of the existing object decides.
 
@@ -11,15 +11,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use ftap_lake::{
-    ChainEnd, Committed as InLake, LakeError, LakeStore, PutQueue, StageLake, TransactionFooter,
-    check_topic,
+    ChainEnd, LakeError, LakeStore, PutQueue, PutResult, StageLake, TransactionFooter, check_topic,
 };
 use ftap_supervision::{Failure, Handed, Health, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
 use ftap_telemetry::metrics;
 
 use crate::messages::{
-    ChainEnds, Committed, FindChainEnds, Rewind, ToSubscriber, ToUploader, Upload,
+    ChainEnds, DurableUpTo, FindChainEnds, Rewind, ToSubscriber, ToUploader, Upload,
 };
 
 /// The actor.
@@ -77,7 +76,7 @@ impl GcsUploader {
         match outcome {
             Ok(None) => {
                 if !self.stage.is_fenced() {
-                    self.subscriber.hand(ToSubscriber::Committed(Committed {
+                    self.subscriber.hand(ToSubscriber::DurableUpTo(DurableUpTo {
                         partition,
                         assignment: upload.assignment,
                         next_offset: upload.file.footer.next_offset(),
@@ -131,7 +130,7 @@ async fn put(
     upload: &mut Upload,
 ) -> Result<Option<TransactionFooter>, Failure> {
     wait_for_rejections(stage, upload).await?;
-    if let InLake::Overtaken(theirs) = lake.commit("gcs_uploader", &upload.file).await? {
+    if let PutResult::Overtaken(theirs) = lake.put("gcs_uploader", &upload.file).await? {
         report_adopted(stage, &upload.file.key(), &theirs);
         return Ok(Some(theirs));
     }
@@ -203,7 +202,7 @@ async fn find_chain_ends(
         .collect())
 }
 
-/// The chains' ends. Where there is none yet, the lake must not be another topic's.
+/// The chains' ends, durable. Where there is none yet, the lake must not be another topic's.
 async fn chain_ends(
     lake: &LakeStore,
     topic: &str,
@@ -212,6 +211,10 @@ async fn chain_ends(
     let ends = ftap_lake::chain_ends(lake, topic, partitions).await?;
     if ends.is_empty() && !partitions.is_empty() {
         check_topic(lake, topic).await?;
+    }
+    // Their offsets are committed without another put.
+    for end in ends.values() {
+        lake.make_durable(&end.name.to_string()).await?;
     }
     Ok(ends)
 }

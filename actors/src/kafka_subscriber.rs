@@ -31,8 +31,8 @@ use ftap_telemetry::metrics;
 use tokio::sync::watch;
 
 use crate::messages::{
-    ChainEnds, ClosePartitions, Committed, FindChainEnds, Records, Rewind, ToBuffer, ToSubscriber,
-    ToUploader,
+    ChainEnds, ClosePartitions, DurableUpTo, FindChainEnds, Records, Rewind, ToBuffer,
+    ToSubscriber, ToUploader,
 };
 
 /// What the consumer's thread works with.
@@ -337,13 +337,13 @@ impl Subscriber {
         }) = inbox.try_recv()
         {
             match message {
-                ToSubscriber::Committed(Committed {
+                ToSubscriber::DurableUpTo(DurableUpTo {
                     partition,
                     assignment,
                     next_offset,
                 }) => {
                     if let Some(progress) = self.current(partition, assignment) {
-                        progress.committed(next_offset);
+                        progress.durable_up_to(next_offset);
                         commits.push((partition, next_offset));
                     }
                 }

@@ -100,7 +100,7 @@ pub enum ToUploader {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub enum ToSubscriber {
-    Committed(Committed),
+    DurableUpTo(DurableUpTo),
     Rewind(Rewind),
     ChainEnds(ChainEnds),
 }
@@ -138,7 +138,7 @@ pub struct Upload {
 
 /// The lake has the partition up to here.
 #[derive(Clone, Copy, Debug)]
-pub struct Committed {
+pub struct DurableUpTo {
     pub partition: i32,
     pub assignment: u64,
     /// First offset that is not in the lake.

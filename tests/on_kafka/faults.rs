@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::common;
 use crate::common::process::Ftap;
-use crate::common::{Lab, PATIENCE, ROWS, kafka};
+use crate::common::{Lab, PATIENCE, ROWS, kafka, wait_until};
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
 use serde_json::Value;
 
@@ -84,6 +84,28 @@ fn an_actor_that_fails_is_restarted_and_the_result_is_exact() {
 #[test]
 fn an_actor_that_hangs_is_restarted_and_the_result_is_exact() {
     strike_all("hang", "stuck");
+}
+
+#[test]
+fn a_process_killed_between_put_and_offset_commit_doubles_nothing() {
+    let mut lab = Lab::new("put-uncommitted");
+    restless(&mut lab);
+    // Each process puts one file more and hangs before it reports that to the consumer.
+    lab.set("STALL_TIMEOUT_SECONDS", "3600");
+    lab.set("INGEST_WORKERS", "1");
+    lab.start(["produce"]).wait_for_success();
+    for files in 1..=3 {
+        lab.set("FTAP_FAILPOINTS", "gcs_uploader.committed=hang@1");
+        let run = lab.start(["consume"]);
+        wait_until("a file more", || {
+            (lab.objects().len() >= files).then_some(())
+        });
+        run.kill();
+        assert!(run.events("file_committed").is_empty(), "{}", run.tail());
+    }
+    lab.set("FTAP_FAILPOINTS", "");
+    lab.start(["consume", "--until-drained"]).wait_for_success();
+    lab.assert_exact(ROWS);
 }
 
 #[test]

@@ -26,7 +26,11 @@ pub(crate) async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, 
     };
     let newest = checkpoints.into_iter().rfind(|name| name.epoch == number);
     let checkpoint = match newest {
-        Some(name) => Some(read_checkpoint(lake, name).await?),
+        Some(name) => {
+            // The slot is acknowledged by it.
+            lake.make_durable(&name.to_string()).await?;
+            Some(read_checkpoint(lake, name).await?)
+        }
         None => None,
     };
     let mut chains = Vec::new();

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use ftap_lake::{
-    ClosedFile, CommitError, Committed, FileError, FxObjectName, LakeError, LakeStore, commit,
+    ClosedFile, FileError, FxObjectName, LakeError, LakeStore, PutError, PutResult, put,
 };
 
 use super::api::{Answer, FxApi, Quota};
@@ -53,16 +53,16 @@ impl Fetched {
     }
 
     /// What the run did, once the object is in the lake.
-    pub fn done(&self, committed: &Committed<FxFooter>) -> Done {
+    pub fn done(&self, put: &PutResult<FxFooter>) -> Done {
         let key = self.file.key();
-        match committed {
-            Committed::Created => Done::Written {
+        match put {
+            PutResult::Created => Done::Written {
                 key,
                 rates: self.rates,
                 origin: self.origin,
                 cache_error: self.cache_error.clone(),
             },
-            Committed::Same | Committed::Overtaken(_) => Done::AlreadyThere { key },
+            PutResult::Same | PutResult::Overtaken(_) => Done::AlreadyThere { key },
         }
     }
 }
@@ -179,10 +179,10 @@ impl FxJob {
     }
 
     async fn put(&self, fetched: &Fetched) -> Result<Done, LakeError> {
-        match commit(&self.lake, &fetched.file).await {
+        match put(&self.lake, &fetched.file).await {
             Ok(committed) => Ok(fetched.done(&committed)),
-            Err(CommitError::Lake(error)) => Err(error),
-            Err(CommitError::Conflict(never)) => match never {},
+            Err(PutError::Lake(error)) => Err(error),
+            Err(PutError::Conflict(never)) => match never {},
         }
     }
 

@@ -58,7 +58,7 @@ impl Progress {
     }
 
     /// Everything below `next_offset` is in the lake.
-    pub fn committed(&mut self, next_offset: i64) {
+    pub fn durable_up_to(&mut self, next_offset: i64) {
         self.durable = self.durable.max(next_offset);
         while self
             .in_flight
@@ -190,7 +190,7 @@ mod tests {
         );
         assert_eq!(partition.oldest_in_flight_ms(), Some(500));
         assert!(!partition.is_flushed());
-        partition.committed(12);
+        partition.durable_up_to(12);
         assert!(partition.is_flushed());
         assert_eq!(
             (partition.lag(13, true), partition.oldest_in_flight_ms()),
@@ -203,8 +203,8 @@ mod tests {
     fn a_late_commit_takes_nothing_back() {
         let mut partition = Progress::new(1, 0, 0);
         partition.handed_on(9, 10, 1);
-        partition.committed(10);
-        partition.committed(5);
+        partition.durable_up_to(10);
+        partition.durable_up_to(5);
         assert!(partition.is_flushed());
     }
 
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(partition.owed(), None);
         partition.handed_on(11, 2, 500);
         assert_eq!(partition.owed(), None, "not durable yet");
-        partition.committed(12);
+        partition.durable_up_to(12);
         assert_eq!(partition.owed(), Some(12));
         partition.acknowledged(10);
         assert_eq!(partition.owed(), Some(12), "that was the one before");

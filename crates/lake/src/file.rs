@@ -11,11 +11,11 @@ use std::time::Instant;
 use ftap_transaction::{RejectReason, RowBuilders, record_fingerprint, schema};
 
 use crate::checksum::Checksum;
-use crate::commit::ClosedFile;
 use crate::datasets::TRANSACTIONS;
 use crate::error::FileError;
 use crate::footer::{RejectedRange, TransactionFooter};
 use crate::naming::ObjectName;
+use crate::put::ClosedFile;
 use crate::writer::FileWriter;
 
 /// Rows handed to the Parquet writer at once.

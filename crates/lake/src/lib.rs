@@ -6,23 +6,24 @@
 //! - `store` knows objects and bytes: one create-only put, one checked listing;
 //! - `datasets`, `naming`, `footer`, `chain`, `rolling` and `queue` are the rules, without I/O;
 //!   `file` and `writer` build an object in memory by them;
-//! - `commit` joins the two, and `stage` repeats what it does until the lake answers.
+//! - `put` and `listing` join the two, and `stage` repeats what they do until the lake answers.
 //!
 //! Relies on the store's create-only put and on offsets never being reused within a topic's life.
 
 mod chain;
 mod checksum;
-mod commit;
 mod datasets;
 mod error;
 mod file;
 mod footer;
 mod gcs;
 mod leftovers;
+mod listing;
 mod local;
 mod naming;
 mod outage;
 mod position;
+mod put;
 mod queue;
 mod refusal;
 mod rolling;
@@ -37,10 +38,6 @@ pub use chain::{
     start_offset,
 };
 pub use checksum::{Checksum, ChecksumError, checksum_of};
-pub use commit::{
-    ChainEnd, ClosedFile, CommitError, Committed, chain_ends, check_topic, commit, objects_of,
-    read_footer,
-};
 pub use datasets::{
     CAPTURED_TABLES, CHECKPOINTS_FOLDER, DATA_SETS, DataSet, DayFolders, DayOf, FX_RATES,
     LOADS_FOLDER, TRANSACTIONS, change,
@@ -52,11 +49,13 @@ pub use footer::{
     OptionalNumber, Pairs, RejectedRange, Text, TransactionFooter, WholeNumber, footer_table,
 };
 pub use gcs::gcs_credentials;
+pub use listing::{ChainEnd, chain_ends, check_topic, objects_of, read_footer};
 pub use naming::{
     ChangeObjectName, ChangePart, FxObjectName, NameError, ObjectName, date_of_micros,
     date_of_millis, parse_date,
 };
 pub use position::{Lsn, LsnError, Position};
+pub use put::{ClosedFile, PutError, PutResult, put};
 pub use queue::PutQueue;
 pub use refusal::error_text;
 pub use rolling::{CloseReason, MAX_REJECTED_RANGES, should_close};

@@ -125,13 +125,24 @@ fn create_in(root: &Path, key: &str, bytes: &[u8]) -> Result<PutOutcome, LakeErr
     };
     // Also for another process's file: its writer may have been killed before this, and
     // our caller is about to commit offsets that rely on it.
-    for folder in folder
+    sync_folders(root, folder)?;
+    Ok(outcome)
+}
+
+/// Makes a file that was found survive a crash of the machine: its writer may have been killed
+/// between giving it its name and syncing its folder.
+pub(crate) fn make_durable(root: &Root, key: &str) -> Result<(), LakeError> {
+    let path = root.path().join(key);
+    sync_folders(root.path(), path.parent().unwrap_or(root.path()))
+}
+
+fn sync_folders(root: &Path, folder: &Path) -> Result<(), LakeError> {
+    folder
         .ancestors()
         .take_while(|folder| folder.starts_with(root))
-    {
-        sync_folder(folder).map_err(|source| path_error("sync the folder", folder, source))?;
-    }
-    Ok(outcome)
+        .try_for_each(|folder| {
+            sync_folder(folder).map_err(|source| path_error("sync the folder", folder, source))
+        })
 }
 
 /// Makes the folders below the root, never the root itself.

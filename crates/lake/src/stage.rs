@@ -10,15 +10,15 @@ use std::time::Duration;
 use ftap_supervision::{Backoff, Failure, Health, Internal, Retry, Retryable, Stage, failpoint};
 use ftap_telemetry::metrics;
 
-use crate::commit::{ClosedFile, CommitError, Committed, commit};
 use crate::footer::{Footer, NoConflict};
 use crate::outage::LakeOutage;
+use crate::put::{ClosedFile, PutError, PutResult, put};
 use crate::store::LakeStore;
 
 /// Tries that a new token may help end after about 6 s.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
 
-impl<C> Retryable for CommitError<C> {
+impl<C> Retryable for PutError<C> {
     fn retry(&self) -> Retry {
         match self {
             Self::Lake(error) => error.retry(),
@@ -61,16 +61,16 @@ impl StageLake {
         self.repeat(what, || Ok(()), request).await
     }
 
-    /// Commits a file, however long it takes. `failpoint` is hit before each try.
-    pub async fn commit<F: Footer>(
+    /// Puts a file, however long it takes. `failpoint` is hit before each try.
+    pub async fn put<F: Footer>(
         &self,
         failpoint: &'static str,
         file: &ClosedFile<F>,
-    ) -> Result<Committed<F>, Failure>
+    ) -> Result<PutResult<F>, Failure>
     where
         F::Conflict: fmt::Display + Into<Failure>,
     {
-        let put = async |lake: &LakeStore| commit(lake, file).await;
+        let put = async |lake: &LakeStore| put(lake, file).await;
         self.repeat(&file.key(), || failpoint::hit(failpoint), put)
             .await
     }
@@ -117,11 +117,11 @@ impl From<NoConflict> for Failure {
     }
 }
 
-impl<C: Into<Failure>> From<CommitError<C>> for Failure {
-    fn from(error: CommitError<C>) -> Self {
+impl<C: Into<Failure>> From<PutError<C>> for Failure {
+    fn from(error: PutError<C>) -> Self {
         match error {
-            CommitError::Lake(error) => error.into(),
-            CommitError::Conflict(conflict) => conflict.into(),
+            PutError::Lake(error) => error.into(),
+            PutError::Conflict(conflict) => conflict.into(),
         }
     }
 }

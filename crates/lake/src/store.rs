@@ -182,6 +182,19 @@ impl LakeStore {
         }
     }
 
+    /// Makes an object that was found survive a crash of the machine, as those are that were put.
+    pub async fn make_durable(&self, key: &str) -> Result<(), LakeError> {
+        let path = self.path(key)?;
+        match &self.root {
+            Some(root) => {
+                let root = Arc::clone(root);
+                self.blocking(move || local::make_durable(&root, path.as_ref()))
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Fails while a local lake's folder is gone or another is in its place.
     async fn check_present(&self) -> Result<(), LakeError> {
         match &self.root {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ftap_lake::{
-    ClosedFile, Committed, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
-    ObjectName, PutOutcome, TransactionFooter, chain_ends, commit, objects_of, read_footer,
+    ClosedFile, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore, ObjectName,
+    PutOutcome, PutResult, TransactionFooter, chain_ends, objects_of, put, read_footer,
 };
 use ftap_supervision::{Retry, Retryable as _};
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
@@ -32,7 +32,7 @@ fn file(topic: &str, partition: i32, first: i64, last: i64, day: i64) -> File {
     file.close().unwrap()
 }
 
-async fn put(store: &LakeStore, file: &File) -> PutOutcome {
+async fn put_bytes(store: &LakeStore, file: &File) -> PutOutcome {
     store
         .put_create(&file.name.key(), file.bytes.clone())
         .await
@@ -71,10 +71,10 @@ async fn behaves_as_a_lake(store: &LakeStore) {
     assert!(chain_ends(store, "t", &[0, 1]).await.unwrap().is_empty());
 
     let first = file("t", 0, 0, 9, 20_000);
-    assert_eq!(put(store, &first).await, PutOutcome::Created);
-    assert_eq!(put(store, &first).await, PutOutcome::AlreadyExists);
+    assert_eq!(put_bytes(store, &first).await, PutOutcome::Created);
+    assert_eq!(put_bytes(store, &first).await, PutOutcome::AlreadyExists);
     let other = file("t", 0, 0, 4, 20_000);
-    assert_eq!(put(store, &other).await, PutOutcome::AlreadyExists);
+    assert_eq!(put_bytes(store, &other).await, PutOutcome::AlreadyExists);
     let key = first.name.key();
     assert_eq!(
         store.get(&key).await.unwrap(),
@@ -83,9 +83,9 @@ async fn behaves_as_a_lake(store: &LakeStore) {
     );
     let stored: TransactionFooter = read_footer(store, &first.name).await.unwrap();
     assert_eq!(stored, first.footer);
-    assert_eq!(commit(store, &first).await.unwrap(), Committed::Same);
-    let theirs = Committed::Overtaken(first.footer.clone());
-    assert_eq!(commit(store, &other).await.unwrap(), theirs);
+    assert_eq!(put(store, &first).await.unwrap(), PutResult::Same);
+    let theirs = PutResult::Overtaken(first.footer.clone());
+    assert_eq!(put(store, &other).await.unwrap(), theirs);
     assert_eq!(first.footer.next_offset(), 10);
 
     // Partition 0 continues, then its clock goes back over a midnight; partition 1 is old;
@@ -97,7 +97,7 @@ async fn behaves_as_a_lake(store: &LakeStore) {
         file("t", 1, 0, 4, 18_999),
         file("t-0", 0, 0, 99, 20_005),
     ] {
-        assert_eq!(put(store, &more).await, PutOutcome::Created);
+        assert_eq!(put_bytes(store, &more).await, PutOutcome::Created);
     }
     let strange = "transactions/2026-11-22/notes.txt";
     store
@@ -131,7 +131,7 @@ async fn behaves_as_a_lake(store: &LakeStore) {
 
     let tasks = (0..16i64).map(|last| {
         let (store, file) = (store.clone(), file("race", 0, 0, last, 20_000));
-        tokio::spawn(async move { put(&store, &file).await })
+        tokio::spawn(async move { put_bytes(&store, &file).await })
     });
     let outcomes = futures::future::join_all(tasks).await;
     let created = outcomes
@@ -150,7 +150,7 @@ async fn behaves_as_a_lake(store: &LakeStore) {
     }
     let large = large.close().unwrap();
     assert!(large.bytes.len() > 100_000, "{}", large.bytes.len());
-    put(store, &large).await;
+    put_bytes(store, &large).await;
     let footer: TransactionFooter = read_footer(store, &large.name).await.unwrap();
     assert_eq!(footer, large.footer);
 
@@ -198,9 +198,9 @@ async fn a_put_whose_reply_is_lost_meets_its_own_object() {
         let store = gcs(&server, "lake");
         let file = file("t", 0, 0, 9, 20_000);
         server.set_rules(on_put(Times::Next(1), fault));
-        assert_eq!(put(&store, &file).await, PutOutcome::AlreadyExists);
-        let again = commit(&store, &file).await.unwrap();
-        assert_eq!(again, Committed::Same);
+        assert_eq!(put_bytes(&store, &file).await, PutOutcome::AlreadyExists);
+        let again = put(&store, &file).await.unwrap();
+        assert_eq!(again, PutResult::Same);
         assert_eq!(server.object(&file.name.key()).unwrap(), file.bytes);
     }
 }
@@ -316,7 +316,7 @@ async fn what_a_killed_put_left_behind_is_not_an_object() {
     let folder = TempDir::new().unwrap();
     let store = local(folder.path());
     let whole = file("t", 0, 0, 9, 20_000);
-    put(&store, &whole).await;
+    put_bytes(&store, &whole).await;
     let path = folder.path().join(file("t", 0, 10, 19, 20_000).name.key());
     let mut leftover = path.clone().into_os_string();
     leftover.push("#1234000001");
@@ -330,7 +330,7 @@ async fn what_a_killed_put_left_behind_is_not_an_object() {
     );
     // Nor does it keep the next put from its name.
     assert_eq!(
-        put(&store, &file("t", 0, 10, 19, 20_000)).await,
+        put_bytes(&store, &file("t", 0, 10, 19, 20_000)).await,
         PutOutcome::Created
     );
     let names: Vec<_> = std::fs::read_dir(path.parent().unwrap())
@@ -350,7 +350,7 @@ async fn a_damaged_or_misplaced_object_at_a_chains_end_is_an_error() {
     let folder = TempDir::new().unwrap();
     let store = local(folder.path());
     let good = file("t", 0, 0, 9, 20_000);
-    put(&store, &good).await;
+    put_bytes(&store, &good).await;
     let key = ObjectName::new("t", 0, 10, 20_000 * DAY).unwrap().key();
     let empty_parquet = {
         let schema = ftap_transaction::schema();
@@ -432,7 +432,7 @@ async fn what_dead_writers_left_is_cleared_away_and_a_living_ones_is_not() {
     let folder = TempDir::new().unwrap();
     let store = local(folder.path());
     let whole = file("t", 0, 0, 9, 20_000);
-    put(&store, &whole).await;
+    put_bytes(&store, &whole).await;
     let day = folder.path().join(whole.name.key());
     let day = day.parent().unwrap();
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
@@ -465,7 +465,7 @@ async fn what_dead_writers_left_is_cleared_away_and_a_living_ones_is_not() {
 async fn an_incomplete_listing_is_not_taken_for_an_empty_lake() {
     let server = server().await;
     let store = gcs(&server, "lake");
-    put(&store, &file("t", 0, 0, 9, 20_000)).await;
+    put_bytes(&store, &file("t", 0, 0, 9, 20_000)).await;
     for fault in [Fault::WebPage, Fault::HalfAnswer, Fault::CutBody] {
         server.set_rules(vec![Rule::new(Operation::List, Times::Always, fault)]);
         for error in [
@@ -485,7 +485,7 @@ async fn a_lake_that_is_away_is_not_an_empty_one() {
     let place = folder.path().join("lake");
     let store = local(&place);
     let whole = file("t", 0, 0, 9, 20_000);
-    put(&store, &whole).await;
+    put_bytes(&store, &whole).await;
     let key = whole.name.key();
     let away = async |store: &LakeStore| {
         let listed = store.list("transactions").try_collect::<Vec<_>>().await;

@@ -1,11 +1,14 @@
 //! How supervision sees that a stage is stuck: work in hand and no step made.
 //!
 //! Counters instead of pings: a ping waits in the mailbox behind the work and
-//! says nothing about a thread that works for the actor.
+//! says nothing about a thread that works for the actor. Only a stage that awaits something is
+//! asked for a sign of life as well: while one of its tasks waits, another may block the thread.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::Notify;
 
 /// Work and steps of one stage; shared by the stage and those that give it work.
 #[derive(Debug, Default)]
@@ -13,6 +16,8 @@ pub struct Progress {
     pending: AtomicU64,
     steps: AtomicU64,
     waiting: AtomicU64,
+    pulse_wanted: Notify,
+    pulses: AtomicU64,
 }
 
 impl Progress {
@@ -32,17 +37,30 @@ impl Progress {
         self.pending.load(Relaxed)
     }
 
-    /// While the guard lives the stage waits for something that has a limit of
-    /// its own (a pause, a reply, a timeout of a client) and can't be stuck.
+    /// While the guard lives the stage awaits something that has a limit of its own (a pause, a
+    /// reply, a timeout of a client), or a thread of its own does. It is stuck only if its arbiter
+    /// runs nothing else either, so the arbiter's thread must not block meanwhile.
     pub fn waiting(self: &Arc<Self>) -> Waiting {
         self.waiting.fetch_add(1, Relaxed);
         Waiting(self.clone())
     }
 
+    /// Answers, on the stage's arbiter, each question whether that still runs.
+    pub(crate) async fn beat(self: Arc<Self>) {
+        loop {
+            self.pulse_wanted.notified().await;
+            self.pulses.fetch_add(1, Relaxed);
+        }
+    }
+
     fn observe(&self) -> Observation {
+        if self.waiting.load(Relaxed) > 0 {
+            self.pulse_wanted.notify_one();
+        }
         Observation {
             steps: self.steps.load(Relaxed),
-            busy: self.pending.load(Relaxed) > 0 && self.waiting.load(Relaxed) == 0,
+            pulses: self.pulses.load(Relaxed),
+            busy: self.pending.load(Relaxed) > 0,
         }
     }
 }
@@ -72,6 +90,7 @@ impl Drop for Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Observation {
     steps: u64,
+    pulses: u64,
     busy: bool,
 }
 
@@ -135,14 +154,32 @@ mod tests {
             Duration::ZERO,
             "a step resets it"
         );
-        let waiting = progress.waiting();
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_waits_is_stalled_only_if_its_thread_gives_no_sign_of_life() {
+        let start = Instant::now();
+        let progress = Arc::new(Progress::default());
+        let _work = progress.begin();
+        let _waiting = progress.waiting();
+        let mut watch = StallWatch::new(progress.clone(), start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let beat = tokio::spawn(progress.clone().beat());
+        for second in [10, 20, 30] {
+            watch.stalled_for(at(second));
+            let seen = progress.pulses.load(Relaxed);
+            while progress.pulses.load(Relaxed) == seen {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(watch.stalled_for(at(40)), Duration::ZERO, "its task waits");
+        beat.abort();
+        let _ = beat.await;
+        watch.stalled_for(at(50));
         assert_eq!(
-            watch.stalled_for(at(60)),
-            Duration::ZERO,
-            "a bounded wait is not stalled"
+            watch.stalled_for(at(55)),
+            Duration::from_secs(5),
+            "its thread hangs"
         );
-        drop(waiting);
-        watch.stalled_for(at(70));
-        assert_eq!(watch.stalled_for(at(75)), Duration::from_secs(5));
     }
 }

@@ -152,6 +152,7 @@ impl Stages {
         let arbiter = Arbiter::new();
         let name = stage.name;
         let body = move || {
+            actix::spawn(stage.progress.clone().beat());
             actix::spawn(async move {
                 let of_actor = stage.clone();
                 let run = actix::spawn(async move {

@@ -233,7 +233,7 @@ impl Ingest {
         match writer.words.pop_front() {
             Some(Word::Committed(assignment, next)) if is_current(writer, assignment) => {
                 if let Some(progress) = &mut writer.progress {
-                    progress.committed(next);
+                    progress.durable_up_to(next);
                 }
                 commit(state, next);
             }

@@ -1,6 +1,6 @@
 //! Objects of changes and checkpoints into the lake, one after the other.
 
-use ftap_lake::{Adoption, Committed, LakeStore, StageLake};
+use ftap_lake::{Adoption, LakeStore, PutResult, StageLake};
 use ftap_supervision::{Failure, Stage, failpoint};
 use ftap_telemetry::events::{ChangesCommitted, ChangesOvertaken};
 use ftap_telemetry::metrics;
@@ -55,7 +55,7 @@ pub(super) async fn put(
     file: &ChangeFile,
     reason: &str,
 ) -> Result<Adoption, Failure> {
-    if let Committed::Overtaken(theirs) = lake.commit("change_capture", file).await? {
+    if let PutResult::Overtaken(theirs) = lake.put("change_capture", file).await? {
         ChangesOvertaken {
             key: file.key(),
             writer: theirs.writer_id,

@@ -1,78 +1,20 @@
-//! Rules and store together: how an object gets into the lake, and how what is there is found.
+//! What is in the lake: the objects of a topic, the ends of its chains, their footers.
 //!
-//! Promises: an object is committed by one create-only put; if another is there first, its footer
-//! decides by the data set's own rule. A footer is believed only if it is that of its object's name.
+//! Promises: a footer is believed only if it is that of its object's name.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::datasets::TRANSACTIONS;
 use crate::error::LakeError;
-use crate::footer::{Adoption, Footer, TransactionFooter};
+use crate::footer::{Footer, TransactionFooter};
 use crate::naming::{ObjectName, parse_date};
-use crate::store::{LakeStore, PutOutcome};
+use crate::store::LakeStore;
 
 /// Footers read side by side.
 const FOOTER_READS: usize = 8;
-
-/// A finished file that belongs into the lake.
-#[derive(Clone, Debug)]
-pub struct ClosedFile<F: Footer> {
-    /// Its name, and by it its key.
-    pub name: F::Name,
-    /// The Parquet file.
-    pub bytes: Bytes,
-    pub footer: F,
-    /// When its first record came.
-    pub opened_at: Instant,
-}
-
-impl<F: Footer> ClosedFile<F> {
-    pub fn key(&self) -> String {
-        self.name.to_string()
-    }
-}
-
-/// How a file is in the lake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Committed<F> {
-    Created,
-    /// The same run was there.
-    Same,
-    /// Another run from the same start was there, with this footer; ours was not written.
-    Overtaken(F),
-}
-
-/// Why a file is not in the lake.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError<C> {
-    /// The lake refused or failed.
-    #[error(transparent)]
-    Lake(#[from] LakeError),
-    /// The object in its place is of another history.
-    #[error("{0}")]
-    Conflict(C),
-}
-
-/// Commits a file; once, and it may be committed again after an error.
-pub async fn commit<F: Footer>(
-    lake: &LakeStore,
-    file: &ClosedFile<F>,
-) -> Result<Committed<F>, CommitError<F::Conflict>> {
-    if lake.put_create(&file.key(), file.bytes.clone()).await? == PutOutcome::Created {
-        return Ok(Committed::Created);
-    }
-    let theirs: F = read_footer(lake, &file.name).await?;
-    match file.footer.adopt(&theirs) {
-        Ok(Adoption::Same) => Ok(Committed::Same),
-        Ok(Adoption::Overtaken) => Ok(Committed::Overtaken(theirs)),
-        Err(conflict) => Err(CommitError::Conflict(conflict)),
-    }
-}
 
 /// The footer of an object; its rows are not read.
 pub async fn read_footer<F: Footer>(lake: &LakeStore, name: &F::Name) -> Result<F, LakeError> {
