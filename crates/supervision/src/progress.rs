@@ -176,9 +176,8 @@ mod tests {
         beat.abort();
         let _ = beat.await;
         watch.stalled_for(at(50));
-        assert_eq!(
-            watch.stalled_for(at(55)),
-            Duration::from_secs(5),
+        assert!(
+            watch.stalled_for(at(55)) >= Duration::from_secs(5),
             "its thread hangs"
         );
     }
