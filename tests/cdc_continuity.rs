@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::changes::{self, assert_same_table, catch_up, lab, lab_on, lake};
-use crate::common::cluster::Postgres;
+use crate::common::cluster::{Postgres, server_folder};
 use crate::common::process::Ftap;
 use crate::common::{Lab, wait_until};
 
@@ -154,16 +154,6 @@ fn copy(from: &Path, to: &Path) {
     let mut cp = Command::new("cp");
     cp.arg("-a").arg(from).arg(to);
     assert!(cp.status().unwrap().success());
-}
-
-/// A folder that a server can be started in.
-fn server_folder() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::Builder::new().prefix("ftap-pg-").tempdir();
-    let folder = folder.unwrap();
-    let all = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), all).unwrap();
-    folder
 }
 
 #[test]

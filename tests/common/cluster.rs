@@ -24,6 +24,15 @@ pub(crate) struct Session {
     client: Client,
 }
 
+/// A folder that a server can be started in: it is not root and has to get in.
+pub(crate) fn server_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("ftap-pg-").tempdir();
+    let folder = folder.unwrap();
+    let all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), all).unwrap();
+    folder
+}
+
 impl Postgres {
     /// Starts a server; `None` on a machine without PostgreSQL, which fails in CI.
     pub(crate) fn start() -> Option<Self> {
@@ -37,12 +46,7 @@ impl Postgres {
 
     /// The same with more settings, each `name=value`.
     pub(crate) fn start_with(max_slot_wal_keep_bytes: u64, settings: &[&str]) -> Option<Self> {
-        // The server is not root and has to get in.
-        let dir = tempfile::Builder::new()
-            .prefix("ftap-pg-")
-            .tempdir()
-            .unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let dir = server_folder();
         let options = PrivateClusterOptions {
             max_slot_wal_keep_bytes,
             settings: settings.iter().map(ToString::to_string).collect(),
@@ -115,10 +119,15 @@ impl Postgres {
 
     /// A connection, as soon as the server takes one.
     pub(crate) fn session(&self) -> Session {
-        wait_until("a connection", || self.try_session())
+        self.session_in(self.cluster.database())
     }
 
-    fn try_session(&self) -> Option<Session> {
+    /// The same to another database.
+    pub(crate) fn session_in(&self, database: &str) -> Session {
+        wait_until("a connection", || self.try_session(database))
+    }
+
+    fn try_session(&self, database: &str) -> Option<Session> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -130,7 +139,7 @@ impl Postgres {
             .port(self.cluster.port())
             .user(self.cluster.user())
             .password(self.cluster.password())
-            .dbname(self.cluster.database())
+            .dbname(database)
             .connect_timeout(Duration::from_secs(5));
         let client = runtime.block_on(async {
             let (client, connection) = config.connect(NoTls).await.ok()?;

@@ -57,6 +57,26 @@ pub struct SlotState {
     pub wal_status: Option<String>,
     /// What was acknowledged.
     pub confirmed: Option<Lsn>,
+    /// Why the server gave it up, as `pg_replication_slots` calls it from version 17 on.
+    pub lost_by: Option<String>,
+}
+
+impl SlotState {
+    /// Why the server gave it up, and what keeps it from that the next time.
+    fn loss(&self) -> String {
+        match self.lost_by.as_deref() {
+            None | Some("wal_removed") => {
+                "the server removed log that it had not sent yet, more than max_slot_wal_keep_size; raise that there".to_owned()
+            }
+            Some("idle_timeout") => {
+                "it was not read for longer than idle_replication_slot_timeout; raise that there, or keep `ftap cdc` running".to_owned()
+            }
+            Some("wal_level_insufficient") => {
+                "the server ran with another wal_level than logical for a while".to_owned()
+            }
+            Some(reason) => format!("the server invalidated it ({reason})"),
+        }
+    }
 }
 
 /// What the server says about itself.
@@ -163,11 +183,13 @@ pub enum PlanError {
     },
     /// The server invalidated the slot.
     #[error(
-        "replication slot {slot} is lost: the server removed log that it had not sent yet, more than max_slot_wal_keep_size; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
+        "replication slot {slot} is lost: {cause}; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
     )]
     SlotLost {
         /// The slot.
         slot: String,
+        /// Why, and what keeps it from that the next time.
+        cause: String,
     },
     /// The publication is gone.
     #[error(
@@ -401,7 +423,10 @@ pub fn plan(
         });
     };
     if slot.wal_status.as_deref() == Some("lost") {
-        return Err(PlanError::SlotLost { slot: slot_name });
+        return Err(PlanError::SlotLost {
+            slot: slot_name,
+            cause: slot.loss(),
+        });
     }
     match &server.publication {
         PublicationState::Missing => {

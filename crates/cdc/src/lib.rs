@@ -19,6 +19,7 @@ pub mod checkpoint;
 pub mod file;
 pub mod footer;
 pub mod lake;
+mod requirements;
 pub mod schema;
 pub mod server;
 mod settings;

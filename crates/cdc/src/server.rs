@@ -11,6 +11,7 @@ use ftap_postgres::{PostgresError, PostgresSettings};
 
 use super::catalog::{Catalog, ColumnState, PublicationEntry, PublicationIdentity, TableState};
 use super::chain::{PublicationState, SlotState};
+use super::requirements::{IS_PUBLISHED, PARTITIONS};
 use super::schema::Column;
 use super::source::MESSAGE_PREFIX;
 use super::{SCHEMA, TABLES};
@@ -62,6 +63,16 @@ impl Control<'_> {
     pub(crate) async fn identity(&self, slot: &str) -> Result<Identity, PostgresError> {
         let row = self
             .client
+            .query_one("SELECT pg_is_in_recovery()", &[])
+            .await;
+        if row.map_err(|error| self.error(&error))?.get(0) {
+            return Err(PostgresError::ReadOnly {
+                address: self.settings.address(),
+                said: "it is a standby, or was not promoted yet".to_owned(),
+            });
+        }
+        let row = self
+            .client
             .query_one(
                 "SELECT s.system_identifier::text, current_database()::text, pg_current_wal_flush_lsn(), current_setting('wal_level') FROM pg_control_system() s",
                 &[],
@@ -78,7 +89,8 @@ impl Control<'_> {
         let found = self
             .client
             .query_opt(
-                "SELECT plugin::text, database::text, wal_status, confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1",
+                // Reasons came with version 17: by name they need not be there.
+                "SELECT plugin::text, database::text, wal_status, confirmed_flush_lsn, to_jsonb(s) ->> 'invalidation_reason' FROM pg_replication_slots s WHERE slot_name = $1",
                 &[&slot],
             )
             .await
@@ -92,6 +104,7 @@ impl Control<'_> {
                 database: slot.get(1),
                 wal_status: slot.get(2),
                 confirmed: slot.get::<_, Option<PgLsn>>(3).map(lsn),
+                lost_by: slot.get(4),
             }),
         })
     }
@@ -122,15 +135,20 @@ impl Control<'_> {
         };
         let has_schemas: bool = row.get(2);
         let (names, oids) = sought(known);
-        let sql = "SELECT t.number, c.oid, n.nspname || '.' || c.relname, c.relfilenode, r.oid, r.xmin::text::bigint,
-              coalesce((SELECT array_agg(i.inhrelid ORDER BY i.inhrelid) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'p'), '{}'),
-              coalesce((SELECT array_agg(i.inhrelid ORDER BY i.inhrelid) FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'p'
-                AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.inhrelid AND a.attnum = -6 AND a.xmin = i.xmin)), '{}')
+        let sql = format!(
+            "SELECT t.number, c.oid, n.nspname || '.' || c.relname, c.relfilenode, r.oid, r.xmin::text::bigint,
+              coalesce((SELECT array_agg(p.relid ORDER BY p.relid) FROM {PARTITIONS} p), '{{}}'),
+              coalesce((SELECT array_agg(p.relid ORDER BY p.relid) FROM {PARTITIONS} p JOIN pg_inherits i ON i.inhrelid = p.relid
+                WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = p.relid AND a.attnum = -6 AND a.xmin = i.xmin)), '{{}}')
             FROM unnest($1::text[], $2::oid[]) WITH ORDINALITY AS t(name, known, number)
             JOIN pg_class c ON c.oid = coalesce(to_regclass(t.name)::oid, t.known) AND c.relkind IN ('r', 'p')
             JOIN pg_namespace n ON n.oid = c.relnamespace
-            LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication WHERE pubname = $3)";
-        let rows = self.client.query(sql, &[&names, &oids, &publication]).await;
+            LEFT JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = (SELECT oid FROM pg_publication WHERE pubname = $3)"
+        );
+        let rows = self
+            .client
+            .query(&sql, &[&names, &oids, &publication])
+            .await;
         for row in rows.map_err(error)? {
             let number = row.get::<_, i64>(0) as usize - 1;
             let oid: u32 = row.get(1);
@@ -185,14 +203,14 @@ impl Control<'_> {
         publication: &str,
         table: u32,
     ) -> Result<Vec<ColumnState>, PostgresError> {
-        // Lists of columns came with version 15: by name they need not be there.
-        let sql = "SELECT a.attname::text, a.attnum, a.atttypid, a.atttypmod, a.xmin::text::bigint
+        let sql = format!(
+            "SELECT a.attname::text, a.attnum, a.atttypid, a.atttypmod, a.xmin::text::bigint
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
             LEFT JOIN pg_publication_tables t ON t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname
-            WHERE c.oid = $1 AND a.attnum > 0 AND NOT a.attisdropped
-              AND coalesce(to_jsonb(t) -> 'attnames' ? a.attname::text, a.attgenerated = '')
-            ORDER BY a.attnum";
-        let rows = self.client.query(sql, &[&table, &publication]).await;
+            WHERE c.oid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND {IS_PUBLISHED}
+            ORDER BY a.attnum"
+        );
+        let rows = self.client.query(&sql, &[&table, &publication]).await;
         let rows = rows.map_err(|error| self.error(&error))?;
         let column = |row: &Row| ColumnState {
             name: row.get(0),
@@ -206,15 +224,8 @@ impl Control<'_> {
 
     /// Writes a message into the log that a capture answers with a checkpoint.
     pub async fn request_checkpoint(&self) -> Result<(), PostgresError> {
-        let sql = format!(
-            "START TRANSACTION READ WRITE; SELECT pg_logical_emit_message(true, '{MESSAGE_PREFIX}', ''); COMMIT"
-        );
-        let written = self.client.batch_execute(&sql).await;
-        if written.is_err() {
-            // The connection is another's afterwards.
-            let _ = self.client.batch_execute("ROLLBACK").await;
-        }
-        written.map_err(|error| self.error(&error))
+        let statement = format!("SELECT pg_logical_emit_message(true, '{MESSAGE_PREFIX}', '')");
+        self.alter(&statement).await
     }
 
     /// The OID of a captured table.
@@ -242,7 +253,10 @@ impl Control<'_> {
                    (SELECT string_agg(a.attname, ', ') FROM pg_attribute a
                     WHERE a.attrelid = c.oid
                     AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-                    AND NOT to_jsonb(t) -> 'attnames' ? a.attname::text)
+                    AND NOT to_jsonb(t) -> 'attnames' ? a.attname::text),
+                   (SELECT min(k.name) FROM unnest($2::text[], $3::oid[]) AS k(name, known)
+                    JOIN pg_class c ON c.oid = coalesce(to_regclass(k.name)::oid, k.known)
+                    WHERE c.relkind = 'p' AND NOT p.pubviaroot)
                  FROM pg_publication p LEFT JOIN (
                    unnest($2::text[], $3::oid[]) WITH ORDINALITY AS k(name, known, number)
                    JOIN pg_class c ON c.oid = coalesce(to_regclass(k.name)::oid, k.known)
@@ -262,6 +276,12 @@ impl Control<'_> {
             return Ok(PublicationState::Lacks {
                 what: "some kinds of changes".to_owned(),
                 remedy: alter("SET (publish = 'insert, update, delete, truncate')".to_owned()),
+            });
+        }
+        if let Some(table) = first.get::<_, Option<&str>>(4) {
+            return Ok(PublicationState::Lacks {
+                what: format!("changes of {table} under its own name, because it is partitioned"),
+                remedy: alter("SET (publish_via_partition_root = true)".to_owned()),
             });
         }
         for (table, number) in TABLES.into_iter().zip(1..) {
@@ -292,46 +312,67 @@ impl Control<'_> {
         publication: &str,
         may_fix: bool,
     ) -> Result<bool, PostgresError> {
-        match self.publication(publication, &BTreeMap::new()).await? {
-            PublicationState::Whole => Ok(false),
-            // A table that was dropped and created again has left it.
-            PublicationState::Lacks { remedy, .. } if may_fix && publication == OWN_PUBLICATION => {
-                let fixed = self.client.batch_execute(&remedy).await;
-                fixed.map_err(|error| self.error(&error))?;
-                // There may be more that is missing.
-                match self.publication(publication, &BTreeMap::new()).await? {
-                    PublicationState::Whole => Ok(false),
-                    _ => Err(PostgresError::Publication {
-                        address: self.settings.address(),
-                        said: format!(
-                            "{publication} does not give all changes of all tables, also after {remedy}: drop it, it is created again"
-                        ),
-                    }),
+        let is_ours = publication == OWN_PUBLICATION;
+        let mut is_created = false;
+        let mut last_fix = None;
+        loop {
+            let said = match self.publication(publication, &BTreeMap::new()).await? {
+                PublicationState::Whole => return Ok(is_created),
+                PublicationState::Missing => {
+                    is_created = true;
+                    self.create_publication(publication).await?;
+                    continue;
                 }
-            }
-            PublicationState::Lacks { what, remedy } => Err(PostgresError::Publication {
+                // A table that was dropped and created again has left it. There may be more that
+                // is missing.
+                PublicationState::Lacks { remedy, .. }
+                    if may_fix && is_ours && last_fix.as_ref() != Some(&remedy) =>
+                {
+                    self.alter(&remedy).await?;
+                    last_fix = Some(remedy);
+                    continue;
+                }
+                PublicationState::Lacks { what, remedy } => match last_fix {
+                    Some(fix) => format!(
+                        "{publication} lacks {what}, also after {fix}: drop it, it is created again"
+                    ),
+                    None => format!(
+                        "{publication} lacks {what}: {remedy}, or set CDC_PUBLICATION to a name that is free"
+                    ),
+                },
+            };
+            return Err(PostgresError::Publication {
                 address: self.settings.address(),
-                said: format!(
-                    "{publication} lacks {what}: {remedy}, or set CDC_PUBLICATION to a name that is free"
-                ),
-            }),
-            PublicationState::Missing => {
-                let sql = format!(
-                    "CREATE PUBLICATION {} FOR TABLE {}",
-                    quoted(publication),
-                    TABLES.map(qualified).join(", ")
-                );
-                let made = self.client.batch_execute(&sql).await;
-                made.map(|()| true)
-                    .map_err(|error| match self.error(&error) {
-                        PostgresError::NotPermitted { address, said } => {
-                            let said = format!("{said}; let the owner of the tables run {sql}");
-                            PostgresError::NotPermitted { address, said }
-                        }
-                        error => error,
-                    })
-            }
+                said,
+            });
         }
+    }
+
+    async fn create_publication(&self, publication: &str) -> Result<(), PostgresError> {
+        // Without the option the changes of a partitioned table are those of its partitions.
+        let sql = format!(
+            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
+            quoted(publication),
+            TABLES.map(qualified).join(", ")
+        );
+        self.alter(&sql).await.map_err(|error| match error {
+            PostgresError::NotPermitted { address, said } => {
+                let said = format!("{said}; let the owner of the tables run {sql}");
+                PostgresError::NotPermitted { address, said }
+            }
+            error => error,
+        })
+    }
+
+    /// Runs a statement that writes, whatever `default_transaction_read_only` is.
+    async fn alter(&self, statement: &str) -> Result<(), PostgresError> {
+        let sql = format!("START TRANSACTION READ WRITE; {statement}; COMMIT");
+        let done = self.client.batch_execute(&sql).await;
+        if done.is_err() {
+            // The connection is another's afterwards.
+            let _ = self.client.batch_execute("ROLLBACK").await;
+        }
+        done.map_err(|error| self.error(&error))
     }
 
     /// Fails if a process reads the slot, and names it.
@@ -382,19 +423,22 @@ impl Control<'_> {
     }
 
     /// The columns of a table that are published.
-    pub async fn columns(&self, table: &str) -> Result<Vec<Column>, PostgresError> {
-        let rows = self
-            .client
-            .query(
-                "SELECT a.attname::text, a.atttypid, a.atttypmod, c.relreplident = 'f' OR coalesce(a.attnum = ANY (i.indkey), false)
-                 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-                 LEFT JOIN pg_index i ON i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
-                 WHERE c.oid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-                 ORDER BY a.attnum",
-                &[&qualified(table)],
-            )
-            .await
-            .map_err(|error| self.error(&error))?;
+    pub(crate) async fn columns(
+        &self,
+        publication: &str,
+        table: &str,
+    ) -> Result<Vec<Column>, PostgresError> {
+        let sql = format!(
+            "SELECT a.attname::text, a.atttypid, a.atttypmod, c.relreplident = 'f' OR coalesce(a.attnum = ANY (i.indkey), false)
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+             LEFT JOIN pg_index i ON i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
+             LEFT JOIN pg_publication_tables t ON t.pubname = $2 AND t.schemaname = n.nspname AND t.tablename = c.relname
+             WHERE c.oid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND {IS_PUBLISHED}
+             ORDER BY a.attnum"
+        );
+        let name = qualified(table);
+        let rows = self.client.query(&sql, &[&name, &publication]).await;
+        let rows = rows.map_err(|error| self.error(&error))?;
         let column = |row: &Row| Column {
             name: row.get(0),
             type_oid: row.get(1),
@@ -415,7 +459,7 @@ fn lsn(value: PgLsn) -> Lsn {
 }
 
 /// The captured tables by name, and their OIDs where they are known, else 0.
-fn sought(known: &BTreeMap<String, u32>) -> (Vec<String>, Vec<u32>) {
+pub(crate) fn sought(known: &BTreeMap<String, u32>) -> (Vec<String>, Vec<u32>) {
     let oid = |table| known.get(table).copied().unwrap_or_default();
     (TABLES.map(qualified).to_vec(), TABLES.map(oid).to_vec())
 }

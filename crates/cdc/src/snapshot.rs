@@ -18,7 +18,7 @@ use super::file::{ChangeFile, ChangeFileBuilder, Commit, Origin};
 use super::footer::Content;
 use super::schema::Table;
 use super::server::{Control, qualified, quoted};
-use super::source::{Cell, SESSION, Tuple};
+use super::source::{Cell, SESSION, Tuple, is_unsendable};
 use super::wire::TemporarySlot;
 
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,7 @@ impl<'a> SnapshotReader<'a> {
     pub(crate) async fn copy<F, E>(
         &self,
         name: &str,
+        publication: &str,
         origin: &Origin,
         rolling: &RollingSettings,
         mut put: impl FnMut(ChangeFile) -> F,
@@ -82,7 +83,7 @@ impl<'a> SnapshotReader<'a> {
         F: Future<Output = Result<(), E>>,
         E: From<SnapshotError>,
     {
-        let table = Arc::new(self.table(name).await?);
+        let table = Arc::new(self.table(name, publication).await?);
         let open = |number| {
             let (table, origin) = (table.clone(), origin.clone());
             ChangeFileBuilder::snapshot(table, origin, number, self.at, self.commit)
@@ -143,9 +144,9 @@ impl<'a> SnapshotReader<'a> {
         }
     }
 
-    async fn table(&self, name: &str) -> Result<Table, SnapshotError> {
+    async fn table(&self, name: &str, publication: &str) -> Result<Table, SnapshotError> {
         let (control, settings) = (self.control(), self.settings);
-        let columns = control.columns(name).await?;
+        let columns = control.columns(publication, name).await?;
         if columns.is_empty() {
             return Err(SnapshotError::Postgres(PostgresError::OtherSchema {
                 address: settings.address(),
@@ -167,6 +168,7 @@ impl<'a> SnapshotReader<'a> {
     }
 
     fn error(&self, error: &deadpool_postgres::tokio_postgres::Error) -> SnapshotError {
+        let is_unsendable = error.code().is_some_and(|code| is_unsendable(code.code()));
         SnapshotError::Postgres(match PostgresError::of(self.settings, error) {
             PostgresError::NotPermitted { address, said }
                 if said.contains("row-level security") =>
@@ -177,6 +179,12 @@ impl<'a> SnapshotReader<'a> {
                 );
                 PostgresError::NotPermitted { address, said }
             }
+            PostgresError::Refused { address, said } if is_unsendable => PostgresError::Refused {
+                address,
+                said: format!(
+                    "it can't send a row: {said}; correct the row there. If its text is not UTF-8, a database with another encoding than SQL_ASCII would have refused it"
+                ),
+            },
             error => error,
         })
     }

@@ -153,9 +153,20 @@ pub enum SourceError {
     /// The server refused.
     #[error("the server refuses to stream: {0}")]
     Refused(String),
+    /// The server can't send a row, however often it is asked.
+    #[error(
+        "the server can't send a change of a row: {0}; the change stays in its log, so correct the row there, then `ftap cdc --resnapshot` copies the tables again. If its text is not UTF-8, a database with another encoding than SQL_ASCII would have refused it"
+    )]
+    Unsendable(String),
     /// A message could not be understood.
     #[error("a message of the server can't be understood: {0}; report this as a bug")]
     Garbled(String),
+}
+
+/// Whether an SQLSTATE says that a value can't be sent: it is not in the database's encoding, has a
+/// character that UTF-8 lacks, or its row is larger than a message may be.
+pub(crate) fn is_unsendable(code: &str) -> bool {
+    matches!(code, "22021" | "22P05" | "54000")
 }
 
 /// A replication slot that is being read.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ftap_lake::Lsn;
-use ftap_postgres::{PostgresError, PostgresSettings};
+use ftap_postgres::{NO_TIMEOUTS, PostgresError, PostgresSettings};
 use pg_walstream::LogicalReplicationParser;
 use pgwire_replication::{
     FeedbackObserver, Lsn as WireLsn, PgWireError, ReplicationClient, ReplicationConfig,
@@ -17,16 +17,17 @@ use tokio::sync::watch;
 
 use super::server::quoted;
 use super::source::{
-    ChangeSource, MESSAGE_PREFIX, Message, SESSION, SourceError, decode, unix_micros,
+    ChangeSource, MESSAGE_PREFIX, Message, SESSION, SourceError, decode, is_unsendable, unix_micros,
 };
 use super::tunnel::Tunnel;
 
 /// How long an acknowledgement may wait to be sent; a stop waits for the last one.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-/// Messages between the network and the buffer; beyond it the server waits.
-const MESSAGES_IN_FLIGHT: usize = 1024;
-/// Larger than any row that PostgreSQL sends by default settings.
-const MAX_MESSAGE_BYTES: usize = 256 << 20;
+/// Messages between the network and the buffer; beyond it the server waits. Few, because a message
+/// holds a row, of whatever size.
+const MESSAGES_IN_FLIGHT: usize = 32;
+/// No message of PostgreSQL is larger: `MaxAllocSize` bounds what it can put together.
+const MAX_MESSAGE_BYTES: usize = 1 << 30;
 /// pgoutput's first version: whole transactions in commit order.
 const PROTOCOL_VERSION: u32 = 1;
 
@@ -70,6 +71,7 @@ impl Wire {
         // Its slot must not hold log for hours, as by default, after this machine is gone.
         let patience = [
             ("statement_timeout", "0"),
+            ("lock_timeout", "0"),
             ("idle_in_transaction_session_timeout", "0"),
             ("tcp_keepalives_idle", "30"),
             ("tcp_keepalives_interval", "10"),
@@ -89,13 +91,15 @@ impl Wire {
         let client = ReplicationClient::connect_gated(config)
             .await
             .map_err(|error| wire_error(settings, error))?;
-        Ok(Self {
+        let mut wire = Self {
             client,
             parser: LogicalReplicationParser::with_protocol_version(PROTOCOL_VERSION),
             settings: settings.clone(),
             sent,
             _tunnel: tunnel,
-        })
+        };
+        wire.query(NO_TIMEOUTS).await?;
+        Ok(wire)
     }
 
     /// Makes a slot that ends with this session, and exports its snapshot. Waits for the
@@ -188,7 +192,7 @@ impl ChangeSource for Wire {
         let event = match self.client.recv().await {
             Ok(Some(event)) => event,
             Ok(None) => return Err(SourceError::Gone("the server ended it".to_owned())),
-            Err(PgWireError::Server(said)) => return Err(SourceError::Refused(said)),
+            Err(PgWireError::Server(said)) => return Err(SourceError::of_code(said)),
             Err(error @ PgWireError::MessageTooLarge { .. }) => {
                 return Err(SourceError::Garbled(error.to_string()));
             }
@@ -230,10 +234,33 @@ impl ChangeSource for Wire {
     }
 }
 
-/// Sorts an error of the library by the server's code, which its text ends with.
+impl SourceError {
+    /// Sorts a refusal of the server by its code.
+    fn of_code(said: String) -> Self {
+        if is_unsendable(code(&said)) {
+            Self::Unsendable(said)
+        } else {
+            Self::Refused(said)
+        }
+    }
+}
+
+/// The SQLSTATE that the library's text of a server's error ends with.
+fn code(said: &str) -> &str {
+    let code = said.rsplit_once("(SQLSTATE ").map_or("", |(_, code)| code);
+    code.trim_end_matches(')')
+}
+
+/// Sorts an error of the library by the server's code.
 fn wire_error(settings: &PostgresSettings, error: PgWireError) -> PostgresError {
     let address = settings.address();
     let said = match error {
+        // PgBouncer's words; PostgreSQL knows both parameters that it may name.
+        PgWireError::Server(said) | PgWireError::Auth(said)
+            if said.contains("unsupported startup parameter") =>
+        {
+            return PostgresError::Pooler { address, said };
+        }
         PgWireError::Server(said) => said,
         PgWireError::Auth(said) => return PostgresError::LoginRefused { address, said },
         other => {
@@ -241,8 +268,7 @@ fn wire_error(settings: &PostgresSettings, error: PgWireError) -> PostgresError 
             return PostgresError::Unavailable { address, said };
         }
     };
-    let code = said.rsplit_once("(SQLSTATE ").map_or("", |(_, code)| code);
-    let code = code.trim_end_matches(')').to_owned();
+    let code = code(&said).to_owned();
     match code.as_str() {
         "42501" if said.contains("replication") => PostgresError::NotPermitted {
             said: format!("{said}: ALTER ROLE {} REPLICATION", quoted(&settings.user)),
@@ -251,5 +277,54 @@ fn wire_error(settings: &PostgresSettings, error: PgWireError) -> PostgresError 
         // Another process is creating the slot.
         "42710" => PostgresError::Conflict { address, said },
         code => PostgresError::of_code(address, code, said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use ftap_postgres::SslMode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pooler_that_does_not_replicate_is_called_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let pooler = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let read = client.read(&mut [0; 4096]).unwrap();
+            assert!(read > 0);
+            let fields = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: replication\0\0";
+            client.write_all(b"E").unwrap();
+            let length = u32::try_from(fields.len() + 4).unwrap();
+            client.write_all(&length.to_be_bytes()).unwrap();
+            client.write_all(fields).unwrap();
+        });
+        let settings = PostgresSettings {
+            host: "127.0.0.1".to_owned(),
+            port,
+            database: "d".to_owned(),
+            user: "u".to_owned(),
+            password: None,
+            ssl_mode: SslMode::Disable,
+            ssl_root_cert: None,
+            private_folder: None,
+            pool_size: 1,
+            connect_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(30),
+        };
+        let error = Wire::connect(&settings, "slot", "publication").await.err();
+        pooler.join().unwrap();
+        let error = error.unwrap();
+        assert!(matches!(error, PostgresError::Pooler { .. }), "{error}");
+        let said = error.to_string();
+        for expected in ["connection pooler", "POSTGRES_HOST", "replication"] {
+            assert!(said.contains(expected), "{said}");
+        }
     }
 }

@@ -75,6 +75,7 @@ fn slot() -> SlotState {
         database: Some("d".to_owned()),
         wal_status: Some("reserved".to_owned()),
         confirmed: Some(Lsn(80)),
+        lost_by: None,
     }
 }
 

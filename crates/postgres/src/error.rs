@@ -111,12 +111,31 @@ pub enum PostgresError {
         /// What the server said.
         said: String,
     },
+    /// Something in between does not replicate.
+    #[error(
+        "{address} is a connection pooler, not the PostgreSQL server itself, and replicates nothing: {said}; set POSTGRES_HOST and POSTGRES_PORT to the server's own address for change capture"
+    )]
+    Pooler {
+        address: ServerAddress,
+        /// What the pooler said.
+        said: String,
+    },
     /// A publication leaves out what must be captured.
     #[error("the publication in PostgreSQL at {address} is not enough: {said}")]
     Publication {
         address: ServerAddress,
         /// What it lacks, and the remedy.
         said: String,
+    },
+    /// A table can't be captured as it is.
+    #[error("table {table} in PostgreSQL at {address} can't be captured: {why}; {remedy}")]
+    Table {
+        address: ServerAddress,
+        /// Its schema and name.
+        table: String,
+        why: String,
+        /// The statement that helps.
+        remedy: String,
     },
     /// All replication slots are taken.
     #[error(
@@ -244,6 +263,12 @@ impl PostgresError {
         match class {
             _ if code == SqlState::TOO_MANY_CONNECTIONS => Self::OutOfConnections { address, said },
             _ if code == SqlState::READ_ONLY_SQL_TRANSACTION => Self::ReadOnly { address, said },
+            // A standby, which may be promoted.
+            _ if code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+                && said.contains("recovery is in progress") =>
+            {
+                Self::ReadOnly { address, said }
+            }
             _ if code == SqlState::INVALID_CATALOG_NAME => Self::UnknownDatabase { address, said },
             _ if code == SqlState::INSUFFICIENT_PRIVILEGE => Self::NotPermitted { address, said },
             _ if code == SqlState::CONFIGURATION_LIMIT_EXCEEDED && said.contains("slot") => {
@@ -297,7 +322,9 @@ impl PostgresError {
             | Self::NotPermitted { .. }
             | Self::OtherSchema { .. }
             | Self::WalLevel { .. }
+            | Self::Pooler { .. }
             | Self::Publication { .. }
+            | Self::Table { .. }
             | Self::Tls(_)
             | Self::Missing
             | Self::Refused { .. } => PostgresFailure::Refused,

@@ -24,7 +24,7 @@ pub use deadpool_postgres::Pool;
 pub use error::{PostgresError, PostgresFailure, is_broken_connection};
 pub use load::Loaded;
 pub use location::{PostgresLocation, PostgresLocator, PostgresState};
-pub use pool::pool;
+pub use pool::{NO_TIMEOUTS, pool};
 pub use prepare::{Preparation, Prepared, connection, load, prepare};
 pub use settings::{PostgresSettings, SslMode};
 pub use tls::tls_config;

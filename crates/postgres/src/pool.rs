@@ -9,6 +9,10 @@ use super::{PostgresError, PostgresSettings, SslMode, tls};
 
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
+/// Ends limits that a role or a database may set and that not every version knows: `SET` would be
+/// refused there. Each statement of ours has its own limit.
+pub const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')";
+
 /// A pool for these settings. It connects when it is first asked for a connection.
 pub fn pool(settings: &PostgresSettings) -> Result<Pool, PostgresError> {
     let manager = Manager::from_config(
@@ -20,7 +24,7 @@ pub fn pool(settings: &PostgresSettings) -> Result<Pool, PostgresError> {
         },
     );
     let limits = format!(
-        "SET statement_timeout = {statement}; SET lock_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; SET timezone = 'UTC'; SET synchronous_commit = on",
+        "SET statement_timeout = {statement}; SET lock_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; SET timezone = 'UTC'; SET synchronous_commit = on; {NO_TIMEOUTS}",
         statement = settings.statement_timeout.as_millis(),
         idle = settings.statement_timeout.saturating_mul(2).as_millis(),
     );

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use deadpool_postgres::{Object, Pool};
 use ftap_lake::{LakeStore, StageLake};
-use ftap_postgres::{PostgresError, PostgresSettings, connection, prepare, report_loaded};
+use ftap_postgres::{
+    PostgresError, PostgresFailure, PostgresSettings, connection, prepare, report_loaded,
+};
 use ftap_supervision::{Failure, Internal, Retry, Retryable, Stage};
 use ftap_telemetry::events::{ChangesStreaming, ContinuityUnproven};
 
@@ -56,7 +58,9 @@ impl Retryable for SessionError {
             Self::Postgres(PostgresError::OtherSchema { .. }) => Retry::Transient,
             Self::Postgres(error) => error.retry(),
             Self::Source(SourceError::Gone(_) | SourceError::Refused(_)) => Retry::Transient,
-            Self::Source(SourceError::Garbled(_)) | Self::Stage(_) => Retry::Permanent,
+            Self::Source(SourceError::Garbled(_) | SourceError::Unsendable(_)) | Self::Stage(_) => {
+                Retry::Permanent
+            }
         }
     }
 }
@@ -65,6 +69,9 @@ impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Postgres(error) => error.into(),
+            SessionError::Source(error @ SourceError::Unsendable(_)) => {
+                Self::from_error(PostgresFailure::Refused, error)
+            }
             SessionError::Source(error) => Self::from_error(Internal::Bug, error),
             SessionError::Stage(error) => error,
         }
@@ -180,6 +187,8 @@ impl Session<'_> {
         };
         let asked = self.parts.snapshot_was_asked();
         let plan = plan(&settings.slot, lake.as_ref(), &server, asked).map_err(Failure::from)?;
+        // Before they are published, which may break the application's statements.
+        control.check_tables(&settings.publication, &known).await?;
         let origin = Origin {
             system: server.system.into(),
             slot: settings.slot.as_str().into(),

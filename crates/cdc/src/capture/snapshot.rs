@@ -94,7 +94,13 @@ impl Session<'_> {
                 self.put_part(&file).await
             };
             rows += reader
-                .copy::<_, SessionError>(table, &origin, &settings.rolling, put_part)
+                .copy::<_, SessionError>(
+                    table,
+                    &settings.publication,
+                    &origin,
+                    &settings.rolling,
+                    put_part,
+                )
                 .await?;
         }
         let catalog = reader.catalog(&settings.publication).await?;

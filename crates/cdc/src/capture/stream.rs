@@ -309,6 +309,7 @@ impl Session<'_> {
                     PublicationState::Whole => {}
                     PublicationState::Missing | PublicationState::Lacks { .. } => return Ok(None),
                 }
+                control.check_tables(&settings.publication, &known).await?;
                 let sample = control.sample(&settings.slot).await?;
                 if let Some(sample) = sample
                     && heartbeat.is_due(sample.flushed)
