@@ -20,7 +20,7 @@ use super::stream::Streaming;
 use super::tables::KnownTables;
 use crate::buffer::ChangeBuffer;
 use crate::catalog::Catalog;
-use crate::chain::{Resume, ServerState};
+use crate::chain::{LakeEpoch, PlanError, Resume, ServerState};
 use crate::checkpoint::{Checkpoint, CheckpointParts};
 use crate::file::Origin;
 use crate::lake::newest_epoch;
@@ -97,8 +97,8 @@ pub(super) struct Session<'a> {
 }
 
 /// A plan, and the server that it was made for.
-struct Planned {
-    plan: Plan,
+pub(super) struct Planned {
+    pub(super) plan: Plan,
     origin: Origin,
     catalog: Catalog,
 }
@@ -158,9 +158,24 @@ impl Session<'_> {
         }
     }
 
-    /// Compares lake and server. The slot is asked for before the lake is read: a checkpoint is put
-    /// before the slot is acknowledged, so the lake then has the checkpoint of what the slot says.
-    async fn plan(&self) -> Result<Planned, SessionError> {
+    /// Compares lake and server. An error counts only if the lake was the same before and after the
+    /// server was asked: else another process may have been at work in between.
+    pub(super) async fn plan(&self) -> Result<Planned, SessionError> {
+        let mut before = None;
+        loop {
+            let (planned, lake) = self.compare_once().await?;
+            match planned {
+                Err(_) if before.as_ref() != Some(&lake) => before = Some(lake),
+                planned => return Ok(planned.map_err(Failure::from)?),
+            }
+        }
+    }
+
+    /// The slot is asked for before the lake is read: a checkpoint is put before the slot is
+    /// acknowledged, so the lake then has the checkpoint of what the slot says.
+    async fn compare_once(
+        &self,
+    ) -> Result<(Result<Planned, PlanError>, Option<LakeEpoch>), SessionError> {
         let settings = &self.parts.settings;
         let client = self.connection().await?;
         let control = self.control(&client);
@@ -186,9 +201,11 @@ impl Session<'_> {
             catalog,
         };
         let asked = self.parts.snapshot_was_asked();
-        let plan = plan(&settings.slot, lake.as_ref(), &server, asked).map_err(Failure::from)?;
-        // Before they are published, which may break the application's statements.
-        control.check_tables(&settings.publication, &known).await?;
+        let plan = plan(&settings.slot, lake.as_ref(), &server, asked);
+        if plan.is_ok() {
+            // Before they are published, which may break the application's statements.
+            control.check_tables(&settings.publication, &known).await?;
+        }
         let origin = Origin {
             system: server.system.into(),
             slot: settings.slot.as_str().into(),
@@ -196,11 +213,12 @@ impl Session<'_> {
             epoch: 0,
             zstd_level: settings.zstd_level,
         };
-        Ok(Planned {
+        let planned = plan.map(|plan| Planned {
             plan,
             origin,
             catalog: server.catalog,
-        })
+        });
+        Ok((planned, lake))
     }
 
     /// Starts to read the slot. `None` if it was moved since it was asked for.

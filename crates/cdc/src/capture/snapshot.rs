@@ -28,7 +28,7 @@ use crate::footer::Content;
 use crate::server::Control;
 use crate::snapshot::SnapshotReader;
 use crate::wire::Wire;
-use crate::{Position, TABLES};
+use crate::{Plan, Position, TABLES};
 
 /// After this a slot that is not made yet is explained.
 const SLOT_PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +53,10 @@ impl Session<'_> {
             settings: self.postgres,
         };
         self.be_the_only_one(&client).await?;
+        // Another process may have taken a snapshot, or made the slot, since this was planned.
+        if self.plan().await?.plan != (Plan::Snapshot { epoch, reason }) {
+            return Ok(());
+        }
         // Before anything is copied in vain.
         control.slot_is_idle(&settings.slot).await?;
         let may_mend = reason == SnapshotReason::Asked;
