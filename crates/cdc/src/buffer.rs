@@ -86,6 +86,7 @@ impl OpenCommit {
 
 /// Objects of a table that are in the lake and in no checkpoint: their rows are compared with those
 /// that the server sends again.
+#[derive(Clone)]
 struct Replay {
     objects: VecDeque<ChangeFooter>,
     rows: u64,
@@ -425,6 +426,29 @@ impl ChangeBuffer {
                 ends: self.ends.clone(),
             }),
         })
+    }
+}
+
+#[cfg(test)]
+impl ChangeBuffer {
+    /// A copy of one that has handed out everything.
+    pub(crate) fn fork(&self) -> Self {
+        assert!(!self.holds_rows());
+        let resume = Resume {
+            confirmed: self.recorded,
+            awaited: self.awaited.iter().copied().collect(),
+            ends: self.ends.clone(),
+            ..Resume::default()
+        };
+        let commit = self.commit.as_ref().map(|open| OpenCommit { ..*open });
+        Self {
+            witness: self.witness,
+            replays: self.replays.clone(),
+            relations: self.relations.clone(),
+            commit,
+            received: self.received,
+            ..Self::new(self.origin.clone(), self.rolling, resume)
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ftap_lake::{Adoption, Lsn, Position};
+use ftap_lake::{Adoption, ChangeObjectName, ChangePart, Lsn, Position};
 
 use super::catalog::Catalog;
 use super::checkpoint::{Checkpoint, Witness};
@@ -544,6 +544,53 @@ pub(crate) fn same_table(
         }),
         _ => Ok(()),
     }
+}
+
+/// The objects of a table in an epoch that a start reads.
+pub(crate) struct ObjectsToRead<'a> {
+    /// The last part of the snapshot that is there.
+    pub(crate) snapshot: &'a ChangeObjectName,
+    /// The newest object of changes up to the checkpoint.
+    pub(crate) newest: Option<&'a ChangeObjectName>,
+    /// The objects after it, oldest first.
+    pub(crate) unrecorded: Vec<&'a ChangeObjectName>,
+}
+
+/// Chooses them among the names of all objects. `recorded` is where the table ends by the
+/// checkpoint, if there is one. `None` if the table has no snapshot.
+pub(crate) fn objects_to_read<'a>(
+    names: &'a [ChangeObjectName],
+    epoch: u32,
+    table: &str,
+    recorded: Option<Option<Position>>,
+) -> Option<ObjectsToRead<'a>> {
+    let of_table = names
+        .iter()
+        .filter(|name| name.epoch == epoch && name.table == table);
+    let snapshot = of_table
+        .clone()
+        .filter(|name| matches!(name.part, ChangePart::Snapshot(_)))
+        .max_by_key(|name| name.part)?;
+    // By part, so that two dates of one position count as one place in the chain.
+    let mut changes: Vec<_> = of_table
+        .filter_map(|name| match name.part {
+            ChangePart::Changes(first) => Some((first, name)),
+            ChangePart::Snapshot(_) => None,
+        })
+        .collect();
+    changes.sort_by_key(|(first, _)| *first);
+    changes.dedup_by_key(|(first, _)| *first);
+    let is_unrecorded = |first: Position| match recorded {
+        Some(end) => end.is_none_or(|end| first > end),
+        None => false,
+    };
+    let split = changes.partition_point(|(first, _)| !is_unrecorded(*first));
+    let (recorded, unrecorded) = changes.split_at(split);
+    Some(ObjectsToRead {
+        snapshot,
+        newest: recorded.last().map(|(_, name)| *name),
+        unrecorded: unrecorded.iter().map(|(_, name)| *name).collect(),
+    })
 }
 
 /// The newest epoch, from its tables' objects and its newest checkpoint.

@@ -5,8 +5,7 @@
 //! that is found has its objects listed, because the checkpoints are listed first.
 
 use ftap_lake::{
-    CHECKPOINTS_FOLDER, ChangeObjectName, ChangePart, DATA_SETS, LakeError, LakeStore, Position,
-    PutOutcome, read_footer,
+    CHECKPOINTS_FOLDER, ChangeObjectName, DATA_SETS, LakeError, LakeStore, PutOutcome, read_footer,
 };
 use futures::TryStreamExt as _;
 
@@ -35,40 +34,21 @@ pub(crate) async fn newest_epoch(lake: &LakeStore) -> Result<Option<LakeEpoch>, 
     };
     let mut chains = Vec::new();
     for table in TABLES {
-        let of_table = names
-            .iter()
-            .filter(|name| name.epoch == number && name.table == table);
-        let snapshot = of_table
-            .clone()
-            .filter(|name| matches!(name.part, ChangePart::Snapshot(_)))
-            .max_by_key(|name| name.part);
-        let Some(snapshot) = snapshot else { continue };
-        let snapshot: ChangeFooter = read_footer(lake, snapshot).await?;
+        let recorded = checkpoint.as_ref().map(|c| c.ends.get(table).copied());
+        let Some(objects) = chain::objects_to_read(&names, number, table, recorded) else {
+            continue;
+        };
+        let snapshot: ChangeFooter = read_footer(lake, objects.snapshot).await?;
         let mut chain = TableChain {
             snapshot_is_whole: snapshot.content == Content::SnapshotEnd,
-            newest: snapshot,
+            newest: match objects.newest {
+                Some(newest) => read_footer(lake, newest).await?,
+                None => snapshot,
+            },
             unrecorded: Vec::new(),
         };
-        let recorded = checkpoint.as_ref().map(|c| c.ends.get(table).copied());
-        // By part, so that two dates of one position count as one place in the chain.
-        let mut changes: Vec<_> = of_table
-            .filter_map(|name| match name.part {
-                ChangePart::Changes(first) => Some((first, name)),
-                ChangePart::Snapshot(_) => None,
-            })
-            .collect();
-        changes.sort_by_key(|(first, _)| *first);
-        changes.dedup_by_key(|(first, _)| *first);
-        let is_unrecorded = |first: Position| match recorded {
-            Some(end) => end.is_none_or(|end| first > end),
-            None => false,
-        };
-        let split = changes.partition_point(|(first, _)| !is_unrecorded(*first));
-        if let Some((_, name)) = changes[..split].last() {
-            chain.newest = read_footer(lake, *name).await?;
-        }
-        for (_, name) in &changes[split..] {
-            chain.unrecorded.push(read_footer(lake, *name).await?);
+        for name in objects.unrecorded {
+            chain.unrecorded.push(read_footer(lake, name).await?);
         }
         chains.push(chain);
     }

@@ -19,6 +19,8 @@ pub mod checkpoint;
 pub mod file;
 pub mod footer;
 pub mod lake;
+#[cfg(test)]
+mod model;
 mod requirements;
 pub mod schema;
 pub mod server;
