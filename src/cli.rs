@@ -230,7 +230,7 @@ pub(crate) struct PrepareArgs {
     /// The Kaggle CSV
     #[arg(required_unless_present_any = ["kaggle", "generate"])]
     pub file: Option<PathBuf>,
-    /// Download it first, with KAGGLE_USERNAME and KAGGLE_KEY or `~/.kaggle/kaggle.json`
+    /// Download it first, with KAGGLE_API_TOKEN, KAGGLE_USERNAME and KAGGLE_KEY, or the files in `~/.kaggle`
     #[arg(long, conflicts_with = "file")]
     pub kaggle: bool,
     /// Generate this many rows first; if the prepared files already exist, do nothing

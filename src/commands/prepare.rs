@@ -147,6 +147,10 @@ fn download(config: &Config, telemetry: &Telemetry) -> anyhow::Result<PathBuf> {
     let started = Instant::now();
     let credentials = KaggleCredentials::find_by(|name| match name {
         // Our own settings know `.env`, too.
+        "KAGGLE_API_TOKEN" => config
+            .kaggle_api_token
+            .as_ref()
+            .map(|token| token.expose().to_owned()),
         "KAGGLE_USERNAME" => config.kaggle_username.clone(),
         "KAGGLE_KEY" => config
             .kaggle_key
@@ -157,7 +161,7 @@ fn download(config: &Config, telemetry: &Telemetry) -> anyhow::Result<PathBuf> {
     .map_err(super::dataset_error)?;
     if let Some(warning) = credentials.warning() {
         SettingDoubtful {
-            setting: "kaggle.json".to_owned(),
+            setting: "Kaggle's credentials".to_owned(),
             detail: warning.to_owned(),
         }
         .emit(Speaker::PROCESS);

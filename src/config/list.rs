@@ -105,7 +105,9 @@ settings! {
             example "100", for "run, produce";
         /// Minimum rows between two local checkpoints; they only save re-reading the file, the topic itself is the checkpoint
         CHECKPOINT_INTERVAL => checkpoint_interval: u64 = whole(1..), default "50", for "run, produce";
-        /// Account for `ftap prepare --kaggle`; with KAGGLE_KEY it replaces `kaggle.json`
+        /// Token for `ftap prepare --kaggle`, or a file that holds one
+        KAGGLE_API_TOKEN => kaggle_api_token: Option<Secret> = secret("a token from kaggle.com/settings"), unset "`access_token` or `kaggle.json` is read", for "prepare";
+        /// Account for `ftap prepare --kaggle`, where there is no token; with KAGGLE_KEY it replaces `kaggle.json`
         KAGGLE_USERNAME => kaggle_username: Option<String> = text("a Kaggle user name", |_| true), unset "`kaggle.json` is read", for "prepare";
         /// Key of that account
         KAGGLE_KEY => kaggle_key: Option<Secret> = secret("the `key` of a `kaggle.json`"), unset "`kaggle.json` is read", for "prepare";

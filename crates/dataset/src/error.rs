@@ -165,10 +165,10 @@ pub enum DatasetError {
     },
     /// No Kaggle credentials in the environment or in a file.
     #[error(
-        "no Kaggle credentials: set KAGGLE_USERNAME and KAGGLE_KEY, or save the kaggle.json from https://www.kaggle.com/settings (section API) to {}", looked_in.display()
+        "no Kaggle credentials: set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or save the token from https://www.kaggle.com/settings (section API) as `access_token`, or the kaggle.json, in {}", looked_in.display()
     )]
     NoCredentials {
-        /// The file that would have been read first.
+        /// The folder that was looked into first.
         looked_in: PathBuf,
     },
     /// Credentials that cannot be used; never shows the key.
@@ -187,11 +187,11 @@ pub enum DatasetError {
     },
     /// Kaggle answered 401 or 403.
     #[error(
-        "Kaggle refused the credentials of {username} (HTTP {status}): create a new key at https://www.kaggle.com/settings and, for 403, open the data set's page once to accept its terms"
+        "Kaggle refused the credentials of {owner} (HTTP {status}): create new ones at https://www.kaggle.com/settings and, for 403, open the data set's page once to accept its terms"
     )]
     Refused {
-        /// The user name sent.
-        username: String,
+        /// The user name, if one was sent.
+        owner: String,
         /// 401 or 403.
         status: u16,
     },

@@ -128,6 +128,37 @@ async fn a_redirect_to_another_host_gets_no_credentials() {
     assert!(!request.contains("authorization"), "{request}");
 }
 
+/// Also at the second redirect, which stays at that host, and at one that leads back.
+#[tokio::test]
+async fn credentials_never_leave_the_first_host_however_many_redirects_follow() {
+    let text = csv_text();
+    let end = Scripted::start(vec![Reply::ok(archive(&[(SOURCE_FILE, &text)]))]).await;
+    let to = |location: String| Reply::status(302).header("location", location);
+    let storage = Scripted::start(vec![
+        to("/second".to_owned()),
+        to(format!("{}/third", end.address())),
+    ])
+    .await;
+    let api = Scripted::start(vec![
+        to("/moved".to_owned()),
+        to(format!("{}/first", storage.address())),
+    ])
+    .await;
+    assert_eq!(Download::from(api.address()).await.csv(), text);
+    assert_eq!(api.requests().len(), 2);
+    for request in api.requests() {
+        assert!(request.contains(BASIC), "{request}");
+    }
+    let elsewhere = [storage.requests(), end.requests()].concat();
+    assert_eq!(elsewhere.len(), 3);
+    for request in elsewhere {
+        assert!(
+            !request.to_lowercase().contains("authorization"),
+            "{request}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_signed_address_is_in_no_error() {
     // The storage behind the redirect cuts the body, redirects endlessly or refuses the connection.

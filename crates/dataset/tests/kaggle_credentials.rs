@@ -32,9 +32,9 @@ fn the_environment_comes_before_the_files() {
         found.unwrap(),
         find(&[("KAGGLE_USERNAME", "of-env"), ("KAGGLE_KEY", KEY)]).unwrap()
     );
-    assert_eq!(find(&[("HOME", home)]).unwrap().username(), "of-file");
+    assert_eq!(find(&[("HOME", home)]).unwrap().owner(), "of-file");
     let empty = [("HOME", home), ("KAGGLE_USERNAME", ""), ("KAGGLE_KEY", " ")];
-    assert_eq!(find(&empty).unwrap().username(), "of-file");
+    assert_eq!(find(&empty).unwrap().owner(), "of-file");
 }
 
 #[test]
@@ -57,6 +57,35 @@ fn each_of_the_usual_places_of_the_file_is_read() {
 }
 
 #[test]
+fn a_token_comes_first_from_the_environment_from_a_named_file_or_from_kaggles_folder() {
+    let home = tempdir().unwrap();
+    let folder = home.path().join(".kaggle");
+    fs::create_dir(&folder).unwrap();
+    fs::write(
+        folder.join("kaggle.json"),
+        r#"{"username": "u", "key": "k"}"#,
+    )
+    .unwrap();
+    let file = folder.join("access_token");
+    fs::write(&file, format!("{KEY}\n")).unwrap();
+    let home = home.path().to_str().unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(find(&[("HOME", home)]).unwrap().source(), file);
+    let named = find(&[("KAGGLE_API_TOKEN", file), ("KAGGLE_USERNAME", "u")]).unwrap();
+    assert_eq!(named, find(&[("HOME", home)]).unwrap());
+    let given = find(&[("KAGGLE_API_TOKEN", KEY), ("HOME", home)]).unwrap();
+    assert_eq!(given.source(), "KAGGLE_API_TOKEN");
+    let shown = format!("{given:?} {named:?}");
+    assert!(shown.contains("***") && !shown.contains(KEY), "{shown}");
+    fs::write(file, "two words").unwrap();
+    let error = find(&[("HOME", home)]).unwrap_err().to_string();
+    assert!(
+        error.contains("access_token") && !error.contains("two"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_key_is_in_no_debug_output() {
     let credentials = find(&[("KAGGLE_USERNAME", "user"), ("KAGGLE_KEY", KEY)]).unwrap();
     let shown = format!("{credentials:?} {credentials:#?}");
@@ -70,8 +99,9 @@ fn without_credentials_the_error_names_both_ways_to_give_them() {
         .unwrap_err()
         .to_string();
     for part in [
+        "KAGGLE_API_TOKEN",
         "KAGGLE_USERNAME and KAGGLE_KEY",
-        ".kaggle/kaggle.json",
+        ".kaggle",
         "kaggle.com/settings",
     ] {
         assert!(error.contains(part), "{error}");

@@ -1,25 +1,32 @@
-//! Where Kaggle's own tools look for credentials: the environment, then `kaggle.json`. The key is
-//! held in a type that does not print it, and no error carries a piece of the file.
+//! Where Kaggle's own tools look for credentials: the environment, then files. What is secret is held
+//! in a type that does not print it, and no error carries a piece of a file.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
+use reqwest::RequestBuilder;
+
 use crate::error::DatasetError;
 
-/// A Kaggle user name and API key.
+/// What proves to Kaggle who asks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KaggleCredentials {
-    username: String,
-    key: String,
+    proof: Proof,
     source: String,
     warning: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Proof {
+    Key { username: String, key: String },
+    Token(String),
 }
 
 impl fmt::Debug for KaggleCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KaggleCredentials")
-            .field("username", &self.username)
-            .field("key", &"***")
+            .field("owner", &self.owner())
+            .field("secret", &"***")
             .field("source", &self.source)
             .finish_non_exhaustive()
     }
@@ -30,16 +37,19 @@ impl KaggleCredentials {
     #[must_use]
     pub fn new(username: impl Into<String>, key: impl Into<String>) -> Self {
         Self {
-            username: username.into(),
-            key: key.into(),
+            proof: Proof::Key {
+                username: username.into(),
+                key: key.into(),
+            },
             source: "the program".to_owned(),
             warning: None,
         }
     }
 
-    /// Finds them as Kaggle's command line does: `KAGGLE_USERNAME` with `KAGGLE_KEY`, else
-    /// `$KAGGLE_CONFIG_DIR/kaggle.json` if that is set, else `~/.kaggle/kaggle.json`, else
-    /// `kaggle/kaggle.json` in `$XDG_CONFIG_HOME` or `~/.config`.
+    /// Finds them as Kaggle's command line does: `KAGGLE_API_TOKEN` (a token, or a file with one),
+    /// else `KAGGLE_USERNAME` with `KAGGLE_KEY`, else the file `access_token` or `kaggle.json` in
+    /// `$KAGGLE_CONFIG_DIR` if that is set, else in `~/.kaggle`, else in `kaggle` below
+    /// `$XDG_CONFIG_HOME` or `~/.config`.
     ///
     /// # Errors
     /// No credentials anywhere, one variable without the other, or a file that cannot be used.
@@ -56,11 +66,22 @@ impl KaggleCredentials {
             let value = variable(name)?.trim().to_owned();
             (!value.is_empty()).then_some(value)
         };
+        if let Some(token) = set("KAGGLE_API_TOKEN") {
+            let path = Path::new(&token);
+            if path.is_file() {
+                let bytes = fs::read(path).map_err(|e| DatasetError::io("read", path, e))?;
+                return Self::from_token_file(path, &bytes);
+            }
+            return Ok(Self {
+                proof: Proof::Token(token),
+                source: "KAGGLE_API_TOKEN".to_owned(),
+                warning: None,
+            });
+        }
         match (set("KAGGLE_USERNAME"), set("KAGGLE_KEY")) {
             (Some(username), Some(key)) => {
                 return Ok(Self {
-                    username,
-                    key,
+                    proof: Proof::Key { username, key },
                     source: "KAGGLE_USERNAME and KAGGLE_KEY".to_owned(),
                     warning: None,
                 });
@@ -69,19 +90,38 @@ impl KaggleCredentials {
             (None, Some(_)) => return Err(one_variable("KAGGLE_USERNAME", "KAGGLE_KEY")),
             (None, None) => {}
         }
-        let places = places(set);
-        for path in &places {
-            match fs::read(path) {
-                Ok(bytes) => return Self::from_json(path, &bytes),
-                Err(e) if is_absent(&e) => {}
-                Err(e) => return Err(DatasetError::io("read", path, e)),
+        let folders = folders(set);
+        for folder in &folders {
+            for name in ["access_token", "kaggle.json"] {
+                let path = folder.join(name);
+                match fs::read(&path) {
+                    Ok(bytes) if name == "kaggle.json" => return Self::from_json(&path, &bytes),
+                    Ok(bytes) => return Self::from_token_file(&path, &bytes),
+                    Err(e) if is_absent(&e) => {}
+                    Err(e) => return Err(DatasetError::io("read", &path, e)),
+                }
             }
         }
         Err(DatasetError::NoCredentials {
-            looked_in: places
+            looked_in: folders
                 .into_iter()
                 .next()
-                .unwrap_or_else(|| PathBuf::from("~/.kaggle/kaggle.json")),
+                .unwrap_or_else(|| PathBuf::from("~/.kaggle")),
+        })
+    }
+
+    fn from_token_file(path: &Path, bytes: &[u8]) -> Result<Self, DatasetError> {
+        let token = std::str::from_utf8(bytes).unwrap_or_default().trim();
+        if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(DatasetError::BadCredentials {
+                place: path.display().to_string(),
+                problem: "it must hold an API token and nothing else".to_owned(),
+            });
+        }
+        Ok(Self {
+            proof: Proof::Token(token.to_owned()),
+            source: path.display().to_string(),
+            warning: warn_if_readable_by_others(path),
         })
     }
 
@@ -110,17 +150,22 @@ impl KaggleCredentials {
                 })
         };
         Ok(Self {
-            username: field("username")?,
-            key: field("key")?,
+            proof: Proof::Key {
+                username: field("username")?,
+                key: field("key")?,
+            },
             source: path.display().to_string(),
             warning: warn_if_readable_by_others(path),
         })
     }
 
-    /// The user name, which is not secret.
+    /// Whose they are, as far as that is known: nothing secret.
     #[must_use]
-    pub fn username(&self) -> &str {
-        &self.username
+    pub fn owner(&self) -> &str {
+        match &self.proof {
+            Proof::Key { username, .. } => username,
+            Proof::Token(_) => "the token's account",
+        }
     }
 
     #[must_use]
@@ -134,8 +179,11 @@ impl KaggleCredentials {
         self.warning.as_deref()
     }
 
-    pub(super) fn key(&self) -> &str {
-        &self.key
+    pub(super) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.proof {
+            Proof::Key { username, key } => request.basic_auth(username, Some(key)),
+            Proof::Token(token) => request.bearer_auth(token),
+        }
     }
 }
 
@@ -146,9 +194,9 @@ fn one_variable(absent: &str, present: &str) -> DatasetError {
     }
 }
 
-fn places(set: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+fn folders(set: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     if let Some(dir) = set("KAGGLE_CONFIG_DIR") {
-        return vec![Path::new(&dir).join("kaggle.json")];
+        return vec![PathBuf::from(dir)];
     }
     let home = set("HOME")
         .or_else(|| set("USERPROFILE"))
@@ -156,8 +204,8 @@ fn places(set: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     let config = set("XDG_CONFIG_HOME")
         .map(PathBuf::from)
         .or_else(|| home.as_ref().map(|home| home.join(".config")));
-    let of_home = home.map(|home| home.join(".kaggle/kaggle.json"));
-    let of_config = config.map(|config| config.join("kaggle/kaggle.json"));
+    let of_home = home.map(|home| home.join(".kaggle"));
+    let of_config = config.map(|config| config.join("kaggle"));
     of_home.into_iter().chain(of_config).collect()
 }
 

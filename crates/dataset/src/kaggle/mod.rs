@@ -1,7 +1,7 @@
 //! Downloads the original data set by Kaggle's public API.
 //!
-//! Promises: the credentials go to the API's host alone, over TLS (or to this machine), and to no
-//! host it redirects to; neither the key nor a signed address is in an error; the CSV appears when
+//! Promises: the credentials go to the API's host alone, over TLS (or to this machine), and never
+//! again once a redirect has left it; neither the key nor a signed address is in an error; the CSV appears when
 //! it is whole and its checksum holds. Memory is flat: the archive goes to a temporary file. What
 //! may pass (5xx, timeouts, a cut connection, a short `Retry-After`) is tried again with backoff.
 
@@ -14,6 +14,7 @@ use std::time::Duration;
 pub use credentials::KaggleCredentials;
 use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
 use ftap_supervision::{Backoff, Retry, Retryable};
+use reqwest::header::LOCATION;
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use crate::error::DatasetError;
@@ -159,24 +160,10 @@ fn endpoint(base_url: &str) -> Result<Url, DatasetError> {
 }
 
 fn client(url: &Url, policy: &DownloadPolicy) -> Result<Client, DatasetError> {
-    // reqwest drops the Authorization header at a redirect to another host, port or scheme.
-    let redirects = redirect::Policy::custom(|attempt| {
-        let leaves_tls = attempt.url().scheme() == "http"
-            && attempt
-                .previous()
-                .last()
-                .is_some_and(|from| from.scheme() == "https");
-        if leaves_tls {
-            attempt.error("redirected from https to http")
-        } else if attempt.previous().len() > MAX_REDIRECTS {
-            attempt.error("too many redirects")
-        } else {
-            attempt.follow()
-        }
-    });
     let mut builder = Client::builder()
         .user_agent(concat!("ftap/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirects)
+        // `ask` follows them.
+        .redirect(redirect::Policy::none())
         .connect_timeout(policy.idle_timeout.min(Duration::from_secs(10)))
         .read_timeout(policy.idle_timeout);
     if is_this_machine(url) {
@@ -195,10 +182,7 @@ async fn fetch(
     out_dir: &Path,
     progress: &mut (dyn FnMut(u64, Option<u64>) + Send),
 ) -> Result<PendingFile, Failure> {
-    let request = client
-        .get(url.clone())
-        .basic_auth(credentials.username(), Some(credentials.key()));
-    let response = request.send().await.map_err(Failure::network)?;
+    let response = ask(client, url, credentials).await?;
     let mut response = check_status(response, url, credentials)?;
     let total = response.content_length();
     let mut archive = PendingFile::create(out_dir, ARCHIVE_FILE)?;
@@ -221,6 +205,39 @@ async fn fetch(
     Ok(archive)
 }
 
+/// Asks the API and follows where it redirects to. reqwest compares a redirect's host with the one
+/// before only, so it would send the credentials to a host that redirects to itself.
+async fn ask(
+    client: &Client,
+    api: &Url,
+    credentials: &KaggleCredentials,
+) -> Result<Response, Failure> {
+    let refused = |problem: &str| Err(Failure::Passing(Passing::Network(problem.to_owned())));
+    let mut url = api.clone();
+    let mut has_left_api = false;
+    for _ in 0..=MAX_REDIRECTS {
+        let mut request = client.get(url.clone());
+        if !has_left_api {
+            request = credentials.authorize(request);
+        }
+        let response = request.send().await.map_err(Failure::network)?;
+        let location = response.headers().get(LOCATION);
+        let Some(location) = location.filter(|_| response.status().is_redirection()) else {
+            return Ok(response);
+        };
+        let target = location.to_str().ok().and_then(|to| url.join(to).ok());
+        let Some(target) = target else {
+            return refused("redirected to what is not an address");
+        };
+        if url.scheme() == "https" && target.scheme() != "https" {
+            return refused("redirected from https to another scheme");
+        }
+        has_left_api |= target.origin() != api.origin();
+        url = target;
+    }
+    refused("too many redirects")
+}
+
 fn check_status(
     response: Response,
     url: &Url,
@@ -231,7 +248,7 @@ fn check_status(
         status if status.is_success() => Ok(response),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             Err(Failure::Final(DatasetError::Refused {
-                username: credentials.username().to_owned(),
+                owner: credentials.owner().to_owned(),
                 status: status.as_u16(),
             }))
         }

@@ -1,5 +1,6 @@
 //! What makes a row usable, field by field, and the reasons given for one that is not. Values are
-//! only looked at, never rewritten: a number that is valid is passed on as its source text.
+//! only looked at, never rewritten: a number that is valid is passed on as its source text, of an
+//! integer without the `.0` that it may have.
 
 use std::fmt;
 
@@ -97,7 +98,10 @@ pub(super) fn require(
     })
 }
 
-/// A finite decimal number without a sign.
+/// The most dollars: in any currency still a finite number.
+const MAX_AMOUNT: f64 = 1e300;
+
+/// A decimal number without a sign, [`MAX_AMOUNT`] at most.
 pub(super) fn is_amount(text: &str) -> bool {
     let bytes = text.as_bytes();
     if !bytes.first().is_some_and(u8::is_ascii_digit) {
@@ -113,12 +117,20 @@ pub(super) fn is_amount(text: &str) -> bool {
     if is_plain {
         return dots <= 1;
     }
-    text.parse::<f64>().is_ok_and(f64::is_finite)
+    text.parse::<f64>().is_ok_and(|amount| amount <= MAX_AMOUNT)
 }
 
-/// A 64-bit integer.
-pub(super) fn is_integer(text: &str) -> bool {
-    !text.starts_with('+') && text.parse::<i64>().is_ok()
+/// The digits of a 64-bit integer, without a `.0` behind them.
+pub(super) fn integer_text(text: &str) -> Option<&str> {
+    let digits = without_zero_fraction(text)?;
+    (!digits.starts_with('+') && digits.parse::<i64>().is_ok()).then_some(digits)
+}
+
+/// What programs write for a value that is not known.
+pub(super) fn is_unknown(text: &str) -> bool {
+    const TOKENS: [&str; 7] = ["nan", "null", "none", "na", "n/a", "<na>", "\\n"];
+    let text = text.trim();
+    text.is_empty() || TOKENS.iter().any(|token| text.eq_ignore_ascii_case(token))
 }
 
 /// A finite decimal number within `limit` of zero.
@@ -165,13 +177,20 @@ fn two(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? * 10 + digit(low)?)
 }
 
+/// The text before a fraction of zeros, or the text if it has no fraction.
+fn without_zero_fraction(text: &str) -> Option<&str> {
+    match text.split_once('.') {
+        Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => {
+            Some(digits)
+        }
+        Some(_) => None,
+        None => Some(text),
+    }
+}
+
 /// A zip as PostgreSQL's INT takes it. The original's merchant zips are floats: `28705.0`.
 pub(super) fn zip_text(text: &str) -> Option<&str> {
-    let digits = match text.split_once('.') {
-        Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => digits,
-        Some(_) => return None,
-        None => text,
-    };
+    let digits = without_zero_fraction(text)?;
     let is_zip = digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<i32>().is_ok();
     is_zip.then_some(digits)
 }
@@ -194,7 +213,8 @@ mod tests {
             assert!(is_amount(good), "{good}");
         }
         for bad in [
-            "", "-1", "+1", "NaN", "inf", "1e999", "1.2.3", " 4", "4 ", "4,5", "0x1", "abc", ".",
+            "", "-1", "+1", "NaN", "inf", "1e999", "1e308", "1.2.3", " 4", "4 ", "4,5", "0x1",
+            "abc", ".",
         ] {
             assert!(!is_amount(bad), "{bad}");
         }

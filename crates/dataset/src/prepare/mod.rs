@@ -8,8 +8,9 @@
 //! the number of users and merchants, not of rows. Rows with a `trans_num` seen before are NOT
 //! rejected, for that would need all of them in memory; `ftap verify` counts by row.
 //!
-//! The source may have LF or CRLF line ends, a UTF-8 byte order mark, its columns in any order and
-//! further columns.
+//! The source may have LF or CRLF line ends, a UTF-8 byte order mark, Excel's line `sep=,`, its columns
+//! in any order and further columns. Integers may end in `.0`, as pandas writes those of a column that
+//! once had a gap, and an unknown zip of a merchant may be blank, a token such as `NaN`, or no column.
 
 mod check;
 mod output;
@@ -21,7 +22,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use check::RejectReason;
-use check::{is_amount, is_date, is_degrees, is_integer, is_timestamp, present, require, zip_text};
+use check::{
+    integer_text, is_amount, is_date, is_degrees, is_timestamp, is_unknown, present, require,
+    zip_text,
+};
 use output::Outputs;
 pub(crate) use reader::split_line;
 use reader::{MAX_ROW_BYTES, Record, RecordReader};
@@ -127,8 +131,14 @@ fn refuse_own_output(input: &Path, out_dir: &Path) -> Result<(), DatasetError> {
 #[derive(Debug, Clone, Copy)]
 struct Columns {
     count: usize,
+    /// Only [`OPTIONAL`] can be [`ABSENT`].
     at: [usize; NEEDED.len()],
 }
+
+/// `fraudTrain.csv`, a data set with otherwise the same columns, lacks it.
+const OPTIONAL: Column = Column::MerchZipcode;
+/// No row has so many fields.
+const ABSENT: usize = usize::MAX;
 
 /// The columns that the three files are made of; [`Column`] indexes it.
 const NEEDED: [&str; 20] = [
@@ -187,6 +197,11 @@ fn read_header(reader: &mut RecordReader<File>, input: &Path) -> Result<Columns,
     };
     if refuse_other_formats(reader.peek().map_err(io)?, input)? == HasMark::Yes {
         reader.skip(UTF8_MARK.len());
+    }
+    let head = reader.peek().map_err(io)?;
+    let first = first_line(head).trim_ascii_end();
+    if first.eq_ignore_ascii_case(b"sep=,") {
+        reader.next().map_err(io)?;
     }
     let Some(header) = reader.next().map_err(io)? else {
         return Err(DatasetError::EmptyFile { path: path() });
@@ -323,12 +338,13 @@ fn wrong_separator(input: &Path, header: &str, start: &str) -> DatasetError {
 }
 
 fn locate(input: &Path, names: Vec<String>) -> Result<Columns, DatasetError> {
-    let mut at = [0; NEEDED.len()];
+    let mut at = [ABSENT; NEEDED.len()];
     let mut missing = Vec::new();
     for (needed, at) in NEEDED.into_iter().zip(&mut at) {
         let mut places = (0..names.len()).filter(|place| names[*place] == needed);
         match (places.next(), places.next()) {
             (Some(place), None) => *at = place,
+            (None, _) if needed == NEEDED[OPTIONAL as usize] => {}
             (None, _) => missing.push(needed),
             (Some(_), Some(_)) => {
                 return Err(DatasetError::DuplicateColumn {
@@ -365,8 +381,9 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn get(&self, column: Column) -> &'a str {
+        let field = self.fields.get(self.columns.at[column as usize]);
         // A field begins and ends at a comma or an end of the text, which are character boundaries.
-        &self.text[self.fields[self.columns.at[column as usize]].clone()]
+        field.map_or("", |field| &self.text[field.clone()])
     }
 
     fn check_event(&self) -> Result<(), RejectReason> {
@@ -385,12 +402,13 @@ impl<'a> Row<'a> {
             moment,
         )?;
         let amt = self.get(Amt);
-        require(is_amount(amt), "amt", "a finite number from 0 up", amt)?;
+        require(is_amount(amt), "amt", "a number from 0 to 1e300", amt)?;
         let unix_time = self.get(UnixTime);
-        require(is_integer(unix_time), "unix_time", "an integer", unix_time)?;
+        let is_integer = integer_text(unix_time).is_some();
+        require(is_integer, "unix_time", "an integer", unix_time)?;
         let is_fraud = self.get(IsFraud);
         require(
-            matches!(is_fraud, "0" | "1"),
+            matches!(integer_text(is_fraud), Some("0" | "1")),
             "is_fraud",
             "0 or 1",
             is_fraud,
@@ -420,7 +438,7 @@ impl<'a> Row<'a> {
         require(is_degrees(lat, 91.0), "merch_lat", "-91 to 91", lat)?;
         require(is_degrees(long, 181.0), "merch_long", "-181 to 181", long)?;
         let zip = self.get(Column::MerchZipcode);
-        let is_zip = zip.is_empty() || zip_text(zip).is_some();
+        let is_zip = is_unknown(zip) || zip_text(zip).is_some();
         require(is_zip, "merch_zipcode", "an integer or nothing", zip)
     }
 }
@@ -502,7 +520,7 @@ impl Splitter {
         }
         self.outputs.event(user_id, &row)?;
         self.events += 1;
-        self.fraud_events += u64::from(row.get(Column::IsFraud) == "1");
+        self.fraud_events += u64::from(integer_text(row.get(Column::IsFraud)) == Some("1"));
         Ok(Ok(()))
     }
 

@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use uuid::Uuid;
 
-use super::check::{RejectReason, zip_text};
+use super::check::{RejectReason, integer_text, zip_text};
 use super::{Column, Row};
 use crate::error::DatasetError;
 use crate::pending::{PendingFile, sync_directory};
@@ -56,7 +56,8 @@ impl Outputs {
         push_plain(out, row.get(Column::Amt));
         push_field(out, row.get(Column::TransNum));
         for column in [Column::UnixTime, Column::IsFraud] {
-            push_plain(out, row.get(column));
+            let value = row.get(column);
+            push_plain(out, integer_text(value).unwrap_or(value));
         }
         out.push(b'\n');
         self.events.spill()
