@@ -16,22 +16,10 @@ use ftap_kafka::publish_resume::{Place, PublishFailure, load_checkpoint};
 use ftap_supervision::{Failure, Handed, Internal, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{PublishResumed, SourceRowRejected};
 use ftap_telemetry::metrics;
-use ftap_transaction::{SourceRow, encode_json, partition_of};
+use ftap_transaction::{EVENT_COLUMNS, SourceRow, encode_json, partition_of};
 
 use crate::messages::{EncodedRow, RowBatch, StartReading};
 use crate::settings::{Pace, PublishSettings};
-
-/// Columns of the events file, in order.
-pub const COLUMNS: [&str; 8] = [
-    "trans_date_trans_time",
-    "user_id",
-    "merchant",
-    "category",
-    "amt",
-    "trans_num",
-    "unix_time",
-    "is_fraud",
-];
 
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -315,11 +303,11 @@ impl EventsFile {
     /// Appends key and payload of the current record; its partition if it is a
     /// good row, else what is wrong with it and nothing appended.
     fn encode(&self, batch: &mut RowBatch, partitions: i32) -> Result<i32, String> {
-        if self.record.len() != COLUMNS.len() {
+        if self.record.len() != EVENT_COLUMNS.len() {
             return Err(format!(
                 "{} fields instead of {}",
                 self.record.len(),
-                COLUMNS.len()
+                EVENT_COLUMNS.len()
             ));
         }
         let row = SourceRow {
@@ -375,7 +363,10 @@ impl RowBatch {
 }
 
 fn check_header(path: &Path, header: &ByteRecord) -> Result<(), Failure> {
-    if header.iter().eq(COLUMNS.iter().map(|name| name.as_bytes())) {
+    if header
+        .iter()
+        .eq(EVENT_COLUMNS.iter().map(|name| name.as_bytes()))
+    {
         return Ok(());
     }
     let seen = String::from_utf8_lossy(header.get(0).unwrap_or_default())
@@ -397,7 +388,7 @@ fn check_header(path: &Path, header: &ByteRecord) -> Result<(), Failure> {
         format!(
             "events file {}: {hint}; expected the header `{}`",
             path.display(),
-            COLUMNS.join(";")
+            EVENT_COLUMNS.join(";")
         ),
     ))
 }

@@ -1,6 +1,8 @@
 //! The names every reader and writer of the data set agrees on: the source file's columns, the
 //! three prepared headers and the file names, as docs/DATA.md, sections 1 and 2, describe them.
 
+pub use ftap_transaction::EVENT_COLUMNS;
+
 /// The 24 columns of the source file in its order; the first is the index and has no name.
 pub(crate) const SOURCE_COLUMNS: [&str; 24] = [
     "",
@@ -27,18 +29,6 @@ pub(crate) const SOURCE_COLUMNS: [&str; 24] = [
     "merch_long",
     "is_fraud",
     "merch_zipcode",
-];
-
-/// The columns of the prepared events file, in its order.
-pub const EVENT_COLUMNS: [&str; 8] = [
-    "trans_date_trans_time",
-    "user_id",
-    "merchant",
-    "category",
-    "amt",
-    "trans_num",
-    "unix_time",
-    "is_fraud",
 ];
 
 /// The columns of the prepared users file, in its order.

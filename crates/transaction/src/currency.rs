@@ -41,7 +41,7 @@ impl Currency {
 }
 
 /// The currency of a transaction: the two highest bits of the number's XXH3-64 hash
-/// (seed 0) are the index into [`Currency::ALL`], so each comes up with one in four.
+/// (seed 0) are the index into [`Currency::ALL`], so each has a quarter of the transactions.
 pub fn currency_of(trans_num: &[u8]) -> Currency {
     Currency::ALL[(xxh3_64(trans_num) >> 62) as usize]
 }

@@ -4,6 +4,18 @@ use std::str;
 
 use super::{Currency, currency_of};
 
+/// The columns of the prepared events file, in its order.
+pub const EVENT_COLUMNS: [&str; 8] = [
+    "trans_date_trans_time",
+    "user_id",
+    "merchant",
+    "category",
+    "amt",
+    "trans_num",
+    "unix_time",
+    "is_fraud",
+];
+
 /// One row of the prepared events file (docs/DATA.md, section 2): the bytes of its
 /// columns, unescaped.
 #[derive(Clone, Copy, Debug)]

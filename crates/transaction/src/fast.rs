@@ -1,7 +1,7 @@
 //! The quick way through a message that looks like ours.
 //!
-//! Promises: what [`parse`] returns is what the general parser would; `None` says nothing
-//! but that the general parser has to look. Relies on [`encode_json`](super::encode_json)
+//! Promises: what [`parse`] returns is what the general parser would; on `None` the general parser
+//! decides. Relies on [`encode_json`](super::encode_json)
 //! writing the fields in the message's order without blanks.
 
 use super::decode::Decoded;

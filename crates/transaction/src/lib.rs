@@ -16,7 +16,7 @@ mod reject;
 mod rows;
 
 pub use currency::{Currency, currency_of};
-pub use encode::{RowError, SourceRow, encode_json};
+pub use encode::{EVENT_COLUMNS, RowError, SourceRow, encode_json};
 pub use partition::partition_of;
 pub use reject::RejectReason;
 pub use rows::{COLUMNS, RowBuilders, schema};
