@@ -43,7 +43,7 @@ print(json.dumps(result))
 "#;
 
 /// The Python that has the packages, or why there is none.
-fn python() -> Result<String, String> {
+pub(crate) fn python() -> Result<String, String> {
     let python = std::env::var("FTAP_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let probe = Command::new(&python)
         .args(["-c", "import pyarrow, duckdb"])

@@ -37,7 +37,7 @@ const KAFKA: &str = "run, produce, consume, prepare, verify, tap, dlq, reset, se
 const KAFKA_WRITERS: &str = "run, produce, consume, dlq, kafka";
 const LAKE: &str = "run, consume, batch, cdc, fx, load, verify, dlq, reset, serve";
 const LAKE_WRITERS: &str = "run, consume, cdc";
-const POSTGRES: &str = "run, batch, cdc, reset, serve";
+const POSTGRES: &str = "run, batch, cdc, verify, reset, serve";
 const POSTGRES_WRITERS: &str = "run, batch, cdc";
 const BIGQUERY: &str = "run, batch, load, verify, reset";
 const FX: &str = "run, batch, fx";
@@ -207,7 +207,7 @@ settings! {
         /// Replication slot of the change capture; each lake needs its own
         CDC_SLOT => cdc_slot: String = slot(), default "ftap_changes", for "run, cdc, reset, serve";
         /// Publication of the captured tables; created if it does not exist
-        CDC_PUBLICATION => cdc_publication: String = slot(), default "ftap_publication", for "run, cdc, reset";
+        CDC_PUBLICATION => cdc_publication: String = slot(), default "ftap_publication", for "run, cdc, verify, reset";
         /// Age at which files of changes are closed
         CDC_FLUSH_SECONDS => cdc_flush_interval: Duration = seconds(0.1..=86_400.0), default "$GCS_FLUSH_SECONDS", example "600", for "run, cdc";
     }

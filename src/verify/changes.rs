@@ -1,33 +1,100 @@
-//! The changes of the captured tables: each one that was recorded is in the lake.
+//! The changes of the captured tables: each one that was recorded is in the lake, and the tables that
+//! they make are those of PostgreSQL.
 //!
-//! Promises: a file that is gone, or that repeats another, makes the whole result inexact.
+//! Promises: a file that is gone, or that repeats another, and a row that differs make the whole result
+//! inexact. What could not be compared with PostgreSQL is listed with the reason.
 
 use std::fmt;
 
 use ftap_cdc::audit::{ChainAudit, audit};
+use ftap_cdc::equality::{
+    Difference, DifferenceKind, EqualityError, Figures, TableEquality, compare as compare_tables,
+};
 use ftap_lake::{LakeError, LakeStore};
+use ftap_postgres::PostgresSettings;
 use serde_json::{Value, json};
 
 use super::BACKOFF;
+use crate::config::{Config, PostgresUse};
 use crate::output::count;
+use crate::postgres_access;
+
+/// The server that the tables are captured from.
+pub(super) struct Source {
+    /// `Err` says why there is none to compare with.
+    pub settings: Result<PostgresSettings, String>,
+    pub publication: String,
+}
+
+impl Source {
+    pub(super) fn of(config: &Config) -> Self {
+        let settings = match config.postgres {
+            PostgresUse::Off => Err(format!(
+                "POSTGRES is off, from {}",
+                config.source("POSTGRES")
+            )),
+            _ => postgres_access::running(config).ok_or_else(|| {
+                "POSTGRES_HOST is unset, and no process runs the private cluster: start `ftap cdc`, then verify again".to_owned()
+            }),
+        };
+        Self {
+            settings,
+            publication: config.cdc_publication.clone(),
+        }
+    }
+}
 
 /// What was found of the captured tables.
 pub(super) struct ChangesReport {
     chains: Vec<ChainAudit>,
+    /// The tables compared with PostgreSQL, or why they were not.
+    tables: Result<Vec<TableEquality>, String>,
 }
 
-/// Audits them; `None` if the lake has no changes.
-pub(super) async fn compare(store: &LakeStore) -> Result<Option<ChangesReport>, LakeError> {
+/// Audits and compares them; `None` if the lake has no changes.
+pub(super) async fn compare(
+    store: &LakeStore,
+    source: &Source,
+) -> Result<Option<ChangesReport>, LakeError> {
     let chains = BACKOFF
         .retry(async || audit(store).await, |_, _| {})
         .await?;
-    Ok((!chains.is_empty()).then_some(ChangesReport { chains }))
+    if chains.is_empty() {
+        return Ok(None);
+    }
+    let tables = match &source.settings {
+        Err(why) => Err(why.clone()),
+        Ok(settings) => {
+            let compare =
+                async || compare_tables(store, &chains, settings, &source.publication).await;
+            match BACKOFF.retry(compare, |_, _| {}).await {
+                Ok(tables) => Ok(tables),
+                Err(EqualityError::Lake(error)) => return Err(error),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+    };
+    Ok(Some(ChangesReport { chains, tables }))
 }
 
 impl ChangesReport {
-    /// Whether no file is missing or doubled.
+    /// Whether no file is missing or doubled, and no row differs.
     pub(super) fn is_exact(&self) -> bool {
+        self.is_whole() && self.is_equal()
+    }
+
+    fn is_whole(&self) -> bool {
         self.chains.iter().all(|chain| chain.problems.is_empty())
+    }
+
+    /// Whether no row differs of those that were compared.
+    fn is_equal(&self) -> bool {
+        self.figures().all(|(_, figures)| figures.differing == 0)
+    }
+
+    fn figures(&self) -> impl Iterator<Item = (&str, &Figures)> {
+        let tables = self.tables.iter().flatten();
+        tables.filter_map(|table| Some((table.table.as_str(), table.result.as_ref().ok()?)))
     }
 
     /// For programs.
@@ -46,7 +113,124 @@ impl ChangesReport {
         json!({
             "exact": self.is_exact(),
             "chains": self.chains.iter().map(chain).collect::<Vec<_>>(),
+            "postgres": match &self.tables {
+                Ok(tables) => json!({
+                    "tables": tables.iter().map(table_json).collect::<Vec<_>>(),
+                    "not_compared": null,
+                }),
+                Err(why) => json!({ "tables": [], "not_compared": why }),
+            },
         })
+    }
+
+    fn write_tables(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = match &self.tables {
+            Ok(tables) => tables,
+            Err(why) => return writeln!(f, "note: not compared with PostgreSQL: {why}"),
+        };
+        const COLUMNS: [&str; 5] = ["files", "changes", "replayed", "in PostgreSQL", "differing"];
+        write!(f, "\n{:>17}", "table")?;
+        for column in COLUMNS {
+            write!(f, "  {column:>13}")?;
+        }
+        writeln!(f)?;
+        for (table, figures) in self.figures() {
+            write!(f, "{table:>17}")?;
+            for figure in [
+                figures.objects,
+                figures.changes,
+                figures.replayed,
+                figures.in_postgres,
+                figures.differing,
+            ] {
+                write!(f, "  {:>13}", count(figure))?;
+            }
+            writeln!(f)?;
+        }
+        for TableEquality { table, result } in tables {
+            match result {
+                Err(why) => writeln!(f, "note: {table} was not compared with PostgreSQL: {why}")?,
+                Ok(figures) => write_remarks(f, table, figures)?,
+            }
+        }
+        if !self.is_equal() {
+            writeln!(
+                f,
+                "NOT equal: changes are missing in the lake, or were altered there; `ftap cdc --resnapshot` copies the tables again."
+            )
+        } else if tables.iter().all(|table| table.result.is_ok()) {
+            writeln!(f, "Each row that was compared is the same in PostgreSQL.")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn table_json(table: &TableEquality) -> Value {
+    let TableEquality { table, result } = table;
+    match result {
+        Err(why) => json!({ "table": table, "not_compared": why.to_string() }),
+        Ok(figures) => json!({
+            "table": table,
+            "not_compared": null,
+            "epoch": figures.epoch,
+            "files": figures.objects,
+            "changes": figures.changes,
+            "replayed": figures.replayed,
+            "in_postgres": figures.in_postgres,
+            "pending": figures.pending,
+            "earlier_form": figures.earlier_form,
+            "differing": figures.differing,
+            "differences": figures.named.iter().map(difference).collect::<Vec<_>>(),
+        }),
+    }
+}
+
+fn write_remarks(f: &mut fmt::Formatter<'_>, table: &str, figures: &Figures) -> fmt::Result {
+    if figures.pending > 0 {
+        writeln!(
+            f,
+            "note: capture is not running: {} of {table} not compared, because the slot holds changes of them; `ftap cdc` takes them into the lake",
+            rows(figures.pending)
+        )?;
+    }
+    if figures.earlier_form > 0 {
+        writeln!(
+            f,
+            "note: {} of {table} with columns in an earlier form, which were not compared; `ftap cdc --resnapshot` copies the tables again",
+            rows(figures.earlier_form)
+        )?;
+    }
+    if figures.differing == 0 {
+        return Ok(());
+    }
+    let named: Vec<_> = figures.named.iter().map(difference).collect();
+    let more = if figures.differing > named.len() as u64 {
+        ", …"
+    } else {
+        ""
+    };
+    writeln!(
+        f,
+        "problem: {table}: {} differ from PostgreSQL: {}{more}",
+        rows(figures.differing),
+        named.join(", ")
+    )
+}
+
+/// `1 row`, `2 rows`
+fn rows(number: u64) -> String {
+    let unit = if number == 1 { "row" } else { "rows" };
+    format!("{} {unit}", count(number))
+}
+
+fn difference(Difference { key, how }: &Difference) -> String {
+    // It may hold anything, control characters included.
+    let key = key.escape_debug();
+    match how {
+        DifferenceKind::OnlyInLake => format!("{key} (only in the lake)"),
+        DifferenceKind::OnlyInPostgres => format!("{key} (only in PostgreSQL)"),
+        DifferenceKind::Values(columns) => format!("{key} ({})", columns.join(", ")),
     }
 }
 
@@ -77,16 +261,17 @@ impl fmt::Display for ChangesReport {
                 )?;
             }
         }
-        if self.is_exact() {
+        if self.is_whole() {
             writeln!(
                 f,
                 "Every change that was recorded is in the lake exactly once."
-            )
+            )?;
         } else {
             writeln!(
                 f,
                 "NOT exact in the changes: restore the files, or copy the tables again with `ftap cdc --resnapshot`."
-            )
+            )?;
         }
+        self.write_tables(f)
     }
 }

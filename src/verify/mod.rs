@@ -1,8 +1,10 @@
 //! Accounts for every row and every offset: source file, topic, lake.
 //!
 //! Promises: exit code 0 only if each row of the file is in the topic and in the lake exactly
-//! once and says the same in all three, and each recorded change of the captured tables is in the lake. Reads all of them itself, down to the rows, and trusts
-//! no counter, no footer and no decoder of the pipeline. What can't be read is an error.
+//! once and says the same in all three, each recorded change of the captured tables is in the lake, and
+//! the tables that the changes make are those of PostgreSQL, where it can be reached. Reads all of them
+//! itself, down to the rows, and trusts no counter, no footer and no decoder of the pipeline. What can't
+//! be read is an error.
 
 mod bigquery;
 mod changes;
@@ -70,6 +72,7 @@ pub(crate) async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8
         source: args.source.clone().unwrap_or(config.events_file.clone()),
         rows: args.rows,
         max_message_bytes: config.max_message_bytes,
+        changes: changes::Source::of(config),
         bigquery: config.bigquery_settings(),
     };
     let runtime = Handle::current();
@@ -92,6 +95,7 @@ struct Inputs {
     source: PathBuf,
     rows: Option<u64>,
     max_message_bytes: usize,
+    changes: changes::Source,
     bigquery: Option<BigQuerySettings>,
 }
 
@@ -150,7 +154,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         auditor.object(found, bytes);
     }
 
-    let changes = runtime.block_on(changes::compare(&store))?;
+    let changes = runtime.block_on(changes::compare(&store, &inputs.changes))?;
     let bigquery = match &inputs.bigquery {
         Some(settings) => Some(runtime.block_on(bigquery::compare(settings, &store))?),
         None => None,

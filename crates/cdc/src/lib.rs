@@ -7,8 +7,9 @@
 //! key that follows from its first position. A position is acknowledged after a [`checkpoint`] of it
 //! is in the lake. [`footer`], [`checkpoint`], [`catalog`], [`chain`] and [`buffer`] are the rules,
 //! without I/O; [`schema`], [`value`] and [`file`] are the format; [`source`], [`snapshot`],
-//! [`server`] and [`lake`] touch the network. Relies on the store's create-only put, and on a
-//! replication slot sending again everything that was not acknowledged, in the same order.
+//! [`server`] and [`lake`] touch the network; [`audit`] and [`equality`] check what the lake holds.
+//! Relies on the store's create-only put, and on a replication slot sending again everything that
+//! was not acknowledged, in the same order.
 
 pub mod audit;
 pub mod buffer;
@@ -16,6 +17,7 @@ pub mod capture;
 pub mod catalog;
 pub mod chain;
 pub mod checkpoint;
+pub mod equality;
 pub mod file;
 pub mod footer;
 pub mod lake;
