@@ -90,6 +90,9 @@ impl Layers {
 }
 
 /// Reads `.env`. Its lines may hold secrets, so an error names a line's number, never its text.
+///
+/// Docker Compose reads the same file for the containers. So a line means here what it means there,
+/// or is refused.
 fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>, String> {
     let shown = path.display();
     let text = match std::fs::read_to_string(path) {
@@ -102,26 +105,58 @@ fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>, String> {
         }
     };
     let mut values = BTreeMap::new();
-    for pair in dotenvy::from_read_iter(text.as_bytes()) {
-        match pair {
-            // The first of two lines wins, as with every dotenv reader.
-            Ok((name, value)) => {
-                values.entry(name).or_insert(value);
-            }
-            Err(dotenvy::Error::LineParse(line, _)) => {
-                let number = text
-                    .lines()
-                    .position(|candidate| candidate.trim() == line.trim());
-                let place =
-                    number.map_or("a line".to_owned(), |index| format!("line {}", index + 1));
-                return Err(format!(
-                    "{place} of {shown} can't be read: write NAME=value, with single quotes around a value that has spaces, quotes, `$` or `#`"
-                ));
-            }
-            Err(_) => return Err(format!("{shown} can't be read as NAME=value lines")),
+    let mut lines_by_name = BTreeMap::new();
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let refused =
+            |problem: String| Err(format!("line {number} of {shown} can't be read: {problem}"));
+        let pair = match parse_line(line) {
+            Ok(Some(pair)) => pair,
+            Ok(None) => continue,
+            Err(problem) => return refused(problem.to_owned()),
+        };
+        if let Some(first) = lines_by_name.insert(pair.0, number) {
+            return refused(format!("{} is set in line {first} already", pair.0));
         }
+        values.insert(pair.0.to_owned(), pair.1.to_owned());
     }
     Ok(values)
+}
+
+/// Name and value of a line, or nothing of a blank line or a comment.
+fn parse_line(line: &str) -> Result<Option<(&str, &str)>, &'static str> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let (name, value) = line.split_once('=').ok_or("write NAME=value")?;
+    let name = name.trim();
+    if name.is_empty() || name.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        return Err("write NAME=value, the name in letters, digits and `_`");
+    }
+    parse_value(value.trim()).map(|value| Some((name, value)))
+}
+
+fn parse_value(value: &str) -> Result<&str, &'static str> {
+    let Some(quote) = value.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
+        let value = value.find(" #").map_or(value, |at| &value[..at]).trim_end();
+        return if value.starts_with('#') || value.contains(['$', '"', '\'']) {
+            Err("put single quotes around a value that has quotes or `$`, or begins with `#`")
+        } else {
+            Ok(value)
+        };
+    };
+    let (value, rest) = value[1..]
+        .split_once(quote)
+        .ok_or("its quote is not closed in that line")?;
+    let rest = rest.trim_start();
+    if !rest.is_empty() && !rest.starts_with('#') {
+        return Err("text follows the closing quote");
+    }
+    if value.ends_with('\\') || quote == '"' && value.contains(['$', '\\']) {
+        return Err("put single quotes around a value that has `$` or `\\`, not at its end");
+    }
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -158,6 +193,56 @@ mod tests {
         let error = read_dot_env(&path).unwrap_err();
         assert!(error.contains("line 2"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    /// Expected values are those of Docker Compose (compose-go 2.16).
+    #[test]
+    fn a_line_of_dot_env_means_what_docker_compose_takes_it_for() {
+        for (line, value) in [
+            ("A=plain", "plain"),
+            ("\u{feff}A=after a mark", "after a mark"),
+            ("export A=x", "x"),
+            ("A = x", "x"),
+            ("A=", ""),
+            ("A=two words", "two words"),
+            ("A=x # comment", "x"),
+            ("A=x#y", "x#y"),
+            ("A=C:\\dir\\new", "C:\\dir\\new"),
+            ("A='a$$b \\n \"x\"'", "a$$b \\n \"x\""),
+            ("A=\"two words\" # comment", "two words"),
+            ("A='x=y'", "x=y"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(".env");
+            std::fs::write(&path, format!("{line}\r\n#A=no\n\n")).unwrap();
+            assert_eq!(read_dot_env(&path).unwrap(), map(&[("A", value)]), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_dot_env_that_could_mean_something_else_to_docker_compose_is_refused() {
+        for (text, part) in [
+            ("A=a$$b", "line 1"),
+            ("A=1\nB=${UNSET:-x}", "line 2"),
+            ("A=x\"y\"z", "single quotes"),
+            ("A=\"a$b\"", "single quotes"),
+            ("A=\"a\\tb\"", "single quotes"),
+            ("A='x\\'", "not at its end"),
+            ("A=#x", "single quotes"),
+            ("A='x' y", "closing quote"),
+            ("A='x", "not closed"),
+            ("A=first\nA=second", "line 2"),
+            ("A=first\nA=second", "A is set in line 1 already"),
+            ("A", "NAME=value"),
+            ("A: x", "NAME=value"),
+            ("A B=x", "letters, digits"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(".env");
+            std::fs::write(&path, text).unwrap();
+            let error = read_dot_env(&path).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]
