@@ -398,6 +398,21 @@ fn a_value_of_hundreds_of_megabytes_is_captured() {
 }
 
 #[test]
+fn a_value_that_the_server_can_t_send_is_an_error_and_not_retried_indefinitely() {
+    let Some((lab, postgres)) = lab("cdc-unsendable") else {
+        return;
+    };
+    postgres.sql("ALTER TABLE users ADD COLUMN photo bytea");
+    catch_up(&lab);
+    // Its text has two digits for each byte.
+    postgres.sql("UPDATE users SET photo = convert_to(repeat('x', 600000000), 'UTF8') WHERE first_name = 'First 1'");
+    refused(&lab, &["correct the row", "`ftap cdc --resnapshot`"]);
+    let (code, said) = lab.start(["cdc", "--resnapshot"]).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("correct the row"), "{said}");
+}
+
+#[test]
 fn a_lake_that_is_away_at_a_plan_is_waited_for_and_never_taken_for_an_empty_one() {
     let Some((lab, postgres)) = lab("cdc-lake-away") else {
         return;

@@ -168,7 +168,9 @@ impl<'a> SnapshotReader<'a> {
     }
 
     fn error(&self, error: &deadpool_postgres::tokio_postgres::Error) -> SnapshotError {
-        let is_unsendable = error.code().is_some_and(|code| is_unsendable(code.code()));
+        let said = error.as_db_error();
+        let is_unsendable =
+            said.is_some_and(|said| is_unsendable(said.code().code(), said.message()));
         SnapshotError::Postgres(match PostgresError::of(self.settings, error) {
             PostgresError::NotPermitted { address, said }
                 if said.contains("row-level security") =>

@@ -163,10 +163,12 @@ pub enum SourceError {
     Garbled(String),
 }
 
-/// Whether an SQLSTATE says that a value can't be sent: it is not in the database's encoding, has a
-/// character that UTF-8 lacks, or its row is larger than a message may be.
-pub(crate) fn is_unsendable(code: &str) -> bool {
+/// Whether the server's error, by its SQLSTATE and text, says that a value can't be sent: it is not in
+/// the database's encoding, has a character that UTF-8 lacks, or its text is larger than 1 GB, for
+/// which there is no code of its own and a text that is in English everywhere.
+pub(crate) fn is_unsendable(code: &str, said: &str) -> bool {
     matches!(code, "22021" | "22P05" | "54000")
+        || said.contains("invalid memory alloc request size")
 }
 
 /// A replication slot that is being read.

@@ -98,8 +98,14 @@ impl Wire {
             sent,
             _tunnel: tunnel,
         };
-        wire.query(NO_TIMEOUTS).await?;
-        Ok(wire)
+        let limit = settings.connect_timeout;
+        match tokio::time::timeout(limit, wire.query(NO_TIMEOUTS)).await {
+            Ok(done) => done.map(|_| wire),
+            Err(_) => Err(PostgresError::Unavailable {
+                address: settings.address(),
+                said: format!("no answer within {} s", limit.as_secs_f64()),
+            }),
+        }
     }
 
     /// Makes a slot that ends with this session, and exports its snapshot. Waits for the
@@ -237,7 +243,7 @@ impl ChangeSource for Wire {
 impl SourceError {
     /// Sorts a refusal of the server by its code.
     fn of_code(said: String) -> Self {
-        if is_unsendable(code(&said)) {
+        if is_unsendable(code(&said), &said) {
             Self::Unsendable(said)
         } else {
             Self::Refused(said)
@@ -270,10 +276,13 @@ fn wire_error(settings: &PostgresSettings, error: PgWireError) -> PostgresError 
     };
     let code = code(&said).to_owned();
     match code.as_str() {
-        "42501" if said.contains("replication") => PostgresError::NotPermitted {
-            said: format!("{said}: ALTER ROLE {} REPLICATION", quoted(&settings.user)),
-            address,
-        },
+        // From version 16 on: "permission denied to start WAL sender".
+        "42501" if said.contains("replication") || said.contains("WAL sender") => {
+            PostgresError::NotPermitted {
+                said: format!("{said}: ALTER ROLE {} REPLICATION", quoted(&settings.user)),
+                address,
+            }
+        }
         // Another process is creating the slot.
         "42710" => PostgresError::Conflict { address, said },
         code => PostgresError::of_code(address, code, said),
