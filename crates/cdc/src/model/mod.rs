@@ -53,7 +53,7 @@ enum Broken {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Faults {
     kills: u8,
-    /// The server ends a process' connections, and the process goes on.
+    /// The server ends a process' connections, and the process continues.
     disconnects: u8,
     /// Another client moves the slot to the end of the log, or drops it.
     interferences: u8,

@@ -25,7 +25,7 @@ pub(super) enum Step {
     Take,
 }
 
-/// An object or a checkpoint that is to be put, or what a broken rule does before that.
+/// An object or a checkpoint that will be put, or what a broken rule does before that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Put {
     Object(Arc<Object>),
