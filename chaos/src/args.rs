@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Rows a second of the paced producer
     #[arg(long, default_value_t = 2_500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
+    /// Capture changes of a PostgreSQL server as well, and strike both
+    #[arg(long)]
+    pub capture: bool,
     /// The `ftap` to run; without it the release build is made
     #[arg(long, value_name = "PATH")]
     pub ftap: Option<PathBuf>,

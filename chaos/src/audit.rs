@@ -106,7 +106,7 @@ pub(crate) fn python() -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-fn has_duckdb(python: &Path) -> bool {
+pub(crate) fn has_duckdb(python: &Path) -> bool {
     Command::new(python)
         .args(["-c", "import duckdb"])
         .stdin(Stdio::null())
@@ -139,6 +139,22 @@ pub(crate) fn audit(
     }
     let printed = process.printed();
     serde_json::from_str(&printed).with_context(|| format!("the independent reader: {printed}"))
+}
+
+/// What another program prints as one JSON object.
+pub(crate) fn json(
+    name: &str,
+    command: Command,
+    logs: &Path,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Value> {
+    let process = Process::start(name.to_owned(), command, logs)?;
+    let (process, code) = finish(process, AUDIT_LIMIT, interrupt)?;
+    if code != Some(0) {
+        bail!("{name} failed:\n{}", process.last_lines(20));
+    }
+    let printed = process.printed();
+    serde_json::from_str(&printed).with_context(|| format!("{name}: {printed}"))
 }
 
 /// What `ftap verify --json` says: its exit code and its report.

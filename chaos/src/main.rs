@@ -10,9 +10,11 @@
 mod args;
 mod audit;
 mod broker;
+mod capture;
 mod events;
 mod fleet;
 mod kafka;
+mod load;
 mod plan;
 mod poison;
 mod process;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::args::Args;
 use crate::audit::{Audit, Places};
+use crate::capture::Captured;
 use crate::events::Events;
 use crate::kafka::TopicContent;
 use crate::plan::{Floor, Plan};
@@ -58,6 +59,8 @@ pub(crate) struct Report {
     pub audit: Audit,
     /// Whether `ftap verify` found everything exact.
     pub verify_exact: bool,
+    /// What came of change capture.
+    pub captured: Option<Captured>,
     /// Recovery from all faults.
     pub recovery: Recovery,
     /// The same by kind.
@@ -82,6 +85,8 @@ impl Report {
     ) -> Self {
         let mut failures = tally.failures.clone();
         failures.extend(judge(plan, events, &outcome));
+        let of_capture = outcome.captured.iter().flat_map(|c| c.failures.iter());
+        failures.extend(of_capture.cloned());
         failures.extend(culprits(&outcome.audit, dir));
         let of = |wanted: Option<FaultKind>| {
             let seconds = recoveries.seconds().iter();
@@ -113,6 +118,7 @@ impl Report {
             topic: outcome.topic,
             verify_exact: outcome.verify_code == Some(0),
             audit: outcome.audit,
+            captured: outcome.captured,
             recovery: of(None),
             recovery_by_kind: kinds
                 .into_iter()
@@ -266,6 +272,15 @@ impl fmt::Display for Report {
         let mut line = |name: &str, value: String| writeln!(f, "{name:<26} {value}");
         self.faults(&mut line)?;
         self.outcome(&mut line)?;
+        if let Some(captured) = &self.captured {
+            line("capture: faults", format!("{:?}", captured.faults))?;
+            line("capture: load", format!("{:?}", captured.load))?;
+            let (errors, snapshots) = (captured.errors.len(), captured.snapshots);
+            let text = format!("{errors} that had to come; {snapshots} snapshots");
+            line("capture: errors", text)?;
+            line("capture: own exits", format!("{:?}", captured.own_exits))?;
+            line("capture: tables", captured.audit.to_string())?;
+        }
         for failure in &self.failures {
             writeln!(f, "FAILED: {failure}")?;
         }

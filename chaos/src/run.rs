@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use crate::args::Args;
 use crate::audit::{self, Audit};
 use crate::broker::Broker;
+use crate::capture::{Capture, Captured};
 use crate::events::{self, Events};
 use crate::fleet::{Fleet, Role, SESSION_TIMEOUT};
 use crate::kafka::{Monitor, PARTITIONS, Subject, TopicContent, read_topic};
@@ -67,6 +68,8 @@ pub(crate) fn run(
         fleet.set(name, &value);
     }
 
+    let capture = args.capture.then(|| Capture::start(args, dir, &mut fleet));
+    let mut capture = capture.transpose()?;
     let monitor = Monitor::start(subject.clone())?;
     let mut poison = Poison::new(&subject)?;
     let mut recoveries = Recoveries::default();
@@ -87,6 +90,7 @@ pub(crate) fn run(
         monitor: &monitor,
         poison: &mut poison,
         recoveries: &mut recoveries,
+        capture: capture.as_mut(),
     };
     let done = Storm::run(targets, &plan, interrupt)?;
     let stormed = began.elapsed();
@@ -101,6 +105,9 @@ pub(crate) fn run(
     };
     let drained = end.drain(&subject, &poison)?;
     drop(monitor);
+    if let Some(capture) = &mut capture {
+        capture.drain(&fleet, dir, interrupt)?;
+    }
 
     say("compares file, topic and lake");
     let list = dir.join("topic.csv");
@@ -109,9 +116,12 @@ pub(crate) fn run(
     let verify = fleet.command(&["verify", "--json"]);
     let (verify_code, verify) = audit::verify(verify, &logs, interrupt)?;
     write_json(&dir.join("verify.json"), &verify)?;
-    let audit = audit::audit(&python, store.dir(), &events.path, &list, &logs, interrupt)?;
+    let lake = store.dir().join("transactions");
+    let audit = audit::audit(&python, &lake, &events.path, &list, &logs, interrupt)?;
     write_json(&dir.join("audit.json"), &audit)?;
     broker.stop()?;
+    let captured = capture.map(|capture| capture.judge(&python, store.dir(), dir, interrupt));
+    let captured = captured.transpose()?;
 
     let outcome = Outcome {
         done,
@@ -120,6 +130,7 @@ pub(crate) fn run(
         verify_code,
         verify,
         audit,
+        captured,
         store: store.counts().map(StoreCounts::from),
         stormed,
         drained_in: drained.took,
@@ -175,6 +186,7 @@ pub(crate) struct Outcome {
     pub verify: serde_json::Value,
     /// What the independent reader found.
     pub audit: Audit,
+    pub captured: Option<Captured>,
     /// What the store was asked, if it counts.
     pub store: Option<StoreCounts>,
     /// How long the storm lasted.
@@ -277,7 +289,7 @@ fn settings(subject: &Subject, events: &Events, args: &Args) -> Vec<(&'static st
     ]
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     eprintln!("chaos: {what}");
 }
 

@@ -10,6 +10,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::broker::Broker;
+use crate::capture::Capture;
 use crate::fleet::{Fleet, Role, SESSION_TIMEOUT};
 use crate::kafka::Monitor;
 use crate::plan::{Extra, Fault, Plan};
@@ -92,6 +93,7 @@ pub(crate) struct Targets<'a> {
     /// Spoils the topic.
     pub poison: &'a mut Poison,
     pub recoveries: &'a mut Recoveries,
+    pub capture: Option<&'a mut Capture>,
 }
 
 /// See the module.
@@ -202,10 +204,14 @@ impl<'a> Storm<'a> {
             && self.replaced.is_empty()
             && self.store_fault.is_none()
             && self.targets.broker.is_up()
+            && (self.targets.capture.as_ref()).is_none_or(|capture| capture.is_calm())
     }
 
     fn tick(&mut self) -> anyhow::Result<()> {
         self.targets.fleet.tick()?;
+        if let Some(capture) = &mut self.targets.capture {
+            capture.tick(self.targets.fleet)?;
+        }
         self.targets.poison.poll();
         for snapshot in self.targets.monitor.new_snapshots() {
             self.note(&snapshot);
