@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::common;
+use crate::common::clock;
 use crate::common::disk::Disk;
 use crate::common::process::Ftap;
 use crate::common::{Lab, ROWS, kafka, speed_for};
@@ -142,4 +143,17 @@ fn a_full_disk_of_the_embedded_broker_stops_the_publisher_until_there_is_space()
     assert!(!kafka::read_all(broker, lab.topic()).is_empty());
     lab.start(["consume", "--until-drained"]).wait_for_success();
     lab.assert_exact(ROWS);
+}
+
+#[test]
+fn a_folder_without_hard_links_is_refused_with_the_remedy() {
+    let lab = Lab::new("no-links");
+    let Some(library) = clock::library(&lab, "no_links.c") else {
+        return;
+    };
+    let mut command = lab.command(["fx", "--date", "2024-01-01"]);
+    command.env("LD_PRELOAD", &library);
+    let (code, said) = Ftap::start(command).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("a file system with hard links"), "{said}");
 }

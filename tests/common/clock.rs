@@ -7,6 +7,29 @@ use std::process::Command;
 
 use super::Lab;
 
+/// A library for LD_PRELOAD, from a source in this folder; `None` where there is no C compiler or no
+/// Linux.
+pub(crate) fn library(lab: &Lab, source: &str) -> Option<PathBuf> {
+    if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+        super::not_run("replacing a system call needs Linux with glibc");
+        return None;
+    }
+    let library = lab.path(source).with_extension("so");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(folder.join(source))
+        .output();
+    let Ok(compiled) = compiled else {
+        super::not_run("replacing a system call needs a C compiler, called cc");
+        return None;
+    };
+    let errors = String::from_utf8_lossy(&compiled.stderr).into_owned();
+    assert!(compiled.status.success(), "{errors}");
+    Some(library)
+}
+
 /// Clock of the day of some processes; the machine's own stays as it is.
 pub(crate) struct Clock {
     library: PathBuf,
@@ -14,28 +37,12 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// One that is right; `None` where there is no C compiler or no Linux.
+    /// One that is right; `None` where there is none.
     pub(crate) fn new(lab: &Lab) -> Option<Self> {
-        if !cfg!(all(target_os = "linux", target_env = "gnu")) {
-            super::not_run("a clock that jumps needs Linux with glibc");
-            return None;
-        }
         let clock = Self {
-            library: lab.path("clock.so"),
+            library: library(lab, "clock.c")?,
             offset: lab.path("clock"),
         };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/clock.c");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&clock.library)
-            .arg(source)
-            .output();
-        let Ok(compiled) = compiled else {
-            super::not_run("a clock that jumps needs a C compiler, called cc");
-            return None;
-        };
-        let errors = String::from_utf8_lossy(&compiled.stderr).into_owned();
-        assert!(compiled.status.success(), "{errors}");
         clock.jump_to(0);
         Some(clock)
     }

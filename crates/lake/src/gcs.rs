@@ -105,6 +105,16 @@ enum CredentialsKind {
     AuthorizedUser,
 }
 
+/// Types of key files that the client can't use; the last two are those of an OAuth client.
+const OTHER_KINDS: [&str; 6] = [
+    "external_account",
+    "external_account_authorized_user",
+    "impersonated_service_account",
+    "gdch_service_account",
+    "installed",
+    "web",
+];
+
 fn credentials_error(path: &Path, problem: impl Into<String>) -> LakeError {
     LakeError::Credentials {
         path: path.to_owned(),
@@ -127,6 +137,17 @@ fn check_credentials(path: &Path) -> Result<CredentialsKind, LakeError> {
     if text("type") == Some("authorized_user") {
         needs(["client_id", "refresh_token"])?;
         return Ok(CredentialsKind::AuthorizedUser);
+    }
+    // Only names that are known are shown: nothing of the content is.
+    let other = OTHER_KINDS
+        .into_iter()
+        .find(|kind| text("type") == Some(kind) || json.get(kind).is_some());
+    if let Some(kind) = other {
+        let problem = format!(
+            "is of the type {kind}, which is not supported; use the key of a service account \
+             (service_account) or your own login (authorized_user)"
+        );
+        return Err(credentials_error(path, problem));
     }
     needs(["client_email", "private_key"])?;
     Ok(CredentialsKind::ServiceAccount)

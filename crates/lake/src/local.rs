@@ -169,6 +169,11 @@ fn link_new(path: &Path, bytes: &[u8]) -> Result<PutOutcome, LakeError> {
         .and_then(|()| match fs::hard_link(&staging, path) {
             Ok(()) => Ok(PutOutcome::Created),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(PutOutcome::AlreadyExists),
+            // How exFAT, vfat and shared folders say that they have no links: the folder was
+            // written in a moment ago. Rust gives EPERM the same kind as EACCES.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                Err(io::Error::new(ErrorKind::Unsupported, error))
+            }
             Err(error) => Err(error),
         });
     // A leftover is harmless, and cleared away later: listings ignore its name.

@@ -286,6 +286,18 @@ fn a_credentials_file_is_checked_before_anything_else() {
             Some("{\"type\":\"authorized_user\",\"client_id\":\"SECRET\"}"),
             "has no refresh_token",
         ),
+        (
+            Some("{\"type\":\"external_account\",\"audience\":\"SECRET\"}"),
+            "is of the type external_account, which is not supported; use",
+        ),
+        (
+            Some("{\"type\":\"impersonated_service_account\"}"),
+            "impersonated_service_account",
+        ),
+        (
+            Some("{\"installed\":{\"client_secret\":\"SECRET\"}}"),
+            "is of the type installed",
+        ),
     ] {
         match content {
             Some(content) => std::fs::write(&path, content).unwrap(),
