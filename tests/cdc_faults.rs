@@ -292,7 +292,7 @@ fn a_frozen_reader_loses_its_slot_to_another_one_and_does_no_harm_when_it_wakes(
     let Some((mut lab, postgres)) = lab("cdc-zombie") else {
         return;
     };
-    postgres.sql("ALTER SYSTEM SET wal_sender_timeout = '4s'");
+    postgres.sql("ALTER SYSTEM SET wal_sender_timeout = '8s'");
     postgres.sql("SELECT pg_reload_conf()");
     lab.set("CDC_FLUSH_SECONDS", "1.5");
     let mut reader = lab.start(["cdc"]);

@@ -46,7 +46,7 @@ use topic::{Letter, Topics, Watermarks};
 /// How long a lake that does not answer is tried again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
     .within(Duration::from_secs(30));
-/// Exit code for loss or duplication.
+/// Exit code for loss, duplication or a difference.
 const NOT_EXACT: u8 = 3;
 
 /// Options of `ftap verify`.

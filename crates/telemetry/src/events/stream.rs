@@ -19,7 +19,7 @@ events! { STREAM;
     }
     /// The process ends.
     INFO ProcessStopped "process_stopped" {
-        /// 0 done, 1 a stage stopped with an error, 2 bad usage or settings, 3 verify found loss or duplication.
+        /// 0 done, 1 a stage stopped with an error, 2 bad usage or settings, 3 verify found loss, duplication or a difference.
         exit_code: i64,
     }
     /// A setting was understood but is probably not what was meant.
