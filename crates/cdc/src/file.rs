@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use arrow_array::builder::{Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use ftap_lake::{
     ChangeObjectName, ChangePart, ClosedFile, DataSet, FileError, FileWriter, Position,
     date_of_micros,
@@ -29,6 +29,8 @@ use super::value::{ColumnBuilder, Fit};
 const BATCH_ROWS: usize = 8 * 1024;
 /// Bytes of text handed to the Parquet writer at once, for long values.
 const BATCH_BYTES: usize = 4 << 20;
+/// What a column of a batch can hold beside the rows that are in it already.
+const MAX_TEXT_BYTES: usize = i32::MAX as usize - 2 * BATCH_BYTES;
 
 /// What all objects of a stream share.
 #[derive(Clone, Debug)]
@@ -214,7 +216,15 @@ impl ChangeFileBuilder {
             }
         }
         let before = before.map(|before| self.table.json(before));
-        self.batch_bytes += before.as_ref().map_or(0, String::len) + 64;
+        let before_bytes = before.as_ref().map_or(0, String::len);
+        // The text of a row may grow six times as JSON, and a column holds 2 GiB.
+        if before_bytes > MAX_TEXT_BYTES {
+            return Err(FileError::Arrow {
+                name: self.name.key(),
+                source: ArrowError::OffsetOverflowError(before_bytes),
+            });
+        }
+        self.batch_bytes += before_bytes + 64;
         let own = &mut self.own;
         own.op.append_value(op);
         own.lsn.append_value(position.lsn.0 as i64);
