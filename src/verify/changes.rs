@@ -49,6 +49,8 @@ pub(super) struct ChangesReport {
     chains: Vec<ChainAudit>,
     /// The tables compared with PostgreSQL, or why they were not.
     tables: Result<Vec<TableEquality>, String>,
+    /// Without its slot the server keeps no changes for the lake, so what came since is lost.
+    slot_is_gone: bool,
 }
 
 /// Audits and compares them; `None` if the lake has no changes.
@@ -62,6 +64,7 @@ pub(super) async fn compare(
     if chains.is_empty() {
         return Ok(None);
     }
+    let mut slot_is_gone = false;
     let tables = match &source.settings {
         Err(why) => Err(why.clone()),
         Ok(settings) => {
@@ -70,17 +73,38 @@ pub(super) async fn compare(
             match BACKOFF.retry(compare, |_, _| {}).await {
                 Ok(tables) => Ok(tables),
                 Err(EqualityError::Lake(error)) => return Err(error),
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    slot_is_gone = matches!(error, EqualityError::SlotMissing(_));
+                    Err(error.to_string())
+                }
             }
         }
     };
-    Ok(Some(ChangesReport { chains, tables }))
+    Ok(Some(ChangesReport {
+        chains,
+        tables,
+        slot_is_gone,
+    }))
 }
 
 impl ChangesReport {
-    /// Whether no file is missing or doubled, and no row differs.
+    /// Whether no file is missing or doubled, no row differs, and the slot is there.
     pub(super) fn is_exact(&self) -> bool {
-        self.is_whole() && self.is_equal()
+        self.is_whole() && self.is_equal() && !self.slot_is_gone
+    }
+
+    /// What was not compared, and why.
+    pub(super) fn notes(&self) -> Vec<String> {
+        match &self.tables {
+            Err(why) => vec![format!("not compared with PostgreSQL: {why}")],
+            Ok(tables) => tables
+                .iter()
+                .filter_map(|TableEquality { table, result }| {
+                    let why = result.as_ref().err()?;
+                    Some(format!("{table} was not compared with PostgreSQL: {why}"))
+                })
+                .collect(),
+        }
     }
 
     fn is_whole(&self) -> bool {
@@ -123,10 +147,17 @@ impl ChangesReport {
         })
     }
 
+    fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.notes()
+            .iter()
+            .try_for_each(|note| writeln!(f, "note: {note}"))
+    }
+
     fn write_tables(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tables = match &self.tables {
             Ok(tables) => tables,
-            Err(why) => return writeln!(f, "note: not compared with PostgreSQL: {why}"),
+            Err(why) if self.slot_is_gone => return writeln!(f, "problem: {why}"),
+            Err(_) => return self.write_notes(f),
         };
         const COLUMNS: [&str; 5] = ["files", "changes", "replayed", "in PostgreSQL", "differing"];
         write!(f, "\n{:>17}", "table")?;
@@ -147,16 +178,16 @@ impl ChangesReport {
             }
             writeln!(f)?;
         }
+        self.write_notes(f)?;
         for TableEquality { table, result } in tables {
-            match result {
-                Err(why) => writeln!(f, "note: {table} was not compared with PostgreSQL: {why}")?,
-                Ok(figures) => write_remarks(f, table, figures)?,
+            if let Ok(figures) = result {
+                write_remarks(f, table, figures)?;
             }
         }
         if !self.is_equal() {
             writeln!(
                 f,
-                "NOT equal: changes are missing in the lake, or were altered there; `ftap cdc --resnapshot` copies the tables again."
+                "NOT equal: changes are missing in the lake or were altered there, or a table was rewritten, which PostgreSQL does not send; `ftap cdc --resnapshot` copies the tables again. Stop a capture that runs first."
             )
         } else if tables.iter().all(|table| table.result.is_ok()) {
             writeln!(f, "Each row that was compared is the same in PostgreSQL.")
@@ -197,7 +228,7 @@ fn write_remarks(f: &mut fmt::Formatter<'_>, table: &str, figures: &Figures) -> 
     if figures.earlier_form > 0 {
         writeln!(
             f,
-            "note: {} of {table} with columns in an earlier form, which were not compared; `ftap cdc --resnapshot` copies the tables again",
+            "note: {} of {table} have columns in an earlier form, and these columns were not compared; `ftap cdc --resnapshot` copies the tables again; stop a capture that runs first",
             rows(figures.earlier_form)
         )?;
     }

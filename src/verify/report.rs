@@ -82,6 +82,7 @@ impl Report {
                 "detail": problem.detail,
             })
         };
+        let of_changes = self.changes.iter().flat_map(ChangesReport::notes);
         json!({
             "exact": self.is_exact(),
             "source": {
@@ -100,7 +101,7 @@ impl Report {
             "partitions": accounts,
             "total": self.total(),
             "problems": self.balance.problems.iter().map(problem).collect::<Vec<_>>(),
-            "notes": self.notes,
+            "notes": self.notes.iter().cloned().chain(of_changes).collect::<Vec<_>>(),
             "changes": self.changes.as_ref().map(ChangesReport::json),
             "bigquery": self.bigquery.as_ref().map(BigQueryReport::json),
         })

@@ -201,7 +201,7 @@ pub enum PlanError {
     },
     /// The publication leaves changes out.
     #[error(
-        "the publication of replication slot {slot} lacks {what}, so their changes since then are lost: {remedy}, then `ftap cdc --resnapshot` copies the tables again"
+        "the publication of replication slot {slot} lacks {what}, so changes are missing in the lake: {remedy}, then `ftap cdc --resnapshot` copies the tables again"
     )]
     PublicationLacks {
         /// The slot.

@@ -47,7 +47,7 @@ impl FailureKind for CaptureFailure {
                 name: "changes_conflict",
                 domain: "postgres",
                 retry: Retry::Permanent,
-                remedy: "check that POSTGRES_HOST, CDC_SLOT and the lake belong together; `ftap cdc --resnapshot` creates the slot and the copies of the tables again",
+                remedy: "check that POSTGRES_HOST, CDC_SLOT and the lake belong together, then do what the error says",
             },
         }
     }

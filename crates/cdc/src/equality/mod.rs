@@ -130,7 +130,9 @@ pub enum EqualityError {
         ours: String,
         address: ServerAddress,
     },
-    #[error("replication slot {0} is gone: start `ftap cdc`, whose error says what to do")]
+    #[error(
+        "replication slot {0} is gone, so the server no longer keeps what changed since the last checkpoint: start `ftap cdc`, whose error says what to do"
+    )]
     SlotMissing(String),
     #[error("the tables are being copied again: verify again when that is done")]
     CopiedAgain,
