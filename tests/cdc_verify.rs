@@ -378,7 +378,7 @@ fn what_no_capture_has_read_is_left_out_and_what_cannot_be_compared_is_said() {
 
 #[test]
 fn a_slot_that_is_gone_is_a_loss() {
-    let Some((mut lab, postgres)) = lab("cdc-no-slot") else {
+    let Some((lab, postgres)) = lab("cdc-no-slot") else {
         return;
     };
     lab.run_until_drained();
