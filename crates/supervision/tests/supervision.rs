@@ -154,9 +154,14 @@ impl Group for TestGroup {
     }
 }
 
-fn quick() -> SupervisionSettings {
+fn quick(misdeed: Misdeed) -> SupervisionSettings {
     SupervisionSettings {
-        stall_timeout: Duration::from_millis(200),
+        // A panic with its backtrace takes a busy machine longer than a hang here may.
+        stall_timeout: if misdeed == Misdeed::Hang {
+            Duration::from_millis(200)
+        } else {
+            Duration::from_secs(60)
+        },
         stop_deadline: Duration::from_millis(300),
         backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(40)),
         max_restarts: 5,
@@ -173,7 +178,7 @@ fn run(group: TestGroup) -> Run {
     let health = Arc::new(Health::default());
     let (_stop, shutdown) = watch::channel(false);
     let context = SupervisionContext {
-        settings: quick(),
+        settings: quick(group.misdeed),
         health: health.clone(),
         shutdown,
     };
@@ -263,7 +268,7 @@ fn a_failing_group_takes_no_other_group_down() {
     let effects = healthy.effects.clone();
     let (_stop, shutdown) = watch::channel(false);
     let context = SupervisionContext {
-        settings: quick(),
+        settings: quick(Misdeed::None),
         health: Arc::default(),
         shutdown,
     };
@@ -290,7 +295,7 @@ fn a_stop_during_the_pause_before_a_restart_is_obeyed() {
     let context = SupervisionContext {
         settings: SupervisionSettings {
             backoff: Backoff::new(Duration::from_secs(3600), Duration::from_secs(3600)),
-            ..quick()
+            ..quick(Misdeed::None)
         },
         health: Arc::default(),
         shutdown,
