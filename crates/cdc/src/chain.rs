@@ -4,6 +4,7 @@
 //! Promises: a change is left out only where an error or a new epoch says so. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use ftap_lake::{Adoption, ChangeObjectName, ChangePart, Lsn, Position};
 
@@ -168,44 +169,61 @@ pub struct Resume {
     pub catalog: Option<Catalog>,
 }
 
+/// A part of the server's log that the lake does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// What the lake has recorded.
+    pub after: Lsn,
+    /// The end of the server's log.
+    pub up_to: Lsn,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} up to {}", self.after, self.up_to)
+    }
+}
+
 /// Lake and server contradict each other; only a person can tell which one is right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The slot is gone.
     #[error(
-        "replication slot {slot} is gone, but the lake has changes up to {end}: later changes are lost as changes; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
+        "replication slot {slot} is gone, so changes {gap} are lost as changes; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
     )]
     SlotMissing {
         /// The slot.
         slot: String,
-        /// Last position in the lake.
-        end: Position,
+        gap: Gap,
     },
     /// The server invalidated the slot.
     #[error(
-        "replication slot {slot} is lost: {cause}; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
+        "replication slot {slot} is lost, and changes {gap} with it: {cause}; `ftap cdc --resnapshot` creates a new slot and copies the tables again"
     )]
     SlotLost {
         /// The slot.
         slot: String,
+        gap: Gap,
         /// Why, and what keeps it from that the next time.
         cause: String,
     },
     /// The publication is gone.
     #[error(
-        "the publication of replication slot {slot} is gone, and the slot can't see one that is created now: `ftap cdc --resnapshot` creates both and copies the tables again"
+        "the publication of replication slot {slot} is gone, and the slot can't see one that is created now, so changes {gap} are lost: `ftap cdc --resnapshot` creates both and copies the tables again"
     )]
     PublicationMissing {
         /// The slot.
         slot: String,
+        gap: Gap,
     },
     /// The publication leaves changes out.
     #[error(
-        "the publication of replication slot {slot} lacks {what}, so changes are missing in the lake: {remedy}, then `ftap cdc --resnapshot` copies the tables again"
+        "the publication of replication slot {slot} lacks {what}, so changes {gap} may be missing in the lake: {remedy}, then `ftap cdc --resnapshot` copies the tables again"
     )]
     PublicationLacks {
         /// The slot.
         slot: String,
+        gap: Gap,
         /// What is missing.
         what: String,
         /// The statement that adds it.
@@ -416,34 +434,7 @@ pub fn plan(
         }
         return snapshot(SnapshotReason::Interrupted);
     }
-    let Some(slot) = &server.slot else {
-        return Err(PlanError::SlotMissing {
-            slot: slot_name,
-            end,
-        });
-    };
-    if slot.wal_status.as_deref() == Some("lost") {
-        return Err(PlanError::SlotLost {
-            slot: slot_name,
-            cause: slot.loss(),
-        });
-    }
-    match &server.publication {
-        PublicationState::Missing => {
-            return Err(PlanError::PublicationMissing { slot: slot_name });
-        }
-        PublicationState::Lacks { what, remedy } => {
-            return Err(PlanError::PublicationLacks {
-                slot: slot_name,
-                what: what.clone(),
-                remedy: remedy.clone(),
-            });
-        }
-        PublicationState::Whole => {}
-    }
-    for (table, state) in &server.catalog.tables {
-        same_table(&lake.oids, table, state.oid)?;
-    }
+    let slot = usable_slot(&slot_name, lake, server)?;
     let confirmed = slot.confirmed.unwrap_or_default();
     let resume = match &lake.checkpoint {
         Some(checkpoint) => resume(&slot_name, lake, checkpoint, confirmed, server)?,
@@ -463,6 +454,55 @@ pub fn plan(
         epoch: lake.number,
         resume: Box::new(resume),
     })
+}
+
+/// The slot that the lake follows, if it and its publication have kept all changes.
+fn usable_slot<'s>(
+    slot_name: &str,
+    lake: &LakeEpoch,
+    server: &'s ServerState,
+) -> Result<&'s SlotState, PlanError> {
+    let gap = Gap {
+        after: lake
+            .checkpoint
+            .as_ref()
+            .map_or(lake.end().lsn, |c| c.confirmed),
+        up_to: server.flushed,
+    };
+    let Some(slot) = &server.slot else {
+        return Err(PlanError::SlotMissing {
+            slot: slot_name.to_owned(),
+            gap,
+        });
+    };
+    if slot.wal_status.as_deref() == Some("lost") {
+        return Err(PlanError::SlotLost {
+            slot: slot_name.to_owned(),
+            gap,
+            cause: slot.loss(),
+        });
+    }
+    match &server.publication {
+        PublicationState::Missing => {
+            return Err(PlanError::PublicationMissing {
+                slot: slot_name.to_owned(),
+                gap,
+            });
+        }
+        PublicationState::Lacks { what, remedy } => {
+            return Err(PlanError::PublicationLacks {
+                slot: slot_name.to_owned(),
+                gap,
+                what: what.clone(),
+                remedy: remedy.clone(),
+            });
+        }
+        PublicationState::Whole => {}
+    }
+    for (table, state) in &server.catalog.tables {
+        same_table(&lake.oids, table, state.oid)?;
+    }
+    Ok(slot)
 }
 
 /// Continues after a checkpoint, if nothing was missed since.

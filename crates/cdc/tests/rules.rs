@@ -342,7 +342,11 @@ fn what_contradicts_itself_is_an_error_that_says_what_to_do() {
     remade.catalog.tables.get_mut("users").unwrap().oid = 16_999;
     let cases = [
         (Some(epoch()), remade, "created again"),
-        (Some(epoch()), server(None), "is gone"),
+        (
+            Some(epoch()),
+            server(None),
+            "up to 0/64 are lost as changes",
+        ),
         (Some(epoch()), server(Some(lost)), "max_slot_wal_keep_size"),
         (Some(epoch()), server(Some(foreign)), "CDC_SLOT"),
         (Some(epoch()), server(Some(elsewhere)), "CDC_SLOT"),
