@@ -106,7 +106,7 @@ pub(crate) fn python() -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-pub(crate) fn has_duckdb(python: &Path) -> bool {
+fn has_duckdb(python: &Path) -> bool {
     Command::new(python)
         .args(["-c", "import duckdb"])
         .stdin(Stdio::null())
@@ -189,6 +189,28 @@ fn finish(
     }
 }
 
+/// A Python with duckdb; without one the test is not run, and says so.
+#[cfg(test)]
+pub(crate) fn python_of_tests() -> Option<PathBuf> {
+    use std::io::Write as _;
+
+    let named = std::env::var_os("FTAP_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = PathBuf::from(named);
+    if has_duckdb(&python) {
+        return Some(python);
+    }
+    assert!(
+        std::env::var_os("FTAP_REQUIRE_TOOLS").is_none_or(|wanted| wanted != "1"),
+        "{} lacks duckdb: pip install -r .ci/requirements.txt",
+        python.display()
+    );
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Past the test runner, which hides what passing tests print.
+    let said = format!("{test} was NOT run: no Python with duckdb\n");
+    let _ = std::io::stderr().write_all(said.as_bytes());
+    None
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -244,20 +266,9 @@ put("b", [3])
 
     #[test]
     fn the_independent_reader_finds_what_is_lost_doubled_foreign_or_changed() {
-        let named = std::env::var_os("FTAP_PYTHON").unwrap_or_else(|| "python3".into());
-        let python = PathBuf::from(named);
-        if !has_duckdb(&python) {
-            assert!(
-                std::env::var_os("FTAP_REQUIRE_TOOLS").is_none_or(|wanted| wanted != "1"),
-                "{} lacks duckdb: pip install -r .ci/requirements.txt",
-                python.display()
-            );
-            use std::io::Write;
-            // Past the test runner, which hides what passing tests print.
-            let said = "the_independent_reader_finds_what_is_lost_doubled_foreign_or_changed was NOT run: no Python with duckdb\n";
-            std::io::stderr().write_all(said.as_bytes()).unwrap();
+        let Some(python) = python_of_tests() else {
             return;
-        }
+        };
         let exact = audited(&python, "");
         assert!(exact.is_exact(), "{exact:?}");
         assert_eq!(

@@ -464,7 +464,7 @@ fn children(parent: u32) -> Vec<u32> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::audit::has_duckdb;
+    use crate::audit::python_of_tests;
 
     /// A snapshot, a transfer between merchants, and users that come, change and go; then whatever
     /// `change` makes of it.
@@ -517,16 +517,9 @@ users(("update", 40, 1, null, "c", 4))
 
     #[test]
     fn the_replay_finds_what_is_lost_doubled_or_torn() {
-        let named = std::env::var_os("FTAP_PYTHON").unwrap_or_else(|| "python3".into());
-        let python = PathBuf::from(named);
-        if !has_duckdb(&python) {
-            assert!(
-                std::env::var_os("FTAP_REQUIRE_TOOLS").is_none_or(|wanted| wanted != "1"),
-                "{} lacks duckdb: pip install -r .ci/requirements.txt",
-                python.display()
-            );
+        let Some(python) = python_of_tests() else {
             return;
-        }
+        };
         assert_eq!(problems(&python, ""), "[]");
         let removed = |file: &str| format!("os.remove(f'{{dir}}/{file}.parquet')");
         for (change, expected) in [
