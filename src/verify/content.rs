@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use chrono::NaiveDate;
 use ftap_transaction::{currency_of, field};
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
@@ -90,7 +91,7 @@ pub(super) fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &
         Err(_) => Err("a column that is not UTF-8"),
     };
     let date = text(date)?;
-    if !is_date_time(&date) {
+    if event_time(&date).is_none() {
         return Err("a time that is not YYYY-MM-DD HH:MM:SS");
     }
     let (user, merchant, category, number) =
@@ -143,7 +144,8 @@ fn usd_per_unit(currency: &str) -> f64 {
     }
 }
 
-fn is_date_time(text: &str) -> bool {
+/// Microseconds since 1970 of `YYYY-MM-DD HH:MM:SS`, UTC, `None` for what the calendar does not have.
+pub(super) fn event_time(text: &str) -> Option<i64> {
     let shape_fits = text.len() == 19
         && text
             .bytes()
@@ -152,20 +154,25 @@ fn is_date_time(text: &str) -> bool {
                 b'0' => byte.is_ascii_digit(),
                 _ => byte == wanted,
             });
-    let within = |from: usize, range: std::ops::RangeInclusive<u8>| {
-        text.get(from..from + 2)
-            .and_then(|digits| digits.parse().ok())
-            .is_some_and(|number: u8| range.contains(&number))
-    };
-    shape_fits
-        && within(5, 1..=12)
-        && within(8, 1..=31)
-        && within(11, 0..=23)
-        && within(14, 0..=59)
-        && within(17, 0..=59)
+    if !shape_fits || text.starts_with("0000") {
+        return None;
+    }
+    let number = |from: usize| text.get(from..from + 2)?.parse().ok();
+    let date = NaiveDate::from_ymd_opt(text.get(..4)?.parse().ok()?, number(5)?, number(8)?)?;
+    let time = date.and_hms_opt(number(11)?, number(14)?, number(17)?)?;
+    Some(time.and_utc().timestamp_micros())
 }
 
-/// The transaction of a message, `None` if the payload is none.
+impl Content<'_> {
+    /// Whether its values are what docs/DATA.md asks for, beyond their types.
+    pub(super) fn is_sound(&self) -> bool {
+        let [date, .., currency] = &self.texts;
+        let is_code = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
+        event_time(date).is_some() && [0, 1].contains(&self.is_fraud) && is_code
+    }
+}
+
+/// The transaction of a message by the types of its fields, `None` if the payload is none.
 pub(super) fn of_message(payload: &[u8]) -> Option<Content<'static>> {
     let text = std::str::from_utf8(payload).ok()?;
     let mut json = serde_json::Deserializer::from_str(text);
@@ -297,9 +304,12 @@ mod tests {
 
     #[test]
     fn broken_rows_are_what_the_encoder_refuses_too() {
-        let cases: [(usize, &[u8]); 12] = [
+        let cases: [(usize, &[u8]); 15] = [
             (0, b"2019-13-01 00:00:18"),
             (0, b"2019-01-01T00:00:18"),
+            (0, b"2019-02-29 00:00:18"),
+            (0, b"2019-01-01 00:00:60"),
+            (0, b"0000-01-01 00:00:18"),
             (1, b""),
             (2, b"\xff"),
             (3, b""),
@@ -331,6 +341,39 @@ mod tests {
                 "column {column} = {}",
                 String::from_utf8_lossy(value)
             );
+        }
+    }
+
+    #[test]
+    fn a_message_is_sound_when_the_lake_takes_it() {
+        let message = |date: &str, fraud: i64, currency: &str| {
+            format!(
+                r#"{{"trans_date_trans_time":"{date}","user_id":"b","merchant":"c","category":"d",
+                "trans_num":"e","unix_time":1,"is_fraud":{fraud},"original_amt":2,"currency":"{currency}"}}"#
+            )
+        };
+        let good = "2020-02-29 23:59:59";
+        for (date, fraud, currency, is_sound) in [
+            (good, 0, "EUR", true),
+            ("0001-01-01 00:00:00", 1, "XXX", true),
+            ("yesterday", 0, "EUR", false),
+            ("2019-02-29 23:59:59", 0, "EUR", false),
+            ("2019-02-28 24:00:00", 0, "EUR", false),
+            ("2019-02-28 23:59:60", 0, "EUR", false),
+            ("0000-02-28 23:59:59", 0, "EUR", false),
+            ("2019-02-28T23:59:59", 0, "EUR", false),
+            (good, 2, "EUR", false),
+            (good, -1, "EUR", false),
+            (good, 0, "eur", false),
+            (good, 0, "EURO", false),
+            (good, 0, "", false),
+            (good, 0, "ÄÖ", false),
+        ] {
+            let message = message(date, fraud, currency);
+            let content = of_message(message.as_bytes()).unwrap();
+            assert_eq!(content.is_sound(), is_sound, "{message}");
+            let taken = ftap_transaction::check(Some(message.as_bytes()), 1 << 20);
+            assert_eq!(taken.is_ok(), is_sound, "{message}: {taken:?}");
         }
     }
 

@@ -65,6 +65,8 @@ pub(crate) struct TopicRecord {
     pub redrive: Option<EntryId>,
     /// Hash of its content, `None` if the payload is not a transaction.
     pub content: Option<u64>,
+    /// The same of a transaction with values that only earlier versions took.
+    pub unsound: Option<u64>,
     /// Hash of its payload as it is; needed where `content` is `None` or `too_large` is set.
     pub raw: u64,
     /// Beyond the configured size: the lake may have rejected it unparsed.
@@ -94,4 +96,6 @@ pub(super) struct LakeRow {
     pub timestamp_ms: i64,
     /// Hash of its content.
     pub content: u64,
+    /// Whether an earlier version wrote it, which took any value of the right type.
+    pub of_earlier_version: bool,
 }

@@ -213,6 +213,7 @@ impl<'a> Auditor<'a> {
                 offset,
                 timestamp_ms: timestamps[index],
                 content,
+                of_earlier_version: false,
             };
             self.ledger.lake_row(key, partition, row);
             rows.add(named_partition, partition, offset, timestamps[index]);

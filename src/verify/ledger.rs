@@ -36,6 +36,8 @@ struct Partition {
     hashes: Vec<u64>,
     /// Payload hashes of records beyond the configured size.
     too_large: HashMap<i64, u64>,
+    /// Content and timestamp of transactions that only earlier versions took.
+    unsound: HashMap<i64, u64>,
     /// Contents of lake rows whose records the topic no longer has.
     expired: Vec<u64>,
 }
@@ -82,6 +84,7 @@ impl Ledger {
             oldest_ms: None,
             hashes: vec![0; usize::try_from(bounds.high - bounds.low).unwrap_or(0)],
             too_large: HashMap::new(),
+            unsound: HashMap::new(),
             expired: Vec::new(),
         });
         Self {
@@ -138,6 +141,10 @@ impl Ledger {
         };
         if record.too_large {
             state.too_large.insert(record.offset, record.raw);
+        }
+        if let Some(content) = record.unsound {
+            let hash = with_timestamp(content, record.timestamp_ms);
+            state.unsound.insert(record.offset, hash);
         }
         if let Some(id) = record.redrive {
             state.account.redriven += 1;
@@ -198,9 +205,11 @@ impl Ledger {
             state.expired.push(row.content);
             return;
         }
-        let hash = state.hashes[(offset - state.bounds.low) as usize];
-        let same = state.readable.get(bit) && hash == with_timestamp(row.content, row.timestamp_ms);
-        if !same {
+        let ours = with_timestamp(row.content, row.timestamp_ms);
+        let stored = state.hashes[(offset - state.bounds.low) as usize];
+        let is_same = state.readable.get(bit) && stored == ours;
+        let was_taken = row.of_earlier_version && state.unsound.get(&offset) == Some(&ours);
+        if !is_same && !was_taken {
             self.note(Kind::DiffersInLake, Some(partition), Some(key), offset);
         }
     }

@@ -25,6 +25,7 @@ fn record(offset: i64, row: Option<u64>, content: Option<u64>) -> TopicRecord {
         row,
         redrive: None,
         content,
+        unsound: None,
         raw: 900 + offset as u64,
         too_large: false,
     }
@@ -35,6 +36,7 @@ fn row(offset: i64, content: u64) -> LakeRow {
         offset,
         timestamp_ms: TIME + offset,
         content,
+        of_earlier_version: false,
     }
 }
 
@@ -104,6 +106,20 @@ fn found(balance: &Balance) -> Vec<(Kind, Option<i32>, String)> {
     problems
         .map(|problem| (problem.kind, problem.partition, problem.ranges.to_string()))
         .collect()
+}
+
+#[test]
+fn values_that_only_an_earlier_version_took_are_right_in_its_files_alone() {
+    for of_earlier_version in [true, false] {
+        let mut story = Story::exact();
+        let (_, record) = story.topic.last_mut().expect("the foreign record");
+        (record.content, record.unsound) = (None, Some(777));
+        let (_, row) = story.lake.last_mut().expect("its row");
+        row.of_earlier_version = of_earlier_version;
+        let differing = (Kind::DiffersInLake, Some(0), "5".to_owned());
+        let expected = (!of_earlier_version).then_some(differing);
+        assert_eq!(found(&story.tell()), Vec::from_iter(expected));
+    }
 }
 
 #[test]

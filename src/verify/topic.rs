@@ -323,7 +323,10 @@ impl Parser {
             let _ = sources.send(String::from_utf8_lossy(source).into_owned());
         }
         let payload = message.payload();
-        let content = content::of_message(payload.unwrap_or_default());
+        let (content, unsound) = match content::of_message(payload.unwrap_or_default()) {
+            Some(content) if content.is_sound() => (Some(self.hasher.content(&content)), None),
+            other => (None, other.map(|content| self.hasher.content(&content))),
+        };
         let too_large = message.payload_len() > max_message_bytes;
         let raw = if content.is_none() || too_large {
             content::raw_hash(payload)
@@ -335,7 +338,8 @@ impl Parser {
             timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
             row: number(message, ROW_HEADER),
             redrive: number(message, REDRIVE_HEADER),
-            content: content.map(|content| self.hasher.content(&content)),
+            content,
+            unsound,
             raw,
             too_large,
         }

@@ -39,6 +39,15 @@ fn poison() -> Vec<(Option<Vec<u8>>, Option<&'static str>)> {
             altered("\"is_fraud\":0", "\"is_fraud\":true"),
             Some("wrong_type:is_fraud"),
         ),
+        (
+            altered("2019-01-01 00:00:18", "yesterday"),
+            Some("wrong_value:trans_date_trans_time"),
+        ),
+        (
+            altered("\"is_fraud\":0", "\"is_fraud\":2"),
+            Some("wrong_value:is_fraud"),
+        ),
+        (altered("EUR", "euro"), Some("wrong_value:currency")),
         (altered("4.97", "NaN"), Some("not_json")),
         (altered("4.97", "1e999"), Some("not_json")),
         (Some(no_utf8), Some("invalid_utf8")),

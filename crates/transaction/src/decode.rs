@@ -8,7 +8,10 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::fields::{FieldType, Float, Integer, Text, message_fields, required};
+use super::fields::{
+    Checked, CurrencyCode, EventTime, FieldType, Flag, Float, Integer, Text, message_fields,
+    required,
+};
 use super::{RejectReason, fast, field};
 
 macro_rules! decoded {

@@ -2,7 +2,7 @@
 
 use std::str;
 
-use super::{Currency, currency_of};
+use super::{Currency, EVENT_TIME_FORM, currency_of, event_time};
 
 /// The columns of the prepared events file, in its order.
 pub const EVENT_COLUMNS: [&str; 8] = [
@@ -66,10 +66,11 @@ pub fn encode_json(row: &SourceRow<'_>, out: &mut Vec<u8>) -> Result<(), RowErro
 
 fn encode(row: &SourceRow<'_>, out: &mut Vec<u8>) -> Result<(), RowError> {
     out.reserve(384);
-    date_time(row.trans_date_trans_time)
-        .map_err(|wanted| refuse("trans_date_trans_time", row.trans_date_trans_time, wanted))?;
+    let date_time = row.trans_date_trans_time;
+    event_time(date_time)
+        .ok_or_else(|| refuse("trans_date_trans_time", date_time, EVENT_TIME_FORM))?;
     out.extend_from_slice(b"{\"trans_date_trans_time\":\"");
-    out.extend_from_slice(row.trans_date_trans_time);
+    out.extend_from_slice(date_time);
     out.extend_from_slice(b"\",\"user_id\":\"");
     text("user_id", row.user_id, out)?;
     out.extend_from_slice(b"\",\"merchant\":\"");
@@ -105,32 +106,6 @@ fn refuse(column: &'static str, value: &[u8], wanted: Wanted) -> RowError {
         value: String::from_utf8_lossy(shown).into_owned(),
         wanted,
     }
-}
-
-/// Checks the shape `YYYY-MM-DD HH:MM:SS` and each part's range, not the calendar.
-fn date_time(value: &[u8]) -> Result<(), Wanted> {
-    const WANTED: Wanted = "YYYY-MM-DD HH:MM:SS";
-    let value: &[u8; 19] = value.try_into().map_err(|_wrong_length| WANTED)?;
-    let separators = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':')];
-    if separators.iter().any(|(at, byte)| value[*at] != *byte) {
-        return Err(WANTED);
-    }
-    let two = |at: usize| {
-        let (tens, ones) = (
-            value[at].wrapping_sub(b'0'),
-            value[at + 1].wrapping_sub(b'0'),
-        );
-        (tens < 10 && ones < 10).then(|| tens * 10 + ones)
-    };
-    let within = |at: usize, from: u8, to: u8| two(at).is_some_and(|n| (from..=to).contains(&n));
-    let ok = within(0, 0, 99)
-        && within(2, 0, 99)
-        && within(5, 1, 12)
-        && within(8, 1, 31)
-        && within(11, 0, 23)
-        && within(14, 0, 59)
-        && within(17, 0, 59);
-    if ok { Ok(()) } else { Err(WANTED) }
 }
 
 /// Appends the inside of a JSON string.

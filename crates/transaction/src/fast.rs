@@ -5,7 +5,9 @@
 //! writing the fields in the message's order without blanks.
 
 use super::decode::Decoded;
-use super::fields::{FieldType, Float, Integer, Text, message_fields};
+use super::fields::{
+    Checked, CurrencyCode, EventTime, FieldType, Flag, Float, Integer, Text, message_fields,
+};
 
 macro_rules! parser {
     (

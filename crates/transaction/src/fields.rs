@@ -1,5 +1,7 @@
 //! The message's fields, declared once. From this table follow the names, the decoders, the builders and
-//! the lake's schema; `encode` says how each value is made.
+//! the lake's schema; `encode` says how each value is made, `values` which are of use.
+
+use std::marker::PhantomData;
 
 use arrow_array::ArrayRef;
 use arrow_array::builder::{ArrayBuilder, Float64Builder, Int64Builder, StringBuilder};
@@ -8,6 +10,7 @@ use arrow_schema::DataType;
 use super::decode::Value;
 use super::fast::Rest;
 use super::reject::RejectReason;
+use super::values;
 
 /// Hands every field to the macro `$with`, in the message's order, which is the lake's, too:
 /// `CONSTANT name: Type;`. A text says how many bytes it usually has, to size the first buffers.
@@ -15,7 +18,7 @@ macro_rules! message_fields {
     ($with:ident) => {
         $with! {
             /// `YYYY-MM-DD HH:MM:SS`.
-            TRANS_DATE_TRANS_TIME trans_date_trans_time: Text<19>;
+            TRANS_DATE_TRANS_TIME trans_date_trans_time: Checked<EventTime>;
             /// The card holder; the message's key.
             USER_ID user_id: Text<36>;
             /// The merchant's name.
@@ -27,11 +30,11 @@ macro_rules! message_fields {
             /// Seconds since 1970.
             UNIX_TIME unix_time: Integer;
             /// 1 for fraud, else 0.
-            IS_FRAUD is_fraud: Integer;
+            IS_FRAUD is_fraud: Checked<Flag>;
             /// The amount in `currency`.
             ORIGINAL_AMT original_amt: Float;
             /// ISO 4217 code.
-            CURRENCY currency: Text<3>;
+            CURRENCY currency: Checked<CurrencyCode>;
         }
     };
 }
@@ -59,8 +62,95 @@ pub(super) trait FieldType {
     /// Reads a value as the encoder writes it; `None` leaves it to [`general`](Self::general).
     fn fast<'a>(rest: &mut Rest<'a>) -> Option<Self::Value<'a>>;
 
-    /// Takes the value of any JSON, or says why it can't.
+    /// Takes the value of any JSON that has its type.
     fn general<'v>(value: &'v Value<'_>) -> Option<Self::Value<'v>>;
+
+    /// Whether the value is of use. [`fast`](Self::fast) gives no other.
+    fn is_sound(_: Self::Value<'_>) -> bool {
+        true
+    }
+}
+
+/// What the values of a field must be, beyond their type.
+pub(super) trait Rule {
+    type Of: FieldType;
+
+    fn holds(value: <Self::Of as FieldType>::Value<'_>) -> bool;
+}
+
+/// A time of the calendar.
+pub(super) struct EventTime;
+
+impl Rule for EventTime {
+    type Of = Text<19>;
+
+    #[inline(always)]
+    fn holds(value: &str) -> bool {
+        values::event_time(value.as_bytes()).is_some()
+    }
+}
+
+/// 0 or 1.
+pub(super) struct Flag;
+
+impl Rule for Flag {
+    type Of = Integer;
+
+    #[inline(always)]
+    fn holds(value: i64) -> bool {
+        values::is_flag(value)
+    }
+}
+
+/// Three capital letters.
+pub(super) struct CurrencyCode;
+
+impl Rule for CurrencyCode {
+    type Of = Text<3>;
+
+    #[inline(always)]
+    fn holds(value: &str) -> bool {
+        values::is_currency(value)
+    }
+}
+
+/// A field whose values keep a rule.
+pub(super) struct Checked<R>(PhantomData<R>);
+
+impl<R: Rule> FieldType for Checked<R> {
+    type Value<'a> = <R::Of as FieldType>::Value<'a>;
+    type Builder = <R::Of as FieldType>::Builder;
+
+    const FIXED_BYTES: usize = R::Of::FIXED_BYTES;
+
+    fn data_type() -> DataType {
+        R::Of::data_type()
+    }
+
+    fn builder(rows: usize) -> Self::Builder {
+        R::Of::builder(rows)
+    }
+
+    fn append(builder: &mut Self::Builder, value: Self::Value<'_>) {
+        R::Of::append(builder, value);
+    }
+
+    fn text_bytes(value: Self::Value<'_>) -> usize {
+        R::Of::text_bytes(value)
+    }
+
+    #[inline(always)]
+    fn fast<'a>(rest: &mut Rest<'a>) -> Option<Self::Value<'a>> {
+        R::Of::fast(rest).filter(|value| R::holds(*value))
+    }
+
+    fn general<'v>(value: &'v Value<'_>) -> Option<Self::Value<'v>> {
+        R::Of::general(value)
+    }
+
+    fn is_sound(value: Self::Value<'_>) -> bool {
+        R::holds(value)
+    }
 }
 
 /// The general way for a field that may be missing.
@@ -69,7 +159,12 @@ pub(super) fn required<'v, T: FieldType>(
     name: &'static str,
 ) -> Result<T::Value<'v>, RejectReason> {
     let value = value.as_ref().ok_or(RejectReason::MissingField(name))?;
-    T::general(value).ok_or(RejectReason::WrongType(name))
+    let value = T::general(value).ok_or(RejectReason::WrongType(name))?;
+    if T::is_sound(value) {
+        Ok(value)
+    } else {
+        Err(RejectReason::WrongValue(name))
+    }
 }
 
 /// Finishes a builder as a column.

@@ -24,6 +24,9 @@ pub enum RejectReason {
     /// The field has another type than docs/DATA.md says: `null` included, and integers
     /// beyond 64 bits or written as a fraction or a string.
     WrongType(&'static str),
+    /// The field has its type, but a value that queries can't use: a date that the calendar does
+    /// not have, `is_fraud` other than 0 and 1, a currency that is not three capital letters.
+    WrongValue(&'static str),
 }
 
 impl RejectReason {
@@ -44,6 +47,7 @@ impl RejectReason {
             _ => match code.split_once(':')? {
                 ("missing_field", name) => known(name).map(Self::MissingField),
                 ("wrong_type", name) => known(name).map(Self::WrongType),
+                ("wrong_value", name) => known(name).map(Self::WrongValue),
                 _ => None,
             },
         }
@@ -60,6 +64,7 @@ impl fmt::Display for RejectReason {
             Self::NotAnObject => f.write_str("not_an_object"),
             Self::MissingField(field) => write!(f, "missing_field:{field}"),
             Self::WrongType(field) => write!(f, "wrong_type:{field}"),
+            Self::WrongValue(field) => write!(f, "wrong_value:{field}"),
         }
     }
 }
@@ -77,9 +82,13 @@ mod tests {
             RejectReason::NotJson,
             RejectReason::NotAnObject,
         ];
-        let by_field = field::ALL
-            .into_iter()
-            .flat_map(|f| [RejectReason::MissingField(f), RejectReason::WrongType(f)]);
+        let by_field = field::ALL.into_iter().flat_map(|f| {
+            [
+                RejectReason::MissingField(f),
+                RejectReason::WrongType(f),
+                RejectReason::WrongValue(f),
+            ]
+        });
         for reason in plain.into_iter().chain(by_field) {
             assert_eq!(RejectReason::parse(&reason.code()), Some(reason));
         }

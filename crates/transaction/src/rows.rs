@@ -10,7 +10,9 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::decode::{self, Decoded};
-use super::fields::{FieldType, Float, Integer, Text, column, message_fields};
+use super::fields::{
+    Checked, CurrencyCode, EventTime, FieldType, Flag, Float, Integer, Text, column, message_fields,
+};
 use super::{RejectReason, field};
 
 /// Columns after the message's fields: where the record stood.

@@ -160,8 +160,9 @@ fn row_with<'a>(column: &str, value: &'a [u8]) -> SourceRow<'a> {
 #[test]
 fn a_broken_source_row_names_its_column_and_leaves_nothing() {
     let long = [b'9'; 500];
-    let cases: [(&str, &[u8]); 20] = [
+    let cases: [(&str, &[u8]); 21] = [
         ("trans_date_trans_time", b"2019-13-01 00:00:18"),
+        ("trans_date_trans_time", b"2019-02-29 00:00:18"),
         ("trans_date_trans_time", b"01.01.2019 00:00:18"),
         ("trans_date_trans_time", b""),
         ("user_id", b""),
@@ -212,6 +213,7 @@ fn each_kind_of_bad_message_has_its_reason() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     let deep_objects = "{\"a\":".repeat(200_000);
     let wrong_unix = R::WrongType(field::UNIX_TIME);
+    let wrong_time = R::WrongValue(field::TRANS_DATE_TRANS_TIME);
     let cases: Vec<(String, Option<R>)> = vec![
         (GOOD.into(), None),
         (String::new(), Some(R::EmptyPayload)),
@@ -251,6 +253,31 @@ fn each_kind_of_bad_message_has_its_reason() {
         (with("original_amt", "+7"), Some(R::NotJson)),
         (with("original_amt", "-0.0"), None),
         (with("unix_time", "true"), Some(wrong_unix)),
+        (
+            with("trans_date_trans_time", "\"yesterday\""),
+            Some(wrong_time),
+        ),
+        (
+            with("trans_date_trans_time", "\"2019-02-29 00:00:00\""),
+            Some(wrong_time),
+        ),
+        (
+            with("trans_date_trans_time", "\"2020-02-29 23:59:59\""),
+            None,
+        ),
+        (with("is_fraud", "1"), None),
+        (with("is_fraud", "2"), Some(R::WrongValue(field::IS_FRAUD))),
+        (with("is_fraud", "-1"), Some(R::WrongValue(field::IS_FRAUD))),
+        (with("currency", "\"XXX\""), None),
+        (
+            with("currency", "\"eur\""),
+            Some(R::WrongValue(field::CURRENCY)),
+        ),
+        (
+            with("currency", "\"\""),
+            Some(R::WrongValue(field::CURRENCY)),
+        ),
+        (with("currency", "1"), Some(R::WrongType(field::CURRENCY))),
         (with("original_amt", "12"), None),
         (
             with("original_amt", "\"12\""),

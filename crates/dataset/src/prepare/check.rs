@@ -1,6 +1,7 @@
 //! What makes a row usable, field by field, and the reasons given for one that is not. Values are
 //! only looked at, never rewritten: a number that is valid is passed on as its source text, of an
-//! integer without the `.0` that it may have.
+//! integer without the `.0` that it may have. What messages are checked for as well is in
+//! `ftap_transaction`.
 
 use std::fmt;
 
@@ -140,43 +141,6 @@ pub(super) fn is_degrees(text: &str, limit: f64) -> bool {
         && text.parse::<f64>().is_ok_and(|value| value.abs() <= limit)
 }
 
-/// `YYYY-MM-DD`, a day of the calendar.
-pub(super) fn is_date(text: &[u8]) -> bool {
-    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text else {
-        return false;
-    };
-    let (Some(century), Some(of_century), Some(month), Some(day)) =
-        (two(y1, y2), two(y3, y4), two(m1, m2), two(d1, d2))
-    else {
-        return false;
-    };
-    let year = u32::from(century) * 100 + u32::from(of_century);
-    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let days = match month {
-        2 => 28 + u8::from(is_leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => 0,
-    };
-    year > 0 && (1..=days).contains(&day)
-}
-
-/// `YYYY-MM-DD HH:MM:SS`, a moment of the calendar.
-pub(super) fn is_timestamp(text: &str) -> bool {
-    let Some((date, &[b' ', h1, h2, b':', m1, m2, b':', s1, s2])) =
-        text.as_bytes().split_at_checked(10)
-    else {
-        return false;
-    };
-    let below = |high, low, bound| two(high, low).is_some_and(|value| value < bound);
-    is_date(date) && below(h1, h2, 24) && below(m1, m2, 60) && below(s1, s2, 60)
-}
-
-fn two(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| byte.is_ascii_digit().then(|| byte - b'0');
-    Some(digit(high)? * 10 + digit(low)?)
-}
-
 /// The text before a fraction of zeros, or the text if it has no fraction.
 fn without_zero_fraction(text: &str) -> Option<&str> {
     match text.split_once('.') {
@@ -217,29 +181,6 @@ mod tests {
             "abc", ".",
         ] {
             assert!(!is_amount(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn timestamps_are_days_that_exist() {
-        for good in ["2019-01-01 00:00:18", "2020-02-29 23:59:59"] {
-            assert!(is_timestamp(good), "{good}");
-        }
-        for bad in [
-            "",
-            "2019-02-29 00:00:00",
-            "2019-01-01",
-            "2019-01-01T00:00:00",
-            "2019-13-01 00:00:00",
-            "2019-01-01 24:00:00",
-            "2019-01-01 00:60:00",
-            "2019-01-01 00:00:00Z",
-            "2019-1-1 0:0:0",
-            "2019-00-10 00:00:00",
-            "2019-04-31 00:00:00",
-            "äöü9-04-31 00:00:00",
-        ] {
-            assert!(!is_timestamp(bad), "{bad}");
         }
     }
 

@@ -22,10 +22,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use check::RejectReason;
-use check::{
-    integer_text, is_amount, is_date, is_degrees, is_timestamp, is_unknown, present, require,
-    zip_text,
-};
+use check::{integer_text, is_amount, is_degrees, is_unknown, present, require, zip_text};
+use ftap_transaction::{EVENT_TIME_FORM, date, event_time};
 use output::Outputs;
 pub(crate) use reader::split_line;
 use reader::{MAX_ROW_BYTES, Record, RecordReader};
@@ -394,11 +392,10 @@ impl<'a> Row<'a> {
             present(NEEDED[column as usize], self.get(column))?;
         }
         let moment = self.get(TransDateTransTime);
-        let timestamp = "YYYY-MM-DD HH:MM:SS";
         require(
-            is_timestamp(moment),
+            event_time(moment.as_bytes()).is_some(),
             "trans_date_trans_time",
-            timestamp,
+            EVENT_TIME_FORM,
             moment,
         )?;
         let amt = self.get(Amt);
@@ -429,7 +426,7 @@ impl<'a> Row<'a> {
         require(is_degrees(lat, 90.0), "lat", "-90 to 90", lat)?;
         require(is_degrees(long, 180.0), "long", "-180 to 180", long)?;
         let dob = self.get(Column::Dob);
-        require(is_date(dob.as_bytes()), "dob", "YYYY-MM-DD", dob)
+        require(date(dob.as_bytes()).is_some(), "dob", "YYYY-MM-DD", dob)
     }
 
     fn check_merchant(&self) -> Result<(), RejectReason> {

@@ -3,6 +3,7 @@
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
+use chrono::{Datelike as _, Timelike as _};
 use ftap_transaction::{
     COLUMNS, RejectReason, RowBuilders, SourceRow, currency_of, encode_json, field,
 };
@@ -142,8 +143,28 @@ fn model(payload: &[u8]) -> Option<Result<Model, RejectReason>> {
         if fits.is_none() {
             return Some(Err(RejectReason::WrongType(name)));
         }
+        let is_sound = match name {
+            field::TRANS_DATE_TRANS_TIME => is_event_time(&text[0]),
+            field::IS_FRAUD => [0, 1].contains(&integers[1]),
+            field::CURRENCY => {
+                text[5].len() == 3 && text[5].chars().all(|c| c.is_ascii_uppercase())
+            }
+            _ => true,
+        };
+        if !is_sound {
+            return Some(Err(RejectReason::WrongValue(name)));
+        }
     }
     Some(Ok((text, [integers[0], integers[1]], amount)))
+}
+
+/// Parsed and printed, it is as it was; no leap second, which is printed as well.
+fn is_event_time(text: &str) -> bool {
+    const FORM: &str = "%Y-%m-%d %H:%M:%S";
+    let parsed = chrono::NaiveDateTime::parse_from_str(text, FORM);
+    parsed.is_ok_and(|time| {
+        time.year() > 0 && time.nanosecond() == 0 && time.format(FORM).to_string() == text
+    })
 }
 
 pub(crate) fn agrees_with_model(payload: &[u8]) {
@@ -243,8 +264,14 @@ pub(crate) fn json(fields: &[(String, String)]) -> String {
 
 /// Whole fields reordered, doubled, left out and given other values: valid JSON mostly.
 pub(crate) fn reshaped() -> impl Strategy<Value = Vec<u8>> {
-    const VALUES: [&str; 22] = [
+    const VALUES: [&str; 28] = [
         "\"text\"",
+        "\"2020-02-29 23:59:59\"",
+        "\"2019-02-29 00:00:00\"",
+        "\"2019-02-28 00:00:60\"",
+        "\"SEK\"",
+        "\"sek\"",
+        "1",
         "\"\"",
         "\"\\u00fc\\n\"",
         "\"\\ud800\"",
