@@ -208,6 +208,7 @@ fn routes(app: &mut web::ServiceConfig) {
                 "ready": ready,
                 "groups": groups(&shown.health),
                 "lake": lake(&shown.health),
+                "kafka": kafka(&shown.watched),
                 "platform": platform::json(&shown.watched.snapshot()),
             }))
         } else {
@@ -263,18 +264,17 @@ fn metrics(shown: &Shown) -> String {
     // Histograms keep their raw samples until they are worked off.
     shown.prometheus.run_upkeep();
     let mut text = shown.prometheus.render();
-    let mut add = |name: &str, kind: &str, help: &str, labels: &str, value: f64| {
-        text.push_str(&format!(
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n"
-        ));
+    text.push_str(&metrics::render_gauges());
+    let mut add = |name, kind, help, labels, value| {
+        metrics::render(&mut text, name, kind, help, [(labels, value)]);
     };
-    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
-    add("ftap_build_info", "gauge", "Version of ftap", &version, 1.0);
+    let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+    add("ftap_build_info", "gauge", "Version of ftap", version, 1.0);
     add(
         "process_cpu_seconds_total",
         "counter",
         "Processor time, user and system",
-        "",
+        Vec::new(),
         process::cpu_time().as_secs_f64(),
     );
     if let Some(bytes) = process::memory_bytes() {
@@ -282,7 +282,7 @@ fn metrics(shown: &Shown) -> String {
             "process_resident_memory_bytes",
             "gauge",
             "Resident memory",
-            "",
+            Vec::new(),
             bytes as f64,
         );
     }
@@ -317,6 +317,21 @@ fn lake(health: &Health) -> Value {
     }
 }
 
+/// Whether the stream's Kafka answers, and if not, since when and why; null without a stream.
+fn kafka(watched: &Watched) -> Value {
+    let Some(ends) = watched.snapshot().ends else {
+        return Value::Null;
+    };
+    match ends.down_for() {
+        Some(lasts) => json!({
+            "up": false,
+            "error": ends.error,
+            "down_seconds": lasts.as_secs(),
+        }),
+        None => json!({ "up": ends.is_up() }),
+    }
+}
+
 /// Change capture; null where there is none.
 fn changes() -> Value {
     metrics::SLOT_CONNECTED
@@ -342,6 +357,7 @@ fn status(shown: &Shown) -> Value {
         "ready": is_ready(shown),
         "groups": groups(&shown.health),
         "lake": lake(&shown.health),
+        "kafka": kafka(&shown.watched),
         "changes": changes(),
         "platform": platform::json(&shown.watched.snapshot()),
         "meters": {
@@ -358,7 +374,7 @@ fn status(shown: &Shown) -> Value {
             "memory_bytes": now.memory_bytes,
             "publish_total": now.publish_total,
             "lag_records": now.lag_records,
-            "last_commit_timestamp_ms": metrics::LAST_COMMIT.get().map_or(0, |seconds| (seconds * 1000.0) as i64),
+            "last_commit_timestamp_ms": metrics::LAKE_NEWEST.sum().map(|seconds| (seconds * 1000.0) as i64),
         },
     })
 }

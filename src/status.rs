@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ftap_actors::settings::Pace;
 use ftap_supervision::{GroupState, Health};
 use ftap_telemetry::metrics::{self, Snapshot};
+use ftap_watch::Watched;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -38,6 +39,8 @@ pub(crate) struct LiveStatus {
 pub(crate) struct StatusParts {
     /// What the groups are doing.
     pub health: Arc<Health>,
+    /// Whether Kafka answers.
+    pub watched: Arc<Watched>,
     /// The status page's address.
     pub address: Option<String>,
     /// The events file and its pace, if this process publishes.
@@ -162,7 +165,7 @@ impl Lines {
             bar.set_message(lake_message(now, speed, lag));
         }
         self.process
-            .set_message(process_message(now, &self.parts.health, elapsed));
+            .set_message(process_message(now, &self.parts, elapsed));
         self.hint.set_message(if is_stopping {
             "flushing and stopping · Ctrl-C again ends at once".to_owned()
         } else {
@@ -274,7 +277,7 @@ fn lake_message(now: &Snapshot, speed: Speed, lag: Option<u64>) -> String {
     message
 }
 
-fn process_message(now: &Snapshot, health: &Health, elapsed: Duration) -> String {
+fn process_message(now: &Snapshot, parts: &StatusParts, elapsed: Duration) -> String {
     let mut message = format!("{} s", count(elapsed.as_secs()));
     if let Some(memory) = process::memory_bytes() {
         message.push_str(&format!(" · {}", size(memory)));
@@ -283,7 +286,11 @@ fn process_message(now: &Snapshot, health: &Health, elapsed: Duration) -> String
         message.push_str(&format!(" · lag {}", count(lag.max(0).unsigned_abs())));
     }
     message.push_str(&format!(" · restarts {}", now.restarts));
-    message.push_str(&trouble(health));
+    message.push_str(&trouble(&parts.health));
+    let ends = parts.watched.snapshot().ends;
+    if let Some(lasts) = ends.and_then(|ends| ends.figures.is_some().then(|| ends.down_for())?) {
+        message.push_str(&format!(" · Kafka down {}", duration(lasts)));
+    }
     message
 }
 

@@ -12,7 +12,7 @@
 //! jobs, each a group of its own; [`jobs`] lists which process runs which:
 //!   by cron       clock ──RunJob──▶ user_mutator ══▶ PostgreSQL,  fx_fetcher ══▶ lake
 //!   all the time  change_capture: PostgreSQL ══▶ lake,  bigquery_loader: lake ══▶ BigQuery
-//!   watching      clock ──Tick──▶ watcher ◀══ Kafka, lake, PostgreSQL
+//!   watching      clock ──Tick──▶ watcher ◀══ Kafka (with the stream); Kafka, lake, PostgreSQL (serve)
 //! ```
 //!
 //! A group restarts as a whole: a rewound source makes what is downstream stale. The end of a job
@@ -120,6 +120,7 @@ fn ingest(
     settings: IngestSettings,
     lake: LakeStore,
     health: Arc<Health>,
+    watched: Arc<Watched>,
     drain: watch::Receiver<bool>,
 ) -> Wiring {
     let settings = Arc::new(settings);
@@ -163,6 +164,7 @@ fn ingest(
             uploader: to_uploader,
             budget,
             backlog,
+            watched: watched.clone(),
             drain: drain.clone(),
         };
         stages.spawn(subscriber, move |stage| KafkaSubscriber::new(stage, parts));

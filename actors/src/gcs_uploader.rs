@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use ftap_lake::{
-    ChainEnd, LakeError, LakeStore, PutQueue, PutResult, StageLake, TransactionFooter, check_topic,
+    ChainEnd, LakeError, LakeStore, PutQueue, PutResult, StageLake, TRANSACTIONS,
+    TransactionFooter, check_topic,
 };
 use ftap_supervision::{Failure, Handed, Health, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
@@ -172,7 +173,7 @@ fn report_committed(stage: &Stage, upload: &Upload) {
     metrics::FILES_COMMITTED.add(1);
     metrics::BYTES_COMMITTED.add(bytes);
     metrics::FLUSH_SECONDS.record(took);
-    metrics::LAST_COMMIT.set(unix_seconds());
+    metrics::LAKE_NEWEST.set_for([TRANSACTIONS.name], unix_seconds());
     FileCommitted {
         key: upload.file.key(),
         partition: footer.partition,

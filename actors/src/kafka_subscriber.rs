@@ -28,6 +28,7 @@ use ftap_telemetry::events::{
     PartitionsResumed, PartitionsRevoked,
 };
 use ftap_telemetry::metrics;
+use ftap_watch::{Ends, Watched};
 use tokio::sync::watch;
 
 use crate::messages::{
@@ -48,6 +49,8 @@ pub struct SubscriberParts {
     pub budget: MemoryBudget,
     /// Records that wait for a decoder. Beyond it the consumer does not poll.
     pub backlog: MemoryBudget,
+    /// Where the topic's partitions end, while Kafka answers.
+    pub watched: Arc<Watched>,
     /// Turns true when the topic's current end must be reached and flushed.
     pub drain: watch::Receiver<bool>,
 }
@@ -126,6 +129,7 @@ fn run(
         drain,
         last_flush: None,
         last_lag: Instant::now(),
+        last_look: 0,
     };
     subscriber.run(inbox)
 }
@@ -144,6 +148,17 @@ struct Subscriber {
     drain: Drain,
     last_flush: Option<Instant>,
     last_lag: Instant,
+    /// The look at the partitions' ends that the lag was computed from.
+    last_look: u64,
+}
+
+impl Drop for Subscriber {
+    /// What is not read is not known.
+    fn drop(&mut self) {
+        metrics::LAG_RECORDS.forget();
+        metrics::LAG_SECONDS.forget();
+        metrics::INGEST_MEMORY.forget();
+    }
 }
 
 impl Subscriber {
@@ -299,11 +314,6 @@ impl Subscriber {
             .copied()
             .filter(|partition| self.assigned.remove(partition).is_some())
             .collect();
-        for partition in &taken {
-            let label = partition.to_string();
-            metrics::LAG_RECORDS.forget([&label]);
-            metrics::LAG_SECONDS.forget([&label]);
-        }
         let closing = ClosePartitions {
             partitions: taken.clone(),
             last_assignment: self.next_assignment - 1,
@@ -595,22 +605,35 @@ impl Subscriber {
         self.consumer.commit(&owed, false)
     }
 
+    /// Only what Kafka has just said counts: a client that hears nothing seems to be level with it.
     fn report_lag(&mut self) {
+        let ends = self.parts.watched.ends();
+        let Some(Ends { look, by_partition }) = ends else {
+            metrics::LAG_RECORDS.forget();
+            metrics::LAG_SECONDS.forget();
+            return;
+        };
+        if std::mem::replace(&mut self.last_look, look) == look {
+            return;
+        }
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        let (mut records, mut seconds) = (Vec::new(), Vec::new());
         for (partition, progress) in &mut self.assigned {
-            let Some(end) = self.consumer.known_end(*partition) else {
+            let Some(end) = by_partition.get(partition) else {
                 continue;
             };
             let age_ms = progress
                 .oldest_in_flight_ms()
                 .map_or(0, |oldest| (now_ms - oldest).max(0));
             let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
-            let (label, lag) = (partition.to_string(), progress.lag(end, !self.paused));
-            metrics::LAG_RECORDS.set_for([&label], lag as f64);
-            metrics::LAG_SECONDS.set_for([&label], age.as_secs_f64());
+            let (label, lag) = ([partition.to_string()], progress.lag(*end, !self.paused));
+            records.push((label.clone(), lag as f64));
+            seconds.push((label, age.as_secs_f64()));
         }
+        metrics::LAG_RECORDS.replace(records);
+        metrics::LAG_SECONDS.replace(seconds);
     }
 
     fn buffer_of(&self, partition: i32) -> &Outbox<ToBuffer> {

@@ -36,16 +36,17 @@ impl<L: Look> Watcher<L> {
         }
         self.is_looking = true;
         let look = self.look.clone();
+        let (watched, speaker) = (self.watched.clone(), self.stage.speaker());
         let looked = async move {
-            let limited = async { look.lock().await.look().await };
-            match tokio::time::timeout(L::LIMIT, limited).await {
+            let mut look = look.lock().await;
+            let looked = match tokio::time::timeout(L::LIMIT, look.look()).await {
                 Ok(looked) => looked,
                 Err(_) => Err(format!("no answer within {} s", L::LIMIT.as_secs())),
-            }
+            };
+            watched.note(&*look, looked, speaker);
         };
-        context.spawn(looked.into_actor(self).map(|looked, watcher, _| {
+        context.spawn(looked.into_actor(self).map(|(), watcher, _| {
             watcher.is_looking = false;
-            watcher.watched.note::<L>(looked, watcher.stage.speaker());
         }));
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn execute(
         Shown {
             command: process.command(),
             health: health.clone(),
-            watched,
+            watched: watched.clone(),
             prometheus: telemetry.prometheus.clone(),
             started,
         },
@@ -68,6 +68,7 @@ pub(crate) fn execute(
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
         health,
+        watched,
         shutdown: shutdown.clone(),
     };
     let overtime = super::run::overtime(shutdown, config.stop_deadline);

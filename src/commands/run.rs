@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ftap_dataset::generate::GenerateOptions;
 use ftap_dataset::prepare::check_events;
 use ftap_supervision::Health;
+use ftap_watch::Watched;
 use tokio::sync::watch;
 
 use crate::closing;
@@ -71,13 +72,13 @@ pub(crate) fn execute(
     // Held until the process ends.
     let _lock = take_directories(config, options, telemetry)?;
     let kafka = KafkaAccess::open(config)?;
-    let health = Arc::new(Health::default());
+    let (health, watched) = (Arc::new(Health::default()), Arc::new(Watched::default()));
     let http = http::start(
         config,
         Shown {
             command: command_name(options.role),
             health: health.clone(),
-            watched: Arc::default(),
+            watched: watched.clone(),
             prometheus: telemetry.prometheus.clone(),
             started,
         },
@@ -89,7 +90,7 @@ pub(crate) fn execute(
         until_drained: options.until_drained,
         resnapshot: false,
         health: health.clone(),
-        watched: Arc::default(),
+        watched: watched.clone(),
         shutdown: shutdown.clone(),
         postgres: OnceCell::new(),
     };
@@ -107,6 +108,7 @@ pub(crate) fn execute(
         telemetry,
         StatusParts {
             health: health.clone(),
+            watched: watched.clone(),
             address: http.as_ref().map(|http| http.url().to_owned()),
             replay,
             shutdown: shutdown.clone(),
@@ -120,6 +122,7 @@ pub(crate) fn execute(
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
         health,
+        watched,
         shutdown: shutdown.clone(),
     };
     let overtime = overtime(shutdown, config.stop_deadline);

@@ -13,6 +13,7 @@ pub(super) fn json(sources: &Sources) -> Value {
         kafka,
         lake,
         postgres,
+        ends: _,
     } = sources;
     if kafka.is_none() && lake.is_none() && postgres.is_none() {
         return Value::Null;

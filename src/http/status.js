@@ -26,7 +26,7 @@ const table = (caption, head, rows) => {
 const source = (name, seen, show) => {
   if (seen == null) return [];
   const age = seen.age_seconds == null ? "" : `, ${Math.round(seen.age_seconds)} s ago`;
-  const state = seen.error ? `${name}: down: ${seen.error}` : `${name}: ${seen.up ? "up" : "looking"}${age}`;
+  const state = seen.error && !seen.up ? `${name}: down: ${seen.error}` : `${name}: ${seen.up ? "up" : "looking"}${age}`;
   return [element("p", state), ...(seen.figures ? show(seen.figures) : [])];
 };
 const platform = (sources) => [
@@ -56,6 +56,8 @@ async function refresh() {
       `${status.command} · ${status.ready ? "ready" : "not ready"} · up ${Math.round(status.uptime_seconds)} s`;
     byId("lake").textContent = status.lake.up ? ""
       : `The lake has taken nothing for ${number(status.lake.down_seconds)} s: ${status.lake.error}`;
+    byId("kafka").textContent = status.kafka?.error == null ? ""
+      : `Kafka has not answered for ${number(status.kafka.down_seconds)} s: ${status.kafka.error}`;
     // Who only watches has no rows of its own.
     const shown = status.platform ? FIGURES.filter(([key]) => /restarts|memory/.test(key)) : FIGURES;
     byId("figures").replaceChildren(...shown.map(([key, label]) => {

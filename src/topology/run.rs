@@ -10,6 +10,8 @@ use ftap_supervision::{
     Group, GroupEnd, Health, SupervisionContext, SupervisionSettings, supervise,
 };
 use ftap_telemetry::metrics;
+use ftap_watch::ends::ENDS_INTERVAL;
+use ftap_watch::{EndsLook, Watched};
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -33,6 +35,8 @@ pub(crate) struct TopologyOptions {
     pub until_drained: bool,
     /// What the groups are doing.
     pub health: Arc<Health>,
+    /// What is seen of Kafka.
+    pub watched: Arc<Watched>,
     /// Turns true when the process must flush and stop.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -169,11 +173,16 @@ pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     }
     if let Some(settings) = options.ingest {
         let lake = LakeStore::open(&settings.lake)?;
-        let health = context.health.clone();
-        let group = super::ingest(kafka, settings, lake, health, draining);
+        let (health, watched) = (context.health.clone(), options.watched.clone());
+        let group = super::ingest(kafka.clone(), settings, lake, health, watched, draining);
         groups.start(Part::Ingest, group, &context);
     }
     let has_stream = groups.has(Part::Publish) || groups.has(Part::Ingest);
+    if has_stream {
+        let look = EndsLook::new(kafka);
+        let group = super::watch_job("watch_ends", look, ENDS_INTERVAL, &options.watched);
+        groups.start(Part::Job, group, &context);
+    }
     for job in options.jobs {
         groups.start(Part::Job, job, &context);
     }

@@ -368,22 +368,6 @@ impl GroupConsumer {
         Ok((low, high))
     }
 
-    /// The log's end in the newest fetch answer; `None` before one came.
-    pub fn known_end(&self, partition: i32) -> Option<i64> {
-        let (mut low, mut high) = (0, 0);
-        // SAFETY: as in `watermarks`; this one only reads a cache.
-        let code = unsafe {
-            sys::rd_kafka_get_watermark_offsets(
-                self.client.rk,
-                self.topic.as_ptr(),
-                partition,
-                &mut low,
-                &mut high,
-            )
-        };
-        (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
-    }
-
     /// Closes the consumer on behalf of a thread that can't.
     pub fn closer(&self) -> Closer {
         Closer(self.client.clone())

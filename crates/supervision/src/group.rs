@@ -105,6 +105,10 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
             Verdict::Finished | Verdict::Failed(_) => context.settings.stop_deadline,
         };
         tear_down(name, stages, &generation, limit, speaker).await;
+        // What they had goes with them.
+        for (stage, _) in generation.progress() {
+            metrics::MAILBOX_DEPTH.set_for([&stage.to_string()], 0.0);
+        }
 
         let fault = match verdict {
             Verdict::Finished => {

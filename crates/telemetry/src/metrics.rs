@@ -1,26 +1,36 @@
 //! Every metric of the process: its name, kind, labels and meaning, in one table.
 //!
-//! A metric is a static of this module: code counts with `metrics::ROWS_READ.add(n)`. Each change goes
-//! to the `metrics` recorder, which renders `/metrics`, and is kept here for the live status, the page
-//! and the run's summary. `docs/METRICS.md` is rendered from the same table, and a test compares.
+//! A metric is a static of this module: code counts with `metrics::ROWS_READ.add(n)`. Counters and
+//! histograms go to the `metrics` recorder, which renders them for `/metrics`. Gauges are kept and
+//! rendered here, because the recorder can't forget one. `docs/METRICS.md` is rendered from the same
+//! table, and a test compares.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::metrics::Label;
 use parking_lot::Mutex;
 
 /// One entry of the table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct MetricDoc {
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
     pub labels: &'static [&'static str],
     pub doc: &'static str,
-    describe: fn(&'static str, &'static str),
+    metric: &'static dyn Metric,
+}
+
+/// What the table does with each of its metrics.
+trait Metric: Sync {
+    /// Describes it to the recorder.
+    fn describe(&self, doc: &'static str);
+
+    /// Appends what the recorder does not render.
+    fn render(&self, _doc: &str, _out: &mut String) {}
 }
 
 /// A sum that only grows, with `L` labels.
@@ -51,12 +61,14 @@ impl<const L: usize> Counter<L> {
     pub fn total(&self) -> u64 {
         self.total.load(Relaxed)
     }
+}
 
-    fn describe(name: &'static str, doc: &'static str) {
-        ::metrics::describe_counter!(name, doc);
+impl<const L: usize> Metric for Counter<L> {
+    fn describe(&self, doc: &'static str) {
+        ::metrics::describe_counter!(self.name, doc);
         // What has not happened yet is shown as 0; a label's values are not known beforehand.
         if L == 0 {
-            ::metrics::counter!(name).increment(0);
+            ::metrics::counter!(self.name).increment(0);
         }
     }
 }
@@ -71,7 +83,23 @@ impl Counter<0> {
 pub struct Gauge<const L: usize> {
     name: &'static str,
     labels: [&'static str; L],
-    values: Mutex<BTreeMap<Vec<String>, f64>>,
+    values: Mutex<BTreeMap<Vec<String>, GaugeValue>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum GaugeValue {
+    Fixed(f64),
+    /// Seconds since then, whenever they are asked for.
+    Since(Instant),
+}
+
+impl GaugeValue {
+    fn now(self) -> f64 {
+        match self {
+            Self::Fixed(value) => value,
+            Self::Since(then) => then.elapsed().as_secs_f64(),
+        }
+    }
 }
 
 impl<const L: usize> Gauge<L> {
@@ -87,32 +115,84 @@ impl<const L: usize> Gauge<L> {
 
     /// Sets the value under the given label values, in the order of the table.
     pub fn set_for(&self, values: [&str; L], value: f64) {
-        self.values
-            .lock()
-            .insert(values.map(str::to_owned).to_vec(), value);
-        ::metrics::gauge!(self.name, labelled(self.labels, values)).set(value);
+        self.insert(values, GaugeValue::Fixed(value));
     }
 
-    /// Forgets the value under the given label values. The recorder can't, so it shows 0.
-    pub fn forget(&self, values: [&str; L]) {
-        self.values
-            .lock()
-            .remove(values.map(str::to_owned).as_slice());
-        ::metrics::gauge!(self.name, labelled(self.labels, values)).set(0.0);
+    /// From now on the value is the number of seconds since this moment.
+    pub fn set_age_for(&self, values: [&str; L]) {
+        self.insert(values, GaugeValue::Since(Instant::now()));
+    }
+
+    /// Sets all values there are: what is not among them is unknown.
+    pub fn replace(&self, values: impl IntoIterator<Item = ([String; L], f64)>) {
+        let values = values.into_iter();
+        let values = values.map(|(labels, value)| (labels.to_vec(), GaugeValue::Fixed(value)));
+        *self.values.lock() = values.collect();
+    }
+
+    /// Forgets all values.
+    pub fn forget(&self) {
+        self.values.lock().clear();
+    }
+
+    fn insert(&self, values: [&str; L], value: GaugeValue) {
+        let values = values.map(str::to_owned).to_vec();
+        self.values.lock().insert(values, value);
     }
 
     /// The sum over all label values; `None` while none is known, which is not the same as 0.
     pub fn sum(&self) -> Option<f64> {
         let values = self.values.lock();
-        (!values.is_empty()).then(|| values.values().sum())
-    }
-
-    fn describe(name: &'static str, doc: &'static str) {
-        ::metrics::describe_gauge!(name, doc);
+        (!values.is_empty()).then(|| values.values().map(|value| value.now()).sum())
     }
 }
 
+impl<const L: usize> Metric for Gauge<L> {
+    fn describe(&self, _: &'static str) {}
+
+    fn render(&self, doc: &str, out: &mut String) {
+        let values = self.values.lock().clone();
+        let series = values.iter().map(|(labels, value)| {
+            let labels = labels.iter().map(String::as_str);
+            (self.labels.into_iter().zip(labels).collect(), value.now())
+        });
+        render(out, self.name, Self::KIND, doc, series);
+    }
+}
+
+/// Appends a metric in Prometheus' text format; nothing if it has no series.
+pub fn render<'a>(
+    out: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    series: impl IntoIterator<Item = (Vec<(&'a str, &'a str)>, f64)>,
+) {
+    let mut is_first = true;
+    for (labels, value) in series {
+        if std::mem::take(&mut is_first) {
+            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        }
+        let labels: Vec<_> = labels
+            .into_iter()
+            .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+            .collect();
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{}}}", labels.join(","))
+        };
+        out.push_str(&format!("{name}{labels} {value}\n"));
+    }
+}
+
+fn escaped(label_value: &str) -> String {
+    let value = label_value.replace('\\', "\\\\").replace('"', "\\\"");
+    value.replace('\n', "\\n")
+}
+
 impl Gauge<0> {
+    /// Sets the value.
     pub fn set(&self, value: f64) {
         self.set_for([], value);
     }
@@ -145,9 +225,11 @@ impl<const L: usize> Histogram<L> {
         ::metrics::histogram!(self.name, labelled(self.labels, values))
             .record(duration.as_secs_f64());
     }
+}
 
-    fn describe(name: &'static str, doc: &'static str) {
-        ::metrics::describe_histogram!(name, doc);
+impl<const L: usize> Metric for Histogram<L> {
+    fn describe(&self, doc: &'static str) {
+        ::metrics::describe_histogram!(self.name, doc);
     }
 }
 
@@ -176,13 +258,13 @@ macro_rules! metrics {
         )*
 
         /// Every metric, in the order of the table.
-        pub const CATALOGUE: &[MetricDoc] = &[
+        pub static CATALOGUE: &[MetricDoc] = &[
             $( MetricDoc {
                 name: $name,
                 kind: $kind::<$count>::KIND,
                 labels: &[$($label),*],
                 doc: $doc,
-                describe: $kind::<$count>::describe,
+                metric: &$metric,
             } ),*
         ];
     };
@@ -215,15 +297,13 @@ metrics! {
     Counter<0> BYTES_COMMITTED "ftap_lake_bytes_committed_total" [];
     /// Time from closing a file until it is durable.
     Histogram<0> FLUSH_SECONDS "ftap_lake_flush_duration_seconds" [];
-    /// Unix time at which the lake last took a file of transactions.
-    Gauge<0> LAST_COMMIT "ftap_lake_last_commit_timestamp_seconds" [];
     /// Requests to the lake that were repeated.
     Counter<0> LAKE_RETRIES "ftap_lake_retries_total" [];
     /// Offsets that are neither in the lake nor in the topic any more.
     Counter<0> OFFSETS_SKIPPED "ftap_offsets_skipped_total" [];
-    /// Records in the topic that are not in the lake yet, by partition.
+    /// Records in the topic that are not in the lake yet, by partition, while Kafka answers.
     Gauge<1> LAG_RECORDS "ftap_consumer_lag_records" ["partition"];
-    /// Age of the oldest record that is not in the lake yet, by partition.
+    /// Age of the oldest record that is not in the lake yet, by partition, while Kafka answers.
     Gauge<1> LAG_SECONDS "ftap_consumer_lag_seconds" ["partition"];
     /// Memory held between the consumer and the lake.
     Gauge<0> INGEST_MEMORY "ftap_ingest_memory_bytes" [];
@@ -263,45 +343,48 @@ metrics! {
     Gauge<0> SLOT_LAG_SECONDS "ftap_slot_lag_seconds" [];
     /// Bytes of log that PostgreSQL retains for the slot.
     Gauge<0> SLOT_RETAINED_BYTES "ftap_slot_retained_wal_bytes" [];
-    /// 1 while a system that `ftap serve` watches answers, else 0, by system.
-    Gauge<1> PLATFORM_UP "ftap_platform_up" ["source"];
+    /// 1 while a service that the process watches answers, else 0: from its second poll in a row without an answer on.
+    Gauge<1> SERVICE_UP "ftap_service_up" ["service"];
+    /// Age of the newest answer of a service that the process watches.
+    Gauge<1> SERVICE_ANSWER_AGE "ftap_service_answer_age_seconds" ["service"];
     /// The offset of the topic's next record, by partition.
-    Gauge<1> PLATFORM_TOPIC_END "ftap_platform_topic_end_offset" ["partition"];
+    Gauge<1> TOPIC_END "ftap_topic_end_offset" ["partition"];
     /// The consumer group's committed offset, by partition.
-    Gauge<1> PLATFORM_GROUP_OFFSET "ftap_platform_group_committed_offset" ["partition"];
-    /// Offsets that the consumer group has not committed, by partition.
-    Gauge<1> PLATFORM_GROUP_LAG "ftap_platform_group_lag_records" ["partition"];
+    Gauge<1> GROUP_OFFSET "ftap_group_committed_offset" ["partition"];
     /// Objects in the lake, by folder.
-    Gauge<1> PLATFORM_LAKE_OBJECTS "ftap_platform_lake_objects" ["folder"];
+    Gauge<1> LAKE_OBJECTS "ftap_lake_objects" ["folder"];
     /// Bytes in the lake, by folder.
-    Gauge<1> PLATFORM_LAKE_BYTES "ftap_platform_lake_bytes" ["folder"];
+    Gauge<1> LAKE_BYTES "ftap_lake_bytes" ["folder"];
     /// Unix time at which the newest object was written, by folder.
-    Gauge<1> PLATFORM_LAKE_NEWEST "ftap_platform_lake_newest_timestamp_seconds" ["folder"];
+    Gauge<1> LAKE_NEWEST "ftap_lake_newest_timestamp_seconds" ["folder"];
     /// The offset after the last one in the lake, by partition.
-    Gauge<1> PLATFORM_LAKE_END "ftap_platform_lake_end_offset" ["partition"];
+    Gauge<1> LAKE_END "ftap_lake_end_offset" ["partition"];
     /// Rows in PostgreSQL, by table.
-    Gauge<1> PLATFORM_TABLE_ROWS "ftap_platform_table_rows" ["table"];
-    /// 1 while the replication slot is being read, else 0.
-    Gauge<0> PLATFORM_SLOT_ACTIVE "ftap_platform_slot_active" [];
-    /// Bytes of log that the slot's reader has not acknowledged.
-    Gauge<0> PLATFORM_SLOT_LAG_BYTES "ftap_platform_slot_lag_bytes" [];
-    /// Bytes of log that PostgreSQL retains for the slot.
-    Gauge<0> PLATFORM_SLOT_RETAINED_BYTES "ftap_platform_slot_retained_wal_bytes" [];
+    Gauge<1> TABLE_ROWS "ftap_table_rows" ["table"];
 }
 
 /// Describes every metric to the recorder. Call once, after installing it.
 pub fn describe() {
     for metric in CATALOGUE {
-        (metric.describe)(metric.name, metric.doc.trim());
+        metric.metric.describe(metric.doc.trim());
     }
+}
+
+/// The gauges that are known, in Prometheus' text format.
+pub fn render_gauges() -> String {
+    let mut out = String::new();
+    for metric in CATALOGUE {
+        metric.metric.render(metric.doc.trim(), &mut out);
+    }
+    out
 }
 
 /// The table as Markdown, the text of `docs/METRICS.md`.
 pub fn catalogue_markdown() -> String {
     let mut out = String::from(
         "# Metrics\n\n\
-         `/metrics` serves these to Prometheus. A counter without labels exists at 0 from the start; a\n\
-         gauge appears when its value is known. Rendered from `crates/telemetry/src/metrics.rs`; a test\n\
+         `/metrics` serves these to Prometheus. A counter without labels exists at 0 from the start. A\n\
+         gauge exists while its value is known. Rendered from `crates/telemetry/src/metrics.rs`; a test\n\
          compares.\n\n\
          | metric | kind | labels | meaning |\n|---|---|---|---|\n",
     );

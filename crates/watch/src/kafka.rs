@@ -83,15 +83,17 @@ impl Look for KafkaLook {
         &mut sources.kafka
     }
 
-    fn export(figures: &KafkaFigures) {
-        for partition in &figures.partitions {
-            let label = partition.partition.to_string();
-            metrics::PLATFORM_TOPIC_END.set_for([&label], partition.end as f64);
-            if let Some(committed) = partition.committed {
-                metrics::PLATFORM_GROUP_OFFSET.set_for([&label], committed as f64);
-            }
-            metrics::PLATFORM_GROUP_LAG.set_for([&label], partition.lag as f64);
-        }
+    fn export(figures: Option<&KafkaFigures>) {
+        let partitions = figures.map_or(&[][..], |figures| &figures.partitions);
+        let set = |gauge: &metrics::Gauge<1>, value: fn(&PartitionFigures) -> Option<i64>| {
+            gauge.replace(partitions.iter().filter_map(|found| {
+                let label = found.partition.to_string();
+                Some(([label], value(found)? as f64))
+            }));
+        };
+        set(&metrics::TOPIC_END, |found| Some(found.end));
+        set(&metrics::GROUP_OFFSET, |found| found.committed);
+        set(&metrics::LAG_RECORDS, |found| Some(found.lag));
     }
 }
 

@@ -174,17 +174,24 @@ impl Look for LakeLook {
         &mut sources.lake
     }
 
-    fn export(figures: &LakeFigures) {
-        for (kind, found) in &figures.kinds {
-            metrics::PLATFORM_LAKE_OBJECTS.set_for([*kind], found.objects as f64);
-            metrics::PLATFORM_LAKE_BYTES.set_for([*kind], found.bytes as f64);
-            if let Some((_, at)) = &found.newest {
-                metrics::PLATFORM_LAKE_NEWEST.set_for([*kind], at.timestamp() as f64);
-            }
-        }
-        for (partition, end) in &figures.chain_ends {
-            metrics::PLATFORM_LAKE_END.set_for([&partition.to_string()], *end as f64);
-        }
+    fn export(figures: Option<&LakeFigures>) {
+        let kinds = figures.iter().flat_map(|figures| &figures.kinds);
+        let set = |gauge: &metrics::Gauge<1>, value: fn(&FolderFigures) -> Option<f64>| {
+            gauge.replace(
+                kinds
+                    .clone()
+                    .filter_map(|(kind, found)| Some(([(*kind).to_owned()], value(found)?))),
+            );
+        };
+        set(&metrics::LAKE_OBJECTS, |found| Some(found.objects as f64));
+        set(&metrics::LAKE_BYTES, |found| Some(found.bytes as f64));
+        set(&metrics::LAKE_NEWEST, |found| {
+            let (_, at) = found.newest.as_ref()?;
+            Some(at.timestamp() as f64)
+        });
+        let ends = figures.iter().flat_map(|figures| &figures.chain_ends);
+        metrics::LAKE_END
+            .replace(ends.map(|(partition, end)| ([partition.to_string()], *end as f64)));
     }
 }
 

@@ -86,15 +86,19 @@ impl Look for PostgresLook {
         &mut sources.postgres
     }
 
-    fn export(figures: &PostgresFigures) {
-        for (table, rows) in &figures.rows {
-            metrics::PLATFORM_TABLE_ROWS.set_for([*table], *rows as f64);
-        }
-        if let Some(slot) = &figures.slot {
-            metrics::PLATFORM_SLOT_ACTIVE.set(if slot.is_active { 1.0 } else { 0.0 });
-            metrics::PLATFORM_SLOT_LAG_BYTES.set(slot.lag_bytes as f64);
-            metrics::PLATFORM_SLOT_RETAINED_BYTES.set(slot.retained_bytes as f64);
-        }
+    fn export(figures: Option<&PostgresFigures>) {
+        let rows = figures.iter().flat_map(|figures| &figures.rows);
+        metrics::TABLE_ROWS
+            .replace(rows.map(|(table, rows)| ([(*table).to_owned()], *rows as f64)));
+        let slot = figures.and_then(|figures| figures.slot.as_ref());
+        let set = |gauge: &metrics::Gauge<0>, value: fn(&SlotFigures) -> f64| {
+            gauge.replace(slot.map(|slot| ([], value(slot))));
+        };
+        set(&metrics::SLOT_CONNECTED, |slot| f64::from(slot.is_active));
+        set(&metrics::SLOT_LAG_BYTES, |slot| slot.lag_bytes as f64);
+        set(&metrics::SLOT_RETAINED_BYTES, |slot| {
+            slot.retained_bytes as f64
+        });
     }
 }
 

@@ -99,9 +99,14 @@ impl LagClock {
         };
         let connected = connected && self.silent_for(now) < SILENCE;
         metrics::SLOT_CONNECTED.set(f64::from(connected));
-        metrics::SLOT_LAG_BYTES.set(last.flushed.0.saturating_sub(self.durable.0) as f64);
         metrics::SLOT_LAG_SECONDS.set(self.behind_for(now).as_secs_f64());
-        metrics::SLOT_RETAINED_BYTES.set(last.flushed.0.saturating_sub(last.restart.0) as f64);
+        if connected {
+            metrics::SLOT_LAG_BYTES.set(last.flushed.0.saturating_sub(self.durable.0) as f64);
+            metrics::SLOT_RETAINED_BYTES.set(last.flushed.0.saturating_sub(last.restart.0) as f64);
+        } else {
+            metrics::SLOT_LAG_BYTES.forget();
+            metrics::SLOT_RETAINED_BYTES.forget();
+        }
     }
 }
 

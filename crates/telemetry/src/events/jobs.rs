@@ -247,12 +247,12 @@ events! { JOBS;
         /// Where, and why.
         error: String,
     }
-    /// What `ftap serve` watches answers.
+    /// A service that is watched answers.
     INFO SourceAnswers "source_answers" {
         /// `kafka`, `lake` or `postgres`.
         source: String,
     }
-    /// A source that `ftap serve` watches does not answer. It is shown as down and polled further.
+    /// A service that `ftap serve` watches does not answer. It is shown as down and polled further.
     WARN SourceDown "source_down" {
         /// `kafka`, `lake` or `postgres`.
         source: String,
