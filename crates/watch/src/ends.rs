@@ -62,7 +62,7 @@ impl Look for EndsLook {
         std::thread::Builder::new()
             .name("kafka-ends".to_owned())
             .spawn(move || {
-                // The thread of a look that was given up on may still have it.
+                // The thread of a look that timed out may still have it.
                 if let Some(mut client) = client.try_lock() {
                     let ends = ends(&settings, &mut client);
                     let _ = send.send(ends.map_err(|error| error.to_string()));
