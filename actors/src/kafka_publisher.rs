@@ -4,7 +4,8 @@
 //! only then is the topic's tail read, so nothing can be added behind it. Rows go
 //! out in file order in transactions; a row is sent only to a partition whose
 //! tail is older than it. After any failure the next generation starts from the
-//! tail again.
+//! tail again. Transactions are as large as the line to Kafka allows, see
+//! [`transaction_size`](ftap_kafka::transaction_size).
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,10 +15,11 @@ use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
 use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
 use ftap_kafka::tail::{LookFor, read_tails};
+use ftap_kafka::transaction_size::{TARGET, TransactionSize};
 use ftap_kafka::{KafkaSettings, ROW_HEADER, SOURCE_HEADER, client_config, failure, transactional};
 use ftap_supervision::{Failure, Handed, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{
-    PublishFinished, RowsPublished, TransactionPublished, TransactionSampled,
+    PublishFinished, PublishingSlow, RowsPublished, TransactionPublished, TransactionSampled,
 };
 use ftap_telemetry::metrics;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -30,12 +32,17 @@ use crate::settings::PublishSettings;
 
 /// Batches the actor may hand to its thread ahead; the reader sends one at a time.
 const BATCHES_AHEAD: usize = 2;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long librdkafka tries to deliver before the transaction is aborted.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
-/// The same when a stop was asked for.
+/// One call of several: between them it is seen whether to stop.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an open transaction may take, unless KAFKA_EXTRA sets `transaction.timeout.ms`.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long Kafka may take to let a transactional producer in.
+const START_PATIENCE: Duration = Duration::from_secs(90);
+/// How long a commit may take when a stop was asked for.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two lines about a slow line.
+const SLOW_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A batch, and the way to its sender.
 type Job = (Handed<RowBatch>, oneshot::Sender<Result<(), Failure>>);
@@ -57,11 +64,16 @@ impl KafkaPublisher {
         reader: Outbox<StartReading>,
     ) -> Self {
         let (jobs, queue) = sync_channel(BATCHES_AHEAD);
+        let given = kafka.property("transaction.timeout.ms");
+        let transaction_timeout = given
+            .and_then(|ms| ms.parse().ok())
+            .map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
         let publisher = Publisher {
             stage: stage.clone(),
             kafka,
             settings,
             reader,
+            transaction_timeout,
         };
         let preparing = stage.progress().begin();
         stage.spawn_thread("kafka-publisher", move || publisher.run(&queue, preparing));
@@ -105,12 +117,15 @@ struct Publisher {
     kafka: Arc<KafkaSettings>,
     settings: Arc<PublishSettings>,
     reader: Outbox<StartReading>,
+    transaction_timeout: Duration,
 }
 
 /// The transaction that is open.
 struct Open {
     since: Instant,
     rows: u64,
+    /// Keys and payloads.
+    bytes: u64,
     last_row: u64,
 }
 
@@ -119,11 +134,21 @@ struct Session {
     resume: Resume,
     source: String,
     open: Option<Open>,
+    size: TransactionSize,
     /// Place after the last row handed to librdkafka.
     place: Place,
     saved_row: u64,
     published: u64,
     last_sample: Option<Instant>,
+    last_slow: Option<Instant>,
+}
+
+impl Session {
+    fn is_due(&self, interval: Duration) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.rows >= self.size.rows() || open.since.elapsed() >= interval)
+    }
 }
 
 impl Publisher {
@@ -172,11 +197,7 @@ impl Publisher {
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            let due = session.open.as_ref().is_some_and(|open| {
-                open.rows >= self.settings.transaction_rows
-                    || open.since.elapsed() >= self.settings.transaction_interval
-            });
-            if due {
+            if session.is_due(self.settings.transaction_interval) {
                 self.commit(&mut session)?;
             }
         }
@@ -196,12 +217,14 @@ impl Publisher {
             TopicUse::Source,
             &self.stage,
         )?;
-        let delivery_ms = DELIVERY_TIMEOUT.as_millis().to_string();
+        // What can't be delivered fails before the broker aborts the transaction.
+        let delivery_ms = (self.transaction_timeout.as_millis() * 3 / 4).to_string();
+        let transaction_ms = self.transaction_timeout.as_millis().to_string();
         let producer: BaseProducer = client_config(
             &self.kafka,
             &[
                 ("transactional.id", &self.settings.transactional_id),
-                ("transaction.timeout.ms", "60000"),
+                ("transaction.timeout.ms", &transaction_ms),
                 ("message.timeout.ms", &delivery_ms),
                 ("linger.ms", "5"),
                 ("batch.num.messages", "20000"),
@@ -214,8 +237,8 @@ impl Publisher {
         )
         .create()
         .map_err(|error| failure("creating the producer", error))?;
-        self.patiently("starting transactions", || {
-            producer.init_transactions(REQUEST_TIMEOUT)
+        self.patiently("starting transactions", START_PATIENCE, || {
+            producer.init_transactions(CALL_TIMEOUT)
         })?;
         let source = fingerprint.header(partitions);
         let tails = read_tails(
@@ -236,10 +259,12 @@ impl Publisher {
             resume,
             source,
             open: None,
+            size: TransactionSize::new(self.settings.transaction_rows),
             place: Place::default(),
             saved_row: 0,
             published: 0,
             last_sample: None,
+            last_slow: None,
         }))
     }
 
@@ -260,13 +285,19 @@ impl Publisher {
                 session.open = Some(Open {
                     since: Instant::now(),
                     rows: 0,
+                    bytes: 0,
                     last_row: row.row,
                 });
             }
             self.send(session, row, key, payload)?;
             if let Some(open) = &mut session.open {
                 open.rows += 1;
+                open.bytes += (key.len() + payload.len()) as u64;
                 open.last_row = row.row;
+                // A batch may have more rows than a slow line takes in time.
+                if open.rows >= session.size.rows() {
+                    self.commit(session)?;
+                }
             }
             if each {
                 TransactionPublished {
@@ -352,10 +383,17 @@ impl Publisher {
             return Ok(());
         }
         failpoint::hit("kafka_publisher.commit")?;
-        let producer = &session.producer;
-        self.patiently("committing a transaction", || {
-            producer.commit_transaction(REQUEST_TIMEOUT)
-        })?;
+        let (producer, began) = (&session.producer, Instant::now());
+        let left = self
+            .transaction_timeout
+            .saturating_sub(open.since.elapsed());
+        let what = format!(
+            "committing a transaction of {} rows, {} bytes",
+            open.rows, open.bytes
+        );
+        self.patiently(&what, left, || producer.commit_transaction(CALL_TIMEOUT))?;
+        session.size.committed(open.rows, began.elapsed());
+        self.report_slow(session, &open, began.elapsed());
         session.published += open.rows;
         metrics::ROWS_PUBLISHED.add(open.rows);
         RowsPublished {
@@ -369,6 +407,23 @@ impl Publisher {
             self.checkpoint(session);
         }
         Ok(())
+    }
+
+    /// Says how slow Kafka takes rows, at most once a minute.
+    fn report_slow(&self, session: &mut Session, open: &Open, took: Duration) {
+        let last = session.last_slow;
+        if took <= TARGET || last.is_some_and(|last| last.elapsed() < SLOW_INTERVAL) {
+            return;
+        }
+        session.last_slow = Some(Instant::now());
+        PublishingSlow {
+            rows: open.rows,
+            bytes: open.bytes,
+            duration_ms: took.as_millis() as u64,
+            bytes_per_second: (open.bytes as f64 / took.as_secs_f64()) as u64,
+            transaction_rows: session.size.rows(),
+        }
+        .emit(self.stage.speaker());
     }
 
     /// Losing a checkpoint costs reading the file again, nothing else.
@@ -402,6 +457,7 @@ impl Publisher {
     fn patiently(
         &self,
         what: &str,
+        limit: Duration,
         call: impl FnMut() -> Result<(), KafkaError>,
     ) -> Result<(), Failure> {
         let _waiting = self.stage.progress().waiting();
@@ -413,7 +469,6 @@ impl Publisher {
         };
         // After an error the open transaction dies with the producer: the next generation's
         // `init_transactions` aborts it before it reads the tail.
-        transactional::repeat(2 * DELIVERY_TIMEOUT, call, sleep)
-            .map_err(|error| failure(what, error))
+        transactional::repeat(limit, call, sleep).map_err(|error| failure(what, error))
     }
 }

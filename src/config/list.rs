@@ -138,7 +138,7 @@ settings! {
         KAFKA_TRANSACTIONAL_ID => kafka_transactional_id: String = text("a name without control characters, 1 to 260 long", |t| is_printable(t, 260)), default "ftap-publisher-$KAFKA_TOPIC", for "run, produce";
         /// Longest time a Kafka transaction stays open, which is the delay that readers see
         TRANSACTION_INTERVAL_MS => transaction_interval: Duration = milliseconds(10..=60_000), default "500", for "run, produce";
-        /// Rows after which a Kafka transaction is committed
+        /// Rows after which a Kafka transaction is committed; fewer on a slow line or under a quota
         TRANSACTION_ROWS => transaction_rows: u64 = whole(1..), default "100000", for "run, produce, dlq";
         /// How KAFKA_BROKER is reached: `SSL` is TLS, `SASL_SSL` a login over TLS
         KAFKA_SECURITY_PROTOCOL => kafka_security_protocol: Option<&'static str> =

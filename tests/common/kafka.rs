@@ -1,6 +1,8 @@
 //! A Kafka client of the tests' own, beside the program's.
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use futures::executor::block_on;
@@ -41,6 +43,36 @@ pub(crate) fn create_topic_for(broker: &str, topic: &str, partitions: i32, max_b
         .set("max.message.bytes", &max_bytes);
     let made = block_on(admin.create_topics([&topic], &options)).unwrap();
     made.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Sets how many bytes a second the broker takes from clients of this id: AlterClientQuotas (key 49,
+/// version 0), which librdkafka does not have.
+pub(crate) fn limit_producers(broker: &str, client_id: &str, bytes_per_second: u64) {
+    let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
+    let one = 1u32.to_be_bytes();
+    let request = [
+        &[0, 49, 0, 0][..],
+        b"ftap",
+        &text("tests"),
+        // One entry of one entity.
+        &[one, one].concat(),
+        &text("client-id"),
+        &text(client_id),
+        // One operation: key, value, whether to remove it. Then whether to validate only.
+        &one,
+        &text("producer_byte_rate"),
+        &(bytes_per_second as f64).to_be_bytes(),
+        &[0, 0],
+    ]
+    .concat();
+    let mut stream = TcpStream::connect(broker).unwrap();
+    let length = (request.len() as u32).to_be_bytes();
+    stream.write_all(&[&length, &request[..]].concat()).unwrap();
+    // Length, correlation id, throttle time, number of entries, error.
+    let mut response = [0; 4 + 4 + 4 + 4 + 2];
+    stream.read_exact(&mut response).unwrap();
+    assert_eq!(response[4..8], *b"ftap");
+    assert_eq!(response[12..], [0, 0, 0, 1, 0, 0]);
 }
 
 /// Records of a topic that was written without transactions.

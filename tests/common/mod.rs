@@ -20,6 +20,7 @@ pub(crate) mod namespace;
 pub(crate) mod postgres;
 pub(crate) mod privileges;
 pub(crate) mod process;
+pub(crate) mod slow_line;
 pub(crate) mod verdict;
 pub(crate) mod warehouse;
 

@@ -8,6 +8,7 @@ mod compose;
 mod delivery;
 mod dlq;
 mod faults;
+mod limits;
 mod poison;
 mod redrive;
 mod reset;

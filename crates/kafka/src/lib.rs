@@ -10,6 +10,7 @@ pub mod partition_progress;
 pub mod publish_resume;
 mod settings;
 pub mod tail;
+pub mod transaction_size;
 pub mod transactional;
 
 pub use failure::{KafkaFailure, failure};

@@ -41,6 +41,12 @@ impl fmt::Debug for KafkaSettings {
 }
 
 impl KafkaSettings {
+    /// The value of one of the further properties.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        let last = self.extra.iter().rfind(|(known, _)| known == name);
+        last.map(|(_, value)| value.as_str())
+    }
+
     /// The topic that takes records the lake can't.
     pub fn dead_letter_topic(&self) -> String {
         format!("{}.dlq", self.topic)

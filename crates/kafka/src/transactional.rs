@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ftap_supervision::{Backoff, Retry, Retryable};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(20));
 
@@ -17,6 +17,8 @@ impl Retryable for CallError {
             {
                 Retry::Transient
             }
+            // A commit delivers first what is open, which may take longer than one call.
+            KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => Retry::Transient,
             _ => Retry::Permanent,
         }
     }

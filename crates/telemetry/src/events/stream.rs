@@ -112,6 +112,19 @@ events! { STREAM;
         /// From begin to commit.
         duration_ms: u64,
     }
+    /// Kafka takes rows slowly, because of a slow line or a client quota: transactions get smaller, so that each gets through. At most once a minute.
+    WARN PublishingSlow "publishing_slow" {
+        /// Rows of the transaction that was just committed.
+        rows: u64,
+        /// Bytes of their keys and payloads.
+        bytes: u64,
+        /// Time to deliver and commit them.
+        duration_ms: u64,
+        /// Of keys and payloads.
+        bytes_per_second: u64,
+        /// Rows of the next transaction.
+        transaction_rows: u64,
+    }
     /// One transaction, as a sample: at most one a second.
     INFO TransactionSampled "transaction_sampled" {
         /// Row of the source file.

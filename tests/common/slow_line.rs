@@ -1,0 +1,67 @@
+//! A slow line to a broker: a proxy that lets so many bytes a second through.
+//!
+//! The broker's answers name the proxy's port for its own, so that clients stay on the line.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What the line takes at once.
+const PIECE: usize = 8 * 1024;
+
+/// A line to `broker` that takes `bytes_per_second`, all connections together; its address.
+pub(crate) fn to(broker: &str, bytes_per_second: u64) -> String {
+    let broker: SocketAddr = broker.parse().unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let line = Arc::new(Mutex::new(()));
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(broker));
+            // A broker that is down closes the connection.
+            let Ok(server) = server else { continue };
+            let line = Arc::clone(&line);
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                send_slowly(&mut from, &mut to, bytes_per_second, &line);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+            std::thread::spawn(move || answer(server, client, broker.port(), address.port()));
+        }
+    });
+    address.to_string()
+}
+
+fn send_slowly(from: &mut TcpStream, to: &mut TcpStream, rate: u64, line: &Mutex<()>) {
+    let mut piece = [0; PIECE];
+    while let Ok(count @ 1..) = from.read(&mut piece) {
+        let _turn = line.lock().unwrap();
+        std::thread::sleep(Duration::from_secs_f64(count as f64 / rate as f64));
+        if to.write_all(&piece[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes whole responses on; in them `127.0.0.1` and a port are the broker's address.
+fn answer(mut from: TcpStream, mut to: TcpStream, broker: u16, proxy: u16) {
+    let place = |port: u16| [b"127.0.0.1".as_slice(), &u32::from(port).to_be_bytes()].concat();
+    let (old, new) = (place(broker), place(proxy));
+    let mut length = [0; 4];
+    while from.read_exact(&mut length).is_ok() {
+        let mut response = vec![0; u32::from_be_bytes(length) as usize];
+        if from.read_exact(&mut response).is_err() {
+            break;
+        }
+        let mut at = 0;
+        while let Some(found) = response[at..].windows(old.len()).position(|w| w == old) {
+            at += found;
+            response[at..at + new.len()].copy_from_slice(&new);
+        }
+        if to.write_all(&length).is_err() || to.write_all(&response).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
