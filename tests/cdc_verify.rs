@@ -9,13 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, Int32Array, RecordBatch};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
 use crate::common::changes::{self, catch_up, lab, lake, user};
 use crate::common::cluster::Postgres;
+use crate::common::lake_file::rewrite;
 use crate::common::verdict::Verdict;
 use crate::common::{Lab, ROWS, not_run};
 use crate::readers;
@@ -207,16 +205,8 @@ fn the_replayed_tables_equal_those_of_postgresql_while_they_change() {
 
 /// Replaces a value of `zip` in a file, and nothing else: name, footer and all other values stay.
 fn alter(file: &Path, id: &str) {
-    let bytes = bytes::Bytes::from(std::fs::read(file).unwrap());
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
-    let pairs = reader.metadata().file_metadata().key_value_metadata();
-    let properties = WriterProperties::builder().set_key_value_metadata(pairs.cloned());
-    let schema = reader.schema().clone();
-    let out = std::fs::File::create(file).unwrap();
-    let mut writer = ArrowWriter::try_new(out, schema.clone(), Some(properties.build())).unwrap();
     let mut altered = 0;
-    for batch in reader.build().unwrap() {
-        let batch = batch.unwrap();
+    rewrite(file, |batch| {
         let ids = batch.column_by_name("user_id").unwrap().as_string::<i32>();
         let zips = batch.column_by_name("zip").unwrap();
         let zips = zips.as_primitive::<Int32Type>().iter().zip(ids);
@@ -227,11 +217,9 @@ fn alter(file: &Path, id: &str) {
             })
             .collect();
         let mut columns = batch.columns().to_vec();
-        columns[schema.index_of("zip").unwrap()] = Arc::new(zips) as ArrayRef;
-        let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
-        writer.write(&batch).unwrap();
-    }
-    writer.close().unwrap();
+        columns[batch.schema().index_of("zip").unwrap()] = Arc::new(zips) as ArrayRef;
+        RecordBatch::try_new(batch.schema(), columns).unwrap()
+    });
     assert_eq!(altered, 1, "{}", file.display());
 }
 

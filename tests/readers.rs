@@ -21,6 +21,8 @@ print(json.dumps({
     "nulls": sum(column.null_count for column in table.columns),
     "amount": pc.sum(table["original_amt"]).as_py(),
     "fraud": pc.sum(table["is_fraud"]).as_py(),
+    "other_times": sum(str(typed)[:19] != text for typed, text in zip(
+        table["event_time"].to_pylist(), table["trans_date_trans_time"].to_pylist())),
     "users": pc.count_distinct(table["user_id"]).as_py(),
     "transactions": pc.count_distinct(table["trans_num"]).as_py(),
 }))
@@ -35,8 +37,9 @@ lake = "read_parquet('" + sys.argv[1].replace("'", "''") + "/**/*.parquet')"
 columns = db.execute("describe select * from " + lake).fetchall()
 nulls = "+".join(f'count(*) filter (where "{column[0]}" is null)' for column in columns)
 row = db.execute(f"""select count(*), {nulls}, sum(original_amt), sum(is_fraud),
+    count(*) filter (where event_time <> trans_date_trans_time::timestamp),
     count(distinct user_id), count(distinct trans_num) from {lake}""").fetchone()
-names = ["rows", "nulls", "amount", "fraud", "users", "transactions"]
+names = ["rows", "nulls", "amount", "fraud", "other_times", "users", "transactions"]
 result = {name: float(value) if name == "amount" else int(value) for name, value in zip(names, row)}
 result["columns"] = [[column[0], column[1]] for column in columns]
 print(json.dumps(result))
@@ -103,6 +106,7 @@ fn assert_figures(reader: &str, found: &Value) {
     assert_eq!(found["rows"], ROWS, "{reader}");
     assert_eq!(found["nulls"], 0, "{reader}");
     assert_eq!(found["fraud"], fraud, "{reader}");
+    assert_eq!(found["other_times"], 0, "{reader}");
     assert_eq!(found["users"], users, "{reader}");
     assert_eq!(found["transactions"], transactions, "{reader}");
     // Sums of floats depend on their order, in the last digits.
@@ -113,7 +117,7 @@ fn assert_figures(reader: &str, found: &Value) {
     );
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "trans_date_trans_time",
     "user_id",
     "merchant",
@@ -126,9 +130,10 @@ const NAMES: [&str; 12] = [
     "_kafka_partition",
     "_kafka_offset",
     "_kafka_timestamp",
+    "event_time",
 ];
 
-fn columns(types: [&str; 12]) -> Value {
+fn columns(types: [&str; 13]) -> Value {
     NAMES
         .iter()
         .zip(types)
@@ -169,6 +174,7 @@ fn pyarrow_and_duckdb_read_the_lake() {
         "int32",
         long,
         "timestamp[ms, tz=UTC]",
+        "timestamp[us, tz=UTC]",
     ];
     assert_eq!(pyarrow["columns"], columns(types));
     assert_figures("pyarrow", &pyarrow);
@@ -187,6 +193,7 @@ fn pyarrow_and_duckdb_read_the_lake() {
         text,
         "INTEGER",
         long,
+        "TIMESTAMP WITH TIME ZONE",
         "TIMESTAMP WITH TIME ZONE",
     ];
     assert_eq!(duckdb["columns"], columns(types));

@@ -5,7 +5,9 @@
 //! read at all is an error that names it.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::types::{
+    Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+};
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use ftap_lake::{
@@ -13,11 +15,11 @@ use ftap_lake::{
     TransactionFooter, date_of_millis,
 };
 use ftap_telemetry::chain;
-use ftap_transaction::field;
+use ftap_transaction::{EVENT_TIME, field};
 use futures::TryStreamExt as _;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::content::Hasher;
+use super::content::{self, Hasher};
 use super::items::LakeRow;
 use super::ledger::Ledger;
 use super::problem::Kind;
@@ -200,6 +202,11 @@ impl<'a> Auditor<'a> {
         let partitions = values!(Int32Type, "_kafka_partition");
         let offsets = values!(Int64Type, "_kafka_offset");
         let timestamps = values!(TimestampMillisecondType, "_kafka_timestamp");
+        // Files of earlier versions lack it.
+        let event_times = match batch.column_by_name(EVENT_TIME) {
+            Some(_) => Some(values!(TimestampMicrosecondType, EVENT_TIME)),
+            None => None,
+        };
 
         for index in 0..batch.num_rows() {
             let (partition, offset) = (partitions[index], offsets[index]);
@@ -213,8 +220,13 @@ impl<'a> Auditor<'a> {
                 offset,
                 timestamp_ms: timestamps[index],
                 content,
-                of_earlier_version: false,
+                of_earlier_version: event_times.is_none(),
             };
+            if let Some(times) = event_times
+                && content::event_time(texts[0].value(index)) != Some(times[index])
+            {
+                rows.fault(format!("{EVENT_TIME} differs at offset {offset}"));
+            }
             self.ledger.lake_row(key, partition, row);
             rows.add(named_partition, partition, offset, timestamps[index]);
         }
@@ -247,23 +259,27 @@ impl<'a> Auditor<'a> {
 impl Rows {
     fn add(&mut self, named_partition: i32, partition: i32, offset: i64, timestamp_ms: i64) {
         if self.partition.is_none() && partition != named_partition {
-            self.faults
-                .push(format!("its rows are of partition {partition}"));
+            self.fault(format!("its rows are of partition {partition}"));
         } else if self.partition.is_some_and(|before| before != partition) {
-            self.faults
-                .push(format!("row of partition {partition} among others"));
+            self.fault(format!("row of partition {partition} among others"));
         }
         if let Some(last) = self.last
             && offset <= last
         {
-            self.faults.push(format!("offset {offset} follows {last}"));
+            self.fault(format!("offset {offset} follows {last}"));
         }
         self.partition = Some(partition);
         self.first.get_or_insert((offset, timestamp_ms));
         self.last = Some(offset);
         self.count += 1;
-        // One is enough to know, and a file full of them must not fill the memory.
-        self.faults.truncate(5);
+    }
+
+    /// Notes a fault of a row. One is enough to know, and a file full of them must not fill the
+    /// memory.
+    fn fault(&mut self, fault: String) {
+        if self.faults.len() < 5 {
+            self.faults.push(fault);
+        }
     }
 }
 

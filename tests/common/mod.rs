@@ -16,6 +16,7 @@ pub(crate) mod dlq;
 pub(crate) mod fx_api;
 pub(crate) mod http;
 pub(crate) mod kafka;
+pub(crate) mod lake_file;
 pub(crate) mod namespace;
 pub(crate) mod postgres;
 pub(crate) mod privileges;

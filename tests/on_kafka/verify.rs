@@ -3,9 +3,14 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::common;
+use crate::common::lake_file::rewrite;
 use crate::common::{Lab, ROWS};
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::TimestampMicrosecondType;
 use serde_json::{Value, json};
 
 /// A lake of many objects that is exact.
@@ -66,6 +71,35 @@ fn a_deleted_object_is_missing_with_its_exact_offsets() {
         table.contains(&said) && table.contains("NOT exact"),
         "{table}"
     );
+}
+
+#[test]
+fn an_event_time_other_than_its_text_is_named_and_a_file_without_the_column_is_whole() {
+    let (lab, committed) = filled("event-time");
+    let (shifted, older) = (&committed[0], &committed[1]);
+    // As earlier versions wrote it.
+    rewrite(&path_of(&lab, older), |mut batch| {
+        let at = batch.schema().index_of("event_time").unwrap();
+        batch.remove_column(at);
+        batch
+    });
+    lab.assert_exact(ROWS);
+
+    rewrite(&path_of(&lab, shifted), |batch| {
+        let at = batch.schema().index_of("event_time").unwrap();
+        let mut columns = batch.columns().to_vec();
+        let times = columns[at].as_primitive::<TimestampMicrosecondType>();
+        let times = times.unary::<_, TimestampMicrosecondType>(|time| time + 1);
+        columns[at] = Arc::new(times.with_timezone("UTC"));
+        RecordBatch::try_new(batch.schema(), columns).unwrap()
+    });
+    let verdict = lab.verify();
+    assert_eq!(verdict.code, 3, "{verdict}");
+    assert_eq!(verdict.kinds(), ["object_contradicts_itself"], "{verdict}");
+    let problem = verdict.problems("object_contradicts_itself")[0];
+    assert_eq!(problem["object"], shifted["key"]);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("event_time differs at offset"), "{detail}");
 }
 
 #[test]

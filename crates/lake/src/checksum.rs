@@ -8,7 +8,8 @@
 //! 2. A string column has two hashes: that of its values' UTF-8 bytes one after the
 //!    other, and that of their lengths in bytes, 4 bytes each.
 //! 3. The checksum is the hash of: the number of rows (8 bytes), then for each of
-//!    [`COLUMNS`](ftap_transaction::COLUMNS) in order its hash or its two hashes (8 bytes each).
+//!    [`RECORD_COLUMNS`] in order its hash or its two hashes (8 bytes each). Other columns follow
+//!    from these, so that files of versions that lack one have the same checksum.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -16,7 +17,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
-use ftap_transaction::COLUMNS;
+use ftap_transaction::RECORD_COLUMNS;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A batch that is not of the lake's schema.
@@ -36,8 +37,8 @@ pub enum ChecksumError {
 /// The checksum of rows that come batch by batch.
 pub struct Checksum {
     rows: u64,
-    columns: [Xxh3; COLUMNS.len()],
-    lengths: [Option<Xxh3>; COLUMNS.len()],
+    columns: [Xxh3; RECORD_COLUMNS.len()],
+    lengths: [Option<Xxh3>; RECORD_COLUMNS.len()],
     scratch: Vec<u8>,
 }
 
@@ -62,10 +63,10 @@ impl Checksum {
         }
     }
 
-    /// Adds the rows of `batch`. Other columns than the lake's are ignored; on `Err` the
+    /// Adds the rows of `batch`. Other columns than these are ignored; on `Err` the
     /// checksum is of no use any more.
     pub fn update(&mut self, batch: &RecordBatch) -> Result<(), ChecksumError> {
-        for (index, name) in COLUMNS.into_iter().enumerate() {
+        for (index, name) in RECORD_COLUMNS.into_iter().enumerate() {
             let array = batch
                 .column_by_name(name)
                 .ok_or(ChecksumError::Missing(name))?;

@@ -18,7 +18,7 @@ macro_rules! message_fields {
     ($with:ident) => {
         $with! {
             /// `YYYY-MM-DD HH:MM:SS`.
-            TRANS_DATE_TRANS_TIME trans_date_trans_time: Checked<EventTime>;
+            TRANS_DATE_TRANS_TIME trans_date_trans_time: EventTime;
             /// The card holder; the message's key.
             USER_ID user_id: Text<36>;
             /// The merchant's name.
@@ -62,13 +62,14 @@ pub(super) trait FieldType {
     /// Reads a value as the encoder writes it; `None` leaves it to [`general`](Self::general).
     fn fast<'a>(rest: &mut Rest<'a>) -> Option<Self::Value<'a>>;
 
-    /// Takes the value of any JSON that has its type.
-    fn general<'v>(value: &'v Value<'_>) -> Option<Self::Value<'v>>;
+    /// Takes the value of any JSON, or says why it can't.
+    fn general<'v>(value: &'v Value<'_>) -> Result<Self::Value<'v>, Fault>;
+}
 
-    /// Whether the value is of use. [`fast`](Self::fast) gives no other.
-    fn is_sound(_: Self::Value<'_>) -> bool {
-        true
-    }
+/// What is wrong with a value.
+pub(super) enum Fault {
+    Type,
+    Value,
 }
 
 /// What the values of a field must be, beyond their type.
@@ -76,18 +77,6 @@ pub(super) trait Rule {
     type Of: FieldType;
 
     fn holds(value: <Self::Of as FieldType>::Value<'_>) -> bool;
-}
-
-/// A time of the calendar.
-pub(super) struct EventTime;
-
-impl Rule for EventTime {
-    type Of = Text<19>;
-
-    #[inline(always)]
-    fn holds(value: &str) -> bool {
-        values::event_time(value.as_bytes()).is_some()
-    }
 }
 
 /// 0 or 1.
@@ -144,12 +133,13 @@ impl<R: Rule> FieldType for Checked<R> {
         R::Of::fast(rest).filter(|value| R::holds(*value))
     }
 
-    fn general<'v>(value: &'v Value<'_>) -> Option<Self::Value<'v>> {
-        R::Of::general(value)
-    }
-
-    fn is_sound(value: Self::Value<'_>) -> bool {
-        R::holds(value)
+    fn general<'v>(value: &'v Value<'_>) -> Result<Self::Value<'v>, Fault> {
+        let value = R::Of::general(value)?;
+        if R::holds(value) {
+            Ok(value)
+        } else {
+            Err(Fault::Value)
+        }
     }
 }
 
@@ -159,12 +149,10 @@ pub(super) fn required<'v, T: FieldType>(
     name: &'static str,
 ) -> Result<T::Value<'v>, RejectReason> {
     let value = value.as_ref().ok_or(RejectReason::MissingField(name))?;
-    let value = T::general(value).ok_or(RejectReason::WrongType(name))?;
-    if T::is_sound(value) {
-        Ok(value)
-    } else {
-        Err(RejectReason::WrongValue(name))
-    }
+    T::general(value).map_err(|fault| match fault {
+        Fault::Type => RejectReason::WrongType(name),
+        Fault::Value => RejectReason::WrongValue(name),
+    })
 }
 
 /// Finishes a builder as a column.
@@ -206,13 +194,66 @@ impl<const USUAL_BYTES: usize> FieldType for Text<USUAL_BYTES> {
         Some(text)
     }
 
-    fn general<'v>(value: &'v Value<'_>) -> Option<&'v str> {
+    fn general<'v>(value: &'v Value<'_>) -> Result<&'v str, Fault> {
         match value {
-            Value::Text(text) => Some(text),
-            _ => None,
+            Value::Text(text) => Ok(text),
+            _ => Err(Fault::Type),
         }
     }
 }
+
+/// A time of the calendar, as text.
+pub(super) struct EventTime;
+
+/// A value of [`EventTime`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct TimeText<'a> {
+    text: &'a str,
+    /// Microseconds since 1970.
+    pub(super) micros: i64,
+}
+
+impl<'a> TimeText<'a> {
+    #[inline(always)]
+    fn new(text: &'a str) -> Option<Self> {
+        values::event_time(text.as_bytes()).map(|micros| Self { text, micros })
+    }
+}
+
+impl FieldType for EventTime {
+    type Value<'a> = TimeText<'a>;
+    type Builder = StringBuilder;
+
+    const FIXED_BYTES: usize = TimeForm::FIXED_BYTES;
+
+    fn data_type() -> DataType {
+        TimeForm::data_type()
+    }
+
+    fn builder(rows: usize) -> StringBuilder {
+        TimeForm::builder(rows)
+    }
+
+    fn append(builder: &mut StringBuilder, value: TimeText<'_>) {
+        builder.append_value(value.text);
+    }
+
+    fn text_bytes(value: TimeText<'_>) -> usize {
+        value.text.len()
+    }
+
+    #[inline(always)]
+    fn fast<'a>(rest: &mut Rest<'a>) -> Option<TimeText<'a>> {
+        TimeText::new(TimeForm::fast(rest)?)
+    }
+
+    fn general<'v>(value: &'v Value<'_>) -> Result<TimeText<'v>, Fault> {
+        TimeText::new(TimeForm::general(value)?).ok_or(Fault::Value)
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS`.
+type TimeForm = Text<19>;
 
 /// A whole number of 64 bits.
 pub(super) struct Integer;
@@ -240,10 +281,10 @@ impl FieldType for Integer {
         rest.integer()
     }
 
-    fn general(value: &Value<'_>) -> Option<i64> {
+    fn general(value: &Value<'_>) -> Result<i64, Fault> {
         match value {
-            Value::Integer(number) => Some(*number),
-            _ => None,
+            Value::Integer(number) => Ok(*number),
+            _ => Err(Fault::Type),
         }
     }
 }
@@ -274,11 +315,11 @@ impl FieldType for Float {
         rest.float()
     }
 
-    fn general(value: &Value<'_>) -> Option<f64> {
+    fn general(value: &Value<'_>) -> Result<f64, Fault> {
         match value {
-            Value::Float(number) => Some(*number),
-            Value::Integer(number) => Some(*number as f64),
-            _ => None,
+            Value::Float(number) => Ok(*number),
+            Value::Integer(number) => Ok(*number as f64),
+            _ => Err(Fault::Type),
         }
     }
 }

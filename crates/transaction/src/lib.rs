@@ -20,7 +20,7 @@ pub use currency::{Currency, currency_of};
 pub use encode::{EVENT_COLUMNS, RowError, SourceRow, encode_json};
 pub use partition::partition_of;
 pub use reject::RejectReason;
-pub use rows::{COLUMNS, RowBuilders, schema};
+pub use rows::{EVENT_TIME, RECORD_COLUMNS, RowBuilders, schema};
 pub use values::{EVENT_TIME_FORM, date, event_time};
 
 /// Whether the lake would take a payload as a row: the reader's own decoder and its limit.

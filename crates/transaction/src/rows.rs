@@ -5,7 +5,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{Int32Builder, Int64Builder, TimestampMillisecondBuilder};
+use arrow_array::builder::{
+    Int32Builder, Int64Builder, TimestampMicrosecondBuilder, TimestampMillisecondBuilder,
+};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
@@ -18,18 +20,22 @@ use super::{RejectReason, field};
 /// Columns after the message's fields: where the record stood.
 const KAFKA_COLUMNS: [&str; 3] = ["_kafka_partition", "_kafka_offset", "_kafka_timestamp"];
 
-/// Bytes of a row in [`KAFKA_COLUMNS`].
-const KAFKA_BYTES: usize = 4 + 8 + 8;
+/// The last column: `trans_date_trans_time` as a time. Files of earlier versions lack it.
+pub const EVENT_TIME: &str = "event_time";
 
-/// The lake's schema: [`COLUMNS`], none of them nullable.
+/// Bytes of a row in [`KAFKA_COLUMNS`] and [`EVENT_TIME`].
+const ADDED_BYTES: usize = 4 + 8 + 8 + 8;
+
+/// The lake's schema: [`RECORD_COLUMNS`] and [`EVENT_TIME`], none of them nullable.
 pub fn schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
 macro_rules! rows {
     ($(#[doc = $doc:literal] $constant:ident $name:ident: $kind:ty;)*) => {
-        /// Names of the lake's columns: the message's fields, then where the record stood.
-        pub const COLUMNS: [&str; field::ALL.len() + KAFKA_COLUMNS.len()] = {
+        /// Names of the columns that come from the record: the message's fields, then where it
+        /// stood. The lake's others follow from these.
+        pub const RECORD_COLUMNS: [&str; field::ALL.len() + KAFKA_COLUMNS.len()] = {
             let [partition, offset, timestamp] = KAFKA_COLUMNS;
             [$(field::$constant,)* partition, offset, timestamp]
         };
@@ -40,9 +46,11 @@ macro_rules! rows {
                 DataType::Int32,
                 DataType::Int64,
                 DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             ];
-            let fields: Vec<Field> = COLUMNS
+            let fields: Vec<Field> = RECORD_COLUMNS
                 .into_iter()
+                .chain([EVENT_TIME])
                 .zip(types)
                 .map(|(name, data_type)| Field::new(name, data_type, false))
                 .collect();
@@ -50,7 +58,7 @@ macro_rules! rows {
         });
 
         /// Bytes of a row outside its strings' text.
-        const FIXED_ROW_BYTES: usize = KAFKA_BYTES $(+ <$kind>::FIXED_BYTES)*;
+        const FIXED_ROW_BYTES: usize = ADDED_BYTES $(+ <$kind>::FIXED_BYTES)*;
 
         /// Rows of the lake under construction.
         pub struct RowBuilders {
@@ -58,6 +66,7 @@ macro_rules! rows {
             partition: Int32Builder,
             offset: Int64Builder,
             timestamp: TimestampMillisecondBuilder,
+            event_time: TimestampMicrosecondBuilder,
             rows: usize,
             text_bytes: usize,
             capacity: usize,
@@ -70,7 +79,8 @@ macro_rules! rows {
                     $($name: <$kind>::builder(rows),)*
                     partition: Int32Builder::with_capacity(rows),
                     offset: Int64Builder::with_capacity(rows),
-                    timestamp: timestamps(rows),
+                    timestamp: TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC"),
+                    event_time: TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"),
                     rows: 0,
                     text_bytes: 0,
                     capacity: rows,
@@ -78,6 +88,7 @@ macro_rules! rows {
             }
 
             fn append_fields(&mut self, row: Decoded<'_>) {
+                self.event_time.append_value(row.trans_date_trans_time.micros);
                 $(
                     <$kind>::append(&mut self.$name, row.$name);
                     self.text_bytes += <$kind>::text_bytes(row.$name);
@@ -90,6 +101,7 @@ macro_rules! rows {
                     column(&mut self.partition),
                     column(&mut self.offset),
                     column(&mut self.timestamp),
+                    column(&mut self.event_time),
                 ]
             }
         }
@@ -144,8 +156,4 @@ impl RowBuilders {
         *self = Self::with_capacity(self.capacity);
         RecordBatch::try_new(schema(), columns)
     }
-}
-
-fn timestamps(rows: usize) -> TimestampMillisecondBuilder {
-    TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC")
 }

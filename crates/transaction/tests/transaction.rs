@@ -6,14 +6,15 @@ mod transaction_model;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMillisecondType};
+use chrono::SecondsFormat;
 use ftap_transaction::{
     Currency, RejectReason, RowBuilders, SourceRow, currency_of, encode_json, field, schema,
 };
 use proptest::prelude::*;
 use serde_json::Value;
 use transaction_model::{
-    GOOD, Row, agrees_with_model, amount, append, good_fields, integer, json, mutated, reshaped,
-    rows, text,
+    GOOD, Row, agrees_with_model, amount, append, event_time, good_fields, integer, json, mutated,
+    reshaped, rows, text,
 };
 
 proptest! {
@@ -38,6 +39,10 @@ proptest! {
         prop_assert_eq!(batch.column(10).as_primitive::<Int64Type>().value(0), 17);
         let time = batch.column(11).as_primitive::<TimestampMillisecondType>();
         prop_assert_eq!(time.value(0), 1_700_000_000_123);
+        let schema = batch.schema();
+        prop_assert_eq!(schema.field(12).name(), "event_time");
+        let event_time = event_time(&batch).to_rfc3339_opts(SecondsFormat::Secs, true);
+        prop_assert_eq!(event_time, format!("{}Z", row.date.replace(' ', "T")));
         prop_assert_eq!(payload, row.encoded(), "a replay is byte-identical");
     }
 

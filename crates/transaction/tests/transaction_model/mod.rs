@@ -2,10 +2,11 @@
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
-use chrono::{Datelike as _, Timelike as _};
+use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use chrono::{DateTime, Datelike as _, NaiveDateTime, Timelike as _, Utc};
 use ftap_transaction::{
-    COLUMNS, RejectReason, RowBuilders, SourceRow, currency_of, encode_json, field,
+    EVENT_TIME, RECORD_COLUMNS, RejectReason, RowBuilders, SourceRow, currency_of, encode_json,
+    field,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -160,11 +161,18 @@ fn model(payload: &[u8]) -> Option<Result<Model, RejectReason>> {
 
 /// Parsed and printed, it is as it was; no leap second, which is printed as well.
 fn is_event_time(text: &str) -> bool {
-    const FORM: &str = "%Y-%m-%d %H:%M:%S";
-    let parsed = chrono::NaiveDateTime::parse_from_str(text, FORM);
+    let parsed = NaiveDateTime::parse_from_str(text, TIME_FORM);
     parsed.is_ok_and(|time| {
-        time.year() > 0 && time.nanosecond() == 0 && time.format(FORM).to_string() == text
+        time.year() > 0 && time.nanosecond() == 0 && time.format(TIME_FORM).to_string() == text
     })
+}
+
+const TIME_FORM: &str = "%Y-%m-%d %H:%M:%S";
+
+pub(crate) fn event_time(batch: &RecordBatch) -> DateTime<Utc> {
+    let column = batch.column_by_name(EVENT_TIME).unwrap();
+    DateTime::from_timestamp_micros(column.as_primitive::<TimestampMicrosecondType>().value(0))
+        .unwrap()
 }
 
 pub(crate) fn agrees_with_model(payload: &[u8]) {
@@ -174,9 +182,11 @@ pub(crate) fn agrees_with_model(payload: &[u8]) {
         Some(Err(reason)) => assert_eq!(result.unwrap_err(), reason, "{shown}"),
         Some(Ok((texts, integers, amt))) => {
             let batch = result.unwrap_or_else(|reason| panic!("{reason}: {shown}"));
-            let names = [0, 1, 2, 3, 4, 8].map(|index| COLUMNS[index]);
+            let names = [0, 1, 2, 3, 4, 8].map(|index| RECORD_COLUMNS[index]);
             let ours = names.map(|name| text(&batch, name).to_owned());
             assert_eq!(ours.as_slice(), texts, "{shown}");
+            let time = event_time(&batch).format(TIME_FORM).to_string();
+            assert_eq!(time, texts[0], "{shown}");
             assert_eq!(integer(&batch, field::UNIX_TIME), integers[0]);
             assert_eq!(integer(&batch, field::IS_FRAUD), integers[1]);
             assert_eq!(amount(&batch).to_bits(), amt.to_bits(), "{shown}");
