@@ -63,6 +63,12 @@ fn a_run_shows_what_it_does_to_people_and_machines() {
         "ftap_lake_flush_duration_seconds_bucket{le=\"0.005\"}",
         "process_cpu_seconds_total ",
         "ftap_build_info{version=",
+        // What has not happened yet.
+        "ftap_offsets_skipped_total 0",
+        "ftap_lake_retries_total 0",
+        "ftap_records_rejected_total{reason=\"not_json\"} 0",
+        "ftap_records_rejected_total{reason=\"missing_field:user_id\"} 0",
+        "ftap_actor_restarts_total{actor=\"kafka_subscriber\",cause=\"panic\"} 0",
     ] {
         assert!(
             metrics.body.contains(expected),

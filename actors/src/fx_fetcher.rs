@@ -12,7 +12,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use chrono::{DateTime, Utc};
 use ftap_fx::job::{FetchError, FxJob};
-use ftap_fx::report::{report, report_failure};
+use ftap_fx::report::{expect_runs, report, report_failure};
 use ftap_lake::StageLake;
 use ftap_supervision::{Failure, Handed, Health, Internal, Stage, failpoint};
 
@@ -28,6 +28,7 @@ pub struct FxFetcher {
 impl FxFetcher {
     /// Runs the job for each `RunJob`; the health learns of a lake that does not answer.
     pub fn new(stage: Stage, job: Arc<FxJob>, health: Arc<Health>) -> Self {
+        expect_runs();
         let lake = StageLake::new(stage.clone(), job.lake().clone(), health);
         Self { stage, job, lake }
     }

@@ -14,6 +14,7 @@ use ftap_lake::{Appended, CloseReason, FileBuilder, FileSettings, should_close};
 use ftap_supervision::{Failure, Handed, MemoryBudget, Outbox, Permit, Stage, failpoint};
 use ftap_telemetry::events::{FileClosed, RecordRejected};
 use ftap_telemetry::metrics;
+use ftap_transaction::RejectReason;
 use tokio::sync::oneshot;
 
 use crate::messages::{DeadLetter, Records, Reject, ToBuffer, ToUploader, Upload};
@@ -65,6 +66,9 @@ impl ParquetBuffer {
     /// A buffer without partitions.
     pub fn new(stage: Stage, parts: BufferParts) -> Self {
         let writer_id = Arc::from(parts.settings.writer_id.as_str());
+        for reason in RejectReason::all() {
+            metrics::RECORDS_REJECTED.expect_for([&reason.code()]);
+        }
         Self {
             stage,
             parts,

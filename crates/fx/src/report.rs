@@ -33,6 +33,13 @@ pub async fn run_once(
     done
 }
 
+/// Shows that runs will be counted.
+pub fn expect_runs() {
+    for outcome in ["written", "kept", "failed"] {
+        metrics::JOB_RUNS.expect_for([JOB, outcome]);
+    }
+}
+
 /// Logs and counts a run without rates.
 pub fn report_failure(run_at: DateTime<Utc>, error: &dyn std::error::Error, speaker: Speaker) {
     metrics::JOB_RUNS.add_for([JOB, "failed"], 1);

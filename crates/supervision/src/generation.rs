@@ -31,6 +31,9 @@ pub enum FaultCause {
 }
 
 impl FaultCause {
+    /// Every name.
+    pub(super) const NAMES: [&str; 4] = ["panic", "error", "stuck", "exit"];
+
     /// Lower-case name for logs and labels.
     pub fn as_str(&self) -> &'static str {
         match self {

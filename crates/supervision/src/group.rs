@@ -82,6 +82,11 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         let generation = Generation::new(number);
         let mut stages = Stages::new(generation.clone());
         group.start(&mut stages);
+        for stage in stages.names() {
+            for cause in FaultCause::NAMES {
+                metrics::RESTARTS.expect_for([&stage.to_string(), cause]);
+            }
+        }
         let speaker = Speaker::new("supervisor", number);
         GroupStarted {
             group: name.to_owned(),

@@ -57,6 +57,12 @@ impl<const L: usize> Counter<L> {
         ::metrics::counter!(self.name, labelled(self.labels, values)).increment(count);
     }
 
+    /// What may be counted under these label values is shown as 0 until it is: `increase()` of a
+    /// series that begins with its first count does not see that count.
+    pub fn expect_for(&self, values: [&str; L]) {
+        self.add_for(values, 0);
+    }
+
     /// The sum over all label values since the process started.
     pub fn total(&self) -> u64 {
         self.total.load(Relaxed)
@@ -66,7 +72,7 @@ impl<const L: usize> Counter<L> {
 impl<const L: usize> Metric for Counter<L> {
     fn describe(&self, doc: &'static str) {
         ::metrics::describe_counter!(self.name, doc);
-        // What has not happened yet is shown as 0; a label's values are not known beforehand.
+        // Those who know the values of labels expect them, see `expect_for`.
         if L == 0 {
             ::metrics::counter!(self.name).increment(0);
         }
@@ -383,8 +389,8 @@ pub fn render_gauges() -> String {
 pub fn catalogue_markdown() -> String {
     let mut out = String::from(
         "# Metrics\n\n\
-         `/metrics` serves these to Prometheus. A counter without labels exists at 0 from the start. A\n\
-         gauge exists while its value is known. Rendered from `crates/telemetry/src/metrics.rs`; a test\n\
+         `/metrics` serves these to Prometheus. A counter exists at 0 from the start of the process or\n\
+         of the job that counts. A gauge exists while its value is known. Rendered from `crates/telemetry/src/metrics.rs`; a test\n\
          compares.\n\n\
          | metric | kind | labels | meaning |\n|---|---|---|---|\n",
     );

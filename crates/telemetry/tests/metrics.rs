@@ -83,6 +83,17 @@ fn every_metric_is_counted_somewhere() {
         })
         .collect();
     assert!(unused.is_empty(), "never counted: {unused:?}");
+    let labelled = table.lines().filter_map(|line| {
+        let rest = line.trim().strip_prefix("Counter<")?;
+        let name = rest.split(' ').nth(1)?;
+        (!rest.starts_with('0') && line.ends_with("];")).then_some(name)
+    });
+    for name in labelled {
+        assert!(
+            used.contains(&format!("metrics::{name}.expect_for(")),
+            "{name} does not exist at 0: call expect_for where its label values are known"
+        );
+    }
 }
 
 #[test]

@@ -30,6 +30,25 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// Every reason there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let plain = [
+            Self::EmptyPayload,
+            Self::TooLarge,
+            Self::InvalidUtf8,
+            Self::NotJson,
+            Self::NotAnObject,
+        ];
+        let by_field = field::ALL.into_iter().flat_map(|name| {
+            [
+                Self::MissingField(name),
+                Self::WrongType(name),
+                Self::WrongValue(name),
+            ]
+        });
+        plain.into_iter().chain(by_field)
+    }
+
     /// A stable short string such as `missing_field:user_id`; [`parse`](Self::parse) reads it.
     pub fn code(self) -> String {
         self.to_string()
@@ -75,21 +94,7 @@ mod tests {
 
     #[test]
     fn every_code_is_read_back() {
-        let plain = [
-            RejectReason::EmptyPayload,
-            RejectReason::TooLarge,
-            RejectReason::InvalidUtf8,
-            RejectReason::NotJson,
-            RejectReason::NotAnObject,
-        ];
-        let by_field = field::ALL.into_iter().flat_map(|f| {
-            [
-                RejectReason::MissingField(f),
-                RejectReason::WrongType(f),
-                RejectReason::WrongValue(f),
-            ]
-        });
-        for reason in plain.into_iter().chain(by_field) {
+        for reason in RejectReason::all() {
             assert_eq!(RejectReason::parse(&reason.code()), Some(reason));
         }
         for unknown in [

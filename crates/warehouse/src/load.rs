@@ -81,7 +81,13 @@ impl Loader {
         settings: Arc<BigQuerySettings>,
         speaker: Speaker,
     ) -> Self {
+        for outcome in ["done", "failed"] {
+            metrics::BIGQUERY_JOBS.expect_for([outcome]);
+        }
         let ledger = |table: &'static DataSet| {
+            metrics::BIGQUERY_ROWS.expect_for([table.name]);
+            metrics::BIGQUERY_OBJECTS.expect_for([table.name]);
+            metrics::BIGQUERY_DIFFERING.expect_for([table.name]);
             let folder = folder(&settings.project, &settings.dataset, table.name);
             TableState {
                 table,

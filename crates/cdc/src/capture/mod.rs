@@ -18,12 +18,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use ftap_lake::{LakeStore, StageLake};
+use ftap_lake::{CAPTURED_TABLES, LakeStore, StageLake};
 use ftap_postgres::{PostgresError, PostgresLocation, Preparation, pool};
 use ftap_supervision::{
     Backoff, Entry, Failure, FailureKind, Health, Pause, Retry, Retryable, Stage,
 };
 use ftap_telemetry::events::ChangeCaptureInterrupted;
+use ftap_telemetry::metrics;
 use lag::LagClock;
 use session::{Session, SessionEnd, SessionError};
 
@@ -77,6 +78,10 @@ pub struct CaptureParts {
 /// Captures until a stop is asked for, the drain is done, or no retry can help.
 pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
     let mut lag = LagClock::default();
+    for table in CAPTURED_TABLES {
+        metrics::CHANGES_COMMITTED.expect_for([table]);
+        metrics::CHANGE_FILES_COMMITTED.expect_for([table]);
+    }
     let lake = StageLake::new(stage.clone(), parts.lake.clone(), parts.health.clone());
     let capture = async || {
         let done = sessions(stage, &parts, &lake, &mut lag).await;

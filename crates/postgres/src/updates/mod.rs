@@ -36,6 +36,9 @@ pub struct UserUpdates {
 impl UserUpdates {
     /// A job on this database; it connects at its first run.
     pub fn new(database: Database, settings: UpdateSettings) -> Self {
+        for outcome in ["applied", "applied_before", "no_users"] {
+            metrics::JOB_RUNS.expect_for([JOB, outcome]);
+        }
         Self {
             database,
             settings,
