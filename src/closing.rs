@@ -55,11 +55,13 @@ fn nothing_new(config: &Config, role: Role, outcome: Outcome, summary: &Summary)
     match role {
         Role::Consume if is_stopped && figures.lag_records != Some(0) => None,
         Role::Consume => Some(format!(
-            "nothing new: all of topic {topic} was in the lake before\n"
+            "nothing new: all of topic {topic} was in the lake already\n"
         )),
-        _ if before == 0 || is_stopped && before < figures.publish_total => None,
+        _ if before == 0 || is_stopped && figures.publish_total.is_none_or(|all| before < all) => {
+            None
+        }
         _ => Some(format!(
-            "nothing new: {} rows of {} were published before; `ftap reset` starts over\n",
+            "nothing new: {} rows of {} were there already; `ftap reset` starts over\n",
             count(before),
             config.events_file.display()
         )),

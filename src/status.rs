@@ -9,13 +9,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ftap_actors::settings::Pace;
-use ftap_supervision::{GroupState, Health};
+use ftap_supervision::{GroupState, Health, is_work_under_way};
 use ftap_telemetry::metrics::{self, Snapshot};
 use ftap_watch::Watched;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::commands::run::Role;
 use crate::output::{count, duration, percent, size};
 use crate::process;
 use crate::replay::Replay;
@@ -139,11 +140,11 @@ impl Lines {
         let is_stopping = *self.parts.shutdown.borrow();
         let left = self.parts.replay.as_ref().and_then(|replay| {
             let done = now.published_before + now.rows_published;
-            replay.time_left(done, now.publish_total, speed.published)
+            replay.time_left(done, now.publish_total?, speed.published)
         });
         if let Some(bar) = &self.published {
             let done = now.published_before + now.rows_published;
-            let total = now.publish_total.max(done);
+            let total = now.publish_total.unwrap_or(0).max(done);
             bar.set_length(total.max(1));
             bar.set_position(done);
             let has_ended = state_of(&self.parts.health, "publish") == Some(GroupState::Finished);
@@ -238,8 +239,8 @@ fn published_message(
 ) -> String {
     let done = now.published_before + now.rows_published;
     let rows = match now.publish_total {
-        0 => format!("{} rows", count(done)),
-        total => format!(
+        None => format!("{} rows", count(done)),
+        Some(total) => format!(
             "{} {} of {} rows",
             percent(done, total),
             count(done),
@@ -403,24 +404,85 @@ impl Speeds {
 pub(crate) struct Stopwatch {
     started: Instant,
     cpu: Duration,
+    role: Role,
+    /// The time with work; ends when the sender is dropped.
+    work: (Sender<()>, std::io::Result<JoinHandle<Duration>>),
 }
 
 impl Stopwatch {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(role: Role) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let count = move || {
+            let mut clock = WorkClock::new(Instant::now());
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(WORK_TICK) {
+                clock.tick(&Snapshot::now(), is_work_under_way(), Instant::now());
+            }
+            clock.tick(&Snapshot::now(), false, Instant::now());
+            clock.busy
+        };
+        let thread = std::thread::Builder::new().name("stopwatch".to_owned());
         Self {
             started: Instant::now(),
             cpu: process::cpu_time(),
+            role,
+            work: (stop, thread.spawn(count)),
         }
     }
 
-    /// The figures so far.
-    pub(crate) fn summary(&self) -> Summary {
+    /// The figures at the end.
+    pub(crate) fn summary(self) -> Summary {
+        let (stop, thread) = self.work;
+        drop(stop);
+        let busy = thread.ok().and_then(|thread| thread.join().ok());
+        let elapsed = self.started.elapsed();
         Summary {
             figures: Snapshot::now(),
-            elapsed: self.started.elapsed(),
+            role: self.role,
+            elapsed,
+            busy: busy.map_or(elapsed, |busy| busy.min(elapsed)),
             cpu: process::cpu_time().saturating_sub(self.cpu),
             peak_memory_bytes: process::peak_memory_bytes(),
         }
+    }
+}
+
+const WORK_TICK: Duration = Duration::from_millis(50);
+/// Rows that follow others this soon have been worked on in between: a transaction, a file.
+const WORK_GAP: Duration = Duration::from_secs(1);
+
+/// The time in which there was something to do: rows moved, or were on their way between stages.
+struct WorkClock {
+    busy: Duration,
+    last_busy: Instant,
+    seen: Snapshot,
+}
+
+impl WorkClock {
+    fn new(now: Instant) -> Self {
+        Self {
+            busy: Duration::ZERO,
+            last_busy: now,
+            seen: Snapshot::now(),
+        }
+    }
+
+    fn tick(&mut self, figures: &Snapshot, is_under_way: bool, now: Instant) {
+        let moved = |of: &Snapshot| {
+            let rejected = of.records_rejected;
+            (
+                of.rows_read,
+                of.rows_published,
+                of.records_consumed,
+                of.rows_committed,
+                rejected,
+            )
+        };
+        if moved(figures) != moved(&self.seen) || is_under_way {
+            let since = now.saturating_duration_since(self.last_busy);
+            self.busy += if since <= WORK_GAP { since } else { WORK_TICK };
+            self.last_busy = now;
+        }
+        self.seen = *figures;
     }
 }
 
@@ -429,7 +491,10 @@ impl Stopwatch {
 pub(crate) struct Summary {
     /// What was counted.
     pub figures: Snapshot,
+    role: Role,
     elapsed: Duration,
+    /// The part of it in which there was something to do.
+    busy: Duration,
     cpu: Duration,
     peak_memory_bytes: u64,
 }
@@ -443,69 +508,82 @@ impl Summary {
         }
     }
 
-    fn rows_per_second(&self) -> u64 {
-        match self.elapsed.as_secs_f64() {
-            seconds if seconds > 0.0 => (self.rows() as f64 / seconds) as u64,
-            _ => 0,
-        }
+    /// `None` if there was no row.
+    fn rows_per_second(&self) -> Option<u64> {
+        let seconds = self.busy.as_secs_f64();
+        let rows = self.rows();
+        (rows > 0 && seconds > 0.0).then(|| (rows as f64 / seconds) as u64)
     }
 
-    /// CPU-seconds per million rows; `None` if there was none.
+    /// CPU-seconds per million rows; `None` if there was no row.
     fn cpu_per_million(&self) -> Option<f64> {
         let rows = self.rows();
         (rows > 0).then(|| self.cpu.as_secs_f64() * 1e6 / rows as f64)
     }
 
-    /// A small table.
+    /// A small table of what applies to the command.
     pub(crate) fn table(&self) -> String {
         let figures = &self.figures;
-        let rejected = match figures.source_rows_rejected {
-            0 => count(figures.records_rejected),
-            rows => format!(
+        let source = figures.source_rows_rejected;
+        let rejected = match (self.role, source) {
+            (Role::Produce, rows) => count(rows),
+            (_, 0) => count(figures.records_rejected),
+            (_, rows) => format!(
                 "{} ({} more of the source)",
                 count(figures.records_rejected),
                 count(rows)
             ),
         };
-        let skipped = match figures.offsets_skipped {
-            0 => None,
-            offsets => Some(("offsets skipped", count(offsets))),
-        };
+        let (publishes, ingests) = (self.role != Role::Consume, self.role != Role::Produce);
+        let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
+        let before = Some(figures.published_before).filter(|rows| *rows > 0);
+        let skipped = Some(figures.offsets_skipped).filter(|offsets| *offsets > 0);
         let lines = [
-            ("rows published", count(figures.rows_published)),
-            ("rows put in the lake", count(figures.rows_committed)),
-            ("rejected", rejected),
-            ("files", count(figures.files)),
-            ("bytes", size(figures.bytes)),
-            ("seconds", format!("{:.1}", self.elapsed.as_secs_f64())),
-            ("rows/s", count(self.rows_per_second())),
+            (
+                "rows published",
+                publishes.then(|| count(figures.rows_published)),
+            ),
+            ("rows there already", before.map(count)),
+            (
+                "rows put in the lake",
+                ingests.then(|| count(figures.rows_committed)),
+            ),
+            ("rejected", Some(rejected)),
+            ("files", ingests.then(|| count(figures.files))),
+            ("bytes", ingests.then(|| size(figures.bytes))),
+            ("seconds", Some(seconds(self.elapsed))),
+            ("seconds with work", Some(seconds(self.busy))),
+            ("rows/s with work", self.rows_per_second().map(count)),
             (
                 "CPU-s per million rows",
-                self.cpu_per_million()
-                    .map_or("-".to_owned(), |cpu| format!("{cpu:.2}")),
+                self.cpu_per_million().map(|cpu| format!("{cpu:.2}")),
             ),
-            ("peak memory", size(self.peak_memory_bytes)),
-            ("restarts", count(figures.restarts)),
+            ("peak memory", Some(size(self.peak_memory_bytes))),
+            ("restarts", Some(count(figures.restarts))),
+            ("offsets skipped", skipped.map(count)),
         ];
         lines
             .into_iter()
-            .chain(skipped)
-            .map(|(name, value)| format!("{name:<24}{value:>16}\n"))
+            .filter_map(|(name, value)| Some(format!("{name:<24}{:>16}\n", value?)))
             .collect()
     }
 
-    /// The same for programs, in bytes, seconds and rows.
+    /// The same for programs, in bytes, seconds and rows; null is what does not apply.
     pub(crate) fn json(&self) -> Value {
         let figures = &self.figures;
+        let publishes = |figure: u64| (self.role != Role::Consume).then_some(figure);
+        let ingests = |figure: u64| (self.role != Role::Produce).then_some(figure);
         json!({
-            "rows_published": figures.rows_published,
-            "rows_committed": figures.rows_committed,
-            "records_rejected": figures.records_rejected,
-            "source_rows_rejected": figures.source_rows_rejected,
-            "offsets_skipped": figures.offsets_skipped,
-            "files": figures.files,
-            "bytes": figures.bytes,
+            "rows_published": publishes(figures.rows_published),
+            "rows_published_before": publishes(figures.published_before),
+            "rows_committed": ingests(figures.rows_committed),
+            "records_rejected": ingests(figures.records_rejected),
+            "source_rows_rejected": publishes(figures.source_rows_rejected),
+            "offsets_skipped": ingests(figures.offsets_skipped),
+            "files": ingests(figures.files),
+            "bytes": ingests(figures.bytes),
             "seconds": self.elapsed.as_secs_f64(),
+            "seconds_with_work": self.busy.as_secs_f64(),
             "rows_per_second": self.rows_per_second(),
             "cpu_seconds": self.cpu.as_secs_f64(),
             "cpu_seconds_per_million_rows": self.cpu_per_million(),
@@ -520,8 +598,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn summary() -> Summary {
+    fn summary(role: Role) -> Summary {
         Summary {
+            role,
+            busy: Duration::from_secs(2),
             figures: Snapshot {
                 rows_published: 200_000,
                 rows_committed: 199_990,
@@ -530,7 +610,7 @@ mod tests {
                 bytes: 5_700_000,
                 ..Snapshot::default()
             },
-            elapsed: Duration::from_secs(2),
+            elapsed: Duration::from_secs(9),
             cpu: Duration::from_secs(1),
             peak_memory_bytes: 180_000_000,
         }
@@ -538,23 +618,55 @@ mod tests {
 
     #[test]
     fn the_summary_names_every_figure_the_user_was_promised() {
-        let table = summary().table();
+        let table = summary(Role::Run).table();
         for expected in [
-            "200,000", "199,990", "rejected", "12", "5.7 MB", "2.0", "99,995", "5.00", "180.0 MB",
-            "restarts",
+            "200,000", "199,990", "rejected", "12", "5.7 MB", "9.0", "2.0", "99,995", "5.00",
+            "180.0 MB", "restarts",
         ] {
             assert!(table.contains(expected), "{expected} is not in\n{table}");
         }
-        let json = summary().json();
+        let json = summary(Role::Run).json();
         assert_eq!(json["rows_per_second"], 99_995);
         assert!((json["cpu_seconds_per_million_rows"].as_f64().unwrap() - 5.0).abs() < 0.01);
     }
 
     #[test]
-    fn nothing_done_divides_by_nothing() {
-        let summary = Stopwatch::start().summary();
-        assert!(summary.table().contains("CPU-s per million rows"));
-        assert!(summary.json()["cpu_seconds_per_million_rows"].is_null());
+    fn what_does_not_apply_to_the_command_is_left_out() {
+        let (produce, consume) = (summary(Role::Produce), summary(Role::Consume));
+        for of_lake in ["put in the lake", "files", "bytes"] {
+            assert!(!produce.table().contains(of_lake), "{of_lake}");
+        }
+        assert!(!consume.table().contains("published"));
+        assert!(consume.json()["rows_published"].is_null());
+        assert!(produce.json()["files"].is_null());
+        let nothing = Summary {
+            figures: Snapshot::default(),
+            ..summary(Role::Run)
+        };
+        let table = nothing.table();
+        assert!(
+            !table.contains("rows/s") && !table.contains("CPU-s"),
+            "{table}"
+        );
+        assert!(nothing.json()["rows_per_second"].is_null());
+    }
+
+    #[test]
+    fn only_time_with_something_to_do_counts() {
+        let start = Instant::now();
+        let mut clock = WorkClock::new(start);
+        let mut figures = Snapshot::now();
+        let mut tick = |ms: u64, rows: u64, is_under_way| {
+            figures.rows_committed += rows;
+            clock.tick(&figures, is_under_way, start + Duration::from_millis(ms));
+            clock.busy.as_millis()
+        };
+        assert_eq!(tick(500, 0, false), 0, "nothing has happened");
+        assert_eq!(tick(600, 9, false), 600, "it led to these rows");
+        assert_eq!(tick(650, 0, true), 650, "a file is on its way");
+        assert_eq!(tick(3_600_650, 0, false), 650, "an hour without rows");
+        assert_eq!(tick(3_600_700, 9, false), 700);
+        assert_eq!(tick(3_600_800, 9, false), 800);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub(crate) fn execute(
         Role::Run => jobs.make()?,
         Role::Produce | Role::Consume => Vec::new(),
     };
-    let stopwatch = Stopwatch::start();
+    let stopwatch = Stopwatch::start(options.role);
     let replay = publishes.then(|| {
         let file = config.events_file.clone();
         Replay::start(file, config.pace, options.rows)

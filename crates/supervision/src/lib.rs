@@ -27,7 +27,7 @@ pub use group::{Group, GroupEnd, SupervisionContext, supervise};
 pub use health::{GroupHealth, GroupState, Health};
 pub use memory::{MemoryBudget, Permit};
 pub use outbox::{Handed, Outbox};
-pub use progress::{Progress, Work};
+pub use progress::{Progress, Work, is_work_under_way};
 pub use retry::{Backoff, Pause, Retries, Retryable};
 pub use settings::SupervisionSettings;
 pub use stage::{Mailbox, Stage, Stages, panic_text};

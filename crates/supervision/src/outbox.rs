@@ -65,7 +65,7 @@ where
     fn handed(&self, message: M) -> Handed<M> {
         Handed {
             message,
-            work: self.progress.begin(),
+            work: self.progress.begin_handed(),
         }
     }
 }

@@ -10,6 +10,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::Notify;
 
+/// Messages between stages that are not dealt with.
+static HANDED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether some stage of the process still has a message to deal with.
+pub fn is_work_under_way() -> bool {
+    HANDED.load(Relaxed) > 0
+}
+
 /// Work and steps of one stage; shared by the stage and those that give it work.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -24,7 +32,18 @@ impl Progress {
     /// The stage has one more piece of work in hand, until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> Work {
         self.pending.fetch_add(1, Relaxed);
-        Work(self.clone())
+        Work {
+            progress: self.clone(),
+            is_handed: false,
+        }
+    }
+
+    /// The same for a message of another stage.
+    pub(crate) fn begin_handed(self: &Arc<Self>) -> Work {
+        HANDED.fetch_add(1, Relaxed);
+        let mut work = self.begin();
+        work.is_handed = true;
+        work
     }
 
     /// Something moved.
@@ -67,12 +86,16 @@ impl Progress {
 
 /// One piece of work in hand. Dropping it finishes the work, which is a step as well.
 #[derive(Debug)]
-pub struct Work(Arc<Progress>);
+pub struct Work {
+    progress: Arc<Progress>,
+    is_handed: bool,
+}
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Relaxed);
-        self.0.step();
+        HANDED.fetch_sub(self.is_handed.into(), Relaxed);
+        self.progress.pending.fetch_sub(1, Relaxed);
+        self.progress.step();
     }
 }
 
