@@ -19,7 +19,7 @@ use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Re
 use anyhow::Context as _;
 use ftap_supervision::Health;
 use ftap_telemetry::events::{HttpListening, SettingDoubtful, Speaker};
-use ftap_telemetry::metrics;
+use ftap_telemetry::metrics::{self, process as of_process};
 use ftap_watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
@@ -265,26 +265,13 @@ fn metrics(shown: &Shown) -> String {
     shown.prometheus.run_upkeep();
     let mut text = shown.prometheus.render();
     text.push_str(&metrics::render_gauges());
-    let mut add = |name, kind, help, labels, value| {
-        metrics::render(&mut text, name, kind, help, [(labels, value)]);
-    };
-    let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-    add("ftap_build_info", "gauge", "Version of ftap", version, 1.0);
-    add(
-        "process_cpu_seconds_total",
-        "counter",
-        "Processor time, user and system",
-        Vec::new(),
-        process::cpu_time().as_secs_f64(),
-    );
+    let mut add = |metric, labels, value| metrics::render(&mut text, metric, [(labels, value)]);
+    let version = vec![env!("CARGO_PKG_VERSION")];
+    add(&of_process::BUILD_INFO, version, 1.0);
+    let cpu = process::cpu_time().as_secs_f64();
+    add(&of_process::CPU_SECONDS, Vec::new(), cpu);
     if let Some(bytes) = process::memory_bytes() {
-        add(
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory",
-            Vec::new(),
-            bytes as f64,
-        );
+        add(&of_process::RESIDENT_MEMORY, Vec::new(), bytes as f64);
     }
     text
 }

@@ -30,6 +30,7 @@ mod fx;
 mod fx_job;
 mod gcs;
 mod http;
+mod monitoring;
 mod postgres;
 mod postgres_changed;
 mod postgres_tls;

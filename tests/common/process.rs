@@ -243,6 +243,19 @@ impl Ftap {
 
     /// The figure of one of its metrics, with its labels if it has any; it needs DASHBOARD_ADDR.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        let mut lines = metrics.lines();
+        lines.find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse()
+                .ok()
+        })
+    }
+
+    /// What it shows to Prometheus.
+    pub(crate) fn metrics(&self) -> String {
         let listening = self.wait_for_event("http_listening");
         let address = listening["url"]
             .as_str()
@@ -256,14 +269,8 @@ impl Ftap {
         .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let mut lines = answer.lines();
-        lines.find_map(|line| {
-            line.strip_prefix(name)?
-                .strip_prefix(' ')?
-                .trim()
-                .parse()
-                .ok()
-        })
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        body.to_owned()
     }
 
     /// The last lines of its log, for messages of failed tests.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use ftap_telemetry::metrics;
 use parking_lot::{Mutex, MutexGuard};
 
 /// A lake that refuses for longer makes the process not ready.
@@ -100,11 +101,14 @@ impl Health {
             since,
             reason: reason.to_owned(),
         });
+        let is_up = since.elapsed() < LAKE_PATIENCE;
+        metrics::SERVICE_UP.set_for(["lake"], f64::from(is_up));
     }
 
     /// Notes that the lake answered.
     pub fn lake_answered(&self) {
         *self.outage() = None;
+        metrics::SERVICE_UP.set_for(["lake"], 1.0);
     }
 
     /// The lake's outage, once it has refused all requests for some seconds.

@@ -30,7 +30,7 @@ trait Metric: Sync {
     fn describe(&self, doc: &'static str);
 
     /// Appends what the recorder does not render.
-    fn render(&self, _doc: &str, _out: &mut String) {}
+    fn render(&self, _doc: &MetricDoc, _out: &mut String) {}
 }
 
 /// A sum that only grows, with `L` labels.
@@ -87,8 +87,6 @@ impl Counter<0> {
 
 /// A value that moves both ways, with `L` labels. It is unknown, and not shown, until it is set.
 pub struct Gauge<const L: usize> {
-    name: &'static str,
-    labels: [&'static str; L],
     values: Mutex<BTreeMap<Vec<String>, GaugeValue>>,
 }
 
@@ -111,10 +109,9 @@ impl GaugeValue {
 impl<const L: usize> Gauge<L> {
     const KIND: &'static str = "gauge";
 
-    const fn new(name: &'static str, labels: [&'static str; L]) -> Self {
+    /// The table has its name and labels, with which it is rendered.
+    const fn new(_: &'static str, _: [&'static str; L]) -> Self {
         Self {
-            name,
-            labels,
             values: Mutex::new(BTreeMap::new()),
         }
     }
@@ -156,31 +153,93 @@ impl<const L: usize> Gauge<L> {
 impl<const L: usize> Metric for Gauge<L> {
     fn describe(&self, _: &'static str) {}
 
-    fn render(&self, doc: &str, out: &mut String) {
+    fn render(&self, doc: &MetricDoc, out: &mut String) {
         let values = self.values.lock().clone();
         let series = values.iter().map(|(labels, value)| {
             let labels = labels.iter().map(String::as_str);
-            (self.labels.into_iter().zip(labels).collect(), value.now())
+            (labels.collect(), value.now())
         });
-        render(out, self.name, Self::KIND, doc, series);
+        render(out, doc, series);
     }
+}
+
+/// Metrics of the process itself, which are found out when they are asked for.
+pub mod process {
+    use super::{Metric, MetricDoc};
+
+    struct AskedFor;
+
+    impl Metric for AskedFor {
+        fn describe(&self, _: &'static str) {}
+    }
+
+    const fn asked_for(
+        name: &'static str,
+        kind: &'static str,
+        labels: &'static [&'static str],
+        doc: &'static str,
+    ) -> MetricDoc {
+        MetricDoc {
+            name,
+            kind,
+            labels,
+            doc,
+            metric: &AskedFor,
+        }
+    }
+
+    pub static BUILD_INFO: MetricDoc = asked_for(
+        "ftap_build_info",
+        "gauge",
+        &["version"],
+        "1, with ftap's version.",
+    );
+    pub static CPU_SECONDS: MetricDoc = asked_for(
+        "process_cpu_seconds_total",
+        "counter",
+        &[],
+        "Processor time, user and system.",
+    );
+    pub static RESIDENT_MEMORY: MetricDoc = asked_for(
+        "process_resident_memory_bytes",
+        "gauge",
+        &[],
+        "Resident memory.",
+    );
+}
+
+/// Every metric that `/metrics` may show.
+pub fn all() -> impl Iterator<Item = &'static MetricDoc> {
+    let process = [
+        &process::BUILD_INFO,
+        &process::CPU_SECONDS,
+        &process::RESIDENT_MEMORY,
+    ];
+    CATALOGUE.iter().chain(process)
 }
 
 /// Appends a metric in Prometheus' text format; nothing if it has no series.
 pub fn render<'a>(
     out: &mut String,
-    name: &str,
-    kind: &str,
-    help: &str,
-    series: impl IntoIterator<Item = (Vec<(&'a str, &'a str)>, f64)>,
+    metric: &MetricDoc,
+    series: impl IntoIterator<Item = (Vec<&'a str>, f64)>,
 ) {
+    let MetricDoc {
+        name,
+        kind,
+        labels: names,
+        doc,
+        ..
+    } = metric;
     let mut is_first = true;
     for (labels, value) in series {
         if std::mem::take(&mut is_first) {
+            let help = doc.trim();
             out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         }
-        let labels: Vec<_> = labels
-            .into_iter()
+        let labels: Vec<_> = names
+            .iter()
+            .zip(labels)
             .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
             .collect();
         let labels = if labels.is_empty() {
@@ -349,7 +408,7 @@ metrics! {
     Gauge<0> SLOT_LAG_SECONDS "ftap_slot_lag_seconds" [];
     /// Bytes of log that PostgreSQL retains for the slot.
     Gauge<0> SLOT_RETAINED_BYTES "ftap_slot_retained_wal_bytes" [];
-    /// 1 while a service that the process watches answers, else 0: from its second poll in a row without an answer on.
+    /// 1 while a service that the process uses or watches answers, else 0: the lake after 5 s of refusals, the others after two polls in a row without an answer.
     Gauge<1> SERVICE_UP "ftap_service_up" ["service"];
     /// Age of the newest answer of a service that the process watches.
     Gauge<1> SERVICE_ANSWER_AGE "ftap_service_answer_age_seconds" ["service"];
@@ -380,7 +439,7 @@ pub fn describe() {
 pub fn render_gauges() -> String {
     let mut out = String::new();
     for metric in CATALOGUE {
-        metric.metric.render(metric.doc.trim(), &mut out);
+        metric.metric.render(metric, &mut out);
     }
     out
 }
@@ -390,11 +449,11 @@ pub fn catalogue_markdown() -> String {
     let mut out = String::from(
         "# Metrics\n\n\
          `/metrics` serves these to Prometheus. A counter exists at 0 from the start of the process or\n\
-         of the job that counts. A gauge exists while its value is known. Rendered from `crates/telemetry/src/metrics.rs`; a test\n\
-         compares.\n\n\
+         of the job that counts. A gauge exists while its value is known. `monitoring/` has alert\n\
+         rules and a dashboard made of them. Rendered from `crates/telemetry/src/metrics.rs`; a test compares.\n\n\
          | metric | kind | labels | meaning |\n|---|---|---|---|\n",
     );
-    for metric in CATALOGUE {
+    for metric in all() {
         let labels: Vec<_> = metric
             .labels
             .iter()
@@ -429,8 +488,8 @@ pub struct Snapshot {
     pub restarts: u64,
     /// Bytes held between the consumer and the lake.
     pub memory_bytes: u64,
-    /// Rows that the topic will have when publishing is complete; 0 while unknown.
-    pub publish_total: u64,
+    /// Rows that the topic will have when publishing is complete; `None` while unknown.
+    pub publish_total: Option<u64>,
     /// Rows that the topic had before this process published any.
     pub published_before: u64,
     /// Records in the topic that are not in the lake, over all partitions of this process; `None`
@@ -453,7 +512,7 @@ impl Snapshot {
             offsets_skipped: OFFSETS_SKIPPED.total(),
             restarts: RESTARTS.total(),
             memory_bytes: INGEST_MEMORY.get().unwrap_or_default() as u64,
-            publish_total: PUBLISH_TOTAL.get().unwrap_or_default() as u64,
+            publish_total: PUBLISH_TOTAL.get().map(|rows| rows as u64),
             published_before: PUBLISHED_BEFORE.get().unwrap_or_default() as u64,
             lag_records: LAG_RECORDS.sum().map(|records| records as i64),
         }
