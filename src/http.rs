@@ -209,6 +209,7 @@ fn routes(app: &mut web::ServiceConfig) {
                 "groups": groups(&shown.health),
                 "lake": lake(&shown.health),
                 "kafka": kafka(&shown.watched),
+                "unreadable": shown.health.unreadable(),
                 "platform": platform::json(&shown.watched.snapshot()),
             }))
         } else {
@@ -345,6 +346,7 @@ fn status(shown: &Shown) -> Value {
         "groups": groups(&shown.health),
         "lake": lake(&shown.health),
         "kafka": kafka(&shown.watched),
+        "unreadable": shown.health.unreadable(),
         "changes": changes(),
         "platform": platform::json(&shown.watched.snapshot()),
         "meters": {
@@ -417,5 +419,13 @@ mod tests {
             body["groups"]["ingest"]["last_failure"],
             "gcs_uploader: error: no"
         );
+        health.set("ingest", GroupState::Running, 2);
+        health.set_unreadable(vec!["partition 1 at offset 7".to_owned()]);
+        let answer = ask().await;
+        assert_eq!(answer.status(), 503);
+        let body: Value = read_body_json(answer).await;
+        assert_eq!(body["unreadable"][0], "partition 1 at offset 7");
+        health.set_unreadable(Vec::new());
+        assert_eq!(ask().await.status(), 200);
     }
 }

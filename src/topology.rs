@@ -154,9 +154,9 @@ fn ingest(
         }
         let own = kafka.clone();
         stages.spawn(dead_letters, move |stage| DeadLetters::new(stage, own));
-        let (lake, health) = (lake.clone(), health.clone());
+        let (lake, for_uploader) = (lake.clone(), health.clone());
         stages.spawn(uploader, move |stage| {
-            GcsUploader::new(stage, lake, to_subscriber, health)
+            GcsUploader::new(stage, lake, to_subscriber, for_uploader)
         });
         let parts = SubscriberParts {
             kafka: kafka.clone(),
@@ -166,6 +166,7 @@ fn ingest(
             backlog,
             watched: watched.clone(),
             drain: drain.clone(),
+            health: health.clone(),
         };
         stages.spawn(subscriber, move |stage| KafkaSubscriber::new(stage, parts));
     })

@@ -22,7 +22,7 @@ use ftap_lake::{
     ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
     check_continuation, start_offset,
 };
-use ftap_supervision::{Failure, Handed, MemoryBudget, Outbox, Stage, failpoint};
+use ftap_supervision::{Failure, Handed, Health, MemoryBudget, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
     PartitionsResumed, PartitionsRevoked,
@@ -35,6 +35,7 @@ use crate::messages::{
     ChainEnds, ClosePartitions, DurableUpTo, FindChainEnds, Records, Rewind, ToBuffer,
     ToSubscriber, ToUploader,
 };
+use crate::standstill::Standstills;
 
 /// What the consumer's thread works with.
 pub struct SubscriberParts {
@@ -53,6 +54,8 @@ pub struct SubscriberParts {
     pub watched: Arc<Watched>,
     /// Turns true when the topic's current end must be reached and flushed.
     pub drain: watch::Receiver<bool>,
+    /// Learns of partitions that can't be read.
+    pub health: Arc<Health>,
 }
 
 /// The actor: passes messages to the thread that owns the consumer.
@@ -117,8 +120,11 @@ fn run(
     stage.generation().on_abandon(move || closer.close());
     stage.generation().ready();
     let drain = Drain::new(Arc::clone(&parts.kafka), partition_count);
+    let (kafka, health) = (Arc::clone(&parts.kafka), Arc::clone(&parts.health));
+    let standstills = Standstills::new(stage.clone(), kafka, health);
     let mut subscriber = Subscriber {
         stage,
+        standstills,
         parts,
         consumer,
         assigned: BTreeMap::new(),
@@ -136,6 +142,7 @@ fn run(
 
 struct Subscriber {
     stage: Stage,
+    standstills: Standstills,
     parts: SubscriberParts,
     consumer: GroupConsumer,
     assigned: BTreeMap<i32, Progress>,
@@ -271,6 +278,26 @@ impl Subscriber {
                 Ok(())
             }
             Signal::OutOfRange { partition } => self.recover_range(partition),
+            Signal::Fetched(fetched) => {
+                for fetched in fetched {
+                    if let Some(progress) = self.assigned.get_mut(&fetched.partition) {
+                        progress.fetched(fetched, !self.paused);
+                    }
+                }
+                Ok(())
+            }
+            Signal::Unreadable {
+                partition,
+                offset,
+                text,
+            } => {
+                if let Some(progress) = self.assigned.get_mut(&partition) {
+                    progress.is_unreadable(offset, text);
+                    // Else what comes after it would be fetched again and again.
+                    self.consumer.pause(&[partition])?;
+                }
+                Ok(())
+            }
             Signal::Error { code, text } => {
                 use rdkafka::types::{RDKafkaErrorCode as Known, RDKafkaRespErr};
                 let known = Known::from(code);
@@ -329,7 +356,7 @@ impl Subscriber {
     /// Sets exactly where reading resumes after a pause, librdkafka's own during a rebalance
     /// included. By itself it resumes after the last message it put into a batch, which the
     /// pause may have purged as outdated, and which may be an error with an offset of its own.
-    fn seek_to_positions(&self) -> Result<(), Failure> {
+    fn seek_to_positions(&mut self) -> Result<(), Failure> {
         if self.stage.is_fenced() {
             return Ok(());
         }
@@ -588,6 +615,7 @@ impl Subscriber {
         }
         self.last_lag = Instant::now();
         self.report_lag();
+        self.report_standstills()?;
         self.repeat_commits()
     }
 
@@ -605,6 +633,29 @@ impl Subscriber {
         self.consumer.commit(&owed, false)
     }
 
+    fn report_standstills(&mut self) -> Result<(), Failure> {
+        let assigned = self.assigned.iter();
+        let all = assigned
+            .filter_map(|(partition, progress)| Some((*partition, progress.standstill()?)))
+            .collect();
+        let again = self.standstills.report(&all);
+        let is_draining = *self.parts.drain.borrow();
+        if is_draining && let Some(failure) = self.standstills.failure(&all) {
+            return Err(failure);
+        }
+        if self.paused {
+            return Ok(());
+        }
+        for partition in again {
+            self.consumer.resume(&[partition])?;
+            let position = self.assigned.get(&partition).map(Progress::position);
+            if let Some(position) = position {
+                self.consumer.seek(partition, position)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Only what Kafka has just said counts: a client that hears nothing seems to be level with it.
     fn report_lag(&mut self) {
         let ends = self.parts.watched.ends();
@@ -620,7 +671,7 @@ impl Subscriber {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
         let (mut records, mut seconds) = (Vec::new(), Vec::new());
-        for (partition, progress) in &mut self.assigned {
+        for (partition, progress) in &self.assigned {
             let Some(end) = by_partition.get(partition) else {
                 continue;
             };
@@ -628,7 +679,7 @@ impl Subscriber {
                 .oldest_in_flight_ms()
                 .map_or(0, |oldest| (now_ms - oldest).max(0));
             let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
-            let (label, lag) = ([partition.to_string()], progress.lag(*end, !self.paused));
+            let (label, lag) = ([partition.to_string()], progress.lag(*end));
             records.push((label.clone(), lag as f64));
             seconds.push((label, age.as_secs_f64()));
         }

@@ -13,5 +13,6 @@ pub mod messages;
 pub mod parquet_buffer;
 pub mod reporter;
 pub mod settings;
+mod standstill;
 pub mod user_mutator;
 pub mod watcher;

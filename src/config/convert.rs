@@ -27,6 +27,7 @@ impl Config {
             retry_delay: self.kafka_retry_delay,
             max_retries: NonZeroU32::new(self.kafka_max_retries),
             session_timeout: self.kafka_session_timeout,
+            open_transaction_timeout: self.open_transaction_timeout,
             extra: self.kafka_properties(),
         }
     }

@@ -140,6 +140,8 @@ settings! {
         TRANSACTION_INTERVAL_MS => transaction_interval: Duration = milliseconds(10..=60_000), default "500", for "run, produce";
         /// Rows after which a Kafka transaction is committed; fewer on a slow line or under a quota
         TRANSACTION_ROWS => transaction_rows: u64 = whole(1..), default "100000", for "run, produce, dlq";
+        /// How long `--until-drained` waits for records that another producer's open transaction hides; Apache Kafka ends a transaction after 15 minutes unless it is configured otherwise
+        OPEN_TRANSACTION_TIMEOUT_SECONDS => open_transaction_timeout: Duration = seconds(0.0..=604_800.0), default "960", for "run, consume";
         /// How KAFKA_BROKER is reached: `SSL` is TLS, `SASL_SSL` a login over TLS
         KAFKA_SECURITY_PROTOCOL => kafka_security_protocol: Option<&'static str> =
             one_of(&[("PLAINTEXT", "PLAINTEXT"), ("SSL", "SSL"), ("SASL_PLAINTEXT", "SASL_PLAINTEXT"), ("SASL_SSL", "SASL_SSL")]),

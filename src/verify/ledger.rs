@@ -19,6 +19,7 @@ struct File {
     partitions: Vec<u32>,
     broken: Bits,
     seen: Bits,
+    hidden: Bits,
 }
 
 struct Partition {
@@ -171,6 +172,14 @@ impl Ledger {
         }
         if record.content != Some(self.file.hashes[index]) {
             self.note(Kind::RowDiffersInTopic, Some(partition), None, number);
+        }
+    }
+
+    /// A record of this row is in the topic, but hidden by an open transaction.
+    pub(super) fn hidden_row(&mut self, row: u64) {
+        let index = usize::try_from(row).unwrap_or(usize::MAX);
+        if index < self.file.hashes.len() {
+            self.file.hidden.set(index);
         }
     }
 
@@ -413,12 +422,14 @@ impl Ledger {
             let partition = self.file.partitions[index];
             match expired[partition as usize].get_mut(&self.file.hashes[index]) {
                 Some(copies) if *copies > 0 => *copies -= 1,
-                _ => self.note(
-                    Kind::RowMissingFromTopic,
-                    Some(partition as i32),
-                    None,
-                    index as i64,
-                ),
+                _ => {
+                    let kind = if self.file.hidden.get(index) {
+                        Kind::RowBehindOpenTransaction
+                    } else {
+                        Kind::RowMissingFromTopic
+                    };
+                    self.note(kind, Some(partition as i32), None, index as i64);
+                }
             }
         }
         for (partition, contents) in expired.iter().enumerate() {

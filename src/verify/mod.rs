@@ -116,7 +116,15 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
             inputs.kafka.bootstrap_servers
         )
     })?;
+    let hidden = topics.hidden(topic, &watermarks)?;
     let mut notes = retention_notes(&watermarks);
+    notes.extend(hidden.iter().map(|(partition, (first, end))| {
+        format!(
+            "partition {partition}: the transaction that is open since offset {first} hides records up to \
+             offset {}",
+            end - 1
+        )
+    }));
     let mut ledger = Ledger::new(&bounds(&watermarks, &objects));
     let partitions = i32::try_from(watermarks.len())?;
     // The publisher put each row where its key belonged then; partitions added since are empty.
@@ -143,6 +151,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         },
     )?;
     drop(sources);
+    topics.hidden_rows(topic, &hidden, |row| ledger.hidden_row(row))?;
     notes.extend(source_notes(seen.into_iter().collect(), partitions));
 
     read_dead_letters(&topics, &dead_letter_topic, &marks, &mut ledger)?;

@@ -11,6 +11,8 @@ use super::ranges::Ranges;
 pub(super) enum Kind {
     /// A row of the file is not in the topic.
     RowMissingFromTopic,
+    /// A row of the file is in the topic behind an open transaction, which hides it.
+    RowBehindOpenTransaction,
     /// A record of the topic is neither a row of the lake nor a listed rejection.
     MissingFromLake,
     /// As [`Kind::MissingFromLake`], after all that the lake has of the partition: most likely
@@ -73,6 +75,9 @@ impl Kind {
     pub(super) fn meaning(self) -> &'static str {
         match self {
             Self::RowMissingFromTopic => "rows of the file missing from the topic",
+            Self::RowBehindOpenTransaction => {
+                "rows of the file that are in the topic behind an open transaction: they follow when it ends"
+            }
             Self::MissingFromLake => "records missing from the lake",
             Self::NotInLakeYet => {
                 "records behind the end of their partition's files, most likely not read yet: `ftap consume --until-drained` reads them"
@@ -112,6 +117,7 @@ impl Kind {
     pub(super) fn unit(self) -> Unit {
         match self {
             Self::RowMissingFromTopic
+            | Self::RowBehindOpenTransaction
             | Self::RowDoubledInTopic
             | Self::RowDiffersInTopic
             | Self::RowInWrongPartition
@@ -124,6 +130,7 @@ impl Kind {
     pub(super) fn book(self, account: &mut Account, count: u64) {
         match self {
             Self::RowMissingFromTopic
+            | Self::RowBehindOpenTransaction
             | Self::MissingFromLake
             | Self::NotInLakeYet
             | Self::NoDeadLetter

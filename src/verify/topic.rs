@@ -4,12 +4,13 @@
 //! whatever stops that is an error that names the broker. Partitions are spread over threads,
 //! because parsing takes longer than reading. Leaves nothing behind on the broker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use ftap_kafka::access;
+use ftap_kafka::tail::silence;
 use ftap_kafka::{KafkaFailure, KafkaSettings};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
 use rdkafka::config::ClientConfig;
@@ -46,8 +47,41 @@ impl<'a> Topics<'a> {
             Err(error) if error.is(KafkaFailure::Refused) => return Err(error.into()),
             _ => {}
         }
-        let consumer = consumer(settings)?;
+        let consumer = consumer(settings, "read_committed")?;
         Ok(Self { settings, consumer })
+    }
+
+    /// What open transactions hide of `topic`: by partition, the first hidden offset and the one
+    /// that the next record gets. `visible` are its watermarks.
+    pub(crate) fn hidden(
+        &self,
+        topic: &str,
+        visible: &[Watermarks],
+    ) -> anyhow::Result<BTreeMap<i32, Watermarks>> {
+        let consumer = consumer(self.settings, "read_uncommitted")?;
+        let mut hidden = BTreeMap::new();
+        for (partition, (_, visible)) in (0..).zip(visible) {
+            let (_, end) = consumer
+                .fetch_watermarks(topic, partition, SILENCE)
+                .with_context(|| format!("topic {topic} partition {partition}: its end"))?;
+            if *visible < end {
+                hidden.insert(partition, (*visible, end));
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// Shows the rows of the file that are among the hidden records to `take`.
+    pub(crate) fn hidden_rows(
+        &self,
+        topic: &str,
+        hidden: &BTreeMap<i32, Watermarks>,
+        mut take: impl FnMut(u64),
+    ) -> anyhow::Result<()> {
+        self.walk(topic, hidden, "read_uncommitted", |message| {
+            number(message, ROW_HEADER).into_iter().for_each(&mut take);
+            Ok(true)
+        })
     }
 
     /// Bounds of each partition of `topic`, `None` if there is no such topic.
@@ -140,7 +174,7 @@ impl<'a> Topics<'a> {
             if low == high {
                 continue;
             }
-            let consumer = consumer(self.settings)?;
+            let consumer = consumer(self.settings, "read_committed")?;
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(topic, partition, Offset::Offset(*low))?;
             consumer.assign(&list)?;
@@ -174,7 +208,9 @@ impl<'a> Topics<'a> {
             .zip(bounds.iter().copied())
             .filter(|(_, (low, high))| low < high)
             .collect();
-        self.walk(topic, &share, |message| take(message).map(|()| true))
+        self.walk(topic, &share, "read_committed", |message| {
+            take(message).map(|()| true)
+        })
     }
 
     fn read_share<T>(
@@ -186,7 +222,7 @@ impl<'a> Topics<'a> {
     ) -> anyhow::Result<()> {
         let mut batches: BTreeMap<i32, Vec<T>> = BTreeMap::new();
         let mut parser = Parser::default();
-        self.walk(topic, share, |message| {
+        self.walk(topic, share, "read_committed", |message| {
             let batch = batches.entry(message.partition()).or_default();
             batch.push(make(&mut parser, message));
             if batch.len() < BATCH {
@@ -209,15 +245,17 @@ impl<'a> Topics<'a> {
         &self,
         topic: &str,
         share: &BTreeMap<i32, Watermarks>,
+        isolation: &str,
         mut take: impl FnMut(&BorrowedMessage<'_>) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        let mut open: BTreeSet<i32> = share.keys().copied().collect();
+        let low = |(partition, (low, _)): (&i32, &Watermarks)| (*partition, *low);
+        let mut open: BTreeMap<i32, i64> = share.iter().map(low).collect();
         if open.is_empty() {
             return Ok(());
         }
-        let consumer = consumer(self.settings)?;
+        let consumer = consumer(self.settings, isolation)?;
         let mut list = TopicPartitionList::new();
-        for (partition, (low, _)) in share {
+        for (partition, low) in &open {
             list.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
         }
         consumer.assign(&list)?;
@@ -233,7 +271,10 @@ impl<'a> Topics<'a> {
                 Some(Err(error)) if !is_passing(&error) => {
                     return Err(error).with_context(|| format!("reading topic {topic}"));
                 }
-                _ if heard.elapsed() > SILENCE => bail!("topic {topic}: {}", self.unreachable()),
+                _ if heard.elapsed() > SILENCE => {
+                    let failure = silence(&consumer, topic, &open, SILENCE);
+                    return Err(anyhow!("{failure}\n  {}", failure.entry().remedy));
+                }
                 _ => continue,
             };
             heard = Instant::now();
@@ -241,6 +282,8 @@ impl<'a> Topics<'a> {
             let end = share.get(&partition).map_or(0, |(_, high)| *high);
             if message.offset() >= end - 1 {
                 open.remove(&partition);
+            } else if let Some(next) = open.get_mut(&partition) {
+                *next = message.offset() + 1;
             }
             if message.offset() < end && !take(&message)? {
                 return Ok(());
@@ -250,7 +293,7 @@ impl<'a> Topics<'a> {
     }
 }
 
-fn consumer(settings: &KafkaSettings) -> anyhow::Result<BaseConsumer> {
+fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &settings.bootstrap_servers)
@@ -258,7 +301,7 @@ fn consumer(settings: &KafkaSettings) -> anyhow::Result<BaseConsumer> {
         .set("group.id", "ftap-verify")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("auto.offset.reset", "error")
         .set("check.crcs", "true")
         .set("fetch.queue.backoff.ms", "5")

@@ -250,3 +250,29 @@ pub(crate) fn commit(broker: &str, topic: &str, group: &str, partitions: i32, of
 fn member(broker: &str, group: &str) -> BaseConsumer {
     config(broker).set("group.id", group).create().unwrap()
 }
+
+/// A transaction that holds one record in each partition, open until it is aborted or dropped.
+pub(crate) struct OpenTransaction(BaseProducer);
+
+impl OpenTransaction {
+    pub(crate) fn begin(broker: &str, topic: &str, partitions: i32) -> Self {
+        let producer: BaseProducer = config(broker)
+            .set("transactional.id", format!("foreign-{topic}"))
+            .set("transaction.timeout.ms", "600000")
+            .create()
+            .unwrap();
+        producer.init_transactions(TIMEOUT).unwrap();
+        producer.begin_transaction().unwrap();
+        for partition in 0..partitions {
+            let record = BaseRecord::<(), [u8]>::to(topic).partition(partition);
+            let record = record.payload(b"foreign".as_slice());
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(TIMEOUT).unwrap();
+        Self(producer)
+    }
+
+    pub(crate) fn abort(&self) {
+        self.0.abort_transaction(TIMEOUT).unwrap();
+    }
+}

@@ -9,6 +9,7 @@ mod delivery;
 mod dlq;
 mod faults;
 mod limits;
+mod open_transaction;
 mod poison;
 mod redrive;
 mod reset;

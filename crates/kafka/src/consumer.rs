@@ -12,7 +12,9 @@ mod callbacks;
 mod list;
 mod native;
 pub mod probe;
+mod statistics;
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 use std::sync::Arc;
@@ -21,12 +23,13 @@ use std::time::Duration;
 
 use batch::bytes_of;
 pub use batch::{Batch, Record};
-use callbacks::{Callbacks, on_commit, on_error, on_log, on_rebalance};
+use callbacks::{Callbacks, on_commit, on_error, on_log, on_rebalance, on_statistics};
 use ftap_supervision::Failure;
 use list::{PartitionList, without_offsets};
 use native::{check, check_error, set_property};
 use rdkafka::bindings as sys;
 use rdkafka::types::RDKafkaRespErr as Code;
+pub use statistics::Fetched;
 
 use super::common_properties;
 use crate::{KafkaFailure, KafkaSettings};
@@ -47,6 +50,14 @@ pub enum Signal {
     Committed(Vec<(i32, i64)>),
     /// The offset asked for is no longer, or not yet, in the log.
     OutOfRange { partition: i32 },
+    /// How far the partitions were fetched, once a second.
+    Fetched(Vec<Fetched>),
+    /// The broker sent something at `offset` that is not a record batch, or is a damaged one.
+    Unreadable {
+        partition: i32,
+        offset: i64,
+        text: String,
+    },
     /// Something failed that librdkafka does not fix by itself.
     Error { code: Code, text: String },
 }
@@ -97,6 +108,9 @@ pub struct GroupConsumer {
     client: Arc<Client>,
     topic: CString,
     buffer: Vec<*mut sys::rd_kafka_message_t>,
+    /// Partitions with something that can't be read. librdkafka may skip it; what comes after it is
+    /// dropped until a seek, or the rows in it would be missing.
+    unreadable: BTreeSet<i32>,
 }
 
 // SAFETY: `buffer` is only filled within `poll` and empty between calls.
@@ -105,6 +119,15 @@ unsafe impl Send for GroupConsumer {}
 const BATCH_MESSAGES: usize = 4096;
 /// `RD_KAFKA_PARTITION_UA`: a subscription names no partition.
 const UNASSIGNED_PARTITION: i32 = -1;
+/// Errors of one partition's records: the others are not concerned.
+const UNREADABLE: [Code; 6] = [
+    Code::RD_KAFKA_RESP_ERR__BAD_MSG,
+    Code::RD_KAFKA_RESP_ERR__BAD_COMPRESSION,
+    Code::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED,
+    Code::RD_KAFKA_RESP_ERR__UNDERFLOW,
+    Code::RD_KAFKA_RESP_ERR_INVALID_MSG,
+    Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+];
 /// What librdkafka keeps beside a message's bytes, roughly.
 const MESSAGE_OVERHEAD_BYTES: u64 = 320;
 
@@ -153,7 +176,9 @@ impl GroupConsumer {
                     own.iter()
                         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
                 )
-                .chain(settings.extra.iter().cloned());
+                .chain(settings.extra.iter().cloned())
+                // Not the user's: without it there is no lag.
+                .chain([("statistics.interval.ms".to_owned(), "1000".to_owned())]);
             for (key, value) in properties {
                 if let Err(text) = set_property(conf, &key, &value) {
                     sys::rd_kafka_conf_destroy(conf);
@@ -165,6 +190,7 @@ impl GroupConsumer {
             sys::rd_kafka_conf_set_offset_commit_cb(conf, Some(on_commit));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            sys::rd_kafka_conf_set_stats_cb(conf, Some(on_statistics));
             let mut text = [0 as c_char; 512];
             let rk = sys::rd_kafka_new(
                 sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
@@ -191,6 +217,7 @@ impl GroupConsumer {
             client: Arc::new(client),
             topic,
             buffer: vec![ptr::null_mut(); BATCH_MESSAGES],
+            unreadable: BTreeSet::new(),
         };
         let list = consumer.list(&[(UNASSIGNED_PARTITION, 0)]);
         // SAFETY: both are alive.
@@ -217,8 +244,11 @@ impl GroupConsumer {
             let message = std::mem::replace(&mut self.buffer[slot], ptr::null_mut());
             // SAFETY: librdkafka gave us this message; it lives until destroyed.
             let head = unsafe { &*message };
-            if head.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            let is_error = head.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if is_error {
                 self.signal_of(head);
+            }
+            if is_error || self.unreadable.contains(&head.partition) {
                 // SAFETY: owned, destroyed once, `head` is not used again.
                 unsafe { sys::rd_kafka_message_destroy(message) };
                 continue;
@@ -251,19 +281,22 @@ impl GroupConsumer {
         signals.drain(..).collect()
     }
 
-    fn signal_of(&self, message: &sys::rd_kafka_message_t) {
+    fn signal_of(&mut self, message: &sys::rd_kafka_message_t) {
+        // SAFETY: an error message's payload is its text.
+        let text = unsafe { bytes_of(message.payload, message.len) };
+        let text = String::from_utf8_lossy(text.unwrap_or_default()).into_owned();
+        let partition = message.partition;
         let signal = match message.err {
-            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Signal::OutOfRange {
-                partition: message.partition,
-            },
-            code => {
-                // SAFETY: an error message's payload is its text.
-                let text = unsafe { bytes_of(message.payload, message.len) };
-                Signal::Error {
-                    code,
-                    text: String::from_utf8_lossy(text.unwrap_or_default()).into_owned(),
+            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Signal::OutOfRange { partition },
+            code if UNREADABLE.contains(&code) && partition >= 0 => {
+                self.unreadable.insert(partition);
+                Signal::Unreadable {
+                    partition,
+                    offset: message.offset,
+                    text,
                 }
             }
+            code => Signal::Error { code, text },
         };
         self.client.callbacks.push(signal);
     }
@@ -311,7 +344,8 @@ impl GroupConsumer {
     }
 
     /// Reads an assigned partition from another offset on.
-    pub fn seek(&self, partition: i32, offset: i64) -> Result<(), Failure> {
+    pub fn seek(&mut self, partition: i32, offset: i64) -> Result<(), Failure> {
+        self.unreadable.remove(&partition);
         let list = self.list(&[(partition, offset)]);
         // SAFETY: both are alive.
         unsafe {

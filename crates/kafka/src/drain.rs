@@ -1,5 +1,5 @@
-//! The end of a drain: whether a group has put everything into the lake that was visible in the
-//! topic when draining began.
+//! The end of a drain: whether a group has put everything into the lake that the topic had when
+//! draining began, records behind an open transaction included.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,27 +7,25 @@ use std::time::{Duration, Instant};
 
 use ftap_supervision::{Failure, Progress};
 
-use crate::KafkaSettings;
 use crate::consumer::GroupConsumer;
 use crate::partition_progress::Progress as PartitionProgress;
 use crate::tail::{LookFor, high_watermarks, read_tails};
+use crate::{KafkaFailure, KafkaSettings};
 
-/// How long a transaction that is open when draining begins is waited for. After that it is
-/// another producer's, whose records are not waited for.
+/// Markers of transactions that were just committed take less than that.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
-const MARKER_PAUSE: Duration = Duration::from_millis(50);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often other members' offsets are asked for.
+/// How often an open transaction and other members' offsets are asked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What draining waits for.
 pub struct Drain {
     settings: Arc<KafkaSettings>,
     partition_count: i32,
-    /// Where each partition's visible records ended when draining began.
+    /// When draining began, and where each partition's log ended then.
+    began: Option<(Instant, Vec<i64>)>,
+    /// Where each partition's visible records ended when no transaction hid any of that.
     targets: Option<BTreeMap<i32, i64>>,
-    /// When the visible ends were first asked for.
-    asked_at: Option<Instant>,
     /// When the other members' offsets were last asked for.
     last_look: Option<Instant>,
 }
@@ -38,14 +36,14 @@ impl Drain {
         Self {
             settings,
             partition_count,
+            began: None,
             targets: None,
-            asked_at: None,
             last_look: None,
         }
     }
 
-    /// Whether every record that was visible when draining began has been read by this member,
-    /// as far as it has the partition.
+    /// Whether every record that the topic had when draining began has been read by this member,
+    /// as far as it has the partition. Fails if an open transaction hides some for too long.
     pub fn is_read(
         &mut self,
         consumer: &GroupConsumer,
@@ -55,7 +53,7 @@ impl Drain {
         let targets = match &self.targets {
             Some(targets) => targets,
             None => {
-                if self.commits_are_pending(consumer, progress)? {
+                if self.records_are_hidden(consumer, progress)? {
                     return Ok(false);
                 }
                 let ends = self.visible_ends(progress)?;
@@ -67,28 +65,48 @@ impl Drain {
         }))
     }
 
-    /// Whether records are still hidden because their transaction is open. A commit is answered
-    /// before its markers are in the partitions, so rows that were just published may not be
-    /// visible yet.
-    fn commits_are_pending(
+    /// Whether records that were there when draining began are still hidden because their
+    /// transaction is open, or because its markers, which follow the answer to a commit, have not
+    /// arrived.
+    fn records_are_hidden(
         &mut self,
         consumer: &GroupConsumer,
         progress: &Arc<Progress>,
     ) -> Result<bool, Failure> {
-        let since = *self.asked_at.get_or_insert_with(Instant::now);
-        if since.elapsed() >= MARKER_PATIENCE {
-            return Ok(false);
-        }
         let _waiting = progress.waiting();
         let topic = &self.settings.topic;
-        let ends = high_watermarks(&self.settings, topic, self.partition_count)?;
+        let (since, ends) = match &self.began {
+            Some(began) => began,
+            None => {
+                let ends = high_watermarks(&self.settings, topic, self.partition_count)?;
+                self.began.insert((Instant::now(), ends))
+            }
+        };
+        let waited = since.elapsed();
+        if waited > MARKER_PATIENCE
+            && self
+                .last_look
+                .is_some_and(|last| last.elapsed() < LOOK_INTERVAL)
+        {
+            return Ok(true);
+        }
+        self.last_look = Some(Instant::now());
         for (partition, end) in (0..).zip(ends) {
             let (_, visible) = consumer.watermarks(partition, REQUEST_TIMEOUT)?;
-            if visible < end {
-                // Each question is a connection of its own.
-                std::thread::sleep(MARKER_PAUSE);
+            if visible >= *end {
+                continue;
+            }
+            if waited < self.settings.open_transaction_timeout {
                 return Ok(true);
             }
+            let (last, seconds) = (end - 1, waited.as_secs());
+            return Err(Failure::new(
+                KafkaFailure::OpenTransaction,
+                format!(
+                    "topic {topic}, partition {partition}: the transaction that is open since offset {visible} \
+                     hides records up to offset {last}, and did not end within {seconds} s"
+                ),
+            ));
         }
         Ok(false)
     }

@@ -14,6 +14,10 @@ pub enum KafkaFailure {
     Refused,
     /// Another publisher with our transactional id took over.
     Fenced,
+    /// Another producer's transaction hides records for longer than they are waited for.
+    OpenTransaction,
+    /// What the broker has at an offset is not a record batch, or is a damaged one.
+    Unreadable,
 }
 
 impl FailureKind for KafkaFailure {
@@ -41,9 +45,16 @@ impl FailureKind for KafkaFailure {
                 Retry::Transient,
                 "let one publisher feed the topic, or give each its own KAFKA_TRANSACTIONAL_ID and topic",
             ),
+            Self::OpenTransaction => entry("open_transaction", Retry::Permanent, END_TRANSACTION),
+            Self::Unreadable => entry("unreadable_record", Retry::Permanent, SKIP_UNREADABLE),
         }
     }
 }
+
+/// What to do about records that an open transaction hides.
+pub const END_TRANSACTION: &str = "let the producer end its transaction; that of one that is gone is ended by Kafka's `kafka-transactions.sh abort --topic TOPIC --partition P --start-offset N`; then the records follow";
+/// What to do about something in the log that can't be read.
+pub const SKIP_UNREADABLE: &str = "repair it on the broker, or skip it: commit an offset after it for KAFKA_CONSUMER_GROUP (`kafka-consumer-groups.sh --reset-offsets`) and start again";
 
 impl From<RDKafkaErrorCode> for KafkaFailure {
     fn from(code: RDKafkaErrorCode) -> Self {
@@ -62,6 +73,10 @@ impl From<RDKafkaErrorCode> for KafkaFailure {
             | Code::InvalidReplicationFactor
             | Code::InvalidPartitions
             | Code::UnsupportedFeature => Self::Refused,
+            Code::BadMessage
+            | Code::BadCompression
+            | Code::InvalidMessage
+            | Code::NotImplemented => Self::Unreadable,
             Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Self::Fenced,
             _ => Self::Unavailable,
         }

@@ -13,7 +13,7 @@ pub mod tail;
 pub mod transaction_size;
 pub mod transactional;
 
-pub use failure::{KafkaFailure, failure};
+pub use failure::{END_TRANSACTION, KafkaFailure, SKIP_UNREADABLE, failure};
 use rdkafka::ClientConfig;
 pub use settings::KafkaSettings;
 

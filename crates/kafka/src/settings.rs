@@ -20,6 +20,8 @@ pub struct KafkaSettings {
     pub max_retries: Option<NonZeroU32>,
     /// How long a silent consumer keeps its partitions.
     pub session_timeout: Duration,
+    /// How long draining waits for records that another producer's open transaction hides.
+    pub open_transaction_timeout: Duration,
     /// Further librdkafka properties (`security.protocol`, …), applied last.
     pub extra: Vec<(String, String)>,
 }
@@ -35,6 +37,7 @@ impl fmt::Debug for KafkaSettings {
             .field("retry_delay", &self.retry_delay)
             .field("max_retries", &self.max_retries)
             .field("session_timeout", &self.session_timeout)
+            .field("open_transaction_timeout", &self.open_transaction_timeout)
             .field("extra", &names)
             .finish()
     }

@@ -4,7 +4,7 @@
 //! partition's end, so reading starts a little before the end and steps back
 //! further until a record is found or the log's start is reached.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ftap_supervision::{Failure, Progress};
@@ -94,7 +94,7 @@ pub fn read_tails(
                 .map_err(failed)?;
         }
         consumer.assign(&assignment).map_err(failed)?;
-        read_to_ends(&consumer, &mut searches, progress, &what)?;
+        read_to_ends(&consumer, topic, &mut searches, step, progress)?;
         for search in &mut searches {
             search.is_done |= search.has_found(look_for) || search.start(step) <= search.low;
         }
@@ -161,9 +161,48 @@ pub fn read_records_at(
     offsets: &[(i32, i64)],
     progress: &Progress,
 ) -> Result<BTreeMap<i32, (i64, u64)>, Failure> {
+    let consumer = reader(settings, "read_committed")?;
+    let mut found = BTreeMap::new();
+    first_records(&consumer, topic, offsets, progress, |message| {
+        let timestamp_ms = message.timestamp().to_millis().unwrap_or(0).max(0);
+        let fingerprint = record_fingerprint(message.payload(), timestamp_ms);
+        found.insert(message.partition(), (message.offset(), fingerprint));
+    })?;
+    Ok(found)
+}
+
+/// The timestamp of the first record at or after `offset`, that of an open transaction included, in
+/// Unix milliseconds; `None` if it has none.
+pub fn read_timestamp_at(
+    settings: &KafkaSettings,
+    topic: &str,
+    (partition, offset): (i32, i64),
+    progress: &Progress,
+) -> Result<Option<i64>, Failure> {
+    let consumer = reader(settings, "read_uncommitted")?;
+    let mut found = None;
+    first_records(
+        &consumer,
+        topic,
+        &[(partition, offset)],
+        progress,
+        |message| {
+            found = message.timestamp().to_millis();
+        },
+    )?;
+    Ok(found)
+}
+
+/// Shows `take` the first record at or after an offset, for each partition that has one.
+fn first_records(
+    consumer: &BaseConsumer,
+    topic: &str,
+    offsets: &[(i32, i64)],
+    progress: &Progress,
+    mut take: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), Failure> {
     let what = format!("reading records of {topic}");
     let failed = |error: KafkaError| failure(&what, error);
-    let consumer = reader(settings, "read_committed")?;
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in offsets {
         assignment
@@ -171,42 +210,90 @@ pub fn read_records_at(
             .map_err(failed)?;
     }
     consumer.assign(&assignment).map_err(failed)?;
-    let mut open: BTreeSet<i32> = offsets.iter().map(|(partition, _)| *partition).collect();
-    let mut found = BTreeMap::new();
+    let mut open: BTreeMap<i32, i64> = offsets.iter().copied().collect();
     let mut heard = Instant::now();
     while !open.is_empty() {
         progress.step();
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 heard = Instant::now();
-                if open.remove(&message.partition()) {
-                    let timestamp_ms = message.timestamp().to_millis().unwrap_or(0).max(0);
-                    let fingerprint = record_fingerprint(message.payload(), timestamp_ms);
-                    found.insert(message.partition(), (message.offset(), fingerprint));
+                if open.remove(&message.partition()).is_some() {
+                    take(&message);
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 heard = Instant::now();
                 open.remove(&partition);
             }
-            Some(Err(error)) => still_hopeful(failure(&what, error), heard)?,
-            None => still_hopeful(silence(&what), heard)?,
+            Some(Err(error)) => still_hopeful(consumer, topic, &open, Some(error), heard)?,
+            None => still_hopeful(consumer, topic, &open, None, heard)?,
         }
     }
-    Ok(found)
+    Ok(())
 }
 
-fn silence(what: &str) -> Failure {
-    let seconds = SILENCE_LIMIT.as_secs();
+/// The failure after `waited`, in which nothing came of partitions that are not at their end, each
+/// with the next offset wanted: the broker does not answer, or has something that can't be read.
+pub fn silence(
+    consumer: &BaseConsumer,
+    topic: &str,
+    open: &BTreeMap<i32, i64>,
+    waited: Duration,
+) -> Failure {
+    let seconds = waited.as_secs();
+    let answers = |partition| {
+        let asked = consumer.fetch_watermarks(topic, partition, Duration::from_secs(10));
+        asked.is_ok()
+    };
+    if open
+        .keys()
+        .next()
+        .is_some_and(|partition| answers(*partition))
+    {
+        let text = format!("the broker answers, but no record came for {seconds} s");
+        return unreadable(topic, open, &text);
+    }
     Failure::new(
         KafkaFailure::Unavailable,
-        format!("{what}: no answer for {seconds} s"),
+        format!("reading topic {topic}: no answer for {seconds} s"),
     )
 }
 
-/// Passing errors are waited out for a while.
-fn still_hopeful(error: Failure, heard: Instant) -> Result<(), Failure> {
-    if error.is(KafkaFailure::Unavailable) && heard.elapsed() <= SILENCE_LIMIT {
+/// Something that can't be read is at one of these places, or after it.
+fn unreadable(topic: &str, open: &BTreeMap<i32, i64>, text: &str) -> Failure {
+    let places: Vec<String> = open
+        .iter()
+        .map(|(partition, offset)| format!("partition {partition} from offset {offset} on"))
+        .collect();
+    let places = places.join(", ");
+    Failure::new(
+        KafkaFailure::Unreadable,
+        format!("topic {topic}, {places}: {text}"),
+    )
+}
+
+/// Waits out passing errors, and silence, for a while. `open` as in [`silence`].
+fn still_hopeful(
+    consumer: &BaseConsumer,
+    topic: &str,
+    open: &BTreeMap<i32, i64>,
+    error: Option<KafkaError>,
+    heard: Instant,
+) -> Result<(), Failure> {
+    let is_over = heard.elapsed() > SILENCE_LIMIT;
+    let Some(error) = error else {
+        return if is_over {
+            Err(silence(consumer, topic, open, SILENCE_LIMIT))
+        } else {
+            Ok(())
+        };
+    };
+    let text = error.to_string();
+    let error = failure(&format!("reading topic {topic}"), error);
+    if error.is(KafkaFailure::Unreadable) {
+        return Err(unreadable(topic, open, &text));
+    }
+    if error.is(KafkaFailure::Unavailable) && !is_over {
         return Ok(());
     }
     Err(error)
@@ -239,17 +326,18 @@ impl Search {
     }
 }
 
-/// Reads every partition that is not done to its end.
+/// Reads the last `step` offsets of every partition that is not done.
 fn read_to_ends(
     consumer: &BaseConsumer,
+    topic: &str,
     searches: &mut [Search],
+    step: i64,
     progress: &Progress,
-    what: &str,
 ) -> Result<(), Failure> {
-    let mut open: BTreeSet<i32> = searches
+    let mut open: BTreeMap<i32, i64> = searches
         .iter()
         .filter(|search| !search.is_done)
-        .map(|search| search.partition)
+        .map(|search| (search.partition, search.start(step)))
         .collect();
     let mut heard = Instant::now();
     while !open.is_empty() {
@@ -264,15 +352,16 @@ fn read_to_ends(
                 else {
                     continue;
                 };
+                open.insert(partition, message.offset() + 1);
                 search.tail.saw(message.offset(), mark_of(&message));
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 heard = Instant::now();
                 open.remove(&partition);
             }
-            Some(Err(error)) => still_hopeful(failure(what, error), heard)?,
+            Some(Err(error)) => still_hopeful(consumer, topic, &open, Some(error), heard)?,
             None => {
-                still_hopeful(silence(what), heard)?;
+                still_hopeful(consumer, topic, &open, None, heard)?;
                 progress.step();
             }
         }

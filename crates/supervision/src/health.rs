@@ -51,6 +51,7 @@ pub struct GroupHealth {
 pub struct Health {
     groups: Mutex<BTreeMap<&'static str, GroupHealth>>,
     lake_outage: Mutex<Option<Outage>>,
+    unreadable: Mutex<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -121,13 +122,24 @@ impl Health {
         })
     }
 
+    /// Notes which partitions can't be read further, and why: all of them.
+    pub fn set_unreadable(&self, partitions: Vec<String>) {
+        *self.unreadable.lock() = partitions;
+    }
+
+    /// Partitions that can't be read further, and why.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.unreadable.lock().clone()
+    }
+
     fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
         self.lake_outage.lock()
     }
 
-    /// Whether every group runs or has finished, there is one, and the lake answers.
+    /// Whether every group runs or has finished, there is one, the lake answers and every partition
+    /// can be read.
     pub fn ready(&self) -> bool {
-        if self.lake_down().is_some() {
+        if self.lake_down().is_some() || !self.unreadable.lock().is_empty() {
             return false;
         }
         let groups = self.groups.lock();

@@ -1,7 +1,8 @@
 //! Kafka from outside: where the topic's partitions end and how far the group has come.
 //!
 //! The marks that transactions leave in the log have offsets, too. They are nothing to be read, so a
-//! partition of whose last offsets only marks are left has no lag.
+//! partition of whose last offsets only marks are left has no lag. Records behind an open transaction
+//! count.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -136,11 +137,18 @@ fn look(
     let committed = consumer
         .committed_offsets(wanted, REQUEST_TIMEOUT)
         .map_err(failed)?;
+    let ends = tail::high_watermarks(settings, topic, count)?;
+    let mut hidden = Vec::new();
     for element in committed.elements() {
         let partition = element.partition();
-        let (start, end) = consumer
+        let (start, visible) = consumer
             .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
             .map_err(failed)?;
+        let index = usize::try_from(partition).unwrap_or(0);
+        let end = ends.get(index).map_or(visible, |end| visible.max(*end));
+        if visible < end {
+            hidden.push(partition);
+        }
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -154,17 +162,22 @@ fn look(
         });
     }
     figures.partitions.sort_by_key(|found| found.partition);
-    look_into_marks(settings, &mut figures.partitions, known)?;
+    look_into_marks(settings, &mut figures.partitions, &hidden, known)?;
     Ok(figures)
 }
 
 fn look_into_marks(
     settings: &KafkaSettings,
     partitions: &mut [PartitionFigures],
+    hidden: &[i32],
     known: &mut BTreeMap<i32, (i64, i64, i64)>,
 ) -> Result<(), Failure> {
     let mut unknown = Vec::new();
-    for found in partitions.iter() {
+    let mut visible: Vec<_> = partitions
+        .iter_mut()
+        .filter(|found| !hidden.contains(&found.partition))
+        .collect();
+    for found in &visible {
         let place = (found.end - found.lag, found.end);
         let is_known = known
             .get(&found.partition)
@@ -178,7 +191,7 @@ fn look_into_marks(
     } else {
         tail::read_records_at(settings, &settings.topic, &unknown, &Progress::default())?
     };
-    for found in partitions.iter_mut() {
+    for found in &mut visible {
         let from = found.end - found.lag;
         if unknown.iter().any(|(of, _)| *of == found.partition) {
             let lag = records

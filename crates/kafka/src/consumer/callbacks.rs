@@ -14,6 +14,7 @@ use rdkafka::types::RDKafkaRespErr as Code;
 use super::Signal;
 use super::list::{entries, taken};
 use super::native::check_error;
+use super::statistics;
 
 /// What the callbacks share with the consumer.
 #[derive(Default)]
@@ -86,6 +87,28 @@ pub(super) unsafe extern "C" fn on_commit(
     // the list for the call.
     let (callbacks, taken) = unsafe { (&*opaque.cast::<Callbacks>(), taken(list)) };
     callbacks.push(Signal::Committed(taken));
+}
+
+pub(super) unsafe extern "C" fn on_statistics(
+    _rk: *mut sys::rd_kafka_t,
+    json: *mut c_char,
+    len: usize,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: `opaque` is the client's callbacks, alive as long as the client; librdkafka lends
+    // the text for the call.
+    let (callbacks, json) = unsafe {
+        (
+            &*opaque.cast::<Callbacks>(),
+            std::slice::from_raw_parts(json.cast::<u8>(), len),
+        )
+    };
+    match statistics::parse(json) {
+        Ok(fetched) => callbacks.push(Signal::Fetched(fetched)),
+        Err(error) => log(&format!("statistics that can't be read: {error}")),
+    }
+    // The text stays librdkafka's.
+    0
 }
 
 pub(super) unsafe extern "C" fn on_error(

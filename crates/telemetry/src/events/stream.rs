@@ -220,6 +220,32 @@ events! { STREAM;
         /// Why.
         reason: String,
     }
+    /// A transaction of another producer is open and hides what was written after its first record. Logged after ten seconds, then every minute.
+    WARN RecordsHidden "records_hidden" {
+        /// Kafka partition.
+        partition: i32,
+        /// Offset of the transaction's first record there.
+        first_offset: i64,
+        /// The newest offset that is hidden.
+        last_offset: i64,
+        /// Time of that first record; absent if it has none or it can't be read.
+        since: Option<String>,
+        /// What to do.
+        remedy: String,
+    }
+    /// The broker answers, and what it has at an offset can't be read; other partitions continue, `/readyz` returns 503, and it is tried again every minute.
+    ERROR PartitionUnreadable "partition_unreadable" {
+        /// Kafka partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+        /// The partition's newest offset.
+        last_offset: i64,
+        /// Why, if the client says so.
+        error: Option<String>,
+        /// What to do.
+        remedy: String,
+    }
     /// A record could not become a row; its bytes are in the dead-letter topic. At most one a second is logged, all are counted.
     WARN RecordRejected "record_rejected" {
         /// Kafka partition.
