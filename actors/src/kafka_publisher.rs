@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
+use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings, wait_for_broker};
 use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
 use ftap_kafka::tail::{LookFor, read_tails};
 use ftap_kafka::transaction_size::{TARGET, TransactionSize};
@@ -34,13 +34,15 @@ use crate::settings::PublishSettings;
 const BATCHES_AHEAD: usize = 2;
 /// One call of several: between them it is seen whether to stop.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an open transaction may take, unless KAFKA_EXTRA sets `transaction.timeout.ms`.
+/// How long an open transaction may take.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long Kafka may take to let a transactional producer in.
 const START_PATIENCE: Duration = Duration::from_secs(90);
 /// How long a commit may take when a stop was asked for.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Of a row as a message.
+const LARGEST_ROW_BYTES: usize = 10_000_000;
 /// Least time between two lines about a slow line.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -64,10 +66,7 @@ impl KafkaPublisher {
         reader: Outbox<StartReading>,
     ) -> Self {
         let (jobs, queue) = sync_channel(BATCHES_AHEAD);
-        let given = kafka.property("transaction.timeout.ms");
-        let transaction_timeout = given
-            .and_then(|ms| ms.parse().ok())
-            .map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
+        let transaction_timeout = transactional::timeout(&kafka, TRANSACTION_TIMEOUT);
         let publisher = Publisher {
             stage: stage.clone(),
             kafka,
@@ -217,21 +216,24 @@ impl Publisher {
             TopicUse::Source,
             &self.stage,
         )?;
-        // What can't be delivered fails before the broker aborts the transaction.
-        let delivery_ms = (self.transaction_timeout.as_millis() * 3 / 4).to_string();
-        let transaction_ms = self.transaction_timeout.as_millis().to_string();
+        let limits = topic_settings(&self.kafka, topic)?;
+        let batch_bytes = limits.batch_bytes().to_string();
+        // A row that the topic does not take fails before it is sent.
+        let row_bytes = limits.max_message_bytes.unwrap_or(LARGEST_ROW_BYTES);
+        let row_bytes = row_bytes.clamp(1000, LARGEST_ROW_BYTES).to_string();
+        let [transaction, delivery] = transactional::timeout_properties(self.transaction_timeout);
         let producer: BaseProducer = client_config(
             &self.kafka,
             &[
                 ("transactional.id", &self.settings.transactional_id),
-                ("transaction.timeout.ms", &transaction_ms),
-                ("message.timeout.ms", &delivery_ms),
+                (transaction.0, &transaction.1),
+                (delivery.0, &delivery.1),
                 ("linger.ms", "5"),
                 ("batch.num.messages", "20000"),
-                ("batch.size", "1000000"),
+                ("batch.size", &batch_bytes),
                 ("queue.buffering.max.messages", "200000"),
                 ("queue.buffering.max.kbytes", "65536"),
-                ("message.max.bytes", "10000000"),
+                ("message.max.bytes", &row_bytes),
                 ("delivery.report.only.error", "true"),
             ],
         )
@@ -351,7 +353,10 @@ impl Publisher {
                     record = back;
                 }
                 Err((error, _)) => {
-                    return Err(failure(&format!("sending row {}", row.row), error));
+                    let bytes = key.len() + payload.len();
+                    let topic = &self.kafka.topic;
+                    let what = format!("sending row {}, {bytes} bytes, to topic {topic}", row.row);
+                    return Err(failure(&what, error));
                 }
             }
         }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use ftap_kafka::KafkaSettings;
+use ftap_kafka::admin::topic_settings;
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, failure, transactional};
-use ftap_supervision::failpoint;
+use ftap_supervision::{Failure, failpoint};
 use ftap_telemetry::events::{EntriesRedriven, Speaker};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -25,7 +26,6 @@ const MAX_MESSAGES: u64 = 1000;
 const MAX_BYTES: usize = 4_000_000;
 /// How long a killed redrive holds up the topic's readers.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(25);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,13 +82,20 @@ impl Sender {
     /// Fences earlier redrives of the topic. A transaction holds at most `max_messages`.
     pub(crate) fn open(kafka: &KafkaSettings, max_messages: u64) -> anyhow::Result<Self> {
         let id = format!("ftap-redrive-{}", kafka.topic);
-        let millis = |time: Duration| time.as_millis().to_string();
+        let timeout = transactional::timeout(kafka, TRANSACTION_TIMEOUT);
+        let [transaction, delivery] = transactional::timeout_properties(timeout);
+        let batch_bytes = [&kafka.topic, &kafka.dead_letter_topic()]
+            .into_iter()
+            .map(|topic| Ok(topic_settings(kafka, topic)?.batch_bytes()))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        let batch_bytes = batch_bytes.into_iter().fold(usize::MAX, usize::min);
         let producer: BaseProducer<Failures> = client_config(
             kafka,
             &[
                 ("transactional.id", &id),
-                ("transaction.timeout.ms", &millis(TRANSACTION_TIMEOUT)),
-                ("message.timeout.ms", &millis(DELIVERY_TIMEOUT)),
+                (transaction.0, &transaction.1),
+                (delivery.0, &delivery.1),
+                ("batch.size", &batch_bytes.to_string()),
                 ("linger.ms", "5"),
                 ("message.max.bytes", "104857600"),
                 ("queue.buffering.max.kbytes", "131072"),

@@ -29,18 +29,21 @@ fn admin(broker: &str) -> (AdminClient<DefaultClientContext>, AdminOptions) {
 }
 
 pub(crate) fn create_topic(broker: &str, topic: &str, partitions: i32) {
-    let (admin, options) = admin(broker);
-    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    let made = block_on(admin.create_topics([&topic], &options)).unwrap();
-    made.into_iter().for_each(|result| drop(result.unwrap()));
+    create_topic_with(broker, topic, partitions, &[]);
 }
 
-/// The same for messages of up to `max_bytes` each.
-pub(crate) fn create_topic_for(broker: &str, topic: &str, partitions: i32, max_bytes: usize) {
+/// The same with settings of its own.
+pub(crate) fn create_topic_with(
+    broker: &str,
+    topic: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) {
     let (admin, options) = admin(broker);
-    let max_bytes = max_bytes.to_string();
-    let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
-        .set("max.message.bytes", &max_bytes);
+    let mut topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (name, value) in settings {
+        topic = topic.set(name, value);
+    }
     let made = block_on(admin.create_topics([&topic], &options)).unwrap();
     made.into_iter().for_each(|result| drop(result.unwrap()));
 }

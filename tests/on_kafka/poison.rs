@@ -53,7 +53,8 @@ fn huge(number: usize) -> Option<Vec<u8>> {
 fn huge_lab(name: &str) -> Lab {
     let mut lab = Lab::shared(name);
     lab.set("INGEST_MEMORY_BYTES", BUDGET_BYTES.to_string());
-    kafka::create_topic_for(lab.broker(), lab.topic(), 3, 20_000_000);
+    let limit = [("max.message.bytes", "20000000")];
+    kafka::create_topic_with(lab.broker(), lab.topic(), 3, &limit);
     for number in 0..6 {
         // One at a time: a batch of them would be beyond the broker's limit.
         kafka::produce(lab.broker(), lab.topic(), 0, &[huge(number)]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ftap_supervision::{Backoff, Failure, Pause, Retryable, Stage};
 use ftap_telemetry::events::{KafkaUnreachable, TopicCreated};
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -17,6 +17,8 @@ use super::failure::{KafkaFailure, failure, refused_with};
 use crate::KafkaSettings;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Larger batches gain nothing.
+const LARGEST_BATCH_BYTES: usize = 1_000_000;
 /// A record of the largest size that the source topic may hold, with headers,
 /// must fit into the dead-letter topic, too.
 const DEAD_LETTER_MAX_MESSAGE_BYTES: &str = "104857600";
@@ -138,6 +140,49 @@ pub fn ensure_topic(
         KafkaFailure::Unavailable,
         format!("topic {topic} was created but the broker does not list it yet"),
     ))
+}
+
+/// What a topic's settings allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// `max.message.bytes`: the largest batch of records, as it is sent.
+    pub max_message_bytes: Option<usize>,
+    /// Whether compaction removes records from its middle.
+    pub is_compacted: bool,
+}
+
+/// The settings of a topic; the default where we may not ask for them (`DescribeConfigs`).
+pub fn topic_settings(settings: &KafkaSettings, topic: &str) -> Result<TopicSettings, Failure> {
+    let what = format!("asking for the settings of topic {topic}");
+    let admin: AdminClient<DefaultClientContext> = client_config(settings, &[])
+        .create()
+        .map_err(|error| failure(&what, error))?;
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let resources = [ResourceSpecifier::Topic(topic)];
+    let answers = block_on(admin.describe_configs(&resources, &options))
+        .map_err(|error| failure(&what, error))?;
+    match answers.into_iter().next() {
+        Some(Ok(found)) => {
+            let value = |name| found.get(name).and_then(|entry| entry.value.as_deref());
+            Ok(TopicSettings {
+                max_message_bytes: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()),
+                is_compacted: value("cleanup.policy")
+                    .is_some_and(|policy| policy.contains("compact")),
+            })
+        }
+        Some(Err(code)) if KafkaFailure::from(code) != KafkaFailure::Refused => {
+            Err(refused_with(&what, code))
+        }
+        Some(Err(_)) | None => Ok(TopicSettings::default()),
+    }
+}
+
+impl TopicSettings {
+    /// A producer's `batch.size`, such that the topic takes its batches.
+    pub fn batch_bytes(&self) -> usize {
+        let limit = self.max_message_bytes.unwrap_or(usize::MAX);
+        limit.min(LARGEST_BATCH_BYTES)
+    }
 }
 
 /// Partitions of a topic; `None` when there is no such topic.

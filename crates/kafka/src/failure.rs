@@ -12,6 +12,8 @@ pub enum KafkaFailure {
     RetriesExhausted,
     /// The broker refuses: authorisation, unknown topic with creation forbidden, bad property.
     Refused,
+    /// The topic does not take a message, or a batch of messages, of this size.
+    TooLarge,
     /// Another publisher with our transactional id took over.
     Fenced,
     /// Another producer's transaction hides records for longer than they are waited for.
@@ -39,6 +41,11 @@ impl FailureKind for KafkaFailure {
                 "kafka_refused",
                 Retry::Permanent,
                 "check the settings that the error names, the topic, its permissions and KAFKA_EXTRA",
+            ),
+            Self::TooLarge => entry(
+                "kafka_message_too_large",
+                Retry::Permanent,
+                "raise the topic's max.message.bytes above the size of the row; if it is above, allow DescribeConfigs on the topic or set KAFKA_EXTRA=batch.size=N below it",
             ),
             Self::Fenced => entry(
                 "publisher_fenced",
@@ -77,6 +84,7 @@ impl From<RDKafkaErrorCode> for KafkaFailure {
             | Code::BadCompression
             | Code::InvalidMessage
             | Code::NotImplemented => Self::Unreadable,
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Self::TooLarge,
             Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Self::Fenced,
             _ => Self::Unavailable,
         }

@@ -5,6 +5,26 @@ use std::time::Duration;
 use ftap_supervision::{Backoff, Retry, Retryable};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::KafkaSettings;
+
+/// How long a transaction may stay open: `transaction.timeout.ms` of KAFKA_EXTRA, or `default`.
+pub fn timeout(settings: &KafkaSettings, default: Duration) -> Duration {
+    let given = settings.property("transaction.timeout.ms");
+    given
+        .and_then(|ms| ms.parse().ok())
+        .map_or(default, Duration::from_millis)
+}
+
+/// Properties of a producer with such a timeout. What can't be delivered fails before the broker
+/// aborts the transaction.
+pub fn timeout_properties(timeout: Duration) -> [(&'static str, String); 2] {
+    let ms = timeout.as_millis();
+    [
+        ("transaction.timeout.ms", ms.to_string()),
+        ("message.timeout.ms", (ms * 3 / 4).to_string()),
+    ]
+}
+
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(20));
 
 struct CallError(KafkaError);
