@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
-use ftap_kafka::admin::{TopicUse, ensure_topic, wait_for_broker};
+use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings, wait_for_broker};
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
 use ftap_kafka::drain::Drain;
 use ftap_kafka::partition_progress::{Awaiting, Progress};
@@ -476,9 +476,10 @@ impl Subscriber {
         let _waiting = self.stage.progress().waiting();
         let topic = &self.parts.kafka.topic;
         let found = read_records_at(&self.parts.kafka, topic, &firsts, self.stage.progress())?;
+        let is_compacted = topic_settings(&self.parts.kafka, topic)?.is_compacted;
         chains.iter().try_for_each(|(footer, log_start)| {
             let found = found.get(&footer.partition).copied();
-            check_continuation(footer, *log_start, found)
+            check_continuation(footer, *log_start, found, is_compacted)
                 .map_err(|error| self.conflict(footer.partition, error))
         })
     }

@@ -43,7 +43,7 @@ impl Default for Rules {
             key: |first, _, timestamp| ObjectName::new(TOPIC, 0, first, timestamp).unwrap(),
             start: start_offset,
             exists: on_already_exists,
-            continuation: check_continuation,
+            continuation: |end, start, found| check_continuation(end, start, found, false),
             create_only: true,
             commit_after_put: true,
             put_after_rejections: true,

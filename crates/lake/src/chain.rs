@@ -194,17 +194,20 @@ pub fn start_offset(
 ///
 /// `end` is the footer of the chain's newest object, `found` offset and fingerprint of the
 /// first visible record at or after its first offset. Offsets alone can't tell a topic that
-/// was deleted, created again and has outgrown the lake. Once retention has removed the record
-/// nothing can be compared.
+/// was deleted, created again and has outgrown the lake. Once retention has removed the record,
+/// or compaction may have, nothing can be compared.
 pub fn check_continuation(
     end: &TransactionFooter,
     log_start: i64,
     found: Option<(i64, u64)>,
+    is_compacted: bool,
 ) -> Result<(), ChainError> {
+    let is_there = found.is_some_and(|(offset, _)| offset == end.first_offset);
     let ours = match found {
         _ if end.first_offset < log_start => return Ok(()),
+        _ if is_compacted && !is_there => return Ok(()),
         Some(first) if first == (end.first_offset, end.first_record) => return Ok(()),
-        Some((offset, record)) if offset == end.first_offset => format!("{record:016x}"),
+        Some((_, record)) if is_there => format!("{record:016x}"),
         Some((offset, _)) => format!("that of offset {offset}"),
         None => "missing".to_owned(),
     };

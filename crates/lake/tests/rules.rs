@@ -385,8 +385,11 @@ fn a_chain_continues_only_in_the_topic_it_was_written_from() {
         (100, Some((100, 8)), false, "just not removed"),
     ];
     for (log_start, found, goes_on, why) in cases {
-        let answer = check_continuation(&end, log_start, found);
+        let answer = check_continuation(&end, log_start, found, false);
         assert_eq!(answer.is_ok(), goes_on, "{why}: {answer:?}");
+        let is_other = matches!(found, Some((100, 8)));
+        let answer = check_continuation(&end, log_start, found, true);
+        assert_eq!(answer.is_ok(), !is_other, "compacted, {why}: {answer:?}");
     }
 }
 
