@@ -16,8 +16,6 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialPr
 use crate::error::LakeError;
 use crate::whole_listings::WholeListings;
 
-/// A whole request with its body; some 100 MB over a slow line.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The client's own tries; the caller retries indefinitely, and counts its retries.
 const RETRIES: usize = 3;
@@ -37,7 +35,8 @@ pub(crate) fn open(
         });
     }
     let mut options = ClientOptions::new()
-        .with_timeout(REQUEST_TIMEOUT)
+        // `patience` has it.
+        .with_timeout_disabled()
         .with_connect_timeout(CONNECT_TIMEOUT);
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)

@@ -22,6 +22,7 @@ mod listing;
 mod local;
 mod naming;
 mod outage;
+mod patience;
 mod position;
 mod put;
 mod queue;

@@ -10,6 +10,8 @@ use object_store::client::{
     ReqwestConnector,
 };
 
+use crate::patience::Patient;
+
 /// Makes such clients.
 #[derive(Debug, Default)]
 pub(crate) struct WholeListings(ReqwestConnector);
@@ -25,7 +27,8 @@ struct NoListing;
 
 impl HttpConnector for WholeListings {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Checked(self.0.connect(options)?)))
+        let client = HttpClient::new(Patient::new(self.0.connect(options)?));
+        Ok(HttpClient::new(Checked(client)))
     }
 }
 
