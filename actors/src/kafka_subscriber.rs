@@ -6,6 +6,8 @@
 //! lake: it asks the uploader for the chain's end and continues to poll, and it
 //! commits an offset only after the uploader said that the file is durable.
 
+mod standstill;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -35,7 +37,7 @@ use crate::messages::{
     ChainEnds, ClosePartitions, DurableUpTo, FindChainEnds, Records, Rewind, ToBuffer,
     ToSubscriber, ToUploader,
 };
-use crate::standstill::Standstills;
+use standstill::Standstills;
 
 /// What the consumer's thread works with.
 pub struct SubscriberParts {

@@ -13,6 +13,5 @@ pub mod messages;
 pub mod parquet_buffer;
 pub mod reporter;
 pub mod settings;
-mod standstill;
 pub mod user_mutator;
 pub mod watcher;

@@ -14,7 +14,7 @@ use ftap_telemetry::events::{PartitionUnreadable, RecordsHidden};
 /// How often the same standstill is logged, and something that can't be read is tried again.
 const REPEAT: Duration = Duration::from_secs(60);
 
-pub(crate) struct Standstills {
+pub(super) struct Standstills {
     stage: Stage,
     kafka: Arc<KafkaSettings>,
     health: Arc<Health>,
@@ -22,7 +22,7 @@ pub(crate) struct Standstills {
 }
 
 impl Standstills {
-    pub(crate) fn new(stage: Stage, kafka: Arc<KafkaSettings>, health: Arc<Health>) -> Self {
+    pub(super) fn new(stage: Stage, kafka: Arc<KafkaSettings>, health: Arc<Health>) -> Self {
         health.set_unreadable(Vec::new());
         Self {
             stage,
@@ -34,7 +34,7 @@ impl Standstills {
 
     /// Takes all standstills there are, once a second; returns the partitions that must be tried
     /// again.
-    pub(crate) fn report(&mut self, all: &BTreeMap<i32, Standstill>) -> Vec<i32> {
+    pub(super) fn report(&mut self, all: &BTreeMap<i32, Standstill>) -> Vec<i32> {
         self.logged
             .retain(|partition, _| all.contains_key(partition));
         let unreadable = all.iter().filter_map(|(partition, standstill)| {
@@ -57,7 +57,7 @@ impl Standstills {
     }
 
     /// The failure that something unreadable is for a drain, which can't end.
-    pub(crate) fn failure(&self, all: &BTreeMap<i32, Standstill>) -> Option<Failure> {
+    pub(super) fn failure(&self, all: &BTreeMap<i32, Standstill>) -> Option<Failure> {
         all.iter()
             .find_map(|(partition, standstill)| self.describe(*partition, standstill))
     }
