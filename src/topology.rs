@@ -40,7 +40,7 @@ use ftap_actors::settings::{IngestSettings, PublishSettings};
 use ftap_actors::watcher::Watcher;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
-use ftap_schedule::{Schedule, SystemTime};
+use ftap_schedule::Schedule;
 use ftap_supervision::{Group, Handed, Health, MemoryBudget, Stage, Stages};
 use ftap_telemetry::events::StageName;
 use ftap_watch::{Look, Watched};
@@ -209,7 +209,7 @@ where
         stages.spawn(actor, make.clone());
         let (job, schedule) = (names.job, schedule.clone());
         stages.spawn(clock, move |stage| {
-            CronClock::new(stage, job, schedule, Arc::new(SystemTime), to_actor)
+            CronClock::new(stage, job, schedule, to_actor)
         });
     })
 }

@@ -1,24 +1,38 @@
-//! Tells one job when to run, by its cron expression.
+//! Says to one job when to run, by its cron expression.
 //!
-//! Promises what [`ftap_schedule`] says. One clock per job: it waits for the answer to its tick, so
-//! a run that takes long delays no other job. Its group restarts without running the job again for a
-//! tick that the job has done, because the job knows a tick by its time.
+//! Promises: the job runs at start and then by its schedule; one that still runs is not started
+//! again; ticks that passed unnoticed (a suspended machine, a clock set forward) make one run. One
+//! clock per job: it waits for the answer to its tick, so a run that takes long delays no other job.
+//! Its group restarts without running the job again for a tick that the job has done, because the
+//! job knows a tick by its time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use actix::prelude::*;
-use ftap_schedule::{Due, JobPlan, JobTick, Schedule, TimeSource};
+use chrono::{DateTime, TimeDelta, Utc};
+use ftap_schedule::{JobTick, Schedule, TickCause};
 use ftap_supervision::{Failure, Internal, Outbox, Stage};
 use ftap_telemetry::events::{JobOverrun, JobTicksMissed};
+use job_scheduler_ng::{Job, JobScheduler};
 
 use crate::messages::RunJob;
+
+/// How late a jump of the clock is noticed at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub struct CronClock {
     stage: Stage,
     job: &'static str,
-    plan: JobPlan,
-    time: Arc<dyn TimeSource>,
+    schedule: Schedule,
+    scheduler: JobScheduler<'static>,
+    /// Set by the scheduler.
+    is_due: Arc<AtomicBool>,
+    /// Newest tick that was run or passed over; `None` before the start.
+    seen: Option<DateTime<Utc>>,
+    is_running: bool,
     listener: Outbox<RunJob>,
 }
 
@@ -28,57 +42,78 @@ impl CronClock {
         stage: Stage,
         job: &'static str,
         schedule: Schedule,
-        time: Arc<dyn TimeSource>,
         listener: Outbox<RunJob>,
     ) -> Self {
+        let is_due = Arc::new(AtomicBool::new(false));
+        let mut due = Job::new(schedule.cron(), {
+            let is_due = is_due.clone();
+            move || is_due.store(true, Ordering::Relaxed)
+        });
+        // It is due at once, for the newest time that has passed.
+        let newest = schedule.newest_until(Utc::now());
+        due.last_tick(newest.map(|newest| (newest - TimeDelta::seconds(1)).fixed_offset()));
+        let mut scheduler = JobScheduler::new();
+        scheduler.add(due);
         Self {
             stage,
             job,
-            plan: JobPlan::new(schedule),
-            time,
+            schedule,
+            scheduler,
+            is_due,
+            seen: None,
+            is_running: false,
             listener,
         }
     }
 
     /// Does what is due and waits for the next time.
     fn look(&mut self, context: &mut Context<Self>) {
-        let now = self.time.now();
-        match self.plan.due(now) {
-            Due::Nothing => {}
-            Due::StillRunning { tick } => JobOverrun {
+        self.scheduler.tick();
+        if self.is_due.swap(false, Ordering::Relaxed) {
+            self.tick(context);
+        }
+        let next = self.scheduler.time_till_next_job().min(LONGEST_WAIT);
+        context.run_later(next, Self::look);
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        let Some(scheduled) = self.schedule.newest_until(Utc::now()) else {
+            return;
+        };
+        let tick = JobTick {
+            scheduled,
+            cause: self.seen.map_or(TickCause::Start, |_| TickCause::Schedule),
+        };
+        let seen = self.seen.replace(scheduled);
+        // The next time came between the scheduler's look and ours.
+        if seen == Some(scheduled) {
+            return;
+        }
+        if self.is_running {
+            JobOverrun {
                 job: self.job.to_owned(),
                 tick: tick.id(),
             }
-            .emit(self.stage.speaker()),
-            Due::Run { tick, missed } => {
-                if missed > 0 {
-                    JobTicksMissed {
-                        job: self.job.to_owned(),
-                        missed,
-                        tick: tick.id(),
-                    }
-                    .emit(self.stage.speaker());
-                }
-                self.run(tick, context);
-            }
+            .emit(self.stage.speaker());
+            return;
         }
-        // Without a next time it looks again now and then, for a clock that is set back.
-        let next = self
-            .plan
-            .next(now)
-            .unwrap_or(now + chrono::TimeDelta::days(1));
-        let time = self.time.clone();
-        context.spawn(
-            async move { time.wait(now, next).await }
-                .into_actor(self)
-                .map(|(), clock, context| clock.look(context)),
-        );
+        let missed = seen.map_or(0, |seen| self.schedule.count_between(seen, scheduled));
+        if missed > 0 {
+            JobTicksMissed {
+                job: self.job.to_owned(),
+                missed: missed as u64,
+                tick: tick.id(),
+            }
+            .emit(self.stage.speaker());
+        }
+        self.run(tick, context);
     }
 
     fn run(&mut self, tick: JobTick, context: &mut Context<Self>) {
+        self.is_running = true;
         let request = self.listener.ask(RunJob(tick));
         context.spawn(request.into_actor(self).map(|answer, clock, _| {
-            clock.plan.finished();
+            clock.is_running = false;
             if answer.is_err() {
                 clock.stage.fail(Failure::new(
                     Internal::NeighbourGone,

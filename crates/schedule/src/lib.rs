@@ -1,26 +1,15 @@
-//! When a job is due: cron expressions, and what happens to missed ticks.
+//! Cron expressions, and which run a time stands for.
 //!
-//! Promises: five fields as in crontab(5), or six with the seconds first; UTC; a job that still runs
-//! is not started again; ticks that passed unnoticed (a suspended machine, a clock set
-//! forward) make one run, not many. A run is known by its [`JobTick::scheduled`], so that one that is
-//! started twice, by two processes or after a crash, can be recognised.
-//!
-//! Why not `job_scheduler_ng` 2.5: its job does not learn which time it runs for, so that runs have
-//! no identity; it reads the system's clock itself, so that no test can; and its first tick runs
-//! nothing. Of the two parsers that it offers, `croner` follows crontab(5), while `cron` wants six
-//! fields and counts Sunday as 1. So `croner` it is, without the layer above.
-
-mod plan;
-mod time_source;
+//! Promises: five fields as in crontab(5), or six with the seconds first; UTC. A run is known by its
+//! [`JobTick::scheduled`], so that one that is started twice, by two processes or after a crash, can
+//! be recognised.
 
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use croner::Cron;
+use chrono::{DateTime, SecondsFormat, SubsecRound as _, Utc};
 use croner::parser::{CronParser, Seconds, Year};
-pub use plan::{Due, JobPlan};
-pub use time_source::{ManualTime, SystemTime, TimeSource, Wait};
+use job_scheduler_ng::Cron;
 
 /// Why a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +35,9 @@ impl JobTick {
         self.scheduled.to_rfc3339_opts(SecondsFormat::AutoSi, true)
     }
 }
+
+/// Counting further would take long after a clock was set forward by years.
+const MOST_COUNTED: usize = 1_000;
 
 /// A cron expression.
 #[derive(Clone, Debug)]
@@ -112,13 +104,26 @@ fn problem(fields: &[&str], said: &str) -> String {
 }
 
 impl Schedule {
+    /// As the scheduler takes it.
+    pub fn cron(&self) -> Cron {
+        self.cron.clone()
+    }
+
+    /// How many times of the schedule lie between these two, at most [`MOST_COUNTED`].
+    pub fn count_between(&self, after: DateTime<Utc>, before: DateTime<Utc>) -> usize {
+        let times = self.cron.iter_after(after).take(MOST_COUNTED);
+        times.take_while(|time| *time < before).count()
+    }
+
     /// The first time of the schedule after this moment.
-    pub(crate) fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.cron.find_next_occurrence(&moment, false).ok()
     }
 
     /// The newest time of the schedule that is not after this moment.
-    pub(crate) fn newest_until(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub fn newest_until(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        // The parser takes a part of a second that matches for the time itself.
+        let moment = moment.trunc_subsecs(0);
         self.cron.find_previous_occurrence(&moment, true).ok()
     }
 }
@@ -220,10 +225,24 @@ mod tests {
     }
 
     #[test]
+    fn the_times_that_a_sleep_missed_are_counted_up_to_a_limit() {
+        let schedule: Schedule = "*/5 * * * *".parse().unwrap();
+        let count = |after, before| schedule.count_between(at(after), at(before));
+        let night = count("2026-01-01T00:00:00Z", "2026-01-01T03:10:00Z");
+        assert_eq!(night, 37, "neither end is one of them");
+        assert_eq!(count("2026-01-01T00:05:00Z", "2026-01-01T00:10:00Z"), 0);
+        let set_back = count("2026-01-01T12:00:00Z", "2026-01-01T10:00:00Z");
+        assert_eq!(set_back, 0);
+        let years = count("2026-01-01T00:00:00Z", "2066-01-01T00:00:00Z");
+        assert_eq!(years, MOST_COUNTED);
+    }
+
+    #[test]
     fn the_newest_time_that_has_passed_identifies_a_start() {
         let schedule: Schedule = "*/5 * * * *".parse().unwrap();
         let newest = |moment| schedule.newest_until(at(moment)).unwrap();
         assert_eq!(newest("2026-01-01T00:07:31.5Z"), at("2026-01-01T00:05:00Z"));
         assert_eq!(newest("2026-01-01T00:05:00Z"), at("2026-01-01T00:05:00Z"));
+        assert_eq!(newest("2026-01-01T00:05:00.4Z"), at("2026-01-01T00:05:00Z"));
     }
 }
