@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ftap_kafka::partition_progress::{Awaiting, Progress};
 use ftap_lake::PutQueue;
+use ftap_testing::model::{Machine, Safety, Stuck};
 
 use super::world::{Rules, World};
 
@@ -406,5 +407,49 @@ impl Ingest {
     ) -> Result<ftap_lake::Start, ftap_lake::ChainError> {
         let chain_end = newest.map(|run| self.world.run(run).last);
         (self.rules.start)(committed, chain_end, state.log_start, state.log_end)
+    }
+}
+
+impl Machine for Ingest {
+    type State = State;
+    type Action = Action;
+
+    fn first(&self) -> Self::State {
+        self.initial()
+    }
+
+    fn possible(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
+        self.possible(state, actions);
+    }
+
+    fn next(&self, state: &Self::State, action: Self::Action) -> Self::State {
+        self.step(state, action)
+    }
+
+    fn safety() -> Safety<Self> {
+        vec![
+            ("each offset is in one file at most", Self::each_offset_once),
+            (
+                "no offset is missing before the chain's end",
+                Self::nothing_lost,
+            ),
+            (
+                "what is reported as skipped was, and is not in a file",
+                Self::skips_are_real,
+            ),
+            ("a committed offset is durable", Self::committed_is_durable),
+            (
+                "a rejected record is in the dead-letter topic first",
+                Self::rejections_are_kept,
+            ),
+            (
+                "a chain is of one topic's life, and never refused within it",
+                Self::one_life,
+            ),
+        ]
+    }
+
+    fn fair(&self, state: &Self::State) -> Result<Option<Self::State>, Stuck> {
+        self.fair_step(state)
     }
 }

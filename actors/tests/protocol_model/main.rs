@@ -9,7 +9,6 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-mod check;
 mod ingest;
 mod publish;
 mod random;
@@ -17,8 +16,8 @@ mod world;
 
 use std::sync::Arc;
 
-use check::{catches, holds};
 use ftap_lake::{Adoption, ObjectName, Start, start_offset};
+use ftap_testing::model::{catches, holds};
 use ingest::{Faults, Ingest};
 use publish::{Publish, PublishRules};
 use world::{Rules, TOPIC, World};

@@ -4,7 +4,7 @@
 use ftap_kafka::publish_resume::{Resume, resume};
 use ftap_kafka::tail::{Mark, Tail};
 
-use super::check::Machine;
+use ftap_testing::model::{Machine, Safety, Stuck};
 
 const ROWS: u64 = 4;
 const PARTITIONS: usize = 2;
@@ -303,7 +303,7 @@ impl Machine for Publish {
         state
     }
 
-    fn safety() -> super::check::Safety<Self> {
+    fn safety() -> Safety<Self> {
         vec![(
             "each partition has its rows once, in order and without a gap",
             |_, state| {
@@ -324,7 +324,7 @@ impl Machine for Publish {
         )]
     }
 
-    fn fair(&self, state: &State) -> Result<Option<State>, ()> {
+    fn fair(&self, state: &State) -> Result<Option<State>, Stuck> {
         use Action::*;
         let mut actions = Vec::new();
         self.possible(state, &mut actions);
@@ -346,7 +346,7 @@ impl Machine for Publish {
         if u64::try_from(rows) == Ok(ROWS) || state.publishers.iter().any(is_refused) {
             Ok(None)
         } else {
-            Err(())
+            Err(Stuck)
         }
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use ftap_testing::model::{Checked, Machine};
 use proptest::prelude::*;
 
-use super::check::{Checked, Machine};
 use super::ingest::{Faults, Ingest};
 use super::publish::{Publish, PublishRules};
 use super::world::{Rules, World};

@@ -1,9 +1,11 @@
 //! Test servers with faults, for tests on loopback: a bucket of Google Cloud Storage, BigQuery's load
-//! jobs, and an HTTP API that answers by a script. They check no credentials.
+//! jobs, and an HTTP API that answers by a script. They check no credentials. And a protocol as a
+//! state machine under a model checker.
 
 pub mod bigquery;
 pub mod gcs;
 mod http;
+pub mod model;
 mod scripted;
 
 pub use scripted::{Reply, Scripted};

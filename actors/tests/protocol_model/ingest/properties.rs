@@ -1,5 +1,7 @@
 //! What must be true in every state, and the fair run that must succeed from each.
 
+use ftap_testing::model::Stuck;
+
 use super::super::world::bits;
 use super::{Ingest, State};
 
@@ -51,7 +53,7 @@ impl Ingest {
     }
 
     /// Runs on without faults: whether the chain reaches the log's end. `None` in between.
-    pub(crate) fn fair_step(&self, state: &State) -> Result<Option<State>, ()> {
+    pub(crate) fn fair_step(&self, state: &State) -> Result<Option<State>, Stuck> {
         let mut actions = Vec::new();
         self.possible(state, &mut actions);
         if let Some(action) = actions.into_iter().find(|action| !action.is_fault()) {
@@ -63,7 +65,7 @@ impl Ingest {
         if is_complete || state.life > 0 || self.is_beyond_assumption(state) {
             Ok(None)
         } else {
-            Err(())
+            Err(Stuck)
         }
     }
 }

@@ -13,19 +13,14 @@ mod process;
 mod step;
 mod world;
 
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
 
+use ftap_testing::model::{Machine, Safety, Stuck, holds};
 use process::{Buffers, Process};
-use stateright::{Checker, HasDiscoveries, Model, Property};
 use step::Action;
 use world::{Commit, Kind, Lake, Row, Server};
 
 use crate::Lsn;
-
-const FAIR_STEPS: usize = 200;
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +67,6 @@ struct Capture {
     begins_with_snapshot: bool,
     broken: Option<Broken>,
     buffers: Buffers,
-    /// From these states the fair run ends well.
-    good: Mutex<HashSet<u64>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +93,6 @@ impl Capture {
             begins_with_snapshot: false,
             broken: None,
             buffers: Buffers::default(),
-            good: Mutex::default(),
         }
     }
 
@@ -139,32 +131,6 @@ impl Capture {
             state = self.step(&state, action);
         }
         state
-    }
-
-    /// The fair run joins one that is known to be good, or is followed to its end.
-    fn reaches_the_end(&self, state: &State) -> bool {
-        let mut seen = Vec::new();
-        let mut state = state.clone();
-        while seen.len() < FAIR_STEPS {
-            let mut hasher = DefaultHasher::new();
-            state.hash(&mut hasher);
-            let hash = hasher.finish();
-            if self.good.lock().unwrap().contains(&hash) {
-                break;
-            }
-            seen.push(hash);
-            if state.is_at_the_end() {
-                break;
-            }
-            // One that waits for what does not come is started again.
-            let action = self.fair(&state).unwrap_or(Action::Kill(0));
-            state = self.step(&state, action);
-        }
-        let has_ended = seen.len() < FAIR_STEPS;
-        if has_ended {
-            self.good.lock().unwrap().extend(seen);
-        }
-        has_ended
     }
 }
 
@@ -220,73 +186,43 @@ fn rows<'a>(commits: impl IntoIterator<Item = &'a Commit>) -> Vec<Row> {
     rows
 }
 
-impl Model for Capture {
+impl Machine for Capture {
     type State = State;
     type Action = Action;
 
-    fn init_states(&self) -> Vec<State> {
-        vec![self.initial()]
+    fn first(&self) -> State {
+        self.initial()
     }
 
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+    fn possible(&self, state: &State, actions: &mut Vec<Action>) {
         self.possible(state, actions);
     }
 
-    fn next_state(&self, state: &State, action: Action) -> Option<State> {
-        Some(self.step(state, action))
+    fn next(&self, state: &State, action: Action) -> State {
+        self.step(state, action)
     }
 
-    fn properties(&self) -> Vec<Property<Self>> {
+    fn safety() -> Safety<Self> {
         vec![
-            Property::always(
+            (
                 "up to its checkpoint a lake has every change once",
-                |_: &Self, state: &State| state.is_truthful(),
+                |_, state| state.is_truthful(),
             ),
-            Property::always(
-                "an error has a reason outside the program",
-                |_: &Self, state: &State| state.has_a_reason_for_errors(),
-            ),
-            Property::always(
-                "without faults everything is recorded, or an error reported",
-                // Broken rules must be caught by the harm they do.
-                |model: &Self, state: &State| {
-                    model.broken.is_some() || model.reaches_the_end(state)
-                },
-            ),
+            ("an error has a reason outside the program", |_, state| {
+                state.has_a_reason_for_errors()
+            }),
         ]
     }
-}
 
-/// What contradicts a property, and how many states were seen.
-fn check(model: Capture) -> (Option<String>, usize) {
-    let checker = model.checker().finish_when(HasDiscoveries::Any).spawn_bfs();
-    let checker = checker.join();
-    let found = checker.discoveries().into_iter().next();
-    let trace = found.map(|(property, path)| {
-        let last = path.last_state().clone();
-        let actions = path.into_actions();
-        let steps = actions.len();
-        format!("not so: {property}, after {steps} steps: {actions:?}\n  {last:?}")
-    });
-    (trace, checker.unique_state_count())
-}
-
-fn holds(name: &str, model: Capture) {
-    let began = Instant::now();
-    let (trace, states) = check(model);
-    let seconds = began.elapsed().as_secs_f64();
-    println!("model {name}: {states} unique states, {seconds:.1} s");
-    if let Some(trace) = trace {
-        panic!("model {name}: {trace}");
+    /// One that waits for what does not come is started again.
+    fn fair(&self, state: &State) -> Result<Option<State>, Stuck> {
+        let action = || self.fair(state).unwrap_or(Action::Kill(0));
+        Ok((!state.is_at_the_end()).then(|| self.step(state, action())))
     }
 }
 
 fn catches(rule: Broken, model: Capture) {
-    let (trace, states) = check(model.broken(rule));
-    let Some(trace) = trace else {
-        panic!("{rule:?}: no counterexample in {states} states: the model is blind to it");
-    };
-    println!("{rule:?}: caught within {states} states: {trace}");
+    ftap_testing::model::catches(&format!("{rule:?}"), model.broken(rule));
 }
 
 const NONE: Faults = Faults {

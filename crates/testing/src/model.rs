@@ -1,40 +1,48 @@
-//! Runs a model through stateright and says what was seen.
+//! Runs a protocol as a state machine through stateright, and says what was seen.
+
+#![allow(clippy::print_stdout)]
 
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Mutex;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const FAIR_STEPS: usize = 2_000;
-pub(crate) const LIVE: &str = "without faults the end is reached";
+
+/// The name of the liveness property.
+pub const LIVE: &str = "without faults the end is reached";
 
 /// Name and truth of each safety property.
-pub(crate) type Safety<M> = Vec<(&'static str, fn(&M, &<M as Machine>::State) -> bool)>;
+pub type Safety<M> = Vec<(&'static str, fn(&M, &<M as Machine>::State) -> bool)>;
+
+/// A fair run that is stuck before its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Stuck;
 
 /// A protocol as a state machine.
-pub(crate) trait Machine: Sized + Send + Sync + 'static {
+pub trait Machine: Sized + Send + Sync + 'static {
     type State: Clone + Debug + PartialEq + Hash + Send + Sync + 'static;
     type Action: Copy + Debug + PartialEq + Send + Sync + 'static;
     fn first(&self) -> Self::State;
     fn possible(&self, state: &Self::State, actions: &mut Vec<Self::Action>);
     fn next(&self, state: &Self::State, action: Self::Action) -> Self::State;
     fn safety() -> Safety<Self>;
-    /// One step of the fair run: `None` at its end, an error if it is stuck before.
-    fn fair(&self, state: &Self::State) -> Result<Option<Self::State>, ()>;
+    /// One step of the fair run: `None` at its end.
+    fn fair(&self, state: &Self::State) -> Result<Option<Self::State>, Stuck>;
 }
 
 /// A machine for the checker; remembers from which states the end is reached.
-pub(crate) struct Checked<M> {
+pub struct Checked<M> {
     pub machine: M,
     checks_end: bool,
     good: Mutex<HashSet<u64>>,
 }
 
 impl<M: Machine> Checked<M> {
-    pub(crate) fn new(machine: M) -> Self {
+    pub fn new(machine: M) -> Self {
         Self {
             machine,
             checks_end: true,
@@ -51,26 +59,26 @@ impl<M: Machine> Checked<M> {
     }
 
     /// The fair run joins one that is known to be good, or is followed to its end.
-    pub(crate) fn reaches_the_end(&self, state: &M::State) -> bool {
+    pub fn reaches_the_end(&self, state: &M::State) -> bool {
         let mut seen = Vec::new();
         let mut state = state.clone();
         for _ in 0..FAIR_STEPS {
             let mut hasher = DefaultHasher::new();
             state.hash(&mut hasher);
             let hash = hasher.finish();
-            if self.good.lock().unwrap().contains(&hash) {
+            if self.good.lock().contains(&hash) {
                 break;
             }
             seen.push(hash);
             match self.machine.fair(&state) {
                 Ok(Some(next)) => state = next,
                 Ok(None) => break,
-                Err(()) => return false,
+                Err(Stuck) => return false,
             }
         }
         let ended = seen.len() < FAIR_STEPS;
         if ended {
-            self.good.lock().unwrap().extend(seen);
+            self.good.lock().extend(seen);
         }
         ended
     }
@@ -106,7 +114,7 @@ impl<M: Machine> Model for Checked<M> {
 }
 
 /// Every reachable state is safe and live.
-pub(crate) fn holds<M: Machine>(name: &str, machine: M) {
+pub fn holds<M: Machine>(name: &str, machine: M) {
     let began = Instant::now();
     let checker = Checked::new(machine)
         .checker()
@@ -126,7 +134,7 @@ pub(crate) fn holds<M: Machine>(name: &str, machine: M) {
 }
 
 /// The checker finds a counterexample, and prints the shortest.
-pub(crate) fn catches<M: Machine>(name: &str, machine: M) {
+pub fn catches<M: Machine>(name: &str, machine: M) {
     let checker = Checked::safety_only(machine)
         .checker()
         .finish_when(HasDiscoveries::Any)
@@ -153,48 +161,4 @@ fn counterexample<M: Machine>(checker: &impl Checker<Checked<M>>) -> Option<Stri
         "not so: {what}, after {} steps: {actions:?}\n  {last:?}",
         actions.len()
     ))
-}
-
-impl Machine for super::ingest::Ingest {
-    type State = super::ingest::State;
-    type Action = super::ingest::Action;
-
-    fn first(&self) -> Self::State {
-        self.initial()
-    }
-
-    fn possible(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
-        self.possible(state, actions);
-    }
-
-    fn next(&self, state: &Self::State, action: Self::Action) -> Self::State {
-        self.step(state, action)
-    }
-
-    fn safety() -> Safety<Self> {
-        vec![
-            ("each offset is in one file at most", Self::each_offset_once),
-            (
-                "no offset is missing before the chain's end",
-                Self::nothing_lost,
-            ),
-            (
-                "what is reported as skipped was, and is not in a file",
-                Self::skips_are_real,
-            ),
-            ("a committed offset is durable", Self::committed_is_durable),
-            (
-                "a rejected record is in the dead-letter topic first",
-                Self::rejections_are_kept,
-            ),
-            (
-                "a chain is of one topic's life, and never refused within it",
-                Self::one_life,
-            ),
-        ]
-    }
-
-    fn fair(&self, state: &Self::State) -> Result<Option<Self::State>, ()> {
-        self.fair_step(state)
-    }
 }
