@@ -236,7 +236,7 @@ fn large_requests_and_other_methods_are_refused_and_no_answer_names_a_version() 
         |headers: &[(&str, &str)]| request_with(&url, "GET", "/healthz", "localhost", headers);
     assert_eq!(with(&[("Content-Length", "0")]).status, 200);
     assert_eq!(with(&[("Content-Length", "10000000000")]).status, 413);
-    // Neither is waited for: actix-http itself would read a chunked body endlessly.
+    // Neither is waited for.
     let began = Instant::now();
     assert_eq!(with(&[("Transfer-Encoding", "chunked")]).status, 413);
     assert!(began.elapsed() < Duration::from_secs(30));
@@ -307,6 +307,36 @@ fn slow_clients_are_timed_out_and_do_not_keep_others_out_for_long() {
     }
     let took = began.elapsed();
     assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[test]
+fn clients_that_read_nothing_or_keep_their_connections_keep_no_one_out() {
+    let place = Place::new();
+    let (_running, url) = serving(&place, &[]);
+    let one = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = raw(&url, &one.repeat(200));
+    assert_eq!(answer.status, 200);
+    assert!(
+        !answer.body.contains("HTTP/1.1"),
+        "requests behind the first are not answered"
+    );
+    // More than are served at a time; none reads or ends.
+    let greedy: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let _ = stream.write_all(one.repeat(2000).as_bytes());
+            stream
+        })
+        .collect();
+    // Silent ones, too.
+    let idle: Vec<TcpStream> = (0..200)
+        .map(|_| TcpStream::connect(url.trim_start_matches("http://")).unwrap())
+        .collect();
+    let mut health = place.ftap(&["health"]);
+    health.env("DASHBOARD_ADDR", url.trim_start_matches("http://"));
+    shell::Done::from(health.output().unwrap()).ends_with(0);
+    drop((greedy, idle));
 }
 
 #[test]

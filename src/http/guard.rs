@@ -5,23 +5,14 @@
 //! can't read the figures by DNS rebinding; and that no client can make the server hold much memory.
 //! Nothing here changes anything, so there is nothing for a forged request to do.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use actix_web::HttpMessage as _;
-use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::web::Data;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
 
+use super::{Answer, plain};
 use crate::config::Secret;
 
 /// Nothing here takes a body; one that small is not worth a refusal.
@@ -54,99 +45,54 @@ pub(super) struct Access {
     pub only_this_machine: bool,
 }
 
-/// Marks a request that may see everything.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Trusted(pub bool);
-
-/// Refuses what may not pass, and puts the security headers on every answer.
-pub(super) async fn guard(
-    mut request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let refusal = match request.app_data::<Data<Access>>() {
-        Some(access) => judge(access, &request),
-        // Without rules no request passes.
-        None => Some(HttpResponse::Forbidden().finish()),
-    };
-    let mut response = match refusal {
-        Some(refusal) if refusal.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let held = Unread {
-                text: Some(Bytes::from_static(TOO_LARGE)),
-                _body: request.take_payload(),
-            };
-            request.into_response(refusal.set_body(BoxBody::new(held)))
-        }
-        Some(refusal) => request.into_response(refusal),
-        None => next.call(request).await?,
-    };
+pub(super) fn add_headers(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
-        response.headers_mut().insert(
+        headers.insert(
             HeaderName::from_static(name),
             HeaderValue::from_static(value),
         );
     }
-    Ok(response)
 }
 
-const TOO_LARGE: &[u8] = b"nothing here takes a body\n";
-
-/// The answer to a body that is not read. actix-http reads a chunked body for as long as it comes
-/// once the payload is dropped, without a timeout; while it is held the connection is closed
-/// after [`super::REQUEST_TIMEOUT`] at the latest.
-struct Unread {
-    text: Option<Bytes>,
-    _body: Payload,
-}
-
-impl MessageBody for Unread {
-    type Error = Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Sized(TOO_LARGE.len() as u64)
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        Poll::Ready(self.get_mut().text.take().map(Ok))
-    }
-}
-
-fn judge(access: &Access, request: &ServiceRequest) -> Option<HttpResponse> {
+/// Whether the client may see everything; what it is answered if it may see nothing.
+pub(super) fn judge<B>(access: &Access, request: &Request<B>) -> Result<bool, Box<Answer>> {
     let headers = request.headers();
-    if let Some(status) = too_large(request) {
-        // Whatever else the client sends is not read.
-        let mut refusal = HttpResponse::build(status);
-        return Some(refusal.force_close().finish());
+    if let Some(code) = too_large(request) {
+        let refusal = plain(code, "nothing here takes a body, or a request that long\n");
+        return Err(Box::new(refusal));
     }
     if access.only_this_machine && !is_this_machine(headers) {
-        return Some(
-            HttpResponse::Forbidden()
-                .body("this page is for this machine only: open it by 127.0.0.1 or localhost\n"),
+        let refusal = plain(
+            StatusCode::FORBIDDEN,
+            "this page is for this machine only: open it by 127.0.0.1 or localhost\n",
         );
+        return Err(Box::new(refusal));
     }
     let trusted = access
         .token
         .as_ref()
         .is_none_or(|token| presents(headers, token));
-    request.extensions_mut().insert(Trusted(trusted));
-    if trusted || OPEN.contains(&request.path()) {
-        return None;
+    if trusted || OPEN.contains(&request.uri().path()) {
+        return Ok(trusted);
     }
-    Some(
-        HttpResponse::Unauthorized()
-            .append_header((header::WWW_AUTHENTICATE, "Bearer realm=\"ftap\""))
-            // What makes a browser ask.
-            .append_header((
-                header::WWW_AUTHENTICATE,
-                "Basic realm=\"ftap\", charset=\"UTF-8\"",
-            ))
-            .body("DASHBOARD_TOKEN is asked for: as `Authorization: Bearer TOKEN`, or as the password in a browser\n"),
-    )
+    let mut refusal = plain(
+        StatusCode::UNAUTHORIZED,
+        "DASHBOARD_TOKEN is asked for: as `Authorization: Bearer TOKEN`, or as the password in a browser\n",
+    );
+    // Basic is what makes a browser ask.
+    for scheme in [
+        "Bearer realm=\"ftap\"",
+        "Basic realm=\"ftap\", charset=\"UTF-8\"",
+    ] {
+        let scheme = HeaderValue::from_static(scheme);
+        refusal
+            .headers_mut()
+            .append(header::WWW_AUTHENTICATE, scheme);
+    }
+    Err(Box::new(refusal))
 }
 
-fn too_large(request: &ServiceRequest) -> Option<StatusCode> {
+fn too_large<B>(request: &Request<B>) -> Option<StatusCode> {
     let headers = request.headers();
     let length = headers
         .get(header::CONTENT_LENGTH)
