@@ -180,6 +180,7 @@ fn what_only_a_person_can_fix_ends_the_run_with_what_to_do_and_the_next_one_comp
         let (code, said) = run.wait_for_failure();
         assert_eq!(code, 1, "{name}: {said}");
         assert!(said.contains(says), "{name}: {said}");
+        assert!(!said.contains("another KAFKA_TOPIC"), "{name}: {said}");
         assert_eq!(bucket.server.keys().len(), 0);
         bucket.server.clear_rules();
         bucket.lab.run_until_drained();

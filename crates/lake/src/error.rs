@@ -15,7 +15,9 @@ use crate::naming::NameError;
 pub enum LakeFailure {
     /// The lake does not answer.
     Unavailable,
-    /// The lake refuses, or holds what contradicts the topic.
+    /// The lake, or something in it, can't be used: the error has the remedy.
+    Refused,
+    /// The lake and the topic contradict each other.
     Conflict,
 }
 
@@ -27,6 +29,12 @@ impl FailureKind for LakeFailure {
                 domain: "lake",
                 retry: Retry::Transient,
                 remedy: "check that the lake can be reached and written",
+            },
+            Self::Refused => Entry {
+                name: "lake_refused",
+                domain: "lake",
+                retry: Retry::Permanent,
+                remedy: "fix what the error names and start again: nothing is lost meanwhile",
             },
             Self::Conflict => Entry {
                 name: "lake_conflict",
@@ -185,7 +193,7 @@ fn kind_of(retry: Retry) -> LakeFailure {
     match retry {
         Retry::Transient | Retry::Later => LakeFailure::Unavailable,
         // Its few tries are over.
-        Retry::Briefly | Retry::Permanent => LakeFailure::Conflict,
+        Retry::Briefly | Retry::Permanent => LakeFailure::Refused,
     }
 }
 

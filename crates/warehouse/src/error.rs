@@ -218,7 +218,7 @@ impl From<BigQueryError> for Failure {
         match (&error, error.retry()) {
             // Its few tries are over.
             (BigQueryError::Lake(_), Retry::Permanent | Retry::Briefly) => {
-                Self::from_error(LakeFailure::Conflict, error)
+                Self::from_error(LakeFailure::Refused, error)
             }
             (_, Retry::Permanent | Retry::Briefly) => {
                 Self::from_error(BigQueryFailure::Refused, error)
