@@ -258,15 +258,25 @@ pub(crate) enum TapStart {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TapArgs {
-    /// Maximum messages per second; the others are skipped. 0 prints all
-    #[arg(long, default_value_t = 10.0, value_name = "PER_SECOND", value_parser = rate)]
-    pub rate: f64,
+    /// Maximum messages per second; the others are skipped. 0 prints all [default: 10, and all with
+    /// --count or --from beginning]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    pub rate: Option<f64>,
     /// Where to start
     #[arg(long, default_value = "latest")]
     pub from: TapStart,
     /// End after this many messages
     #[arg(long, value_name = "N", value_parser = whole(1_u64..))]
     pub count: Option<u64>,
+    /// Only JSON messages whose field has this value; all, if given several times
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field)]
+    pub filter: Vec<(String, String)>,
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    pair.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected FIELD=VALUE, such as category=travel".to_owned())
 }
 
 /// Parses a whole number as settings do: `200000`, `200_000` or `2e5`.

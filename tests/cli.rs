@@ -317,7 +317,7 @@ fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_no_process_read
     place.run(&["run", "--until-drained"]).ends_with(0);
 
     let tapped = place
-        .run(&["tap", "--from", "beginning", "--rate", "0", "--count", "50"])
+        .run(&["tap", "--from", "beginning", "--count", "50"])
         .ends_with(0);
     let lines: Vec<Value> = tapped
         .stdout
@@ -331,7 +331,23 @@ fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_no_process_read
             "{line}"
         );
         assert!(line["message"]["trans_num"].is_string(), "{line}");
+        assert!(
+            line["key"].is_string() && line["timestamp_ms"].is_u64(),
+            "{line}"
+        );
+        assert!(line["headers"][0][0].is_string(), "{line}");
     }
+    let number = lines[40]["message"]["trans_num"].as_str().unwrap();
+    let only = format!("trans_num={number}");
+    let args = ["tap", "--from", "beginning", "--count", "1", "--filter"];
+    let found = place.run(&[&args[..], &[&only]].concat()).ends_with(0);
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(found, lines[40]);
+
+    let waiting = place.start(&["tap"]);
+    assert_eq!(waiting.event("tap_waiting")["topic"], "transactions");
+    waiting.signal("-INT");
+    assert_eq!(waiting.end().0, Some(0));
 
     let mut tap = place.ftap(&["tap", "--from", "beginning", "--rate", "0"]);
     let mut child = tap

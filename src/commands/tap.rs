@@ -1,22 +1,27 @@
 //! `ftap tap`: live messages of the topic as JSON lines, sampled.
 //!
 //! Reads without a group and commits nothing, so it never disturbs the pipeline; it sees only
-//! committed messages, as the lake does. A message that is not JSON is shown as text.
+//! committed messages, as the lake does. A line has the value as `message` if it is JSON, else as
+//! `payload` or `payload_base64`, as `ftap dlq` has it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ftap_kafka::access;
+use ftap_telemetry::events::{Speaker, TapWaiting};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::cli::{TapArgs, TapStart};
 use crate::config::Config;
+use crate::dlq::shown;
 use crate::exit::{self, BadUsage};
 use crate::kafka_access::KafkaAccess;
 use crate::output;
@@ -26,13 +31,17 @@ use crate::signals;
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
+/// Messages a second of the live topic, unless `--rate` or `--count` says otherwise.
+const RATE: f64 = 10.0;
+/// How long nothing comes before that is said.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Prints until stopped, counted out, or the reader of the output is gone.
 pub(crate) fn execute(config: &Config, args: &TapArgs) -> anyhow::Result<u8> {
     let kafka = KafkaAccess::open_to_read(config)?;
     let shutdown = signals::listen()?;
     let consumer = connect(config, kafka.bootstrap(), args.from)?;
-    follow(&consumer, args, &shutdown)?;
+    follow(&consumer, args, &config.kafka_topic, &shutdown)?;
     Ok(exit::DONE)
 }
 
@@ -85,25 +94,64 @@ fn connect(config: &Config, bootstrap: &str, from: TapStart) -> anyhow::Result<B
 fn follow(
     consumer: &BaseConsumer,
     args: &TapArgs,
+    topic: &str,
     shutdown: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let mut sampler = Sampler::new(args.rate, Instant::now());
+    let sampled = args.from == TapStart::Latest && args.count.is_none();
+    let rate = args.rate.unwrap_or(if sampled { RATE } else { 0.0 });
+    let mut sampler = Sampler::new(rate, Instant::now());
     let mut printed = 0;
+    let mut heard = Instant::now();
+    let mut said = false;
+    let mut trouble = None;
     while !*shutdown.borrow() && args.count.is_none_or(|count| printed < count) {
         match consumer.poll(POLL) {
-            Some(Ok(message)) if sampler.takes(Instant::now()) => {
-                output::print(&line(&message))?;
-                printed += 1;
+            Some(Ok(message)) => {
+                (heard, said, trouble) = (Instant::now(), false, None);
+                if has_fields(&message, &args.filter) && sampler.takes(heard) {
+                    output::print(&line(&message))?;
+                    printed += 1;
+                }
             }
-            None | Some(Ok(_)) => {}
+            None => {}
             Some(Err(error)) if is_fatal(&error) => {
                 return Err(error).context("the topic can't be read any more");
             }
             // A broker that is away is waited for, as the pipeline does.
-            Some(Err(_)) => {}
+            Some(Err(error)) => trouble = Some(error.to_string()),
+        }
+        if heard.elapsed() > SILENCE && !said {
+            said = true;
+            TapWaiting {
+                topic: topic.to_owned(),
+                printed,
+                reason: trouble.take().unwrap_or_else(|| match args.from {
+                    TapStart::Latest => {
+                        "no new message has come; --from beginning shows those in Kafka".to_owned()
+                    }
+                    TapStart::Beginning => "no other message is in Kafka".to_owned(),
+                }),
+            }
+            .emit(Speaker::PROCESS);
         }
     }
     Ok(())
+}
+
+/// Whether each field has its value: a string's text, or another value in JSON.
+fn has_fields(message: &BorrowedMessage<'_>, filter: &[(String, String)]) -> bool {
+    if filter.is_empty() {
+        return true;
+    }
+    let payload = message.payload().unwrap_or_default();
+    let Ok(value) = serde_json::from_slice::<Value>(payload) else {
+        return false;
+    };
+    filter.iter().all(|(name, wanted)| match value.get(name) {
+        Some(Value::String(text)) => text == wanted,
+        Some(value) => serde_json::from_str::<Value>(wanted).is_ok_and(|wanted| wanted == *value),
+        None => false,
+    })
 }
 
 fn is_fatal(error: &KafkaError) -> bool {
@@ -121,27 +169,48 @@ fn is_fatal(error: &KafkaError) -> bool {
 }
 
 fn line(message: &BorrowedMessage<'_>) -> String {
-    let payload = message.payload().unwrap_or_default();
-    let text = String::from_utf8_lossy(payload);
-    // As it is in the topic, number for number, if it is one JSON value on one line.
-    let is_json_line =
-        serde_json::from_str::<IgnoredAny>(&text).is_ok() && !text.trim().contains(['\n', '\r']);
-    let shown = if is_json_line {
-        text.trim().to_owned()
-    } else {
-        serde_json::Value::from(text.as_ref()).to_string()
-    };
-    let row = message
-        .headers()
-        .and_then(|headers| headers.iter().find(|header| header.key == "row"))
-        .and_then(|header| std::str::from_utf8(header.value?).ok()?.parse::<u64>().ok())
-        .map_or(String::new(), |row| format!(r#","row":{row}"#));
-    format!(
-        "{{\"partition\":{},\"offset\":{},\"timestamp_ms\":{}{row},\"message\":{shown}}}\n",
+    let headers: Vec<Value> = message.headers().map_or(Vec::new(), |headers| {
+        headers
+            .iter()
+            .map(|header| Value::from(vec![header.key.into(), bytes_of(header.value)]))
+            .collect()
+    });
+    let line = format!(
+        r#"{{"partition":{},"offset":{},"timestamp_ms":{},"key":{},"headers":{},{}}}"#,
         message.partition(),
         message.offset(),
-        message.timestamp().to_millis().unwrap_or(-1),
-    )
+        Value::from(message.timestamp().to_millis()),
+        bytes_of(message.key()),
+        Value::from(headers),
+        payload(message.payload()),
+    );
+    shown::json(&line) + "\n"
+}
+
+/// Text as it is, none as null, others as an object.
+fn bytes_of(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(std::str::from_utf8) {
+        None => Value::Null,
+        Some(Ok(text)) => text.into(),
+        Some(Err(_)) => serde_json::json!({ "base64": bytes.map(|bytes| STANDARD.encode(bytes)) }),
+    }
+}
+
+fn payload(payload: Option<&[u8]>) -> String {
+    let Some(payload) = payload else {
+        return r#""payload":null"#.to_owned();
+    };
+    let Ok(text) = std::str::from_utf8(payload) else {
+        return format!(r#""payload_base64":"{}""#, STANDARD.encode(payload));
+    };
+    // As it is in the topic, number for number, if it is one JSON value on one line.
+    let is_json_line = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+        && !text.trim().contains(['\n', '\r']);
+    if is_json_line {
+        format!(r#""message":{}"#, text.trim())
+    } else {
+        format!(r#""payload":{}"#, Value::from(text))
+    }
 }
 
 /// Lets through at most a number of messages a second, evenly.
@@ -176,6 +245,22 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn null_empty_binary_and_json_payloads_differ() {
+        let shown: [(Option<&[u8]>, &str); 7] = [
+            (None, r#""payload":null"#),
+            (Some(b""), r#""payload":"""#),
+            (Some(b"null"), r#""message":null"#),
+            (Some(b" {\"a\": 1.10} \n"), r#""message":{"a": 1.10}"#),
+            (Some(b"{\n}"), r#""payload":"{\n}""#),
+            (Some(b"\xff"), r#""payload_base64":"/w==""#),
+            (Some(b"a,b"), r#""payload":"a,b""#),
+        ];
+        for (given, wanted) in shown {
+            assert_eq!(payload(given), wanted, "{given:?}");
+        }
+    }
 
     #[test]
     fn the_sample_keeps_to_its_rate() {

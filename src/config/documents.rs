@@ -16,7 +16,8 @@ fn markdown() -> String {
          Flags win over the environment, the environment over `.env` in the working directory, and\n\
          that over the defaults. An empty value counts as unset. The flag of a setting is its name in\n\
          lower case with dashes, `--kafka-topic` for `KAFKA_TOPIC`; secrets have no flag, because other\n\
-         users of the machine see the arguments of a process. `ftap config` shows what is in effect and\n\
+         users of the machine see the arguments of a process. A secret can be in a file that `NAME_FILE`\n\
+         names, `POSTGRES_PASSWORD_FILE` for instance. `ftap config` shows what is in effect and\n\
          where it came from, secrets masked; `ftap config produce` shows what that command uses. All\n\
          settings are checked at start; a wrong one ends the program with exit code 2 and a message that\n\
          states what is expected.\n\n\

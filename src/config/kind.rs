@@ -12,7 +12,7 @@ use std::time::Duration;
 use ftap_actors::settings::Pace;
 use ftap_schedule::Schedule;
 
-use super::secret::{MASK, Secret};
+use super::secret::{MASK, Secret, without_credentials};
 
 /// What is wrong with a text, beyond what is expected; often empty.
 pub(crate) type Reason = String;
@@ -282,6 +282,11 @@ pub(crate) fn bootstrap_servers() -> Kind<String> {
                 }
                 _ => (server, None),
             };
+            if server.contains('@') {
+                return Err(
+                    "take the user and password out of it, into KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD".to_owned(),
+                );
+            }
             if !is_word(host, usize::MAX, "-_.[]:%") {
                 return Err(format!("`{server}` is not a valid server"));
             }
@@ -306,6 +311,10 @@ pub(crate) fn url() -> Kind<String> {
             Some(rest) if rest.contains('@') => {
                 Err("take the user and password out of it".to_owned())
             }
+            // Paths are appended to it.
+            Some(rest) if rest.contains(['?', '#']) => Err(
+                "take what follows `?` or `#` out of it; a key has a setting of its own".to_owned(),
+            ),
             Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
                 Ok(text.trim_end_matches('/').to_owned())
             }
@@ -412,8 +421,10 @@ pub(crate) fn properties() -> Kind<Properties> {
     Kind::with_reasons(expected, parse_properties).masked(|text| match parse_properties(text) {
         Ok(properties) => {
             let shown = properties.iter().map(|(name, value)| {
-                let is_secret = is_secret_property(name);
-                format!("{name}={}", if is_secret { MASK } else { value.expose() })
+                if is_secret_property(name) {
+                    return format!("{name}={MASK}");
+                }
+                format!("{name}={}", without_credentials(value.expose()))
             });
             shown.collect::<Vec<_>>().join(",")
         }
@@ -462,6 +473,7 @@ fn check_property(name: &str, value: &str) -> Result<(), Reason> {
     } else if is_secret_property(name) {
         format!("librdkafka refuses the value of `{name}`")
     } else {
+        let value = without_credentials(value);
         format!("librdkafka refuses `{name}={value}`")
     })
 }

@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+use super::setting::SETTINGS;
+
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -67,7 +69,37 @@ impl Layers {
                 Err(_) => layers.undecodable.push(name.to_owned()),
             }
         }
+        layers.read_secret_files()?;
         Ok(layers)
+    }
+
+    /// `NAME_FILE` is a file with the value of the secret NAME, as container images have it.
+    fn read_secret_files(&mut self) -> Result<(), String> {
+        for setting in SETTINGS.iter().filter(|setting| setting.is_secret()) {
+            let variable = format!("{}_FILE", setting.name);
+            let Some((path, source)) = self.get(&variable) else {
+                continue;
+            };
+            let (name, path) = (setting.name, path.to_owned());
+            if self.is_given(name) {
+                return Err(format!("{name} and {variable} are both set: remove one"));
+            }
+            let text = std::fs::read_to_string(&path).map_err(|error| {
+                format!(
+                    "{variable} is {path:?}, from {source}, and can't be read: {error}; \
+                     name a readable file that contains only {}",
+                    setting.expected
+                )
+            })?;
+            let value = text.trim_end_matches(['\r', '\n']).to_owned();
+            if value.trim().is_empty() {
+                return Err(format!(
+                    "{variable} is {path:?}, from {source}, which is empty"
+                ));
+            }
+            self.environment.insert(name.to_owned(), value);
+        }
+        Ok(())
     }
 
     /// Whether a layer has a value, valid or not.
@@ -183,6 +215,32 @@ mod tests {
         assert_eq!(layers.get("B"), Some(("env", Source::Environment)));
         assert_eq!(layers.get("C"), Some(("file", Source::DotEnv)));
         assert_eq!(layers.get("D"), None);
+    }
+
+    #[test]
+    fn a_secret_is_read_from_the_file_that_a_variable_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        std::fs::write(&file, " pass word\r\n").unwrap();
+        let load = |pairs: &[(&str, &str)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()));
+            Layers::load("run", map(&[]), pairs, &dir.path().join(".env"))
+        };
+        let named = ("POSTGRES_PASSWORD_FILE", file.to_str().unwrap());
+        let layers = load(&[named]).unwrap();
+        assert_eq!(
+            layers.get("POSTGRES_PASSWORD"),
+            Some(("pass word", Source::Environment))
+        );
+        let refused = |pairs: &[(&str, &str)]| load(pairs).err().unwrap();
+        let both = refused(&[named, ("POSTGRES_PASSWORD", "x")]);
+        assert!(both.contains("are both set"), "{both}");
+        let missing = refused(&[("POSTGRES_PASSWORD_FILE", "/nothing/here")]);
+        assert!(missing.contains("/nothing/here"), "{missing}");
+        std::fs::write(&file, "\n").unwrap();
+        assert!(refused(&[named]).contains("empty"));
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! Turns the layers' texts into typed values, one setting at a time, and collects everything that is
 //! wrong instead of stopping at the first.
 
-use std::borrow::Cow;
-
 use super::kind::Kind;
 use super::layers::{Layers, Source};
-use super::secret::MASK;
+use super::secret::{MASK, without_credentials};
 use super::setting::{Default, Setting};
 use super::show::Effective;
 
@@ -80,7 +78,7 @@ impl<'a> Reader<'a> {
                 let value = if setting.is_secret() {
                     MASK.to_owned()
                 } else {
-                    format!("{:?}", without_login(text))
+                    format!("{:?}", without_credentials(text))
                 };
                 let place = match source {
                     Source::Flag => format!("the flag --{}", setting.flag),
@@ -145,16 +143,5 @@ impl<'a> Reader<'a> {
             text += rest;
         }
         text
-    }
-}
-
-/// An address without the user and password that it contains.
-fn without_login(text: &str) -> Cow<'_, str> {
-    let parts = text
-        .split_once("://")
-        .and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
-    match parts {
-        Some((scheme, host)) => Cow::Owned(format!("{scheme}://{MASK}@{host}")),
-        None => Cow::Borrowed(text),
     }
 }

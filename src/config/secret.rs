@@ -1,5 +1,6 @@
 //! Values that must never be seen: they print as `***`, whatever prints them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use subtle::ConstantTimeEq as _;
@@ -42,9 +43,46 @@ impl fmt::Display for Secret {
     }
 }
 
+/// An address without the user, password and query that it may contain.
+pub(super) fn without_credentials(text: &str) -> Cow<'_, str> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    let login = rest.rsplit_once('@');
+    let query = rest.split_once('?');
+    if login.is_none() && query.is_none() {
+        return Cow::Borrowed(text);
+    }
+    let host = login.map_or(rest, |(_, host)| host);
+    let (host, hidden) = match host.split_once('?') {
+        Some((host, _)) => (host, format!("?{MASK}")),
+        None => (host, String::new()),
+    };
+    let login = if login.is_some() {
+        format!("{MASK}@")
+    } else {
+        String::new()
+    };
+    Cow::Owned(format!("{scheme}{login}{host}{hidden}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_user_password_and_query() {
+        for (given, shown) in [
+            ("https://u:p@host:1/v1", "https://***@host:1/v1"),
+            ("https://host/v1?apikey=p@q", "https://***@q"),
+            ("https://host/v1?apikey=p", "https://host/v1?***"),
+            ("user:p@ss@host:9092", "***@host:9092"),
+            ("host:9092,other:9092", "host:9092,other:9092"),
+        ] {
+            assert_eq!(without_credentials(given), shown);
+        }
+    }
 
     #[test]
     fn a_secret_prints_as_stars_in_every_format() {

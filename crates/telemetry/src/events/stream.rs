@@ -41,6 +41,15 @@ events! { STREAM;
         /// Its address.
         url: String,
     }
+    /// `ftap tap` has nothing to show and waits.
+    INFO TapWaiting "tap_waiting" {
+        /// Whose messages it waits for.
+        topic: String,
+        /// Messages printed so far.
+        printed: u64,
+        /// Why nothing comes, as far as it is known.
+        reason: String,
+    }
     /// A step of preparing data: generated, downloaded or split.
     INFO DataPrepared "data_prepared" {
         /// `generate`, `download` or `prepare`.
