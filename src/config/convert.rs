@@ -153,6 +153,8 @@ impl Config {
             cache_time: self.fx_cache_time,
             cache_file: self.data_dir.join("fx_cache.json"),
             offline_seed: self.fx_offline_seed,
+            zstd_level: self.zstd_level,
+            writer_id: writer_id(),
             policy: RequestPolicy {
                 timeout: self.fx_timeout,
                 ..RequestPolicy::default()

@@ -10,7 +10,8 @@ use ftap_lake::{
 
 use super::api::{Answer, FxApi, Quota};
 use super::object::{self, FxFooter};
-use super::{BadRate, FxError, FxSettings, Provider, Rates, cache, offline};
+use super::offline::Walk;
+use super::{BadRate, FxError, FxSettings, Provider, Rates, cache};
 
 /// Why a run has no object to write.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,10 @@ impl Fetched {
     /// The object.
     pub fn file(&self) -> &ClosedFile<FxFooter> {
         &self.file
+    }
+
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// What the run did, once the object is in the lake.
@@ -102,6 +107,7 @@ pub enum Done {
 pub struct FxJob {
     settings: FxSettings,
     api: Option<FxApi>,
+    walk: Walk,
     lake: LakeStore,
 }
 
@@ -113,6 +119,7 @@ impl FxJob {
             None => None,
         };
         Ok(Self {
+            walk: Walk::new(settings.offline_seed),
             settings,
             api,
             lake,
@@ -143,20 +150,20 @@ impl FxJob {
     /// The newest rates, as the object of the run at `run_at`.
     pub async fn fetch(&self, run_at: DateTime<Utc>) -> Result<Fetched, FetchError> {
         let Some(api) = &self.api else {
-            let rates = offline::rates(self.settings.offline_seed, run_at.date_naive())?;
-            return fetched(run_at, rates, Origin::Offline, None);
+            let rates = self.walk.rates(run_at.date_naive())?;
+            return self.fetched(run_at, rates, Origin::Offline, None);
         };
         let (file, url) = (&self.settings.cache_file, &self.settings.api_url);
         let now = Utc::now();
         if let Some(rates) = cache::load(file, url, self.settings.cache_time, now) {
-            return fetched(run_at, rates, Origin::Cache, None);
+            return self.fetched(run_at, rates, Origin::Cache, None);
         }
         let answer = api.latest().await?;
         let kept = cache::save(file, url, &answer.rates, now);
         let cache_error = kept
             .err()
             .map(|error| format!("{}: {error}", file.display()));
-        fetched(run_at, answer.rates, origin(&answer), cache_error)
+        self.fetched(run_at, answer.rates, origin(&answer), cache_error)
     }
 
     /// The rates of a past time's day, as the object of that time.
@@ -170,12 +177,24 @@ impl FxJob {
                 let answer = api.historical(date).await?;
                 (answer.rates, origin(&answer))
             }
-            None => (
-                offline::rates(self.settings.offline_seed, date)?,
-                Origin::Offline,
-            ),
+            None => (self.walk.rates(date)?, Origin::Offline),
         };
-        fetched(run_at, rates, origin, None)
+        self.fetched(run_at, rates, origin, None)
+    }
+
+    fn fetched(
+        &self,
+        run_at: DateTime<Utc>,
+        rates: Rates,
+        origin: Origin,
+        cache_error: Option<String>,
+    ) -> Result<Fetched, FetchError> {
+        Ok(Fetched {
+            file: object::file(&self.settings, run_at, &rates)?,
+            rates,
+            origin,
+            cache_error,
+        })
     }
 
     async fn put(&self, fetched: &Fetched) -> Result<Done, LakeError> {
@@ -204,22 +223,12 @@ impl FxJob {
 
     /// The rates of a day, in an object of its midnight.
     pub async fn backfill(&self, date: NaiveDate) -> Result<Done, JobError> {
-        self.run_past(date.and_time(NaiveTime::MIN).and_utc()).await
+        self.run_past(midnight(date)).await
     }
 }
 
-fn fetched(
-    run_at: DateTime<Utc>,
-    rates: Rates,
-    origin: Origin,
-    cache_error: Option<String>,
-) -> Result<Fetched, FetchError> {
-    Ok(Fetched {
-        file: object::file(run_at, &rates)?,
-        rates,
-        origin,
-        cache_error,
-    })
+pub(crate) fn midnight(date: NaiveDate) -> DateTime<Utc> {
+    date.and_time(NaiveTime::MIN).and_utc()
 }
 
 fn origin(answer: &Answer) -> Origin {

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cache;
+pub mod days;
 pub mod job;
 pub mod object;
 pub mod offline;
@@ -116,6 +117,10 @@ pub struct FxSettings {
     pub cache_file: PathBuf,
     /// Seed of the offline provider.
     pub offline_seed: u64,
+    /// zstd level of the objects, 1 to 22.
+    pub zstd_level: i32,
+    /// This process, in the objects' footers.
+    pub writer_id: String,
     /// How requests are tried.
     pub policy: RequestPolicy,
 }

@@ -1,38 +1,35 @@
 //! The object that holds one run's rates.
 //!
 //! Promises: its name is the run's own time, so that a repeated run meets its object; columns as
-//! in docs/DATA.md, `provider` last.
+//! in docs/DATA.md, `provider` and `rate_time` last.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow_array::{Float64Array, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::{Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_lake::{
-    Adoption, ClosedFile, FX_RATES, FileError, FileWriter, Footer, FooterError, FooterField,
-    FooterFormat, FxObjectName, NoConflict,
+    Adoption, ClosedFile, FX_RATES, FileError, FileWriter, Footer, FooterError, FxObjectName,
+    NoConflict, OptionalNumber, OptionalText, Pairs, footer,
 };
 
-use super::{BASE_CURRENCY, Rates};
+use super::{BASE_CURRENCY, FxSettings, Rates};
 
-const ZSTD_LEVEL: i32 = 1;
+footer! {
+    /// What an object of rates says of itself. Its name says all about the run; earlier versions
+    /// wrote no pairs.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct FxFooter, "ftap.rates_version" = 1 or absent;
+    "ftap.provider" (OptionalText: "as in the column") provider: Option<String>,
+    "ftap.rows" (OptionalNumber: "rows in the file") rows: Option<u64>,
+    "ftap.writer_id" (OptionalText: "the process that wrote the file") writer_id: Option<String>,
+}
 
-/// The footer of an object of rates: empty, for the name says all about the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FxFooter;
-
-impl FooterFormat for FxFooter {
-    const FIELDS: &'static [FooterField] = &[];
-
-    fn to_pairs(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-
-    fn from_pairs<'a>(
-        _: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
-    ) -> Result<Self, FooterError> {
-        Ok(Self)
+impl FxFooter {
+    /// No value contradicts another.
+    fn check(&self, _: &Pairs<'_>) -> Result<(), FooterError> {
+        Ok(())
     }
 }
 
@@ -51,19 +48,28 @@ impl Footer for FxFooter {
 }
 
 /// The object: a row a currency.
-pub fn file(run_at: DateTime<Utc>, rates: &Rates) -> Result<ClosedFile<FxFooter>, FileError> {
+pub(crate) fn file(
+    settings: &FxSettings,
+    run_at: DateTime<Utc>,
+    rates: &Rates,
+) -> Result<ClosedFile<FxFooter>, FileError> {
     let name = FxObjectName(run_at);
     let timestamp = run_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let rows = rates.iter().count();
-    let text = |name| Field::new(name, DataType::Utf8, false);
+    let field = |name, kind| Field::new(name, kind, false);
     let schema = Arc::new(Schema::new(vec![
-        text("timestamp"),
-        text("base_currency"),
-        text("currency"),
-        Field::new("rate", DataType::Float64, false),
-        text("provider"),
+        field("timestamp", DataType::Utf8),
+        field("base_currency", DataType::Utf8),
+        field("currency", DataType::Utf8),
+        field("rate", DataType::Float64),
+        field("provider", DataType::Utf8),
+        field(
+            "rate_time",
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ),
     ]));
     let same = |value: &str| Arc::new(StringArray::from(vec![value; rows]));
+    let times = TimestampMicrosecondArray::from_value(run_at.timestamp_micros(), rows);
     let batch = RecordBatch::try_new(
         schema.clone(),
         vec![
@@ -76,18 +82,24 @@ pub fn file(run_at: DateTime<Utc>, rates: &Rates) -> Result<ClosedFile<FxFooter>
                 rates.iter().map(|(_, rate)| rate),
             )),
             same(rates.provider().as_str()),
+            Arc::new(times.with_timezone("UTC")),
         ],
     );
     let batch = batch.map_err(|source| FileError::Arrow {
         name: name.key(),
         source,
     })?;
-    let mut writer = FileWriter::open(&FX_RATES, name.key(), schema, ZSTD_LEVEL)?;
+    let mut writer = FileWriter::open(&FX_RATES, name.key(), schema, settings.zstd_level)?;
     writer.write(&batch)?;
+    let footer = FxFooter {
+        provider: Some(rates.provider().as_str().to_owned()),
+        rows: Some(rows as u64),
+        writer_id: Some(settings.writer_id.clone()),
+    };
     Ok(ClosedFile {
         name,
-        bytes: writer.close(&FxFooter)?,
-        footer: FxFooter,
+        bytes: writer.close(&footer)?,
+        footer,
         opened_at: Instant::now(),
     })
 }

@@ -5,14 +5,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::Float64Type;
+use arrow_array::types::{Float64Type, TimestampMicrosecondType};
 use chrono::{DateTime, NaiveDate, Utc};
 use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
-use ftap_fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy};
-use ftap_lake::{LakeLocation, LakeStore};
+use ftap_fx::object::FxFooter;
+use ftap_fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy, days};
+use ftap_lake::{FooterError, FooterFormat as _, LakeLocation, LakeStore, footer_table};
 use ftap_supervision::Backoff;
 use ftap_testing::{Reply, Scripted};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
 
 const KEY: &str = "fca_live_canary_2f1c";
 const GOOD: &str = r#"{"data":{"EUR":0.92,"DKK":6.87,"NOK":10.61,"SEK":10.43}}"#;
@@ -45,6 +47,8 @@ impl Lab {
             cache_time: Duration::ZERO,
             cache_file: dir.path().join("fx_cache.json"),
             offline_seed: 1,
+            zstd_level: 3,
+            writer_id: "test-writer".to_owned(),
             policy: RequestPolicy {
                 timeout: Duration::from_millis(500),
                 backoff: Backoff::new(Duration::from_millis(10), Duration::from_secs(2))
@@ -82,6 +86,37 @@ fn run_at() -> DateTime<Utc> {
     DateTime::from_timestamp(1_577_836_805, 0).unwrap()
 }
 
+#[test]
+fn the_document_has_the_footers_table() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/DATA.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let table = footer_table(FxFooter::FIELDS);
+    assert!(document.contains(&table), "put this into it:\n{table}");
+}
+
+#[tokio::test]
+async fn a_fill_leaves_the_schedule_its_share_of_the_quota() {
+    let left = |left: &str| {
+        let day = GOOD.replacen("{\"data\":", "{\"data\":{\"2020-02-03\":", 1);
+        Reply::ok(format!("{day}}}")).header("X-RateLimit-Remaining-Quota-Month", left)
+    };
+    let api = Scripted::start(vec![left("501"), left("500")]).await;
+    let lab = Lab::new(&url(&api), Some(KEY));
+    let day = NaiveDate::from_ymd_opt(2020, 2, 3).unwrap();
+    for may_continue in [true, false] {
+        let fetched = days::fetch(&lab.job(), day).await.unwrap();
+        assert_eq!(days::may_continue(&fetched), may_continue);
+    }
+}
+
+#[test]
+fn an_object_of_an_earlier_version_has_no_pairs_and_one_of_a_later_one_is_refused() {
+    let none = FxFooter::from_pairs([("ARROW:schema", Some("x"))]).unwrap();
+    assert_eq!((none.rows, none.provider), (None, None));
+    let later = FxFooter::from_pairs([("ftap.rates_version", Some("2"))]);
+    assert_eq!(later, Err(FooterError::Version { found: 2, known: 1 }));
+}
+
 #[tokio::test]
 async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
     let api = Scripted::start(vec![ok(GOOD)]).await;
@@ -101,13 +136,47 @@ async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
 
     let file = std::fs::File::open(lab.dir.path().join("lake").join(&key)).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let pairs = reader.metadata().file_metadata().key_value_metadata();
+    let mut pairs: Vec<_> = pairs
+        .into_iter()
+        .flatten()
+        .filter(|pair| pair.key.starts_with("ftap."))
+        .map(|pair| (pair.key.as_str(), pair.value.as_deref().unwrap()))
+        .collect();
+    pairs.sort_unstable();
+    assert_eq!(
+        pairs,
+        [
+            ("ftap.provider", "freecurrencyapi"),
+            ("ftap.rates_version", "1"),
+            ("ftap.rows", "4"),
+            ("ftap.writer_id", "test-writer"),
+        ]
+    );
+    let columns = reader.metadata().row_group(0).columns();
+    assert!(
+        columns
+            .iter()
+            .all(|column| matches!(column.compression(), Compression::ZSTD(_))),
+        "as all others of the lake"
+    );
     let batch = reader.build().unwrap().next().unwrap().unwrap();
     let schema = batch.schema();
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(
         names,
-        ["timestamp", "base_currency", "currency", "rate", "provider"]
+        [
+            "timestamp",
+            "base_currency",
+            "currency",
+            "rate",
+            "provider",
+            "rate_time"
+        ]
     );
+    let times = batch.column(5).as_primitive::<TimestampMicrosecondType>();
+    assert_eq!(times.values(), &[1_577_836_805_000_000; 4]);
+    assert_eq!(times.timezone(), Some("UTC"));
     let text = |column: usize, row| {
         batch
             .column(column)

@@ -131,6 +131,8 @@ pub struct Text;
 pub struct WholeNumber;
 /// A number, or no such key.
 pub struct OptionalNumber;
+/// A text, or no such key.
+pub struct OptionalText;
 /// A fingerprint or checksum.
 pub struct Hash;
 /// Yes or no.
@@ -147,6 +149,22 @@ impl Codec<String> for Text {
 
     fn decode(text: &str) -> Option<String> {
         Some(text.to_owned())
+    }
+}
+
+impl Codec<Option<String>> for OptionalText {
+    const FORM: &'static str = "text, or absent";
+
+    fn encode(value: &Option<String>) -> Option<String> {
+        value.clone()
+    }
+
+    fn decode(text: &str) -> Option<Option<String>> {
+        Some(Some(text.to_owned()))
+    }
+
+    fn absent() -> Option<Option<String>> {
+        Some(None)
     }
 }
 
@@ -256,11 +274,18 @@ impl<'a> Pairs<'a> {
         }
     }
 
-    /// Fails if the value of `key` is another version than `known`.
-    pub fn expect_version(&self, key: &'static str, known: u32) -> Result<(), FooterError> {
-        match self.get::<u32, WholeNumber>(key)? {
-            found if found == known => Ok(()),
-            found => Err(FooterError::Version { found, known }),
+    /// Fails if the value of `key` is another version than `known`, or if there is none unless
+    /// it `may_be_absent`.
+    pub fn expect_version(
+        &self,
+        key: &'static str,
+        known: u32,
+        may_be_absent: bool,
+    ) -> Result<(), FooterError> {
+        match self.get::<u32, WholeNumber>(key) {
+            Err(FooterError::Missing(_)) if may_be_absent => Ok(()),
+            Ok(found) if found != known => Err(FooterError::Version { found, known }),
+            other => other.map(|_known| ()),
         }
     }
 
@@ -274,14 +299,14 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// Declares a footer: its version, then `"key" (codec: meaning) field: type` of each field in the
-/// order in which they are written. The struct needs a method `check(&self, &Pairs)` of its own,
+/// Declares a footer: its version, with `or absent` if earlier versions wrote none, then
+/// `"key" (codec: meaning) field: type` of each field in the order in which they are written. The struct needs a method `check(&self, &Pairs)` of its own,
 /// which refuses values that contradict each other.
 #[macro_export]
 macro_rules! footer {
     (
         $(#[$outer:meta])*
-        $visibility:vis struct $name:ident, $version_key:literal = $version:literal;
+        $visibility:vis struct $name:ident, $version_key:literal = $version:literal $(or $absent:ident)?;
         $($key:literal ($codec:ty: $meaning:literal) $field:ident: $type:ty,)*
     ) => {
         $(#[$outer])*
@@ -293,7 +318,7 @@ macro_rules! footer {
             const FIELDS: &'static [$crate::FooterField] = &[
                 $crate::FooterField {
                     key: $version_key,
-                    form: concat!("`", $version, "`"),
+                    form: concat!("`", $version, "`" $(, ", or ", stringify!($absent))?),
                     meaning: "version of the format",
                 },
                 $($crate::FooterField {
@@ -321,7 +346,8 @@ macro_rules! footer {
                 pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
             ) -> Result<Self, $crate::FooterError> {
                 let pairs = $crate::Pairs::new(pairs);
-                pairs.expect_version($version_key, $version)?;
+                let may_be_absent = !concat!($(stringify!($absent))?).is_empty();
+                pairs.expect_version($version_key, $version, may_be_absent)?;
                 let footer = Self {
                     $($field: pairs.get::<$type, $codec>($key)?,)*
                 };

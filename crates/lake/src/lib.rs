@@ -47,7 +47,8 @@ pub use error::{FileError, LakeError, LakeFailure};
 pub use file::{Appended, BATCH_ROWS, FileBuilder, FileSettings};
 pub use footer::{
     Adoption, Codec, Flag, Footer, FooterError, FooterField, FooterFormat, Hash, NoConflict,
-    OptionalNumber, Pairs, RejectedRange, Text, TransactionFooter, WholeNumber, footer_table,
+    OptionalNumber, OptionalText, Pairs, RejectedRange, Text, TransactionFooter, WholeNumber,
+    footer_table,
 };
 pub use gcs::gcs_credentials;
 pub use listing::{ChainEnd, chain_ends, check_topic, objects_of, read_footer};
