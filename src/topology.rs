@@ -11,6 +11,7 @@
 //! report        clock ──Tick──▶ reporter
 //! jobs, each a group of its own; [`jobs`] lists which process runs which:
 //!   by cron       clock ──RunJob──▶ user_mutator ══▶ PostgreSQL,  fx_fetcher ══▶ lake
+//!   once          fx_days ══▶ lake
 //!   all the time  change_capture: PostgreSQL ══▶ lake,  bigquery_loader: lake ══▶ BigQuery
 //!   watching      clock ──Tick──▶ watcher ◀══ Kafka (with the stream); Kafka, lake, PostgreSQL (serve)
 //! ```

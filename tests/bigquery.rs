@@ -201,6 +201,7 @@ fn the_batch_jobs_load_what_other_processes_put_into_the_lake() {
 fn what_was_loaded_is_counted_in_the_metrics() {
     let mut warehouse = Warehouse::new("metrics");
     warehouse.lab.set("INGEST_FX_SCHEDULE", "*/5 * * * *");
+    warehouse.lab.set("FX_FILL_DAYS", "false");
     warehouse.lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
     let batch = warehouse.lab.start(["batch"]);
     let loaded = batch.wait_for_event("bigquery_loaded");

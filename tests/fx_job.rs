@@ -24,6 +24,7 @@ fn lab(name: &str, api: &FxApi) -> Lab {
     lab.set("FREECURRENCYAPI_API_KEY", KEY);
     lab.set("FX_API_URL", &api.url);
     lab.set("FX_CACHE_SECONDS", "0");
+    lab.set("FX_FILL_DAYS", "false");
     lab
 }
 

@@ -27,6 +27,7 @@ mod config;
 mod disk;
 mod first_steps;
 mod fx;
+mod fx_days;
 mod fx_job;
 mod gcs;
 mod http;

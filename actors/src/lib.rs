@@ -5,6 +5,7 @@ pub mod clock;
 pub mod cron_clock;
 pub mod csv_reader;
 pub mod dead_letters;
+pub mod fx_days;
 pub mod fx_fetcher;
 pub mod gcs_uploader;
 pub mod kafka_publisher;

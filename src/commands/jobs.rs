@@ -44,6 +44,7 @@ pub(crate) fn execute(
         health: health.clone(),
         watched: watched.clone(),
         shutdown: shutdown.clone(),
+        fx: OnceCell::new(),
         postgres: OnceCell::new(),
     };
     if jobs.may_start_cluster() {

@@ -92,6 +92,7 @@ pub(crate) fn execute(
         health: health.clone(),
         watched: watched.clone(),
         shutdown: shutdown.clone(),
+        fx: OnceCell::new(),
         postgres: OnceCell::new(),
     };
     // A drain does not wait for a job: each has its run at start, if that ends by itself.

@@ -318,6 +318,8 @@ settings! {
         FX_API_URL => fx_api_url: String = url(), default "https://api.freecurrencyapi.com/v1", for FX;
         /// How long a response counts as the newest rates, which change daily; each run still writes its object
         FX_CACHE_SECONDS => fx_cache_time: Duration = seconds(0.0..=604_800.0), default "21600", for FX;
+        /// Also write the rates of each day of EVENTS_FILE, once; with an API key this takes one request a day, and the last 500 of a month are left to INGEST_FX_SCHEDULE
+        FX_FILL_DAYS => fx_fill_days: bool = boolean(), default "true", for "run, batch";
         /// Timeout of one request to the FX API; a run makes up to 5
         FX_TIMEOUT_SECONDS => fx_timeout: Duration = seconds(0.1..=300.0), default "20", for FX;
         /// Seed of the rates that are made up without FREECURRENCYAPI_API_KEY

@@ -10,10 +10,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ftap_actors::bigquery_loader::{BigQueryLoader, LoaderParts};
 use ftap_actors::change_capture::ChangeCapture;
+use ftap_actors::fx_days::{EventDays, FxDays};
 use ftap_actors::fx_fetcher::FxFetcher;
 use ftap_actors::user_mutator::{self, UserMutator};
 use ftap_cdc::capture::CaptureParts;
-use ftap_fx::report as fx_report;
+use ftap_dataset::prepare::event_days;
+use ftap_fx::job::FxJob;
+use ftap_fx::{Provider, report as fx_report};
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_postgres::{Database, PostgresSettings, UPDATE_USERS, UserUpdates};
@@ -68,12 +71,18 @@ struct Job {
 
 /// Every job. Those that only need settings come first: what is wrong with these shows before
 /// PostgreSQL is waited for.
-const JOBS: [Job; 7] = [
+const JOBS: [Job; 8] = [
     Job {
         processes: &[Process::Run, Process::Batch],
         uses_postgres: false,
         is_on: |config| config.ingest_fx_schedule.is_some(),
         make: fx_rates,
+    },
+    Job {
+        processes: &[Process::Run, Process::Batch],
+        uses_postgres: false,
+        is_on: |config| config.ingest_fx_schedule.is_some() && config.fx_fill_days,
+        make: fx_days,
     },
     Job {
         processes: &[Process::Run, Process::Batch],
@@ -135,6 +144,8 @@ pub(crate) struct JobContext<'a> {
     /// What is seen of the platform's services.
     pub watched: Arc<Watched>,
     pub shutdown: watch::Receiver<bool>,
+    /// Opened for the first job that uses it.
+    pub fx: OnceCell<Arc<FxJob>>,
     /// Opened for the first job that uses it. A private cluster runs as long as this value lives.
     pub postgres: OnceCell<PostgresAccess>,
 }
@@ -200,6 +211,14 @@ impl JobContext<'_> {
         Ok(Some(self.postgres.get_or_init(|| access)))
     }
 
+    fn fx_job(&self) -> anyhow::Result<Arc<FxJob>> {
+        if let Some(opened) = self.fx.get() {
+            return Ok(opened.clone());
+        }
+        let job = Arc::new(commands::fx::open(self.config)?);
+        Ok(self.fx.get_or_init(|| job).clone())
+    }
+
     /// Whether a job fails that finds no PostgreSQL; beside the stream it finishes.
     fn fails_without_postgres(&self) -> bool {
         self.process != Process::Run && self.postgres_need() == PostgresNeed::Required
@@ -225,10 +244,24 @@ fn fx_rates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
         actor: "fx_fetcher",
         job: fx_report::JOB,
     };
-    let job = Arc::new(commands::fx::open(context.config)?);
+    let job = context.fx_job()?;
     let health = context.health.clone();
     let make = move |stage| FxFetcher::new(stage, job, health);
     Ok(Some(cron_job(names, schedule, make)))
+}
+
+fn fx_days(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+    let job = context.fx_job()?;
+    let at_stop = match job.provider() {
+        // A moment's work, without which no transaction has the rate of its day.
+        Provider::Offline => AtStop::Finish,
+        Provider::FreeCurrencyApi => AtStop::End,
+    };
+    let file = context.config.events_file.clone();
+    let days: EventDays = Arc::new(move || event_days(&file));
+    let health = context.health.clone();
+    let make = move |stage| FxDays::new(stage, job, health, days);
+    Ok(Some(lone_job("fx_days", "fx_days", at_stop, make)))
 }
 
 fn user_updates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {

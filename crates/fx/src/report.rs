@@ -58,6 +58,19 @@ pub fn warn_offline(speaker: Speaker) {
     .emit(speaker);
 }
 
+/// Counts the requests that rates took, and notes what is left of the plan.
+pub fn count_requests(origin: Origin) {
+    let Origin::Api { attempts, quota } = origin else {
+        return;
+    };
+    metrics::FX_REQUESTS.add(attempts.into());
+    for (period, left) in [("month", quota.month), ("minute", quota.minute)] {
+        if let Some(left) = left {
+            metrics::FX_QUOTA.set_for([period], left as f64);
+        }
+    }
+}
+
 /// Logs and counts what a run did.
 pub fn report(done: &Done, took: Duration, speaker: Speaker) {
     let (key, rates, origin, cache_error) = match done {
@@ -80,17 +93,12 @@ pub fn report(done: &Done, took: Duration, speaker: Speaker) {
         }
         .emit(speaker);
     }
-    let (origin, requests, quota) = match origin {
+    let (name, requests, quota) = match origin {
         Origin::Api { attempts, quota } => ("api", *attempts, *quota),
         Origin::Cache => ("cache", 0, Default::default()),
         Origin::Offline => (Provider::Offline.as_str(), 0, Default::default()),
     };
-    metrics::FX_REQUESTS.add(requests.into());
-    for (period, left) in [("month", quota.month), ("minute", quota.minute)] {
-        if let Some(left) = left {
-            metrics::FX_QUOTA.set_for([period], left as f64);
-        }
-    }
+    count_requests(*origin);
     let left = |quota: Option<u64>| {
         quota
             .and_then(|left| i64::try_from(left).ok())
@@ -99,7 +107,7 @@ pub fn report(done: &Done, took: Duration, speaker: Speaker) {
     FxRatesWritten {
         key: key.clone(),
         provider: rates.provider().as_str().to_owned(),
-        origin: origin.to_owned(),
+        origin: name.to_owned(),
         rates: rates
             .iter()
             .map(|(currency, rate)| format!("{currency}={rate}"))

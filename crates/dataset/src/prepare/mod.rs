@@ -16,13 +16,14 @@ mod check;
 mod output;
 mod reader;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 pub use check::RejectReason;
 use check::{integer_text, is_amount, is_degrees, is_unknown, present, require, zip_text};
+use chrono::NaiveDate;
 use ftap_transaction::{EVENT_TIME_FORM, date, event_time};
 use output::Outputs;
 pub(crate) use reader::split_line;
@@ -34,6 +35,8 @@ use crate::schema::{
     EVENT_COLUMNS, EVENTS_FILE, MERCHANT_COLUMNS, MERCHANTS_FILE, REJECTED_FILE, USER_COLUMNS,
     USERS_FILE,
 };
+
+const READ_BYTES: usize = 1 << 16;
 
 /// Records between two progress reports.
 const PROGRESS_RECORDS: u64 = 8_192;
@@ -287,6 +290,26 @@ pub fn check_events(path: &Path) -> Result<(), DatasetError> {
         });
     }
     Ok(())
+}
+
+/// The days that have events, by the first column of a file that [`prepare`] wrote.
+///
+/// # Errors
+/// The file can't be read.
+pub fn event_days(path: &Path) -> io::Result<BTreeSet<NaiveDate>> {
+    let mut file = BufReader::with_capacity(READ_BYTES, File::open(path)?);
+    let (mut days, mut line, mut previous) = (BTreeSet::new(), Vec::new(), [0; 10]);
+    while file.read_until(b'\n', &mut line)? > 0 {
+        // Neighbours mostly are of one day.
+        if let Some((day, _)) = line.split_first_chunk::<10>()
+            && *day != previous
+        {
+            previous = *day;
+            days.extend(date(day));
+        }
+        line.clear();
+    }
+    Ok(days)
 }
 
 fn prepared_header(columns: &[&str]) -> String {

@@ -225,6 +225,30 @@ events! { JOBS;
         /// How long the run took.
         duration_ms: u64,
     }
+    /// Each day of the events file has FX rates in the lake.
+    INFO FxDaysFilled "fx_days_filled" {
+        /// First day.
+        first: String,
+        /// Last day.
+        last: String,
+        /// Days with events in between.
+        days: u64,
+        /// Days whose rates were written now; the others had theirs.
+        written: u64,
+        /// `freecurrencyapi` or `offline`.
+        provider: String,
+        /// How long it took.
+        duration_ms: u64,
+    }
+    /// The FX rates of the days of the events file are not complete yet; the rest follows after a pause.
+    WARN FxDaysPaused "fx_days_paused" {
+        /// Days without rates.
+        left: u64,
+        /// Length of the pause.
+        seconds: u64,
+        /// Why, and what to do.
+        error: String,
+    }
     /// A run's FX rates were in the lake already; no request was sent.
     INFO FxRatesKept "fx_rates_kept" {
         /// The object.
