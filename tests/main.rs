@@ -39,4 +39,5 @@ mod postgres_trouble;
 mod readers;
 mod secrets;
 mod tls;
+mod unreadable;
 mod words;

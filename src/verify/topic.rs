@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use ftap_kafka::access;
-use ftap_kafka::tail::silence;
+use ftap_kafka::tail::{silence, unreadable};
 use ftap_kafka::{KafkaFailure, KafkaSettings};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
 use rdkafka::config::ClientConfig;
@@ -268,6 +268,10 @@ impl<'a> Topics<'a> {
                     open.remove(&partition);
                     continue;
                 }
+                Some(Err(error)) if is_unreadable(&error) => {
+                    let failure = unreadable(topic, &open, &error.to_string());
+                    return Err(anyhow!("{failure}\n  {}", failure.entry().remedy));
+                }
                 Some(Err(error)) if !is_passing(&error) => {
                     return Err(error).with_context(|| format!("reading topic {topic}"));
                 }
@@ -310,6 +314,11 @@ fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<BaseCon
         config.set(name, value);
     }
     config.create().context("the Kafka client's settings")
+}
+
+fn is_unreadable(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    code.map(KafkaFailure::from) == Some(KafkaFailure::Unreadable)
 }
 
 /// librdkafka recovers from these by itself.

@@ -1,8 +1,9 @@
-//! The header of a record batch (Kafka's message format 2), read and checked without decoding the
-//! records. Promises: no input panics; a batch that passes [`check_produced`] is well-formed as far
-//! as its header and checksum can tell. Layout: <https://kafka.apache.org/documentation/#recordbatch>.
+//! Record batches (Kafka's message format 2). Promises: no input panics; a batch that passes
+//! [`check_produced`] can be read, down to its last record. Layout: <https://kafka.apache.org/documentation/#recordbatch>.
 
 use kafka_protocol::ResponseError;
+
+use crate::records;
 
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: usize = 61;
@@ -15,6 +16,8 @@ const CRC_COVERS_FROM: usize = 21;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
 const COMPRESSION: i16 = 0x07;
+/// Set by a broker that sets the timestamps itself, which this one never does.
+const LOG_APPEND_TIME: i16 = 0x08;
 
 /// The fields of a batch header this broker uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +89,9 @@ impl BatchHeader {
         self.attributes & CONTROL != 0
     }
 
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.attributes & COMPRESSION != 0
+    /// How the records are compressed; 0 for not at all.
+    pub(crate) fn codec(&self) -> i16 {
+        self.attributes & COMPRESSION
     }
 }
 
@@ -103,7 +107,8 @@ pub(crate) fn checksum_holds(header: &BatchHeader, batch: &[u8]) -> bool {
 }
 
 /// Checks what a producer sent for one partition: exactly one batch, as Kafka demands for this
-/// format, of the right format, size and checksum, and no control batch.
+/// format, of the right format, size and checksum, no control batch, and with the records that its
+/// header says.
 pub(crate) fn check_produced(
     records: &[u8],
     max_bytes: usize,
@@ -128,9 +133,11 @@ pub(crate) fn check_produced(
     let counted = i64::from(header.records) == i64::from(header.last_offset_delta) + 1;
     let sequenced =
         header.producer_id < 0 || (header.base_sequence >= 0 && header.producer_epoch >= 0);
-    if header.is_control() || !counted || !sequenced {
+    let is_brokers = header.is_control() || header.attributes & LOG_APPEND_TIME != 0;
+    if is_brokers || !counted || !sequenced {
         return Err(ResponseError::InvalidRecord);
     }
+    records::check(&header, &records[HEADER_BYTES..])?;
     Ok(header)
 }
 
@@ -195,45 +202,24 @@ pub(crate) fn decision_of(batch: &[u8]) -> Option<Decision> {
     }
 }
 
-/// The offset and timestamp of the first record of an uncompressed batch at or after `timestamp_ms`.
+/// The offset and timestamp of a batch's first record at or after `timestamp_ms`.
 pub(crate) fn first_record_at(batch: &[u8], timestamp_ms: i64) -> Option<(i64, i64)> {
     let header = BatchHeader::parse(batch)?;
-    if header.is_compressed() {
-        return None;
-    }
-    let mut at = HEADER_BYTES;
-    for _ in 0..header.records {
-        let length = usize::try_from(varint(batch, &mut at)?).ok()?;
-        let next = at.checked_add(length)?;
-        at += 1; // attributes
-        let timestamp = header
-            .base_timestamp_ms
-            .wrapping_add(varint(batch, &mut at)?);
-        let offset = header.base_offset.wrapping_add(varint(batch, &mut at)?);
-        if timestamp >= timestamp_ms {
-            return Some((offset, timestamp));
-        }
-        at = next;
-    }
-    None
-}
-
-fn varint(bytes: &[u8], at: &mut usize) -> Option<i64> {
-    let mut value = 0u64;
-    for shift in (0..70).step_by(7) {
-        let byte = *bytes.get(*at)?;
-        *at += 1;
-        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-        if byte & 0x80 == 0 {
-            return Some(((value >> 1) as i64) ^ -((value & 1) as i64));
-        }
-    }
-    None
+    records::first_at(&header, batch.get(HEADER_BYTES..)?, timestamp_ms)
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    fn put_varint(into: &mut Vec<u8>, value: i32) {
+        let mut rest = u32::try_from(value).unwrap() << 1;
+        while rest > 0x7f {
+            into.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
+            rest >>= 7;
+        }
+        into.push(u8::try_from(rest).unwrap());
+    }
 
     /// An uncompressed batch of `records` empty records; `edit` may change the header before the
     /// checksum is set.
@@ -253,9 +239,12 @@ pub(crate) mod tests {
         body.extend(producer.2.to_be_bytes());
         body.extend(records.to_be_bytes());
         for i in 0..records {
-            // Deltas below 64 fit one zigzag byte, which keeps this builder simple.
-            let delta = u8::try_from((i % 64) * 2).unwrap();
-            body.extend([12, 0, delta, delta, 1, 1, 0]);
+            let mut record = vec![0];
+            put_varint(&mut record, i);
+            put_varint(&mut record, i);
+            record.extend([1, 1, 0]); // no key, no value, no headers
+            put_varint(&mut body, i32::try_from(record.len()).unwrap());
+            body.extend(record);
         }
         let mut batch = Vec::new();
         batch.extend(0i64.to_be_bytes());
@@ -298,6 +287,33 @@ pub(crate) mod tests {
                     "byte {at} bit {bit}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_lies_about_its_records_is_refused_although_its_checksum_holds() {
+        let lie = |at: usize, bytes: &[u8]| {
+            let mut batch = batch_of(2, (-1, -1, -1), false, 1_000);
+            batch[at..at + bytes.len()].copy_from_slice(bytes);
+            let crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
+            batch[17..21].copy_from_slice(&crc.to_be_bytes());
+            check_produced(&batch, 1 << 20).map(|header| header.records)
+        };
+        assert_eq!(lie(HEADER_BYTES, &[]), Ok(2));
+        let whole = batch_of(2, (-1, -1, -1), false, 1_000);
+        let counts_one = [&[0; 4][..], &whole[27..57], &[0, 0, 0, 1]].concat();
+        assert_eq!(lie(23, &counts_one), Err(ResponseError::InvalidRecord));
+        assert_eq!(
+            lie(HEADER_BYTES, &[0xaa; 14]),
+            Err(ResponseError::InvalidRecord)
+        );
+        let codec = lie(22, &[7]);
+        assert_eq!(codec, Err(ResponseError::UnsupportedCompressionType));
+        assert_eq!(lie(22, &[4]), Err(ResponseError::InvalidRecord));
+        assert_eq!(lie(22, &[8]), Err(ResponseError::InvalidRecord));
+        for at in [27, 35] {
+            let late = lie(at, &(1i64 << 62).to_be_bytes());
+            assert_eq!(late, Err(ResponseError::InvalidTimestamp));
         }
     }
 

@@ -45,6 +45,7 @@ mod groups;
 mod ledger;
 mod log;
 mod options;
+mod records;
 mod server;
 #[cfg(test)]
 mod server_tests;

@@ -259,8 +259,8 @@ pub fn silence(
     )
 }
 
-/// Something that can't be read is at one of these places, or after it.
-fn unreadable(topic: &str, open: &BTreeMap<i32, i64>, text: &str) -> Failure {
+/// The failure that something is at one of these places, or after it, that can't be read.
+pub fn unreadable(topic: &str, open: &BTreeMap<i32, i64>, text: &str) -> Failure {
     let places: Vec<String> = open
         .iter()
         .map(|(partition, offset)| format!("partition {partition} from offset {offset} on"))

@@ -50,10 +50,10 @@ fn append(
     let partition = shared.topics.partition(topic, index);
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     let records = records.unwrap_or_default();
-    let header = batch::check_produced(&records, shared.options.max_batch_bytes)?;
-    // The page cache takes a write at once; a full one makes it wait, which other connections must
-    // not notice.
+    // Unpacking takes time, and the page cache takes a write at once only if it is not full: other
+    // connections must not notice.
     let base_offset = tokio::task::block_in_place(|| {
+        let header = batch::check_produced(&records, shared.options.max_batch_bytes)?;
         if header.is_transactional() {
             shared
                 .coordinator
