@@ -190,7 +190,12 @@ impl FxJob {
         cache_error: Option<String>,
     ) -> Result<Fetched, FetchError> {
         Ok(Fetched {
-            file: object::file(&self.settings, run_at, &rates)?,
+            file: object::file(
+                run_at,
+                &rates,
+                self.settings.zstd_level,
+                &self.settings.writer_id,
+            )?,
             rates,
             origin,
             cache_error,

@@ -14,7 +14,7 @@ use ftap_lake::{
     NoConflict, OptionalNumber, OptionalText, Pairs, footer,
 };
 
-use super::{BASE_CURRENCY, FxSettings, Rates};
+use super::{BASE_CURRENCY, Rates};
 
 footer! {
     /// What an object of rates says of itself. Its name says all about the run; earlier versions
@@ -48,10 +48,14 @@ impl Footer for FxFooter {
 }
 
 /// The object: a row a currency.
-pub(crate) fn file(
-    settings: &FxSettings,
+///
+/// # Errors
+/// If `zstd_level` is not one.
+pub fn file(
     run_at: DateTime<Utc>,
     rates: &Rates,
+    zstd_level: i32,
+    writer_id: &str,
 ) -> Result<ClosedFile<FxFooter>, FileError> {
     let name = FxObjectName(run_at);
     let timestamp = run_at.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -89,12 +93,12 @@ pub(crate) fn file(
         name: name.key(),
         source,
     })?;
-    let mut writer = FileWriter::open(&FX_RATES, name.key(), schema, settings.zstd_level)?;
+    let mut writer = FileWriter::open(&FX_RATES, name.key(), schema, zstd_level)?;
     writer.write(&batch)?;
     let footer = FxFooter {
         provider: Some(rates.provider().as_str().to_owned()),
         rows: Some(rows as u64),
-        writer_id: Some(settings.writer_id.clone()),
+        writer_id: Some(writer_id.to_owned()),
     };
     Ok(ClosedFile {
         name,

@@ -68,8 +68,8 @@ impl Place {
         for number in from..from + objects {
             let run_at = DateTime::from_timestamp(1_577_836_800 + number * 60, 0).unwrap();
             let rates = Rates::new([1.0, 2.0, 3.0, 4.0], Provider::Offline).unwrap();
-            let file = ftap_fx::object::file(run_at, &rates).unwrap();
-            self.put(&file.key(), file.bytes).await;
+            let file = ftap_fx::object::file(run_at, &rates, 1, "test").unwrap();
+            self.put(&file.name.key(), file.bytes).await;
         }
     }
 
