@@ -45,6 +45,33 @@ result["columns"] = [[column[0], column[1]] for column in columns]
 print(json.dumps(result))
 "#;
 
+/// Writes a file again with another codec, everything else being kept.
+const RECOMPRESS: &str = r#"
+import sys
+import pyarrow.parquet as pq
+pq.write_table(pq.read_table(sys.argv[1], partitioning=None), sys.argv[1], compression="snappy")
+"#;
+
+#[test]
+fn an_object_of_another_codec_is_not_called_broken() {
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => return common::not_run(&why),
+    };
+    let lab = Lab::new("codec");
+    lab.run_until_drained();
+    let object = &lab.objects()[0];
+    let mut recompress = Command::new(python);
+    recompress.args(["-c", RECOMPRESS]).arg(object);
+    assert!(recompress.status().unwrap().success());
+    let verdict = lab.verify();
+    assert_eq!(
+        verdict.kinds(),
+        ["missing_from_lake", "unsupported_codec"],
+        "{verdict}"
+    );
+}
+
 /// The Python that has the packages, or why there is none.
 pub(crate) fn python() -> Result<String, String> {
     let python = std::env::var("FTAP_PYTHON").unwrap_or_else(|_| "python3".to_owned());

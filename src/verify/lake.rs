@@ -91,13 +91,20 @@ impl<'a> Auditor<'a> {
     /// Accounts for one object, given in the order of [`list`].
     pub(super) fn object(&mut self, found: &Found, bytes: Bytes) {
         if let Err(error) = self.readable_object(found, bytes) {
+            let detail = chain(error.as_ref());
+            // parquet's text for what it was built without.
+            let kind = if detail.contains("Disabled feature at compile time") {
+                Kind::UnsupportedCodec
+            } else {
+                Kind::UnreadableObject
+            };
             let partition = found.name.as_ref().map(ObjectName::partition);
-            self.ledger.object_problem(
-                Kind::UnreadableObject,
-                partition,
-                &found.key,
-                chain(error.as_ref()),
-            );
+            self.ledger
+                .object_problem(kind, partition, &found.key, detail);
+            if let Some(name) = &found.name {
+                self.ledger
+                    .unreadable_from(name.partition(), name.first_offset());
+            }
         }
     }
 

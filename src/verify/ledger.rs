@@ -31,6 +31,8 @@ struct Partition {
     readable: Bits,
     in_lake: Bits,
     rejected: Bits,
+    /// First offset of the last object that can't be read.
+    unreadable_from: Option<i64>,
     /// Timestamp of the oldest record that is visible.
     oldest_ms: Option<i64>,
     /// From `bounds.low`: content and timestamp of a transaction, else its payload's hash.
@@ -82,6 +84,7 @@ impl Ledger {
             readable: Bits::default(),
             in_lake: Bits::default(),
             rejected: Bits::default(),
+            unreadable_from: None,
             oldest_ms: None,
             hashes: vec![0; usize::try_from(bounds.high - bounds.low).unwrap_or(0)],
             too_large: HashMap::new(),
@@ -296,6 +299,13 @@ impl Ledger {
         });
     }
 
+    /// An object that begins there can't be read.
+    pub(super) fn unreadable_from(&mut self, partition: i32, first_offset: i64) {
+        if let Some(state) = self.partitions.get_mut(partition as usize) {
+            state.unreadable_from = state.unreadable_from.max(Some(first_offset));
+        }
+    }
+
     /// Marks an offset as covered by the lake. `None` if it was before, or if the topic has
     /// no such record: then there is nothing to compare it with.
     fn place(&mut self, key: &str, partition: i32, offset: i64) -> Option<usize> {
@@ -466,11 +476,10 @@ impl Ledger {
                     continue;
                 }
                 let is_missing = !state.in_lake.get(bit);
-                let gap = if lakes_end.is_some_and(|end| offset < end) {
-                    &mut missing
-                } else {
-                    &mut unread
-                };
+                // What an unreadable object may hold was read.
+                let is_read = lakes_end.is_some_and(|end| offset < end)
+                    || state.unreadable_from.is_some_and(|first| offset >= first);
+                let gap = if is_read { &mut missing } else { &mut unread };
                 match (is_missing, in_gap) {
                     (true, true) => gap.push_across(offset),
                     (true, false) => gap.push(offset),

@@ -53,6 +53,41 @@ impl Report {
         self.balance.problems.is_empty()
     }
 
+    /// Remarks that are not losses, on the stream.
+    fn notes(&self) -> Vec<String> {
+        let (total, balance) = (self.total(), &self.balance);
+        let counted = [
+            (
+                balance.broken.count(),
+                format!("broken rows of the file: {}", balance.broken),
+            ),
+            (
+                total.foreign,
+                format!(
+                    "{} records of the topic are of other origin (no header `row` or `redrive`): compared by offset only",
+                    count(total.foreign)
+                ),
+            ),
+            (
+                total.redriven,
+                format!(
+                    "{} rejected records were repaired and redriven (`ftap dlq list --state redriven`)",
+                    count(total.redriven)
+                ),
+            ),
+            (
+                balance.once_too_large,
+                format!(
+                    "{} records were rejected under a smaller MAX_MESSAGE_BYTES: `ftap dlq redrive --reason too_large` sends them again",
+                    count(balance.once_too_large)
+                ),
+            ),
+        ];
+        let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+        let counted = counted.map(|(_, note)| note);
+        counted.chain(self.notes.iter().cloned()).collect()
+    }
+
     fn total(&self) -> Account {
         let mut total = Account::default();
         for account in &self.balance.accounts {
@@ -83,6 +118,7 @@ impl Report {
             })
         };
         let of_changes = self.changes.iter().flat_map(ChangesReport::notes);
+        let notes: Vec<_> = self.notes().into_iter().chain(of_changes).collect();
         json!({
             "exact": self.is_exact(),
             "source": {
@@ -101,7 +137,7 @@ impl Report {
             "partitions": accounts,
             "total": self.total(),
             "problems": self.balance.problems.iter().map(problem).collect::<Vec<_>>(),
-            "notes": self.notes.iter().cloned().chain(of_changes).collect::<Vec<_>>(),
+            "notes": notes,
             "changes": self.changes.as_ref().map(ChangesReport::json),
             "bigquery": self.bigquery.as_ref().map(BigQueryReport::json),
         })
@@ -174,31 +210,7 @@ impl fmt::Display for Report {
         let total = self.total();
         line(f, "all", &total)?;
         writeln!(f)?;
-        if broken > 0 {
-            writeln!(f, "note: broken rows of the file: {}", self.balance.broken)?;
-        }
-        if total.foreign > 0 {
-            writeln!(
-                f,
-                "note: {} records of the topic are of other origin (no header `row` or `redrive`): compared by offset only",
-                count(total.foreign)
-            )?;
-        }
-        if total.redriven > 0 {
-            writeln!(
-                f,
-                "note: {} rejected records were repaired and redriven (`ftap dlq list --state redriven`)",
-                count(total.redriven)
-            )?;
-        }
-        if self.balance.once_too_large > 0 {
-            writeln!(
-                f,
-                "note: {} records were rejected under a smaller MAX_MESSAGE_BYTES: `ftap dlq redrive --reason too_large` sends them again",
-                count(self.balance.once_too_large)
-            )?;
-        }
-        for note in &self.notes {
+        for note in self.notes() {
             writeln!(f, "note: {note}")?;
         }
         for problem in &self.balance.problems {

@@ -180,7 +180,13 @@ fn rows_that_were_not_published_are_missing_by_number() {
 #[test]
 fn damaged_objects_are_named_and_their_rows_are_missing() {
     let (lab, committed) = filled("damaged");
-    let damaged = [&committed[4], &committed[7]];
+    // One of them the last of its partition, whose records must not look unread.
+    let last = committed.iter().filter(|file| file["partition"] == 0);
+    let last = last
+        .max_by_key(|file| file["first_offset"].as_i64())
+        .unwrap();
+    let mut others = committed.iter().filter(|file| file["key"] != last["key"]);
+    let damaged = [last, others.next_back().unwrap()];
     for file in damaged {
         let path = path_of(&lab, file);
         let whole = std::fs::read(&path).unwrap();
@@ -193,6 +199,11 @@ fn damaged_objects_are_named_and_their_rows_are_missing() {
         .map(|file| file["rows"].as_u64().unwrap())
         .sum();
     assert_eq!(verdict.total("missing"), rows, "{verdict}");
+    assert_eq!(
+        verdict.kinds(),
+        ["missing_from_lake", "unreadable_object"],
+        "one remedy: {verdict}"
+    );
     let named = verdict.problems("unreadable_object");
     for file in damaged {
         assert!(

@@ -92,7 +92,7 @@ pub enum LakeError {
         retry: Retry,
     },
     /// An object that can't be read as a file of this lake.
-    #[error("{key} is not a readable lake file: {source}; move it out of the lake")]
+    #[error("{key} is not a readable lake file: {source}; restore it from a copy")]
     Object {
         key: String,
         source: Box<dyn Error + Send + Sync>,
