@@ -1,6 +1,9 @@
 //! Exit codes, and the errors that decide them.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::telemetry;
 
 pub(crate) const DONE: u8 = 0;
 /// A stage stopped with an error, or a command failed.
@@ -34,16 +37,44 @@ impl fmt::Display for OutputClosed {
 
 impl std::error::Error for OutputClosed {}
 
+/// Whether every line of stderr is JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on errors are lines of JSON.
+pub(crate) fn report_as_json() {
+    IS_JSON.store(true, Relaxed);
+}
+
+/// The command line can't be understood, or asks for help.
+#[expect(clippy::print_stderr, reason = "the last word to the user")]
+pub(crate) fn usage(error: &clap::Error) -> u8 {
+    if IS_JSON.load(Relaxed) && error.use_stderr() {
+        let text = error.to_string();
+        let text = text.trim_start_matches("error: ").trim_end();
+        eprint!("{}", telemetry::failure_line(text, BAD_USAGE));
+        return BAD_USAGE;
+    }
+    // The reader of the help may be gone.
+    let _ = error.print();
+    if error.use_stderr() { BAD_USAGE } else { DONE }
+}
+
 /// Tells the user about an error and gives the exit code it stands for.
 #[expect(clippy::print_stderr, reason = "the last word to the user")]
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if error.is::<OutputClosed>() {
         return DONE;
     }
-    eprintln!("error: {}", ftap_telemetry::chain(error.as_ref()));
-    if error.is::<BadUsage>() || error.is::<crate::config::ConfigError>() {
+    let code = if error.is::<BadUsage>() || error.is::<crate::config::ConfigError>() {
         BAD_USAGE
     } else {
         GAVE_UP
+    };
+    let text = ftap_telemetry::chain(error.as_ref());
+    if IS_JSON.load(Relaxed) {
+        eprint!("{}", telemetry::failure_line(&text, code));
+    } else {
+        eprintln!("error: {text}");
     }
+    code
 }

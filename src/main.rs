@@ -25,6 +25,8 @@ mod terminal;
 mod topology;
 mod verify;
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use ftap_telemetry::events::{ProcessStarted, ProcessStopped, SettingDoubtful, Speaker};
 
@@ -41,9 +43,15 @@ use telemetry::Telemetry;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    let parsed = match cli::parse(std::env::args_os()) {
+    let parsed = cli::parse(std::env::args_os());
+    let no_flags = BTreeMap::new();
+    // Before anything can fail.
+    if Config::wants_json(parsed.as_ref().map_or(&no_flags, |parsed| &parsed.flags)) {
+        exit::report_as_json();
+    }
+    let parsed = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => error.exit(),
+        Err(error) => std::process::exit(exit::usage(&error).into()),
     };
     // `ftap config` shows another command's settings.
     let user = match &parsed.command {

@@ -19,10 +19,6 @@ const HARD_STOP: Duration = Duration::from_millis(9_500);
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Starts listening; the receiver turns true when the process is to stop.
-#[expect(
-    clippy::print_stderr,
-    reason = "a log line might not be written any more"
-)]
 pub(crate) fn listen() -> anyhow::Result<watch::Receiver<bool>> {
     let (stop, receiver) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -56,10 +52,8 @@ pub(crate) fn listen() -> anyhow::Result<watch::Receiver<bool>> {
                         _ = interrupts.recv() => {}
                         _ = terminations.recv() => {}
                         () = &mut hard_stop => {
-                            eprintln!(
-                                "error: stopping took too long, the rest is left behind; nothing is lost, the next run continues from the last file in the lake"
-                            );
-                            end_at_once(exit::GAVE_UP.into());
+                            let text = "stopping took too long, the rest is left behind; nothing is lost, the next run continues from the last file in the lake";
+                            end_at_once(exit::report(&anyhow::anyhow!(text)).into());
                         }
                     }
                     if since.elapsed() >= SAME_SIGNAL {

@@ -237,6 +237,17 @@ impl log::Log for LogBridge {
     fn flush(&self) {}
 }
 
+/// The error that ends a command, as a line of JSON.
+pub(crate) fn failure_line(error: &str, exit_code: u8) -> String {
+    let mut fields = Fields::default();
+    fields.text("event", "command_failed");
+    fields.text("actor", "ftap");
+    fields.number("generation", 0);
+    fields.text("error", error);
+    fields.number("exit_code", exit_code.into());
+    Shape::Json.render(Level::ERROR, &fields)
+}
+
 /// A panic is a line as every other; supervision tells separately what it does about it.
 fn log_panics(shape: Shape) {
     std::panic::set_hook(Box::new(move |panic| {

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common;
+use crate::common::verdict::said;
 use crate::common::warehouse::Warehouse;
 use crate::common::{Lab, ROWS, Random, wait_until};
 use ftap_testing::bigquery::Operation::{Any, Submit};
@@ -263,7 +264,7 @@ fn settings_that_do_not_go_together_are_refused_with_the_remedy() {
     let report = |lab: &Lab| {
         let output = lab.command(["load"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
-        String::from_utf8(output.stderr).unwrap()
+        said(&String::from_utf8_lossy(&output.stderr))
     };
     let text = report(&lab);
     assert!(

@@ -238,7 +238,7 @@ fn a_table_that_is_dropped_and_recreated_is_an_error_that_a_resnapshot_fixes() {
     let event = capture.wait_for_event("table_columns_changed");
     assert_eq!(
         (&event["new"], &event["gone"]),
-        (&"email".into(), &"".into())
+        (&serde_json::json!(["email"]), &serde_json::json!([]))
     );
     postgres.sql(REMADE);
     let (_, said) = capture.wait_for_failure();

@@ -178,6 +178,61 @@ fn at_debug_each_transaction_is_a_log_line() {
 }
 
 #[test]
+fn in_json_every_line_of_stderr_is_json_errors_included() {
+    let place = place_with_data(10);
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["run", "--no-such-flag"], 2, "--no-such-flag"),
+        (
+            &["run", "--kafka-partitions", "many"],
+            2,
+            "KAFKA_PARTITIONS",
+        ),
+        (&["run", "--events", "nowhere.csv"], 2, "nowhere.csv"),
+        (
+            &["verify", "--kafka-broker", "127.0.0.1:1"],
+            1,
+            "127.0.0.1:1",
+        ),
+        (&["run", "--until-drained"], 0, ""),
+    ];
+    for (args, code, part) in cases {
+        let mut command = place.ftap(args);
+        command.env("LOG_FORMAT", "json");
+        let done = Done::from(command.output().unwrap()).ends_with(code);
+        let lines = done.stderr.lines().map(|line| {
+            let parsed = serde_json::from_str::<Value>(line);
+            parsed.unwrap_or_else(|error| panic!("{error}: {line}"))
+        });
+        let lines: Vec<Value> = lines.collect();
+        let failed = lines.iter().find(|line| line["event"] == "command_failed");
+        assert_eq!(failed.is_some(), code != 0, "{args:?}: {}", done.stderr);
+        let Some(failed) = failed else {
+            let assigned = lines
+                .iter()
+                .find(|line| line["event"] == "partitions_assigned");
+            assert!(assigned.unwrap()["partitions"][0].is_i64(), "{assigned:?}");
+            let stages = lines.iter().find(|line| line["event"] == "group_started");
+            assert!(stages.unwrap()["stages"][0].is_string(), "{stages:?}");
+            let rates = lines
+                .iter()
+                .find(|line| line["event"] == "fx_rates_written");
+            assert!(rates.unwrap()["rates"]["EUR"].is_f64(), "{rates:?}");
+            assert!(rates.unwrap()["quota_month"].is_null(), "{rates:?}");
+            let file = lines.iter().find(|line| line["event"] == "file_committed");
+            assert_eq!(file.unwrap()["reason"], "drain");
+            continue;
+        };
+        assert_eq!(failed["exit_code"], code);
+        assert!(failed["error"].as_str().unwrap().contains(part), "{failed}");
+    }
+    // Asked for in the file, with a setting that is wrong.
+    place.write(".env", "LOG_FORMAT=json\nKAFKA_PARTITIONS=many\n");
+    let done = place.run(&["run"]).ends_with(2);
+    let failed: Value = serde_json::from_str(&done.stderr).unwrap();
+    assert_eq!(failed["event"], "command_failed");
+}
+
+#[test]
 fn kaggle_without_credentials_says_where_they_go() {
     Place::new()
         .run(&["prepare", "--kaggle"])

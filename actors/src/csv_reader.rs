@@ -90,7 +90,7 @@ async fn replay(
         fingerprint: start.source.clone(),
         first_row,
         byte_offset: place.byte,
-        partitions: start.partitions,
+        partition_count: start.partitions,
     }
     .emit(stage.speaker());
 

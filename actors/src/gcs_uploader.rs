@@ -182,6 +182,7 @@ fn report_committed(stage: &Stage, upload: &Upload) {
         rows: footer.rows,
         rejected: footer.rejected_records,
         bytes,
+        reason: upload.reason.as_str().to_owned(),
         duration_ms: took.as_millis() as u64,
     }
     .emit(stage.speaker());

@@ -207,7 +207,7 @@ impl Subscriber {
             self.once_a_second()?;
             if *self.parts.drain.borrow() && self.is_drained()? {
                 Drained {
-                    partitions: self.assigned.len() as u64,
+                    partition_count: self.assigned.len() as u64,
                 }
                 .emit(self.stage.speaker());
                 self.stage.generation().finish();
@@ -258,7 +258,7 @@ impl Subscriber {
             }
             Signal::Assign(partitions) => {
                 PartitionsAssigned {
-                    partitions: numbers(&partitions),
+                    partitions: partitions.clone(),
                 }
                 .emit(self.stage.speaker());
                 let committed = self.consumer.committed(&partitions, REQUEST_TIMEOUT)?;
@@ -333,7 +333,7 @@ impl Subscriber {
 
     fn release(&mut self, partitions: Vec<i32>, lost: bool) -> Result<(), Failure> {
         PartitionsRevoked {
-            partitions: numbers(&partitions),
+            partitions: partitions.clone(),
             lost,
         }
         .emit(self.stage.speaker());
@@ -694,12 +694,4 @@ impl Subscriber {
         let index = usize::try_from(partition).unwrap_or(0) % self.parts.buffers.len();
         &self.parts.buffers[index]
     }
-}
-
-fn numbers(partitions: &[i32]) -> String {
-    partitions
-        .iter()
-        .map(i32::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
 }

@@ -128,6 +128,8 @@ pub struct Upload {
     /// Assignment of the partition when it was read.
     pub assignment: u64,
     pub file: ClosedFile<TransactionFooter>,
+    /// Why it was closed.
+    pub reason: CloseReason,
     /// Resolve when the records that the file lists as rejected are durable in the dead-letter topic.
     pub rejections: Vec<oneshot::Receiver<()>>,
     /// When the file was closed.

@@ -217,6 +217,7 @@ impl ParquetBuffer {
             .hand(ToUploader::Upload(Box::new(Upload {
                 assignment: partition.assignment,
                 file,
+                reason,
                 rejections: open.rejections,
                 closed_at,
                 permit,

@@ -110,8 +110,8 @@ impl Member {
                     .extend(partition.and_then(|number| i32::try_from(number).ok()));
             }
             "partitions_revoked" => {
-                let gone = event["partitions"].as_str().unwrap_or_default();
-                for partition in gone.split(',').filter_map(|number| number.parse().ok()) {
+                let gone = event["partitions"].as_array().into_iter().flatten();
+                for partition in gone.filter_map(|number| i32::try_from(number.as_i64()?).ok()) {
                     self.partitions.remove(&partition);
                 }
             }

@@ -83,6 +83,22 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether LOG_FORMAT asks for JSON, however wrong the other settings are.
+    pub(crate) fn wants_json(flags: &BTreeMap<String, String>) -> bool {
+        let dot_env = Path::new(".env");
+        let layers = Layers::load("", flags.clone(), std::env::vars_os(), dot_env);
+        let layers = layers.unwrap_or_else(|_told_later| Layers {
+            flags: flags.clone(),
+            environment: std::env::vars().collect(),
+            ..Layers::default()
+        });
+        [&layers.flags, &layers.environment, &layers.dot_env]
+            .into_iter()
+            .filter_map(|layer| layer.get("LOG_FORMAT"))
+            .find(|value| !value.is_empty())
+            .is_some_and(|value| value.eq_ignore_ascii_case("json"))
+    }
+
     /// Types and checks the values of all layers.
     fn from_layers(layers: &Layers) -> Result<Self, ConfigError> {
         let mut r = Reader::new(layers);

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use ftap_telemetry::events::JSON_MARK;
 use serde_json::Value;
 use tracing::Level;
 use tracing::field::{Field, Visit};
@@ -74,8 +75,11 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        let json = text.strip_prefix(JSON_MARK);
+        let json = json.and_then(|json| serde_json::from_str(json).ok());
         self.0
-            .push((field.name(), Value::from(format!("{value:?}"))));
+            .push((field.name(), json.unwrap_or_else(|| Value::from(text))));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

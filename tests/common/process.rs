@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::PATIENCE;
+use super::verdict::failure;
 
 #[derive(Default)]
 struct Log {
@@ -131,7 +132,8 @@ impl Ftap {
     /// Lines that are no events: what the program says to its user.
     pub(crate) fn messages(&self) -> String {
         let lines = self.log.lines.lock().unwrap();
-        let texts: Vec<_> = lines.iter().filter_map(Value::as_str).collect();
+        let text = |line: &Value| line.as_str().map(str::to_owned).or_else(|| failure(line));
+        let texts: Vec<_> = lines.iter().filter_map(text).collect();
         texts.join("\n")
     }
 

@@ -14,6 +14,21 @@ pub(crate) struct Verdict {
     pub stderr: String,
 }
 
+/// What a command said: the error that ended it as people would read it, the log as it is.
+pub(crate) fn said(stderr: &str) -> String {
+    let lines = stderr.lines().map(|line| {
+        let parsed = serde_json::from_str(line).unwrap_or(Value::Null);
+        failure(&parsed).unwrap_or_else(|| line.to_owned())
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The text of the error that ends a command.
+pub(crate) fn failure(line: &Value) -> Option<String> {
+    let error = (line["event"] == "command_failed").then(|| line["error"].as_str())?;
+    Some(format!("error: {}", error?))
+}
+
 impl Verdict {
     /// Runs the command to its end.
     pub(crate) fn of(mut command: Command) -> Self {
@@ -21,7 +36,7 @@ impl Verdict {
         Self {
             code: output.status.code().unwrap_or(-1),
             report: serde_json::from_slice(&output.stdout).unwrap_or(Value::Null),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stderr: said(&String::from_utf8_lossy(&output.stderr)),
         }
     }
 

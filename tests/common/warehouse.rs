@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::Lab;
 use super::process::Ftap;
+use super::verdict::said;
 
 /// A laboratory whose lake is loaded.
 pub(crate) struct Warehouse {
@@ -77,7 +78,7 @@ impl Warehouse {
         Ended {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
+            err: said(&String::from_utf8_lossy(&output.stderr)),
         }
     }
 

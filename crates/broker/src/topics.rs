@@ -151,7 +151,11 @@ impl Topics {
         let made = self.create_on_disk(name, partitions);
         let made = made.map_err(|error| storage_error(&self.dir.join(name), &error))?;
         self.topics.write().insert(name.to_string(), Arc::new(made));
-        tracing::info!(event = "topic_created", topic = name, partitions);
+        tracing::info!(
+            event = "topic_created",
+            topic = name,
+            partition_count = partitions
+        );
         Ok(())
     }
 

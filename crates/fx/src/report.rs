@@ -99,23 +99,17 @@ pub fn report(done: &Done, took: Duration, speaker: Speaker) {
         Origin::Offline => (Provider::Offline.as_str(), 0, Default::default()),
     };
     count_requests(*origin);
-    let left = |quota: Option<u64>| {
-        quota
-            .and_then(|left| i64::try_from(left).ok())
-            .unwrap_or(-1)
-    };
     FxRatesWritten {
         key: key.clone(),
         provider: rates.provider().as_str().to_owned(),
         origin: name.to_owned(),
         rates: rates
             .iter()
-            .map(|(currency, rate)| format!("{currency}={rate}"))
-            .collect::<Vec<_>>()
-            .join(" "),
+            .map(|(currency, rate)| (currency.to_owned(), rate))
+            .collect(),
         requests,
-        quota_month: left(quota.month),
-        quota_minute: left(quota.minute),
+        quota_month: quota.month,
+        quota_minute: quota.minute,
         duration_ms: took.as_millis() as u64,
     }
     .emit(speaker);

@@ -116,7 +116,7 @@ pub fn ensure_topic(
         match result {
             Ok(_) => TopicCreated {
                 topic: topic.to_owned(),
-                partitions,
+                partition_count: partitions,
             }
             .emit(stage.speaker()),
             // Another process was faster.

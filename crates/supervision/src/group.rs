@@ -90,11 +90,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         let speaker = Speaker::new("supervisor", number);
         GroupStarted {
             group: name.to_owned(),
-            stages: stages
-                .names()
-                .map(|name| name.to_string())
-                .collect::<Vec<_>>()
-                .join(","),
+            stages: stages.names().map(|name| name.to_string()).collect(),
         }
         .emit(speaker);
         let shutdown = context.shutdown.clone();

@@ -86,7 +86,7 @@ fn what_the_embedded_services_log_is_in_the_catalogue_and_no_more() {
             logged.extend(names.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         }
     }
-    let own = ["panicked", "library_message"];
+    let own = ["panicked", "command_failed", "library_message"];
     let mut documented: std::collections::BTreeSet<_> = OTHERS
         .iter()
         .map(|event| event.name.to_owned())
@@ -127,5 +127,16 @@ fn names_are_unique_and_snake_case() {
                 .all(|character| character.is_ascii_lowercase() || character == '_'),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn a_field_name_has_one_type_in_all_events() {
+    let mut kinds = std::collections::BTreeMap::new();
+    for event in catalogue().chain(OTHERS) {
+        for field in event.fields {
+            let known = *kinds.entry(field.name).or_insert(field.kind);
+            assert_eq!(known, field.kind, "{} of {}", field.name, event.name);
+        }
     }
 }

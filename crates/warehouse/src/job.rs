@@ -150,7 +150,7 @@ impl Context<'_> {
             manifest: key,
             objects: manifest.objects.len() as u64,
             rows: manifest.rows(),
-            before: submitted == Submitted::Before,
+            resumed: submitted == Submitted::Before,
         }
         .emit(self.speaker);
         Ok(())

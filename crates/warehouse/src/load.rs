@@ -376,7 +376,7 @@ impl Context<'_> {
         metrics::BIGQUERY_LAST_LOAD.set_for([table.name], Utc::now().timestamp() as f64);
         BigQueryLoaded {
             table: table.name.to_owned(),
-            job: done.job.clone(),
+            job: Some(done.job.clone()).filter(|job| !job.is_empty()),
             manifest: key.clone(),
             objects: manifest.objects.len() as u64,
             bytes: manifest.bytes(),

@@ -148,9 +148,8 @@ fn changed(table: &str, old: &Shape, new: &Shape, rewritten: &[&str]) -> TableCo
         let columns = of.iter();
         columns
             .filter(|column| !others.contains(column) || rewritten.contains(&column.0.as_str()))
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+            .map(|(name, _)| name.clone())
+            .collect()
     };
     TableColumnsChanged {
         table: table.to_owned(),

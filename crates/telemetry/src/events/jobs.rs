@@ -1,6 +1,8 @@
 //! Events of the jobs alongside the stream: PostgreSQL, schedules, changes, FX rates, BigQuery, what `ftap serve` watches.
 
-use super::{EventDoc, Speaker};
+use std::collections::BTreeMap;
+
+use super::{EventDoc, Field, FieldDoc, Speaker};
 
 events! { JOBS;
     /// There is no PostgreSQL to use: users, their changes and their capture are off, the rest runs.
@@ -163,9 +165,9 @@ events! { JOBS;
         /// The table.
         table: String,
         /// Columns that are gone, or had another type.
-        gone: String,
+        gone: Vec<String>,
         /// Columns that are new, or have another type.
-        new: String,
+        new: Vec<String>,
         /// What to do about the rows that do not change.
         remedy: String,
     }
@@ -215,13 +217,13 @@ events! { JOBS;
         /// `api`, `cache` or `offline`.
         origin: String,
         /// Units per US dollar.
-        rates: String,
+        rates: BTreeMap<String, f64>,
         /// Requests made, retries included.
         requests: u32,
-        /// Requests that the plan has left this month; -1 if the API did not say.
-        quota_month: i64,
-        /// Requests that it has left this minute; -1 if the API did not say.
-        quota_minute: i64,
+        /// Requests that the plan has left this month; null if the API did not say.
+        quota_month: Option<u64>,
+        /// Requests that it has left this minute; null if the API did not say.
+        quota_minute: Option<u64>,
         /// How long the run took.
         duration_ms: u64,
     }
@@ -312,7 +314,7 @@ events! { JOBS;
         /// Their rows.
         rows: u64,
         /// Whether it had been submitted before, by this or another process.
-        before: bool,
+        resumed: bool,
     }
     /// A load job ended in an error, which loads nothing; another attempt follows.
     WARN BigQueryJobFailed "bigquery_job_failed" {
@@ -325,8 +327,8 @@ events! { JOBS;
     INFO BigQueryLoaded "bigquery_loaded" {
         /// The table.
         table: String,
-        /// The job's id; empty if no object had rows.
-        job: String,
+        /// The job's id; null if no object had rows.
+        job: Option<String>,
         /// What was loaded, written down in the lake.
         manifest: String,
         /// Objects.

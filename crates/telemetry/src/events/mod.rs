@@ -82,8 +82,17 @@ pub struct EventDoc {
     pub level: &'static str,
     /// What happened.
     pub doc: &'static str,
-    /// Name and meaning of each field.
-    pub fields: &'static [(&'static str, &'static str)],
+    pub fields: &'static [FieldDoc],
+}
+
+/// A field of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldDoc {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Whether it is null while it is not known.
+    pub is_nullable: bool,
+    pub doc: &'static str,
 }
 
 macro_rules! events {
@@ -109,7 +118,7 @@ macro_rules! events {
                         event = $name,
                         actor = who.actor.to_string().as_str(),
                         generation = who.generation,
-                        $( $field = self.$field, )*
+                        $( $field = self.$field.logged(), )*
                     );
                 }
             }
@@ -122,15 +131,23 @@ macro_rules! events {
                 type_name: stringify!($ty),
                 level: stringify!($level),
                 doc: $doc,
-                fields: &[ $( (stringify!($field), $fdoc) ),* ],
+                fields: &[ $( FieldDoc {
+                    name: stringify!($field),
+                    kind: <$fty as Field>::KIND,
+                    is_nullable: <$fty as Field>::IS_NULLABLE,
+                    doc: $fdoc,
+                } ),* ],
             } ),*
         ];
     };
 }
 
+mod field;
 mod jobs;
 mod others;
 mod stream;
+use field::Field;
+pub use field::{JSON_MARK, Kind};
 pub use jobs::*;
 pub use others::OTHERS;
 pub use stream::*;
@@ -144,8 +161,9 @@ pub fn catalogue() -> impl Iterator<Item = &'static EventDoc> + Clone {
 pub fn catalogue_markdown() -> String {
     let mut out = String::from(
         "# Log events\n\n\
-         One JSON object a line when the output is not a terminal or `LOG_FORMAT=json`.\n\
-         Every line has `timestamp`, `level`, `event`, `actor` and `generation`; the table\n\
+         One JSON object a line when the output is not a terminal or `LOG_FORMAT=json`, which makes\n\
+         every line of standard error one, the error that ends a command included. A field name has the\n\
+         same type in all events; what is not known is null. Every line has `timestamp`, `level`, `event`, `actor` and `generation`; the table\n\
          lists what each event adds. Made from `crates/telemetry/src/events/`; a test compares.\n\n\
          | event | level | meaning | fields |\n|---|---|---|---|\n",
     );
@@ -153,7 +171,11 @@ pub fn catalogue_markdown() -> String {
         let fields = event
             .fields
             .iter()
-            .map(|(name, doc)| format!("`{name}`: {}", doc.trim()))
+            .map(|field| {
+                let null = if field.is_nullable { " or null" } else { "" };
+                let (name, kind, doc) = (field.name, field.kind.as_str(), field.doc.trim());
+                format!("`{name}` ({kind}{null}): {doc}")
+            })
             .collect::<Vec<_>>()
             .join("<br>");
         writeln!(

@@ -1,13 +1,13 @@
 //! Events that are not made by a struct: the embedded broker's, a library that
 //! knows no actors, and those of the log itself.
 
-use super::EventDoc;
+use super::{EventDoc, FieldDoc, Kind};
 
 const fn event(
     name: &'static str,
     level: &'static str,
     doc: &'static str,
-    fields: &'static [(&'static str, &'static str)],
+    fields: &'static [FieldDoc],
 ) -> EventDoc {
     EventDoc {
         name,
@@ -18,6 +18,27 @@ const fn event(
     }
 }
 
+const fn text(name: &'static str, doc: &'static str) -> FieldDoc {
+    field(name, Kind::Text, doc)
+}
+
+const fn number(name: &'static str, doc: &'static str) -> FieldDoc {
+    field(name, Kind::Number, doc)
+}
+
+const fn boolean(name: &'static str, doc: &'static str) -> FieldDoc {
+    field(name, Kind::Bool, doc)
+}
+
+const fn field(name: &'static str, kind: Kind, doc: &'static str) -> FieldDoc {
+    FieldDoc {
+        name,
+        kind,
+        is_nullable: false,
+        doc,
+    }
+}
+
 /// The rest of the catalogue; `topic_created` of the broker has the fields of ours.
 pub const OTHERS: &[EventDoc] = &[
     event(
@@ -25,44 +46,56 @@ pub const OTHERS: &[EventDoc] = &[
         "ERROR",
         "Some thread panicked; supervision tells separately what it does about it.",
         &[
-            ("error", "The panic's message."),
-            ("thread", "Name of the thread."),
-            ("location", "Where in the source."),
+            text("error", "The panic's message."),
+            text("thread", "Name of the thread."),
+            text("location", "Where in the source."),
+        ],
+    ),
+    event(
+        "command_failed",
+        "ERROR",
+        "The command ends with an error; only with `LOG_FORMAT=json`, else it is text.",
+        &[
+            text("error", "What failed, why, and what to do."),
+            number("exit_code", "As of `process_stopped`."),
         ],
     ),
     event(
         "library_message",
         "WARN",
         "A library logged a warning or an error.",
-        &[("library", "Which."), ("message", "What it said.")],
+        &[text("library", "Which."), text("message", "What it said.")],
     ),
     event(
         "broker_started",
         "INFO",
         "The embedded broker listens (this and the following: actor `embedded_kafka`).",
-        &[("addr", "Where."), ("data_dir", "Where its data is.")],
+        &[
+            text("addr", "Where."),
+            text("data_dir", "Where its data is."),
+        ],
     ),
     event(
         "broker_stopped",
         "WARN",
         "The embedded broker ended unexpectedly.",
-        &[("error", "Why.")],
+        &[text("error", "Why.")],
     ),
     event(
         "topic_deleted",
         "INFO",
         "A client deleted a topic.",
-        &[("topic", "The topic.")],
+        &[text("topic", "The topic.")],
     ),
     event(
         "retention_deleted",
         "INFO",
         "Old segments were deleted.",
         &[
-            ("topic", "The topic."),
-            ("partition", "The partition."),
-            ("bytes", "How much."),
-            ("log_start", "The first offset that is left."),
+            text("topic", "The topic."),
+            number("partition", "The partition."),
+            number("bytes", "How much."),
+            number("log_start", "The first offset that is left."),
         ],
     ),
     event(
@@ -70,9 +103,9 @@ pub const OTHERS: &[EventDoc] = &[
         "WARN",
         "A write that a crash tore was cut off; nothing that was acknowledged.",
         &[
-            ("path", "The file."),
-            ("kept_bytes", "Bytes that are whole."),
-            ("cut_bytes", "Bytes cut off."),
+            text("path", "The file."),
+            number("kept_bytes", "Bytes that are whole."),
+            number("cut_bytes", "Bytes cut off."),
         ],
     ),
     event(
@@ -80,8 +113,8 @@ pub const OTHERS: &[EventDoc] = &[
         "INFO",
         "A transaction was aborted for its producer.",
         &[
-            ("transactional_id", "The producer's id."),
-            ("reason", "Why."),
+            text("transactional_id", "The producer's id."),
+            text("reason", "Why."),
         ],
     ),
     event(
@@ -89,37 +122,37 @@ pub const OTHERS: &[EventDoc] = &[
         "WARN",
         "A decided transaction could not be written out; it is tried again.",
         &[
-            ("transactional_id", "The producer's id."),
-            ("commit", "Whether it will be committed."),
+            text("transactional_id", "The producer's id."),
+            boolean("commit", "Whether it will be committed."),
         ],
     ),
     event(
         "group_member_removed",
         "INFO",
         "A consumer was silent for longer than its session timeout.",
-        &[("group", "Its group."), ("member", "Its id.")],
+        &[text("group", "Its group."), text("member", "Its id.")],
     ),
     event(
         "connection_dropped",
         "WARN",
         "A connection was closed: a malformed request, or too many connections. At debug also when the peer went away.",
-        &[("peer", "Its address."), ("reason", "Why.")],
+        &[text("peer", "Its address."), text("reason", "Why.")],
     ),
     event(
         "accept_failed",
         "WARN",
         "A connection could not be accepted.",
-        &[("error", "What the system said.")],
+        &[text("error", "What the system said.")],
     ),
     event(
         "storage_error",
         "ERROR",
         "The broker could not write or read. The client gets an error, and the log is unchanged. At most one per path and ten seconds.",
         &[
-            ("path", "Where."),
-            ("error", "What the system said."),
-            ("remedy", "What to do."),
-            (
+            text("path", "Where."),
+            text("error", "What the system said."),
+            text("remedy", "What to do."),
+            number(
                 "left_out",
                 "Errors of this path since the last one that was logged.",
             ),
@@ -130,32 +163,35 @@ pub const OTHERS: &[EventDoc] = &[
         "INFO",
         "The private PostgreSQL cluster takes connections (this and the following: actor `private_postgres`).",
         &[
-            ("host", "The socket's folder, or 127.0.0.1."),
-            ("port", "Its port."),
-            ("version", "PostgreSQL's version."),
-            ("pid", "The server's process id."),
-            ("data_dir", "Where its data is."),
+            text("host", "The socket's folder, or 127.0.0.1."),
+            number("port", "Its port."),
+            text("version", "PostgreSQL's version."),
+            number("pid", "The server's process id."),
+            text("data_dir", "Where its data is."),
         ],
     ),
     event(
         "private_postgres_ended",
         "WARN",
         "The private server ended unexpectedly; it is restarted.",
-        &[("pid", "Its process id."), ("status", "How it ended.")],
+        &[
+            number("pid", "Its process id."),
+            text("status", "How it ended."),
+        ],
     ),
     event(
         "private_postgres_restarted",
         "INFO",
         "The private server takes connections again.",
-        &[("pid", "Its new process id.")],
+        &[number("pid", "Its new process id.")],
     ),
     event(
         "private_postgres_failed",
         "ERROR",
         "The private server could not be started again; it is tried again.",
         &[
-            ("error", "Why."),
-            ("retry_in_ms", "Pause before the next try."),
+            text("error", "Why."),
+            number("retry_in_ms", "Pause before the next try."),
         ],
     ),
     event(
@@ -163,8 +199,8 @@ pub const OTHERS: &[EventDoc] = &[
         "WARN",
         "An earlier process left its private server running; it is stopped first.",
         &[
-            ("pid", "Its process id."),
-            ("data_dir", "Where its data is."),
+            number("pid", "Its process id."),
+            text("data_dir", "Where its data is."),
         ],
     ),
 ];

@@ -1,6 +1,6 @@
 //! Events of the process, of the stream and of supervision, in this order.
 
-use super::{EventDoc, Speaker};
+use super::{EventDoc, Field, FieldDoc, Speaker};
 
 events! { STREAM;
     /// The process starts.
@@ -91,8 +91,8 @@ events! { STREAM;
     INFO TopicCreated "topic_created" {
         /// The topic.
         topic: String,
-        /// Its partitions.
-        partitions: i32,
+        /// How many it has.
+        partition_count: i32,
     }
     /// librdkafka reported a problem that it fixes itself.
     DEBUG KafkaClientMessage "kafka_client_message" {
@@ -110,7 +110,7 @@ events! { STREAM;
         /// Byte of the file where reading starts.
         byte_offset: u64,
         /// Partitions of the topic.
-        partitions: i32,
+        partition_count: i32,
     }
     /// Rows of one Kafka transaction became visible to readers.
     DEBUG RowsPublished "rows_published" {
@@ -200,7 +200,7 @@ events! { STREAM;
     /// Partitions were assigned to this consumer.
     INFO PartitionsAssigned "partitions_assigned" {
         /// Which.
-        partitions: String,
+        partitions: Vec<i32>,
     }
     /// Where reading a partition starts, and why there.
     INFO PartitionStarted "partition_started" {
@@ -214,7 +214,7 @@ events! { STREAM;
     /// Partitions were taken away; what was buffered for them is dropped, never uploaded.
     INFO PartitionsRevoked "partitions_revoked" {
         /// Which.
-        partitions: String,
+        partitions: Vec<i32>,
         /// Whether the group took them without asking.
         lost: bool,
     }
@@ -237,7 +237,7 @@ events! { STREAM;
         first_offset: i64,
         /// The newest offset that is hidden.
         last_offset: i64,
-        /// Time of that first record; absent if it has none or it can't be read.
+        /// Time of that first record; null if it has none or it can't be read.
         since: Option<String>,
         /// What to do.
         remedy: String,
@@ -297,6 +297,8 @@ events! { STREAM;
         rejected: u64,
         /// Its size.
         bytes: u64,
+        /// Why it was closed: as of `file_closed`.
+        reason: String,
         /// From close to durable.
         duration_ms: u64,
     }
@@ -353,7 +355,7 @@ events! { STREAM;
     /// Everything published is in the lake.
     INFO Drained "drained" {
         /// Partitions that were waited for.
-        partitions: u64,
+        partition_count: u64,
     }
     /// Speed and lag, every ten seconds while something moves.
     INFO Throughput "throughput" {
@@ -361,7 +363,7 @@ events! { STREAM;
         published_per_second: f64,
         /// Rows made durable in the lake, per second.
         committed_per_second: f64,
-        /// Records in the topic that are not in the lake; absent while no partition is assigned.
+        /// Records in the topic that are not in the lake; null while Kafka does not answer or no partition is assigned.
         lag_records: Option<i64>,
     }
     /// A group of stages runs.
@@ -369,7 +371,7 @@ events! { STREAM;
         /// `publish`, `ingest` or the name of a single.
         group: String,
         /// Its stages.
-        stages: String,
+        stages: Vec<String>,
     }
     /// A stage failed: the root cause of the restart that follows.
     ERROR StageFailed "stage_failed" {
