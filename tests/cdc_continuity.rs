@@ -344,8 +344,12 @@ fn columns_that_change_before_any_message_while_stopped_or_by_a_rewrite_are_repo
         let events = capture.events("table_columns_changed").into_iter();
         events
             .map(|event| {
-                let text = |name: &str| event[name].as_str().unwrap().to_owned();
-                (text("gone"), text("new"))
+                let names = |field: &str| {
+                    let names = event[field].as_array().unwrap().iter();
+                    let names: Vec<_> = names.map(|name| name.as_str().unwrap()).collect();
+                    names.join(", ")
+                };
+                (names("gone"), names("new"))
             })
             .collect()
     };

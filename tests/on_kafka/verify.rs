@@ -283,3 +283,23 @@ fn set_writable(path: &Path, writable: bool) {
         }
     }
 }
+
+#[test]
+fn the_report_for_programs_has_every_note_of_the_text() {
+    let mut lab = Lab::new("notes");
+    let mut rows = std::fs::read_to_string(lab.get("EVENTS_FILE")).unwrap();
+    rows.push_str("not a row\n");
+    std::fs::write(lab.path("events.csv"), rows).unwrap();
+    lab.set("EVENTS_FILE", lab.path("events.csv"));
+    lab.run_until_drained();
+    let text = lab.command(["verify"]).output().unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    let of_text: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("note: "))
+        .collect();
+    assert_eq!(of_text.len(), 1, "{text}");
+    assert!(of_text[0].contains("broken rows of the file"), "{text}");
+    let verdict = lab.verify();
+    assert_eq!(verdict.report["notes"], json!(of_text), "{verdict}");
+}
