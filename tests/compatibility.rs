@@ -207,8 +207,18 @@ fn a_load_into_bigquery_is_continued_under_its_own_job_id_and_then_not_repeated(
     assert_eq!(loaded["merchants_changes"], counts(3, 302));
     assert_eq!(contents(&bucket.join("bigquery")), manifests);
 
+    // The table gets the column that files of the earlier version lack.
+    let has_rate_time = || {
+        let table = warehouse.bigquery.table("fx_rates").unwrap();
+        let fields = table["schema"]["fields"].as_array().unwrap().clone();
+        fields.iter().any(|field| {
+            (&field["name"], &field["type"]) == (&json!("rate_time"), &json!("TIMESTAMP"))
+        })
+    };
+    assert!(!has_rate_time());
     warehouse.write_fx("2024-01-03", "2024-01-04");
     let loaded = warehouse.load();
+    assert!(has_rate_time());
     assert_eq!(loaded["transactions"], counts(0, 0));
     assert_eq!(loaded["fx_rates"], counts(1, 4));
     assert_eq!(warehouse.bigquery.rows("transactions"), PUBLISHED + 1);
