@@ -77,7 +77,7 @@ fn every_wrong_setting_is_reported_at_once_with_value_source_and_remedy() {
                 ("PRODUCE_SPEED", "fast"),
                 ("DASHBOARD_ADDR", "0.0.0.0:8080"),
                 ("LOG_LEVEL", "loud"),
-                ("KAFKA_EXTRA", "isolation.level=read_uncommitted"),
+                ("KAFKA_EXTRA", "partition.assignment.strategy=range"),
                 ("UPDATE_USERS_SCHEDULE", "every day"),
             ])
             .output()
@@ -90,7 +90,7 @@ fn every_wrong_setting_is_reported_at_once_with_value_source_and_remedy() {
         "PRODUCE_SPEED is \"fast\", from the environment; expected a number above 0, or `max`",
         "DASHBOARD_ADDR is \"0.0.0.0:8080\", from the environment: other machines can reach it; set DASHBOARD_TOKEN",
         "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`",
-        "`isolation.level` is set by ftap itself",
+        "`partition.assignment.strategy` is set by ftap itself",
         "five fields",
     ]);
 }

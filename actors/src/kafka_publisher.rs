@@ -239,7 +239,11 @@ impl Publisher {
         )
         .create()
         .map_err(|error| failure("creating the producer", error))?;
-        self.patiently("starting transactions", START_PATIENCE, || {
+        let what = format!(
+            "starting transactions as {}",
+            self.settings.transactional_id
+        );
+        self.patiently(&what, START_PATIENCE, || {
             producer.init_transactions(CALL_TIMEOUT)
         })?;
         let source = fingerprint.header(partitions);

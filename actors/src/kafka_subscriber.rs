@@ -323,10 +323,10 @@ impl Subscriber {
                 if recovers_itself {
                     return Ok(());
                 }
-                Err(Failure::new(
-                    kind,
-                    format!("consuming {}: {known}: {text}", self.parts.kafka.topic),
-                ))
+                let kafka = &self.parts.kafka;
+                let (topic, group) = (&kafka.topic, &kafka.consumer_group);
+                let what = format!("consuming {topic} as group {group}: {known}: {text}");
+                Err(Failure::new(kind, what))
             }
         }
     }

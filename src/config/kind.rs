@@ -399,6 +399,9 @@ const RESERVED_PROPERTIES: &[&str] = &[
     "enable.auto.offset.store",
     "auto.offset.reset",
     "session.timeout.ms",
+    "partition.assignment.strategy",
+    "group.protocol",
+    "group.remote.assignor",
 ];
 
 /// Whether a librdkafka property's value must not be seen.

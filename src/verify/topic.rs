@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
-use ftap_kafka::{KafkaFailure, KafkaSettings};
+use ftap_kafka::{KafkaFailure, KafkaSettings, failure};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -27,6 +27,8 @@ use crate::dlq::EntryId;
 
 /// How long a broker may be silent.
 const SILENCE: Duration = Duration::from_secs(15);
+/// librdkafka needs a group; none is joined and nothing is committed. With ACLs it must be allowed.
+const GROUP: &str = "ftap-verify";
 const POLL: Duration = Duration::from_millis(200);
 const BATCH: usize = 4096;
 
@@ -99,7 +101,7 @@ impl<'a> Topics<'a> {
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
                     Ok(None)
                 }
-                _ => Err(anyhow!("topic {topic}: {code}")),
+                code => Err(with_remedy(topic, KafkaError::MetadataFetch(code))),
             };
         }
         (0..found.partitions().len() as i32)
@@ -273,7 +275,7 @@ impl<'a> Topics<'a> {
                     return Err(anyhow!("{failure}\n  {}", failure.entry().remedy));
                 }
                 Some(Err(error)) if !is_passing(&error) => {
-                    return Err(error).with_context(|| format!("reading topic {topic}"));
+                    return Err(with_remedy(topic, error));
                 }
                 _ if heard.elapsed() > SILENCE => {
                     let failure = silence(&consumer, topic, &open, SILENCE);
@@ -301,8 +303,7 @@ fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<BaseCon
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", &settings.bootstrap_servers)
-        // librdkafka wants a name; no group is joined and nothing is committed.
-        .set("group.id", "ftap-verify")
+        .set("group.id", GROUP)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("isolation.level", isolation)
@@ -319,6 +320,11 @@ fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<BaseCon
 fn is_unreadable(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
     code.map(KafkaFailure::from) == Some(KafkaFailure::Unreadable)
+}
+
+fn with_remedy(topic: &str, error: KafkaError) -> anyhow::Error {
+    let failure = failure(&format!("reading topic {topic} as group {GROUP}"), error);
+    anyhow!("{failure}\n  {}", failure.entry().remedy)
 }
 
 /// librdkafka recovers from these by itself.

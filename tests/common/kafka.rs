@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
@@ -248,6 +248,22 @@ pub(crate) fn commit(broker: &str, topic: &str, group: &str, partitions: i32, of
     }
     let consumer = member(broker, group);
     consumer.commit(&list, CommitMode::Sync).unwrap();
+}
+
+/// A member of a group that takes partitions eagerly, as older clients do.
+pub(crate) fn eager_member(broker: &str, topic: &str, group: &str) -> BaseConsumer {
+    let consumer: BaseConsumer = config(broker)
+        .set("group.id", group)
+        .set("partition.assignment.strategy", "range")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let end = Instant::now() + TIMEOUT;
+    while consumer.assignment().unwrap().count() == 0 {
+        assert!(Instant::now() < end, "no partitions for the eager member");
+        let _ = consumer.poll(Duration::from_millis(100));
+    }
+    consumer
 }
 
 fn member(broker: &str, group: &str) -> BaseConsumer {

@@ -12,6 +12,15 @@ const PIECE: usize = 8 * 1024;
 
 /// A line to `broker` that takes `bytes_per_second`, all connections together; its address.
 pub(crate) fn to(broker: &str, bytes_per_second: u64) -> String {
+    pass(broker, bytes_per_second, "127.0.0.1")
+}
+
+/// A line to `broker` whose answers name a host that there is not.
+pub(crate) fn astray(broker: &str) -> String {
+    pass(broker, 1_000_000, "x.invalid")
+}
+
+fn pass(broker: &str, bytes_per_second: u64, host: &'static str) -> String {
     let broker: SocketAddr = broker.parse().unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -27,7 +36,7 @@ pub(crate) fn to(broker: &str, bytes_per_second: u64) -> String {
                 send_slowly(&mut from, &mut to, bytes_per_second, &line);
                 let _ = to.shutdown(std::net::Shutdown::Both);
             });
-            std::thread::spawn(move || answer(server, client, broker.port(), address.port()));
+            std::thread::spawn(move || answer(server, client, broker.port(), host, address.port()));
         }
     });
     address.to_string()
@@ -45,9 +54,10 @@ fn send_slowly(from: &mut TcpStream, to: &mut TcpStream, rate: u64, line: &Mutex
 }
 
 /// Passes whole responses on; in them `127.0.0.1` and a port are the broker's address.
-fn answer(mut from: TcpStream, mut to: TcpStream, broker: u16, proxy: u16) {
-    let place = |port: u16| [b"127.0.0.1".as_slice(), &u32::from(port).to_be_bytes()].concat();
-    let (old, new) = (place(broker), place(proxy));
+/// The other host has as many letters.
+fn answer(mut from: TcpStream, mut to: TcpStream, broker: u16, host: &str, proxy: u16) {
+    let place = |host: &str, port: u16| [host.as_bytes(), &u32::from(port).to_be_bytes()].concat();
+    let (old, new) = (place("127.0.0.1", broker), place(host, proxy));
     let mut length = [0; 4];
     while from.read_exact(&mut length).is_ok() {
         let mut response = vec![0; u32::from_be_bytes(length) as usize];

@@ -121,3 +121,69 @@ fn a_compacted_topic_is_read_on_after_its_lakes_newest_records_are_gone() {
     assert_eq!(run.events("stage_failed"), [] as [Value; 0]);
     assert!(lab.objects().len() > files, "{}", run.tail());
 }
+
+/// It ends with exit code 1 without a restart, and says all of that.
+fn assert_final(run: &Ftap, texts: &[&str]) {
+    let (code, said) = run.wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    for text in texts {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    assert_eq!(run.events("group_restarting"), [] as [Value; 0]);
+}
+
+#[test]
+fn a_group_with_a_member_of_another_kind_is_final() {
+    let lab = Lab::shared("eager");
+    kafka::create_topic(lab.broker(), lab.topic(), 3);
+    let group = lab.get("KAFKA_CONSUMER_GROUP");
+    let _eager = kafka::eager_member(lab.broker(), lab.topic(), group);
+    let texts = [group, "end the group's members that are not ftap"];
+    assert_final(&lab.start(["consume"]), &texts);
+}
+
+#[test]
+fn a_group_instance_id_that_is_used_twice_is_final_for_the_first() {
+    // The embedded broker has no static members.
+    if real_kafka().is_none() {
+        return;
+    }
+    let mut lab = Lab::shared("instance");
+    lab.set("KAFKA_EXTRA", "group.instance.id=one");
+    let first = lab.start(["consume"]);
+    first.wait_for_events("partition_started", 3);
+    let second = lab.start(["consume"]);
+    assert_final(
+        &first,
+        &["give each process a group.instance.id of its own"],
+    );
+    second.wait_for_events("partition_started", 3);
+}
+
+#[test]
+fn a_transaction_timeout_that_the_broker_refuses_is_final() {
+    if real_kafka().is_none() {
+        return;
+    }
+    let mut lab = Lab::shared("transaction-timeout");
+    // The broker allows 15 minutes.
+    lab.set("KAFKA_EXTRA", "transaction.timeout.ms=1000000");
+    assert_final(&lab.start(["produce"]), &["transaction.max.timeout.ms"]);
+}
+
+#[test]
+fn an_advertised_address_that_cant_be_resolved_is_named() {
+    let lab = Lab::shared("astray");
+    let line = slow_line::astray(lab.broker());
+    let port = line.rsplit(':').next().unwrap();
+    let produce = lab.start(["produce", "--kafka-broker", &line]);
+    let error = produce.wait_for_event("kafka_unreachable")["error"].to_string();
+    assert!(
+        error.contains(&format!("advertises x.invalid:{port}")),
+        "{error}"
+    );
+    assert!(error.contains("advertised.listeners"), "{error}");
+    let tap = lab.start(["tap", "--kafka-broker", &line]);
+    let (_, said) = tap.wait_for_failure();
+    assert!(said.contains("x.invalid"), "{said}");
+}

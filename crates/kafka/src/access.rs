@@ -38,6 +38,13 @@ impl Entrance {
         let bootstrap = &settings.bootstrap_servers;
         match knock(settings)? {
             Outcome::In => Ok(()),
+            Outcome::Unresolved(address) => {
+                self.refusals = 0;
+                let text = format!(
+                    "Kafka at {bootstrap} advertises {address}, whose host can't be resolved here"
+                );
+                Err(Failure::new(KafkaFailure::Unresolved, text))
+            }
             Outcome::Silent(text) => {
                 self.refusals = 0;
                 Err(Failure::new(KafkaFailure::Unavailable, text))
@@ -64,6 +71,7 @@ pub fn check(settings: &KafkaSettings) -> Result<(), Failure> {
     while let Err(error) = entrance.attempt(settings) {
         match retries.after(&error) {
             None => return Err(error),
+            Some(_) if error.is(KafkaFailure::Unresolved) => return Err(error),
             Some(_) if entrance.refusals == 0 => {
                 let text = format!(
                     "no Kafka broker answers at {} ({error}): start it, or set KAFKA_BROKER",
@@ -79,6 +87,8 @@ pub fn check(settings: &KafkaSettings) -> Result<(), Failure> {
 
 enum Outcome {
     In,
+    /// It answers, and advertises this address, whose host is not known here.
+    Unresolved(String),
     /// No answer, or none that gives a reason.
     Silent(String),
     /// What is wrong, and the setting that it comes from.
@@ -91,7 +101,12 @@ fn knock(settings: &KafkaSettings) -> Result<Outcome, Failure> {
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let (code, heard) = match probe.ask(left.min(STEP)) {
-            Ok(()) => return Ok(Outcome::In),
+            Ok(brokers) => {
+                let unknown = brokers.into_iter().find(|broker| !can_be_resolved(broker));
+                return Ok(unknown.map_or(Outcome::In, |(host, port)| {
+                    Outcome::Unresolved(format!("{host}:{port}"))
+                }));
+            }
             Err(answer) => answer,
         };
         if let Some(text) = refusal(settings, &heard) {
@@ -115,6 +130,12 @@ fn knock(settings: &KafkaSettings) -> Result<Outcome, Failure> {
     }
 }
 
+/// A broker is reached at the address that it advertises, not at the one that was asked.
+fn can_be_resolved((host, port): &(String, u16)) -> bool {
+    let found = (host.as_str(), *port).to_socket_addrs();
+    found.is_ok_and(|mut addresses| addresses.next().is_some())
+}
+
 /// Nothing that decides was said. One listener that wants more than we offer can't be distinguished from a broker that
 /// hangs, because its answer to the question is encrypted.
 fn silence(settings: &KafkaSettings, said: String) -> String {
@@ -129,12 +150,9 @@ fn silence(settings: &KafkaSettings, said: String) -> String {
 /// `security.protocol` in upper case.
 fn protocol(settings: &KafkaSettings) -> String {
     settings
-        .extra
-        .iter()
-        .find(|(name, _)| name == "security.protocol")
-        .map_or("PLAINTEXT".to_owned(), |(_, value)| {
-            value.to_ascii_uppercase()
-        })
+        .property("security.protocol")
+        .unwrap_or("PLAINTEXT")
+        .to_ascii_uppercase()
 }
 
 /// A broker's refusal in the words of our settings; `None` for what waiting may fix.

@@ -38,7 +38,11 @@ pub fn wait_for_broker(settings: &KafkaSettings, stage: &Stage) -> Result<bool, 
         KafkaUnreachable {
             bootstrap: settings.bootstrap_servers.clone(),
             attempt: pause.attempt,
-            error: format!("{error}; check KAFKA_BROKER and that the broker runs"),
+            error: if error.is(KafkaFailure::Unresolved) {
+                format!("{error}: {}", error.entry().remedy)
+            } else {
+                format!("{error}; check KAFKA_BROKER and that the broker runs")
+            },
             retry_in_ms: pause.ms(),
         }
         .emit(stage.speaker());
@@ -170,7 +174,7 @@ pub fn topic_settings(settings: &KafkaSettings, topic: &str) -> Result<TopicSett
                     .is_some_and(|policy| policy.contains("compact")),
             })
         }
-        Some(Err(code)) if KafkaFailure::from(code) != KafkaFailure::Refused => {
+        Some(Err(code)) if KafkaFailure::from(code) == KafkaFailure::Unavailable => {
             Err(refused_with(&what, code))
         }
         Some(Err(_)) | None => Ok(TopicSettings::default()),

@@ -286,7 +286,12 @@ impl GroupConsumer {
         let text = unsafe { bytes_of(message.payload, message.len) };
         let text = String::from_utf8_lossy(text.unwrap_or_default()).into_owned();
         let partition = message.partition;
-        let signal = match message.err {
+        let mut err = message.err;
+        if err == Code::RD_KAFKA_RESP_ERR__FATAL {
+            // SAFETY: the client is alive; no text is asked for.
+            err = unsafe { sys::rd_kafka_fatal_error(self.client.rk, ptr::null_mut(), 0) };
+        }
+        let signal = match err {
             Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Signal::OutOfRange { partition },
             code if UNREADABLE.contains(&code) && partition >= 0 => {
                 self.unreadable.insert(partition);

@@ -10,8 +10,24 @@ pub enum KafkaFailure {
     Unavailable,
     /// As many tries as `KAFKA_MAX_RETRIES` allows have failed.
     RetriesExhausted,
-    /// The broker refuses: authorisation, unknown topic with creation forbidden, bad property.
+    /// The broker refuses: a login, a policy, a bad property.
     Refused,
+    /// A broker's advertised address can't be resolved.
+    Unresolved,
+    /// An ACL for this topic is missing.
+    TopicForbidden,
+    /// An ACL for this consumer group is missing.
+    GroupForbidden,
+    /// An ACL for this transactional id is missing.
+    TransactionsForbidden,
+    /// An ACL for the cluster is missing.
+    ClusterForbidden,
+    /// The group has a member of another kind.
+    OtherMember,
+    /// Another member of the group has our `group.instance.id`.
+    InstanceTaken,
+    /// The broker does not let transactions stay open for so long.
+    TransactionTimeout,
     /// The topic does not take a message, or a batch of messages, of this size.
     TooLarge,
     /// Another publisher with our transactional id took over.
@@ -42,6 +58,46 @@ impl FailureKind for KafkaFailure {
                 Retry::Permanent,
                 "check the settings that the error names, the topic, its permissions and KAFKA_EXTRA",
             ),
+            Self::Unresolved => entry(
+                "kafka_address_unknown",
+                Retry::Transient,
+                "correct the broker's advertised.listeners, or make the name known by DNS or /etc/hosts",
+            ),
+            Self::TopicForbidden => entry(
+                "kafka_topic_forbidden",
+                Retry::Permanent,
+                "allow the user Describe and Read on the topic to read it, Describe and Write to publish, Create to create it; README lists the rights of each command",
+            ),
+            Self::GroupForbidden => entry(
+                "kafka_group_forbidden",
+                Retry::Permanent,
+                "allow the user Read on the consumer group that the error names; README lists the rights of each command",
+            ),
+            Self::TransactionsForbidden => entry(
+                "kafka_transactional_id_forbidden",
+                Retry::Permanent,
+                "allow the user Write on the transactional id that the error names; README lists the rights of each command",
+            ),
+            Self::ClusterForbidden => entry(
+                "kafka_cluster_forbidden",
+                Retry::Permanent,
+                "allow the user Create on the topic or the cluster, or create the topic beforehand; a broker older than 3.0 also needs IdempotentWrite on the cluster",
+            ),
+            Self::OtherMember => entry(
+                "kafka_group_has_other_members",
+                Retry::Permanent,
+                "end the group's members that are not ftap, or set KAFKA_CONSUMER_GROUP to a name of its own",
+            ),
+            Self::InstanceTaken => entry(
+                "kafka_instance_id_taken",
+                Retry::Permanent,
+                "give each process a group.instance.id of its own in KAFKA_EXTRA, or none",
+            ),
+            Self::TransactionTimeout => entry(
+                "kafka_transaction_timeout_refused",
+                Retry::Permanent,
+                "set KAFKA_EXTRA=transaction.timeout.ms=N to at most the broker's transaction.max.timeout.ms, or raise that",
+            ),
             Self::TooLarge => entry(
                 "kafka_message_too_large",
                 Retry::Permanent,
@@ -67,11 +123,14 @@ impl From<RDKafkaErrorCode> for KafkaFailure {
     fn from(code: RDKafkaErrorCode) -> Self {
         use RDKafkaErrorCode as Code;
         match code {
-            Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed
-            | Code::SaslAuthenticationFailed
+            Code::TopicAuthorizationFailed => Self::TopicForbidden,
+            Code::GroupAuthorizationFailed => Self::GroupForbidden,
+            Code::TransactionalIdAuthorizationFailed => Self::TransactionsForbidden,
+            Code::ClusterAuthorizationFailed => Self::ClusterForbidden,
+            Code::InconsistentGroupProtocol => Self::OtherMember,
+            Code::FencedInstanceId => Self::InstanceTaken,
+            Code::InvalidTransactionTimeout => Self::TransactionTimeout,
+            Code::SaslAuthenticationFailed
             | Code::Authentication
             | Code::InvalidArgument
             | Code::InvalidConfig

@@ -19,6 +19,8 @@ use super::publish_resume::PublishFailure;
 use super::{ROW_HEADER, SOURCE_HEADER, client_config};
 use crate::KafkaSettings;
 
+/// librdkafka needs a group; with ACLs it must be allowed to read as that.
+const GROUP: &str = "ftap-tail";
 const FIRST_STEP: i64 = 64;
 const STEP_FACTOR: i64 = 16;
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
@@ -69,7 +71,7 @@ pub fn read_tails(
     progress: &Progress,
 ) -> Result<Vec<Tail>, Failure> {
     let consumer = reader(settings, "read_committed")?;
-    let what = format!("reading the tail of {topic}");
+    let what = format!("reading the tail of {topic} as group {GROUP}");
     let failed = |error: KafkaError| failure(&what, error);
     let mut searches = (0..partitions)
         .map(|partition| {
@@ -128,7 +130,12 @@ pub fn high_watermarks(
             Ok(high)
         })
         .collect::<Result<_, KafkaError>>()
-        .map_err(|error| failure(&format!("reading the end of {topic}"), error))
+        .map_err(|error| {
+            failure(
+                &format!("reading the end of {topic} as group {GROUP}"),
+                error,
+            )
+        })
 }
 
 /// A reader outside of any group's doings.
@@ -137,7 +144,7 @@ fn reader(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer, Fai
         settings,
         &[
             // librdkafka wants a group id for `assign`; nothing is committed to it.
-            ("group.id", "ftap-tail"),
+            ("group.id", GROUP),
             ("isolation.level", isolation),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
@@ -201,7 +208,7 @@ fn first_records(
     progress: &Progress,
     mut take: impl FnMut(&BorrowedMessage<'_>),
 ) -> Result<(), Failure> {
-    let what = format!("reading records of {topic}");
+    let what = format!("reading records of {topic} as group {GROUP}");
     let failed = |error: KafkaError| failure(&what, error);
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in offsets {
@@ -289,7 +296,7 @@ fn still_hopeful(
         };
     };
     let text = error.to_string();
-    let error = failure(&format!("reading topic {topic}"), error);
+    let error = failure(&format!("reading topic {topic} as group {GROUP}"), error);
     if error.is(KafkaFailure::Unreadable) {
         return Err(unreadable(topic, open, &text));
     }

@@ -94,15 +94,24 @@ impl Probe {
         }
     }
 
-    /// Waits for an answer of any kind; without one it tells what was heard so far, since
+    /// Waits for an answer of any kind, and returns the brokers' advertised addresses; without one it tells what was heard so far, since
     /// librdkafka tells the same only once.
-    pub(crate) fn ask(&self, timeout: Duration) -> Result<(), (RDKafkaErrorCode, Heard)> {
+    pub(crate) fn ask(
+        &self,
+        timeout: Duration,
+    ) -> Result<Vec<(String, u16)>, (RDKafkaErrorCode, Heard)> {
         let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         let mut metadata = std::ptr::null();
-        // SAFETY: all are alive; `metadata` is destroyed if it was given.
+        let mut brokers = Vec::new();
+        // SAFETY: all are alive; `metadata` is read and destroyed if it was given.
         let code = unsafe {
             let code = sys::rd_kafka_metadata(self.rk, 0, self.topic, &mut metadata, timeout);
-            if !metadata.is_null() {
+            if let Some(found) = metadata.as_ref() {
+                for index in 0..usize::try_from(found.broker_cnt).unwrap_or(0) {
+                    let broker = &*found.brokers.add(index);
+                    let host = CStr::from_ptr(broker.host).to_string_lossy().into_owned();
+                    brokers.push((host, u16::try_from(broker.port).unwrap_or(0)));
+                }
                 sys::rd_kafka_metadata_destroy(metadata);
             }
             // Errors wait for the application to look.
@@ -110,7 +119,7 @@ impl Probe {
             code
         };
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Ok(());
+            return Ok(brokers);
         }
         let heard = self.heard.lock();
         Err((RDKafkaErrorCode::from(code), heard.clone()))
