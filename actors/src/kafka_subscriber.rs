@@ -30,6 +30,7 @@ use ftap_telemetry::events::{
     PartitionsResumed, PartitionsRevoked,
 };
 use ftap_telemetry::metrics;
+use ftap_transaction::plausible_timestamp;
 use ftap_watch::{Ends, Watched};
 use tokio::sync::watch;
 
@@ -229,10 +230,10 @@ impl Subscriber {
         let Some(last_offset) = batch.last_offset() else {
             return Ok(());
         };
-        let first_timestamp = batch
-            .records()
-            .next()
-            .map_or(0, |record| record.timestamp_ms);
+        let first = batch.records().next();
+        let first_timestamp = first
+            .and_then(|record| plausible_timestamp(record.timestamp_ms))
+            .unwrap_or_else(unix_millis);
         let records = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         progress.handed_on(last_offset, records, first_timestamp);
         metrics::RECORDS_CONSUMED.add(batch.len() as u64);
@@ -670,9 +671,7 @@ impl Subscriber {
         if std::mem::replace(&mut self.last_look, look) == look {
             return;
         }
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        let now_ms = unix_millis();
         let (mut records, mut seconds) = (Vec::new(), Vec::new());
         for (partition, progress) in &self.assigned {
             let Some(end) = by_partition.get(partition) else {
@@ -694,4 +693,10 @@ impl Subscriber {
         let index = usize::try_from(partition).unwrap_or(0) % self.parts.buffers.len();
         &self.parts.buffers[index]
     }
+}
+
+fn unix_millis() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }

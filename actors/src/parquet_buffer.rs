@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use ftap_lake::{Appended, CloseReason, FileBuilder, FileSettings, should_close};
 use ftap_supervision::{Failure, Handed, MemoryBudget, Outbox, Permit, Stage, failpoint};
-use ftap_telemetry::events::{FileClosed, RecordRejected};
+use ftap_telemetry::events::{FileClosed, RecordRejected, TimestampIgnored};
 use ftap_telemetry::metrics;
-use ftap_transaction::RejectReason;
+use ftap_transaction::{NO_TIMESTAMP, RejectReason, plausible_timestamp};
 use tokio::sync::oneshot;
 
 use crate::messages::{DeadLetter, Records, Reject, ToBuffer, ToUploader, Upload};
@@ -22,6 +22,7 @@ use crate::settings::IngestSettings;
 
 /// How often the size of an open file is looked at, in records.
 const SIZE_CHECK_RECORDS: usize = 512;
+/// How often one record is logged of those that are rejected, or lose their timestamp.
 const REJECTION_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a ParquetBuffer works with.
@@ -46,6 +47,7 @@ pub struct ParquetBuffer {
     partitions: HashMap<i32, Partition>,
     rejected_total: u64,
     last_rejection_log: Option<Instant>,
+    last_timestamp_log: Option<Instant>,
 }
 
 struct Partition {
@@ -76,6 +78,7 @@ impl ParquetBuffer {
             partitions: HashMap::new(),
             rejected_total: 0,
             last_rejection_log: None,
+            last_timestamp_log: None,
         }
     }
 
@@ -118,6 +121,8 @@ impl ParquetBuffer {
             let appended =
                 open.builder
                     .append(record.payload, record.offset, record.timestamp_ms)?;
+            let is_undated = plausible_timestamp(record.timestamp_ms).is_none()
+                && record.timestamp_ms != NO_TIMESTAMP;
             if let Appended::Rejected(reason) = appended {
                 let reason = reason.code();
                 open.rejected.push(DeadLetter {
@@ -129,6 +134,9 @@ impl ParquetBuffer {
                     payload: record.payload.map(<[u8]>::to_vec),
                 });
                 self.note_rejection(number, record.offset, reason);
+            }
+            if is_undated {
+                self.note_ignored_timestamp(number, record.offset, record.timestamp_ms);
             }
             self.close_if_full(number, index)?;
         }
@@ -160,6 +168,20 @@ impl ParquetBuffer {
             rejected_total: self.rejected_total,
         }
         .emit(self.stage.speaker());
+    }
+
+    fn note_ignored_timestamp(&mut self, partition: i32, offset: i64, timestamp_ms: i64) {
+        metrics::TIMESTAMPS_IGNORED.add(1);
+        let last = self.last_timestamp_log;
+        if last.is_none_or(|last| last.elapsed() >= REJECTION_LOG_INTERVAL) {
+            self.last_timestamp_log = Some(Instant::now());
+            TimestampIgnored {
+                partition,
+                offset,
+                timestamp_ms,
+            }
+            .emit(self.stage.speaker());
+        }
     }
 
     /// Looks at the row limit after each record, at the others now and then.

@@ -55,8 +55,11 @@ pub(crate) fn json(json: &str) -> String {
     out.replace('\x7f', "\\u007f")
 }
 
-/// A time in UTC, to the millisecond.
+/// A time in UTC, to the millisecond; Kafka's -1 is none.
 pub(crate) fn time(timestamp_ms: i64) -> String {
+    if timestamp_ms == -1 {
+        return "unknown".to_owned();
+    }
     match DateTime::from_timestamp_millis(timestamp_ms) {
         Some(time) => time.to_rfc3339_opts(SecondsFormat::Millis, true),
         None => format!("{timestamp_ms} ms"),

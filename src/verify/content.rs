@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, Datelike as _, NaiveDate};
 use ftap_transaction::{currency_of, field};
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
@@ -145,6 +145,16 @@ fn usd_per_unit(currency: &str) -> f64 {
 }
 
 /// Microseconds since 1970 of `YYYY-MM-DD HH:MM:SS`, UTC, `None` for what the calendar does not have.
+/// What the lake has of a record's timestamp, -1 for NULL: those of the years 1900 to 2261.
+pub(super) fn lake_timestamp(timestamp_ms: i64) -> i64 {
+    let year = DateTime::from_timestamp_millis(timestamp_ms).map_or(0, |time| time.year());
+    if (1900..2262).contains(&year) {
+        timestamp_ms
+    } else {
+        -1
+    }
+}
+
 pub(super) fn event_time(text: &str) -> Option<i64> {
     let shape_fits = text.len() == 19
         && text

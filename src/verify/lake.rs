@@ -179,6 +179,7 @@ impl<'a> Auditor<'a> {
                 .ok_or(format!("no column {name}"))?;
             match array.null_count() {
                 0 => Ok(array),
+                _ if name == "_kafka_timestamp" => Ok(array),
                 nulls => Err(format!("{nulls} nulls in column {name}")),
             }
         };
@@ -192,7 +193,6 @@ impl<'a> Auditor<'a> {
                 column($name)?
                     .as_primitive_opt::<$type>()
                     .ok_or_else(|| wrong($name))?
-                    .values()
             };
         }
         let texts = [
@@ -203,20 +203,21 @@ impl<'a> Auditor<'a> {
             text(field::TRANS_NUM)?,
             text(field::CURRENCY)?,
         ];
-        let unix_times = values!(Int64Type, field::UNIX_TIME);
-        let frauds = values!(Int64Type, field::IS_FRAUD);
-        let amounts = values!(Float64Type, field::ORIGINAL_AMT);
-        let partitions = values!(Int32Type, "_kafka_partition");
-        let offsets = values!(Int64Type, "_kafka_offset");
+        let unix_times = values!(Int64Type, field::UNIX_TIME).values();
+        let frauds = values!(Int64Type, field::IS_FRAUD).values();
+        let amounts = values!(Float64Type, field::ORIGINAL_AMT).values();
+        let partitions = values!(Int32Type, "_kafka_partition").values();
+        let offsets = values!(Int64Type, "_kafka_offset").values();
         let timestamps = values!(TimestampMillisecondType, "_kafka_timestamp");
         // Files of earlier versions lack it.
         let event_times = match batch.column_by_name(EVENT_TIME) {
-            Some(_) => Some(values!(TimestampMicrosecondType, EVENT_TIME)),
+            Some(_) => Some(values!(TimestampMicrosecondType, EVENT_TIME).values()),
             None => None,
         };
 
         for index in 0..batch.num_rows() {
             let (partition, offset) = (partitions[index], offsets[index]);
+            let timestamp_ms = timestamps.is_valid(index).then(|| timestamps.value(index));
             let content = self.hasher.values(
                 texts.map(|column| column.value(index).as_bytes()),
                 unix_times[index],
@@ -225,7 +226,7 @@ impl<'a> Auditor<'a> {
             );
             let row = LakeRow {
                 offset,
-                timestamp_ms: timestamps[index],
+                timestamp_ms: timestamp_ms.map_or(-1, content::lake_timestamp),
                 content,
                 of_earlier_version: event_times.is_none(),
             };
@@ -235,7 +236,13 @@ impl<'a> Auditor<'a> {
                 rows.fault(format!("{EVENT_TIME} differs at offset {offset}"));
             }
             self.ledger.lake_row(key, partition, row);
-            rows.add(named_partition, partition, offset, timestamps[index]);
+            // The folder of NULL is that of 1970.
+            rows.add(
+                named_partition,
+                partition,
+                offset,
+                timestamp_ms.unwrap_or(0),
+            );
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::content::{self, Hasher};
+use super::content::{self, Hasher, lake_timestamp};
 use super::items::{DeadLetter, TOO_LARGE, TopicRecord};
 use super::ledger::with_timestamp;
 use super::redrives::Marker;
@@ -393,7 +393,7 @@ impl Parser {
         };
         TopicRecord {
             offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            timestamp_ms: lake_timestamp(message.timestamp().to_millis().unwrap_or(-1)),
             row: number(message, ROW_HEADER),
             redrive: number(message, REDRIVE_HEADER),
             content,
@@ -437,6 +437,8 @@ pub(crate) fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Op
         raw: whole.then(|| content::raw_hash(message.payload())),
         content: content
             .zip(number(message, "timestamp_ms"))
-            .map(|(content, written)| with_timestamp(Hasher::default().content(&content), written)),
+            .map(|(content, written)| {
+                with_timestamp(Hasher::default().content(&content), lake_timestamp(written))
+            }),
     }))
 }

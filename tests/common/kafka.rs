@@ -295,3 +295,25 @@ impl OpenTransaction {
         self.0.abort_transaction(TIMEOUT).unwrap();
     }
 }
+
+/// A topic of one partition that takes records of any time.
+pub(crate) fn create_topic_of_any_time(broker: &str, topic: &str) {
+    let (admin, options) = admin(broker);
+    let mut topic = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+    if super::real_kafka().is_some() {
+        topic = topic.set("message.timestamp.after.max.ms", "9223372036854775807");
+    }
+    let made = block_on(admin.create_topics([&topic], &options)).unwrap();
+    made.into_iter().for_each(|result| drop(result.unwrap()));
+}
+
+/// Writes one message of that time to the first partition.
+pub(crate) fn produce_at(broker: &str, topic: &str, timestamp_ms: i64, payload: &[u8]) {
+    let producer: BaseProducer = config(broker).create().unwrap();
+    let record = BaseRecord::<(), [u8]>::to(topic)
+        .partition(0)
+        .payload(payload);
+    let record = record.timestamp(timestamp_ms);
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+    producer.flush(TIMEOUT).unwrap();
+}

@@ -15,5 +15,6 @@ mod redrive;
 mod reset;
 mod retention;
 mod serve;
+mod timestamps;
 mod topics;
 mod verify;

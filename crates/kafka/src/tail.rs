@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ftap_supervision::{Failure, Progress};
-use ftap_transaction::record_fingerprint;
+use ftap_transaction::{NO_TIMESTAMP, record_fingerprint};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -171,7 +171,7 @@ pub fn read_records_at(
     let consumer = reader(settings, "read_committed")?;
     let mut found = BTreeMap::new();
     first_records(&consumer, topic, offsets, progress, |message| {
-        let timestamp_ms = message.timestamp().to_millis().unwrap_or(0).max(0);
+        let timestamp_ms = message.timestamp().to_millis().unwrap_or(NO_TIMESTAMP);
         let fingerprint = record_fingerprint(message.payload(), timestamp_ms);
         found.insert(message.partition(), (message.offset(), fingerprint));
     })?;

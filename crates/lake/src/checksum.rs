@@ -4,7 +4,8 @@
 //!
 //! Every hash is XXH3-64 with seed 0; integers are little-endian.
 //! 1. A column of fixed width: the hash of its values one after the other (`int64`,
-//!    `double` as IEEE 754 bits and timestamps 8 bytes, `int32` 4 bytes).
+//!    `double` as IEEE 754 bits and timestamps 8 bytes, `int32` 4 bytes). A timestamp that is NULL
+//!    counts as the least 64-bit integer.
 //! 2. A string column has two hashes: that of its values' UTF-8 bytes one after the
 //!    other, and that of their lengths in bytes, 4 bytes each.
 //! 3. The checksum is the hash of: the number of rows (8 bytes), then for each of
@@ -17,7 +18,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
-use ftap_transaction::RECORD_COLUMNS;
+use ftap_transaction::{KAFKA_TIMESTAMP, RECORD_COLUMNS};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// A batch that is not of the lake's schema.
@@ -27,7 +28,9 @@ pub enum ChecksumError {
     #[error("the batch has no column {0}")]
     Missing(&'static str),
     /// A column has a type the checksum is not defined for.
-    #[error("column {column} is {data_type}, wanted the lake's type without nulls")]
+    #[error(
+        "column {column} is {data_type}, wanted the lake's type, and nulls only as a timestamp"
+    )]
     Type {
         column: &'static str,
         data_type: String,
@@ -74,7 +77,7 @@ impl Checksum {
                 column: name,
                 data_type: array.data_type().to_string(),
             };
-            if array.null_count() > 0 {
+            if array.null_count() > 0 && name != KAFKA_TIMESTAMP {
                 return Err(refused());
             }
             let hash = &mut self.columns[index];
@@ -96,7 +99,14 @@ impl Checksum {
                 (None, DataType::Int64) => fixed::<Int64Type>(array, hash),
                 (None, DataType::Float64) => fixed::<Float64Type>(array, hash),
                 (None, DataType::Timestamp(TimeUnit::Millisecond, _)) => {
-                    fixed::<TimestampMillisecondType>(array, hash);
+                    if array.null_count() == 0 {
+                        fixed::<TimestampMillisecondType>(array, hash);
+                    } else {
+                        let values = array.as_primitive::<TimestampMillisecondType>();
+                        for value in values {
+                            hash.update(&value.unwrap_or(i64::MIN).to_le_bytes());
+                        }
+                    }
                 }
                 _ => return Err(refused()),
             }

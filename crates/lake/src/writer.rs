@@ -79,6 +79,9 @@ pub fn properties(set: &DataSet, zstd_level: i32) -> Result<WriterProperties, Fi
         ZstdLevel::try_new(zstd_level).map_err(|_out_of_range| FileError::Level(zstd_level))?;
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
+        // A dictionary that is full would be followed by plain pages, and some readers take the second
+        // encoding of a column chunk for the first.
+        .set_dictionary_page_size_limit(usize::MAX)
         .set_compression(Compression::ZSTD(level));
     for name in set.encodings.delta {
         builder = builder

@@ -289,6 +289,29 @@ fn long_messages_are_encoded_before_many_pile_up() {
 }
 
 #[test]
+fn the_pages_of_a_column_chunk_have_one_encoding_however_many_values_there_are() {
+    let mut file = open(0);
+    for number in 0..60_000 {
+        // Far more users than a dictionary page usually has room for.
+        let row = String::from_utf8(payload(number)).unwrap();
+        let row = row.replacen("user-", &format!("user-{number:030}-"), 1);
+        file.append(Some(row.as_bytes()), number, TIME).unwrap();
+    }
+    let bytes = file.close().unwrap().bytes;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    for column in reader.metadata().row_group(0).columns() {
+        let of_data_pages = column.page_encoding_stats_mask().unwrap();
+        let encodings: Vec<_> = of_data_pages.encodings().collect();
+        assert_eq!(
+            encodings.len(),
+            1,
+            "{}: {encodings:?}",
+            column.column_path()
+        );
+    }
+}
+
+#[test]
 fn a_wrong_compression_level_is_a_clear_error() {
     let mut settings = SETTINGS;
     settings.zstd_level = 99;

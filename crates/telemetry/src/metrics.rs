@@ -350,6 +350,8 @@ metrics! {
     Counter<0> RECORDS_CONSUMED "ftap_records_consumed_total" [];
     /// Records sent to the dead-letter topic, by reason.
     Counter<1> RECORDS_REJECTED "ftap_records_rejected_total" ["reason"];
+    /// Records whose timestamp is before 1900 or after 2261: it is NULL in the lake.
+    Counter<0> TIMESTAMPS_IGNORED "ftap_record_timestamps_ignored_total" [];
     /// Rows made durable in the lake.
     Counter<0> ROWS_COMMITTED "ftap_lake_rows_committed_total" [];
     /// Rejected records that a durable file lists.

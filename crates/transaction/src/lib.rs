@@ -14,13 +14,15 @@ mod fields;
 mod partition;
 mod reject;
 mod rows;
+mod timestamp;
 mod values;
 
 pub use currency::{Currency, currency_of};
 pub use encode::{EVENT_COLUMNS, RowError, SourceRow, encode_json};
 pub use partition::partition_of;
 pub use reject::RejectReason;
-pub use rows::{EVENT_TIME, RECORD_COLUMNS, RowBuilders, schema};
+pub use rows::{EVENT_TIME, KAFKA_TIMESTAMP, RECORD_COLUMNS, RowBuilders, schema};
+pub use timestamp::{NO_TIMESTAMP, plausible_timestamp};
 pub use values::{EVENT_TIME_FORM, date, event_time};
 
 /// Whether the lake would take a payload as a row: the reader's own decoder and its limit.
@@ -33,9 +35,10 @@ pub fn check(payload: Option<&[u8]>, max_message_bytes: usize) -> Result<(), Rej
 }
 
 /// Fingerprint of a Kafka record: the XXH3-64 hash of its payload, with its timestamp in
-/// milliseconds as the seed. A record without payload counts as an empty one.
+/// milliseconds as the seed, 0 for one before 1970. A record without payload counts as an empty one.
 pub fn record_fingerprint(payload: Option<&[u8]>, timestamp_ms: i64) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(payload.unwrap_or_default(), timestamp_ms as u64)
+    let seed = timestamp_ms.max(0) as u64;
+    xxhash_rust::xxh3::xxh3_64_with_seed(payload.unwrap_or_default(), seed)
 }
 
 /// Names of the message's fields, in the message's order, which is the lake's, too.

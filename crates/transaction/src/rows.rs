@@ -15,10 +15,13 @@ use super::decode::{self, Decoded};
 use super::fields::{
     Checked, CurrencyCode, EventTime, FieldType, Flag, Float, Integer, Text, column, message_fields,
 };
-use super::{RejectReason, field};
+use super::{RejectReason, field, plausible_timestamp};
 
 /// Columns after the message's fields: where the record stood.
-const KAFKA_COLUMNS: [&str; 3] = ["_kafka_partition", "_kafka_offset", "_kafka_timestamp"];
+const KAFKA_COLUMNS: [&str; 3] = ["_kafka_partition", "_kafka_offset", KAFKA_TIMESTAMP];
+
+/// The record's timestamp; NULL if it has none, or not a [plausible](plausible_timestamp) one.
+pub const KAFKA_TIMESTAMP: &str = "_kafka_timestamp";
 
 /// The last column: `trans_date_trans_time` as a time. Files of earlier versions lack it.
 pub const EVENT_TIME: &str = "event_time";
@@ -26,7 +29,7 @@ pub const EVENT_TIME: &str = "event_time";
 /// Bytes of a row in [`KAFKA_COLUMNS`] and [`EVENT_TIME`].
 const ADDED_BYTES: usize = 4 + 8 + 8 + 8;
 
-/// The lake's schema: [`RECORD_COLUMNS`] and [`EVENT_TIME`], none of them nullable.
+/// The lake's schema: [`RECORD_COLUMNS`] and [`EVENT_TIME`]. Only a record's timestamp may be NULL.
 pub fn schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
@@ -52,7 +55,7 @@ macro_rules! rows {
                 .into_iter()
                 .chain([EVENT_TIME])
                 .zip(types)
-                .map(|(name, data_type)| Field::new(name, data_type, false))
+                .map(|(name, data_type)| Field::new(name, data_type, name == KAFKA_TIMESTAMP))
                 .collect();
             Arc::new(Schema::new(fields))
         });
@@ -130,7 +133,8 @@ impl RowBuilders {
         decode::decode(payload, |row| self.append_fields(row))?;
         self.partition.append_value(partition);
         self.offset.append_value(offset);
-        self.timestamp.append_value(timestamp_ms);
+        self.timestamp
+            .append_option(plausible_timestamp(timestamp_ms));
         self.rows += 1;
         Ok(())
     }

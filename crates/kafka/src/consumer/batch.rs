@@ -26,7 +26,7 @@ unsafe impl Send for Batch {}
 pub struct Record<'a> {
     /// Offset in its partition.
     pub offset: i64,
-    /// Kafka timestamp in milliseconds; 0 when the message has none.
+    /// Kafka timestamp in milliseconds; -1 when the message has none.
     pub timestamp_ms: i64,
     /// Key, if it has one.
     pub key: Option<&'a [u8]>,
@@ -85,7 +85,7 @@ unsafe fn record<'a>(message: *const sys::rd_kafka_message_t) -> Record<'a> {
     // SAFETY: by contract.
     unsafe {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        let timestamp_ms = sys::rd_kafka_message_timestamp(message, &mut kind).max(0);
+        let timestamp_ms = sys::rd_kafka_message_timestamp(message, &mut kind);
         let message = &*message;
         Record {
             offset: message.offset,

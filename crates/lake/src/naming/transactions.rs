@@ -2,6 +2,8 @@ use std::fmt;
 
 use chrono::NaiveDate;
 
+use ftap_transaction::plausible_timestamp;
+
 use super::{SUFFIX, date_of_millis, is_digits, parse_date};
 use crate::datasets::TRANSACTIONS;
 
@@ -44,7 +46,7 @@ pub struct ObjectName {
 
 impl ObjectName {
     /// The name of the run that starts with this record; the date is the UTC date of its
-    /// Kafka timestamp, see [`date_of_millis`].
+    /// Kafka timestamp, 1970-01-01 if that is NULL in the lake.
     pub fn new(
         topic: &str,
         partition: i32,
@@ -55,7 +57,7 @@ impl ObjectName {
             topic,
             partition,
             first_offset,
-            date_of_millis(first_timestamp_ms),
+            date_of_millis(plausible_timestamp(first_timestamp_ms).unwrap_or(0)),
         )
     }
 

@@ -255,6 +255,15 @@ events! { STREAM;
         /// What to do.
         remedy: String,
     }
+    /// The timestamp of a record is before 1900 or after 2261, as that of a producer that counts microseconds: it is NULL in the lake. At most one a second is logged, all are counted.
+    WARN TimestampIgnored "timestamp_ignored" {
+        /// Kafka partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+        /// Its timestamp in milliseconds.
+        timestamp_ms: i64,
+    }
     /// A record could not become a row; its bytes are in the dead-letter topic. At most one a second is logged, all are counted.
     WARN RecordRejected "record_rejected" {
         /// Kafka partition.
