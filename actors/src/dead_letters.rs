@@ -1,4 +1,4 @@
-//! Keeps what can't become a row: raw bytes to the topic `{topic}.dlq`.
+//! Keeps what can't become a row: raw bytes to the dead-letter topic.
 //!
 //! Promises: `done` of a [`Reject`] resolves only after the broker has all of its
 //! records. A crash in between sends them again, so the topic holds each rejected
@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use actix::prelude::*;
-use ftap_kafka::admin::{TopicUse, ensure_topic};
-use ftap_kafka::{KafkaSettings, client_config, failure};
+use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings};
+use ftap_kafka::{KafkaSettings, ORIGINAL_HEADERS, client_config, failure};
 use ftap_supervision::{Failure, Handed, Permit, Stage, Work, failpoint};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -23,8 +23,10 @@ use tokio::sync::oneshot;
 
 use crate::messages::{DeadLetter, Reject};
 
-/// Bytes kept of a payload that the broker refuses as too large.
-const TRUNCATED_BYTES: usize = 512 * 1024;
+/// Bytes kept of a value and of a key; the next ones when the broker refuses them as too large.
+const SIZES: [usize; 5] = [usize::MAX, 512 << 10, 64 << 10, 4 << 10, 0];
+
+const WRITING: &str = "writing to the dead-letter topic";
 
 /// The actor: passes rejections to the thread that owns the producer.
 pub struct DeadLetters {
@@ -58,9 +60,10 @@ impl Handler<Handed<Reject>> for DeadLetters {
     }
 }
 
-/// Records of one [`Reject`] that the broker has not confirmed.
+/// Records of one [`Reject`], until the broker has confirmed them all.
 struct Outstanding {
-    records: AtomicUsize,
+    records: Vec<DeadLetter>,
+    unconfirmed: AtomicUsize,
     done: Mutex<Option<oneshot::Sender<()>>>,
     stage: Stage,
     _permit: Permit,
@@ -69,7 +72,7 @@ struct Outstanding {
 
 impl Outstanding {
     fn confirm(&self) {
-        if self.records.fetch_sub(1, SeqCst) == 1 {
+        if self.unconfirmed.fetch_sub(1, SeqCst) == 1 {
             let done = self.done.lock().take();
             // There is no listener when the partition was taken away meanwhile.
             let _ = done.map(|done| done.send(()));
@@ -77,21 +80,54 @@ impl Outstanding {
     }
 }
 
-struct Deliveries;
+/// One of them, on its way.
+struct Letter {
+    of: Arc<Outstanding>,
+    index: usize,
+    /// How much of value and key is sent, each; an index into [`SIZES`].
+    size: usize,
+}
+
+impl Letter {
+    /// The next smaller one; the whole record stays readable in its own topic as long as that
+    /// keeps it.
+    fn smaller(mut self: Box<Self>) -> Option<Box<Self>> {
+        self.size += 1;
+        (self.size < SIZES.len()).then_some(self)
+    }
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)
+    )
+}
+
+struct Deliveries {
+    /// What must be sent again, smaller.
+    too_large: Sender<Box<Letter>>,
+}
 
 impl ClientContext for Deliveries {}
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Arc<Outstanding>;
+    type DeliveryOpaque = Box<Letter>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, outstanding: Self::DeliveryOpaque) {
-        match result {
-            Ok(_) => outstanding.confirm(),
-            Err((error, _)) => {
-                outstanding
-                    .stage
-                    .fail(failure("writing to the dead-letter topic", error.clone()));
-            }
+    fn delivery(&self, result: &DeliveryResult<'_>, letter: Box<Letter>) {
+        let Err((error, _)) = result else {
+            return letter.of.confirm();
+        };
+        let of = letter.of.clone();
+        let again = if is_too_large(error) {
+            letter.smaller()
+        } else {
+            None
+        };
+        match again {
+            // The receiver is gone only if the thread has ended, which has its own fault.
+            Some(letter) => drop(self.too_large.send(letter)),
+            None => of.stage.fail(failure(WRITING, error.clone())),
         }
     }
 }
@@ -101,8 +137,9 @@ fn run(
     kafka: &KafkaSettings,
     queue: &Receiver<Handed<Reject>>,
 ) -> Result<(), Failure> {
-    let topic = kafka.dead_letter_topic();
+    let topic = kafka.dead_letter_topic.clone();
     let mut producer = None;
+    let (too_large, again) = channel();
     loop {
         if stage.is_fenced() {
             return Ok(());
@@ -114,16 +151,21 @@ fn run(
                     Some(producer) => producer,
                     none => {
                         debug_assert!(none.is_none());
-                        producer.insert(open(stage, kafka, &topic)?)
+                        producer.insert(open(stage, kafka, &topic, too_large.clone())?)
                     }
                 };
-                send_all(stage, producer, kafka, &topic, reject)?;
+                for letter in letters(stage, reject) {
+                    send(producer, kafka, &topic, letter)?;
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         if let Some(producer) = &producer {
             producer.poll(Duration::ZERO);
+            for letter in again.try_iter() {
+                send(producer, kafka, &topic, letter)?;
+            }
         }
     }
 }
@@ -132,107 +174,117 @@ fn open(
     stage: &Stage,
     kafka: &KafkaSettings,
     topic: &str,
+    too_large: Sender<Box<Letter>>,
 ) -> Result<BaseProducer<Deliveries>, Failure> {
     let _waiting = stage.progress().waiting();
     ensure_topic(kafka, topic, kafka.partitions, TopicUse::DeadLetter, stage)?;
+    let batch_bytes = topic_settings(kafka, topic)?.batch_bytes().to_string();
     client_config(
         kafka,
         &[
             ("enable.idempotence", "true"),
+            // Large records are often compressed in their own topic.
+            ("compression.type", "zstd"),
+            ("batch.size", &batch_bytes),
             ("linger.ms", "5"),
             ("message.max.bytes", "104857600"),
             ("queue.buffering.max.kbytes", "131072"),
         ],
     )
-    .create_with_context(Deliveries)
+    .create_with_context(Deliveries { too_large })
     .map_err(|error| failure("creating the dead-letter producer", error))
 }
 
-fn send_all(
+fn letters(
     stage: &Stage,
-    producer: &BaseProducer<Deliveries>,
-    kafka: &KafkaSettings,
-    topic: &str,
     Handed {
         message: reject,
         work,
     }: Handed<Reject>,
-) -> Result<(), Failure> {
-    let outstanding = Arc::new(Outstanding {
-        records: AtomicUsize::new(reject.records.len()),
+) -> impl Iterator<Item = Box<Letter>> {
+    let count = reject.records.len();
+    let of = Arc::new(Outstanding {
+        records: reject.records,
+        unconfirmed: AtomicUsize::new(count),
         done: Mutex::new(Some(reject.done)),
         stage: stage.clone(),
         _permit: reject.permit,
         _work: work,
     });
-    reject
-        .records
-        .iter()
-        .try_for_each(|letter| send(stage, producer, kafka, topic, letter, &outstanding))
+    (0..count).map(move |index| {
+        Box::new(Letter {
+            of: of.clone(),
+            index,
+            size: 0,
+        })
+    })
 }
 
 fn send(
-    stage: &Stage,
     producer: &BaseProducer<Deliveries>,
     kafka: &KafkaSettings,
     topic: &str,
-    letter: &DeadLetter,
-    outstanding: &Arc<Outstanding>,
+    mut letter: Box<Letter>,
 ) -> Result<(), Failure> {
-    let key = format!("{}-{}", letter.partition, letter.offset);
-    let texts = [
-        ("topic", kafka.topic.clone()),
-        ("partition", letter.partition.to_string()),
-        ("offset", letter.offset.to_string()),
-        ("timestamp_ms", letter.timestamp_ms.to_string()),
-        ("reason", letter.reason.clone()),
-    ];
-    let headers = |is_truncated: bool| {
-        let mut headers = OwnedHeaders::new_with_capacity(texts.len() + 2);
-        for (name, value) in &texts {
-            headers = headers.insert(Header {
-                key: name,
-                value: Some(value.as_bytes()),
-            });
-        }
-        if let Some(key) = &letter.key {
-            headers = headers.insert(Header {
-                key: "key",
-                value: Some(key),
-            });
-        }
-        if is_truncated {
-            headers = headers.insert(Header {
-                key: "truncated",
-                value: Some(b"true"),
-            });
-        }
-        headers
-    };
-    let mut payload = letter.payload.as_deref();
-    let mut is_truncated = false;
-    let _waiting = stage.progress().waiting();
+    let of = letter.of.clone();
+    let record = &of.records[letter.index];
+    let _waiting = of.stage.progress().waiting();
     loop {
-        let mut record = BaseRecord::with_opaque_to(topic, outstanding.clone())
-            .key(&key)
-            .headers(headers(is_truncated));
-        record.payload = payload;
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                if stage.is_fenced() {
-                    return Ok(());
-                }
-                producer.poll(Duration::from_millis(5));
+        let size = SIZES[letter.size];
+        let start = |bytes: &Vec<u8>| bytes.len().min(size);
+        let key = record.key.as_ref().map(|key| &key[..start(key)]);
+        let payload = record.payload.as_ref().map(|value| &value[..start(value)]);
+        let is_truncated = key != record.key.as_deref() || payload != record.payload.as_deref();
+        let id = format!("{}-{}", record.partition, record.offset);
+        let headers = headers(kafka, record, key, is_truncated);
+        let mut message = BaseRecord::with_opaque_to(topic, letter)
+            .key(&id)
+            .headers(headers);
+        message.payload = payload;
+        let Err((error, message)) = producer.send(message) else {
+            return Ok(());
+        };
+        letter = message.delivery_opaque;
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+            if of.stage.is_fenced() {
+                return Ok(());
             }
-            // The whole record stays readable in its own topic as long as that keeps it.
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _))
-                if !is_truncated =>
-            {
-                is_truncated = true;
-                payload = payload.map(|bytes| &bytes[..bytes.len().min(TRUNCATED_BYTES)]);
-            }
-            Err((error, _)) => return Err(failure("writing to the dead-letter topic", error)),
+            producer.poll(Duration::from_millis(5));
+        } else {
+            let smaller = if is_too_large(&error) {
+                letter.smaller()
+            } else {
+                None
+            };
+            letter = smaller.ok_or_else(|| failure(WRITING, error))?;
         }
     }
+}
+
+/// Ours come first, so that no header of the record's own passes for one of them.
+fn headers(
+    kafka: &KafkaSettings,
+    record: &DeadLetter,
+    key: Option<&[u8]>,
+    is_truncated: bool,
+) -> OwnedHeaders {
+    let texts = [
+        ("topic", kafka.topic.clone()),
+        ("partition", record.partition.to_string()),
+        ("offset", record.offset.to_string()),
+        ("timestamp_ms", record.timestamp_ms.to_string()),
+        ("reason", record.reason.clone()),
+        (ORIGINAL_HEADERS, record.headers.len().to_string()),
+    ];
+    let texts = texts
+        .iter()
+        .map(|(name, value)| (*name, Some(value.as_bytes())));
+    let key = key.map(|key| ("key", Some(key)));
+    let truncated = is_truncated.then_some(("truncated", Some(b"true".as_slice())));
+    let own = record.headers.iter();
+    let own = own.map(|(name, value)| (name.as_str(), value.as_deref()));
+    let all = texts.chain(key).chain(truncated).chain(own);
+    all.fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value })
+    })
 }

@@ -4,7 +4,7 @@
 //! outbox leads to it. Messages of one sender arrive in their order.
 
 use actix::Message;
-use ftap_kafka::consumer::Batch;
+use ftap_kafka::consumer::{Batch, RecordHeader};
 use ftap_kafka::publish_resume::{Place, Resume};
 use ftap_lake::{CloseReason, ClosedFile, TransactionFooter};
 use ftap_schedule::JobTick;
@@ -166,6 +166,8 @@ pub struct DeadLetter {
     /// Stable code of the reason.
     pub reason: String,
     pub key: Option<Vec<u8>>,
+    /// Its headers, in order.
+    pub headers: Vec<RecordHeader>,
     /// Its bytes.
     pub payload: Option<Vec<u8>>,
 }

@@ -131,6 +131,7 @@ impl ParquetBuffer {
                     timestamp_ms: record.timestamp_ms,
                     reason: reason.clone(),
                     key: record.key.map(<[u8]>::to_vec),
+                    headers: record.headers(),
                     payload: record.payload.map(<[u8]>::to_vec),
                 });
                 self.note_rejection(number, record.offset, reason);

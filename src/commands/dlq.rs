@@ -33,7 +33,7 @@ pub(crate) fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
     let kafka = KafkaAccess::open_to_read(config)?;
     let settings = config.kafka_settings(kafka.bootstrap());
     let topics = Topics::new(&settings)?;
-    let topic = settings.dead_letter_topic();
+    let topic = settings.dead_letter_topic.clone();
     let index = Index::read(&topics, &topic)?;
     match (&args.action, index) {
         (DlqAction::Show(args), index) => show(&topics, &topic, index, args)?,
@@ -218,8 +218,7 @@ fn export(
         index.payloads(topics, &is_wanted, |entry, message| {
             entries += 1;
             truncated += u64::from(entry.is_truncated);
-            let key = index::record_key(message);
-            write(&line::write(entry, key, message.payload()))
+            write(&line::write(entry, &index::original(message)))
         })
     };
     if is_stdout {
@@ -286,8 +285,7 @@ fn show(
                 return raw(message.payload().unwrap_or_default());
             }
             if args.json {
-                let key = index::record_key(message);
-                return print(&line::write(entry, key, message.payload()));
+                return print(&line::write(entry, &index::original(message)));
             }
             let gap = if is_first { "" } else { "\n" };
             is_first = false;

@@ -53,7 +53,7 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
         wanted: &wanted,
         force: args.force,
     };
-    let index = Index::read(&topics, &settings.dead_letter_topic())?;
+    let index = Index::read(&topics, &settings.dead_letter_topic)?;
     let mut transactions = 0;
     if let Some(index) = index {
         let chosen = redrive.choose(&index, partitions.len(), &mut counts)?;
@@ -68,7 +68,7 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
     } else if !matches!(wanted, Wanted::Open(_)) {
         return Err(BadUsage(format!(
             "nothing was quarantined: there is no topic {}",
-            settings.dead_letter_topic()
+            settings.dead_letter_topic
         ))
         .into());
     }
@@ -186,7 +186,8 @@ impl Redrive<'_> {
                     Some(repaired) => repaired.payload.as_deref(),
                     None => message.payload(),
                 };
-                sender.send(entry, index::record_key(message), payload)
+                let headers = index::original_headers(message);
+                sender.send(entry, index::record_key(message), payload, &headers)
             },
         )?;
         sender.close()

@@ -172,7 +172,7 @@ fn line(message: &BorrowedMessage<'_>) -> String {
     let headers: Vec<Value> = message.headers().map_or(Vec::new(), |headers| {
         headers
             .iter()
-            .map(|header| Value::from(vec![header.key.into(), bytes_of(header.value)]))
+            .map(|header| Value::from(vec![header.key.into(), shown::value(header.value)]))
             .collect()
     });
     let line = format!(
@@ -180,20 +180,11 @@ fn line(message: &BorrowedMessage<'_>) -> String {
         message.partition(),
         message.offset(),
         Value::from(message.timestamp().to_millis()),
-        bytes_of(message.key()),
+        shown::value(message.key()),
         Value::from(headers),
         payload(message.payload()),
     );
     shown::json(&line) + "\n"
-}
-
-/// Text as it is, none as null, others as an object.
-fn bytes_of(bytes: Option<&[u8]>) -> Value {
-    match bytes.map(std::str::from_utf8) {
-        None => Value::Null,
-        Some(Ok(text)) => text.into(),
-        Some(Err(_)) => serde_json::json!({ "base64": bytes.map(|bytes| STANDARD.encode(bytes)) }),
-    }
 }
 
 fn payload(payload: Option<&[u8]>) -> String {

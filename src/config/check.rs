@@ -12,6 +12,12 @@ pub(super) fn all(r: &mut Reader<'_>, config: &mut Config) {
     bigquery(r, config);
     kafka_security::check(r, config);
     credentials_file(r, config);
+    if config.kafka_dead_letter_topic == config.kafka_topic {
+        r.fault(
+            "KAFKA_DEAD_LETTER_TOPIC",
+            ": that is KAFKA_TOPIC, and rejected messages would be read again; name another topic",
+        );
+    }
 }
 
 /// An address that other machines reach requires a token. `ftap health` serves nothing.

@@ -22,6 +22,7 @@ impl Config {
         KafkaSettings {
             bootstrap_servers: bootstrap_servers.to_owned(),
             topic: self.kafka_topic.clone(),
+            dead_letter_topic: self.kafka_dead_letter_topic.clone(),
             partitions: self.kafka_partitions,
             consumer_group: self.kafka_consumer_group.clone(),
             retry_delay: self.kafka_retry_delay,

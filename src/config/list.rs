@@ -118,10 +118,14 @@ settings! {
         /// Kafka's bootstrap servers
         KAFKA_BROKER => kafka_broker: Option<String> = bootstrap_servers(),
             unset "the embedded broker in $DATA_DIR/kafka", example "kafka:9092", for KAFKA;
-        /// Topic of the transactions; `<topic>.dlq` receives the records that the lake can't hold
+        /// Topic of the transactions
         KAFKA_TOPIC => kafka_topic: String =
             text("1 to 245 letters, digits, dots, dashes and underscores", |t| is_word(t, 245, "._-") && t != "." && t != ".."),
             default "transactions", for KAFKA;
+        /// Topic of the records that the lake can't hold; made when the first one comes
+        KAFKA_DEAD_LETTER_TOPIC => kafka_dead_letter_topic: String =
+            text("1 to 249 letters, digits, dots, dashes and underscores", |t| is_word(t, 249, "._-") && t != "." && t != ".."),
+            default "$KAFKA_TOPIC.dlq", for "run, consume, verify, dlq, reset";
         /// Consumer group that writes the lake
         KAFKA_CONSUMER_GROUP => kafka_consumer_group: String = text("a name without control characters, 1 to 249 long", |t| is_printable(t, 249)), default "transactions-consumer-group", for "run, consume, reset, serve";
         /// Partitions of the topics that this program creates

@@ -7,12 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ftap_kafka::REDRIVEN_HEADER;
+use ftap_kafka::{ORIGINAL_HEADERS, REDRIVEN_HEADER};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::EntryId;
 use crate::verify::topic::{Topics, Watermarks, header};
+
+/// What was rejected.
+pub(crate) struct Original<'m> {
+    pub key: Option<&'m [u8]>,
+    pub headers: Vec<OriginalHeader<'m>>,
+    pub payload: Option<&'m [u8]>,
+}
+
+/// Name and value, if it has one.
+pub(crate) type OriginalHeader<'m> = (&'m str, Option<&'m [u8]>);
 
 /// A rejected record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +170,25 @@ pub(crate) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m
     headers
         .map(|header| (header.key, header.value.unwrap_or_default()))
         .collect()
+}
+
+/// The headers of the record that was rejected: the last ones.
+pub(crate) fn original_headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<OriginalHeader<'m>> {
+    let count = header(message, ORIGINAL_HEADERS)
+        .and_then(|count| std::str::from_utf8(count).ok()?.parse().ok())
+        .unwrap_or(0);
+    let headers = message.headers().into_iter().flat_map(|all| all.iter());
+    let mut headers: Vec<_> = headers.map(|header| (header.key, header.value)).collect();
+    headers.split_off(headers.len().saturating_sub(count))
+}
+
+/// The record that was rejected.
+pub(crate) fn original<'m>(message: &'m BorrowedMessage<'_>) -> Original<'m> {
+    Original {
+        key: record_key(message),
+        headers: original_headers(message),
+        payload: message.payload(),
+    }
 }
 
 /// The key of the record that was rejected.

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::index::Entry;
+use super::index::{Entry, Original};
 use super::{EntryId, shown};
 
 #[derive(Serialize)]
@@ -25,17 +25,22 @@ struct Written<'a> {
     payload: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
+    headers: Vec<(&'a str, serde_json::Value)>,
 }
 
 /// An entry with its payload as one line.
-pub(crate) fn write(entry: &Entry, key: Option<&[u8]>, payload: Option<&[u8]>) -> String {
+pub(crate) fn write(entry: &Entry, original: &Original<'_>) -> String {
+    let payload = original.payload;
+    let headers = original.headers.iter();
     let text = payload.map(std::str::from_utf8).transpose();
     let line = Written {
         id: entry.id.to_string(),
         reason: &entry.reason,
         rejected_at: shown::time(entry.rejected_ms),
         written_at: shown::time(entry.written_ms),
-        key: key.map(|key| String::from_utf8_lossy(key).into_owned()),
+        key: original
+            .key
+            .map(|key| String::from_utf8_lossy(key).into_owned()),
         state: entry.state(),
         truncated: entry.is_truncated,
         payload: text.ok(),
@@ -43,6 +48,9 @@ pub(crate) fn write(entry: &Entry, key: Option<&[u8]>, payload: Option<&[u8]>) -
             Ok(_) => None,
             Err(_) => payload.map(|payload| STANDARD.encode(payload)),
         },
+        headers: headers
+            .map(|(name, value)| (*name, shown::value(*value)))
+            .collect(),
     };
     let line = serde_json::to_string(&line).expect("texts and flags are always JSON");
     let mut line = shown::json(&line);
@@ -137,7 +145,14 @@ mod tests {
             Some(&[0xc3]),
         ];
         for payload in payloads {
-            let line = write(&entry(), Some(b"key"), payload);
+            let original = Original {
+                key: Some(b"key"),
+                headers: vec![("a", Some(b"x")), ("a", None), ("b", Some(b"\xff"))],
+                payload,
+            };
+            let line = write(&entry(), &original);
+            let headers = r#""headers":[["a","x"],["a",null],["b",{"base64":"/w=="}]]"#;
+            assert!(line.contains(headers), "{line}");
             assert_eq!(line.matches('\n').count(), 1, "{line}");
             let repair = read(line.trim_end()).unwrap();
             assert_eq!(repair.id, entry().id);

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, anyhow};
 use ftap_kafka::KafkaSettings;
 use ftap_kafka::admin::topic_settings;
-use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, client_config, failure, transactional};
+use ftap_kafka::{
+    REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, client_config, failure, is_source,
+    transactional,
+};
 use ftap_supervision::{Failure, failpoint};
 use ftap_telemetry::events::{EntriesRedriven, Speaker};
 use parking_lot::Mutex;
@@ -19,7 +22,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::index::Entry;
+use super::index::{Entry, OriginalHeader};
 
 /// A transaction holds up the topic's readers, so it stays small.
 const MAX_MESSAGES: u64 = 1000;
@@ -78,13 +81,28 @@ pub(crate) struct Sender {
     pub transactions: u64,
 }
 
+/// With the original's headers, except for our marks: the message is another one.
+fn kept(mut headers: OwnedHeaders, original: &[OriginalHeader<'_>]) -> OwnedHeaders {
+    let is_published = original
+        .iter()
+        .any(|(name, value)| *name == SOURCE_HEADER && value.is_some_and(is_source));
+    for (key, value) in original {
+        let is_mark =
+            *key == REDRIVE_HEADER || is_published && [ROW_HEADER, SOURCE_HEADER].contains(key);
+        if !is_mark {
+            headers = headers.insert(Header { key, value: *value });
+        }
+    }
+    headers
+}
+
 impl Sender {
     /// Fences earlier redrives of the topic. A transaction holds at most `max_messages`.
     pub(crate) fn open(kafka: &KafkaSettings, max_messages: u64) -> anyhow::Result<Self> {
         let id = format!("ftap-redrive-{}", kafka.topic);
         let timeout = transactional::timeout(kafka, TRANSACTION_TIMEOUT);
         let [transaction, delivery] = transactional::timeout_properties(timeout);
-        let batch_bytes = [&kafka.topic, &kafka.dead_letter_topic()]
+        let batch_bytes = [&kafka.topic, &kafka.dead_letter_topic]
             .into_iter()
             .map(|topic| Ok(topic_settings(kafka, topic)?.batch_bytes()))
             .collect::<Result<Vec<_>, Failure>>()?;
@@ -106,7 +124,7 @@ impl Sender {
         let sender = Self {
             producer,
             topic: kafka.topic.clone(),
-            dead_letter_topic: kafka.dead_letter_topic(),
+            dead_letter_topic: kafka.dead_letter_topic.clone(),
             max_messages: max_messages.clamp(1, MAX_MESSAGES),
             open: None,
             sent: 0,
@@ -129,8 +147,9 @@ impl Sender {
         entry: &Entry,
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
+        original_headers: &[OriginalHeader<'_>],
     ) -> anyhow::Result<()> {
-        let sent = self.try_send(entry, key, payload);
+        let sent = self.try_send(entry, key, payload, original_headers);
         sent.or_else(|error| self.abort(error))
     }
 
@@ -145,6 +164,7 @@ impl Sender {
         entry: &Entry,
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
+        original_headers: &[OriginalHeader<'_>],
     ) -> anyhow::Result<()> {
         if self.open.is_none() {
             self.producer
@@ -169,7 +189,7 @@ impl Sender {
         let mut message = BaseRecord::<[u8], [u8]>::to(&self.topic)
             .partition(entry.id.partition)
             .timestamp(now_ms)
-            .headers(header(REDRIVE_HEADER, &id));
+            .headers(kept(header(REDRIVE_HEADER, &id), original_headers));
         message.key = key;
         message.payload = payload;
         self.queue(message)?;

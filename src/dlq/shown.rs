@@ -6,7 +6,10 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat};
+use serde_json::Value;
 
 /// Text with everything unprintable escaped.
 pub(crate) fn text(text: &str) -> String {
@@ -53,6 +56,15 @@ pub(crate) fn json(json: &str) -> String {
     }
     // The one of ASCII that JSON leaves as it is.
     out.replace('\x7f', "\\u007f")
+}
+
+/// Text as it is, none as null, other bytes as an object.
+pub(crate) fn value(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(std::str::from_utf8) {
+        None => Value::Null,
+        Some(Ok(text)) => text.into(),
+        Some(Err(_)) => serde_json::json!({ "base64": bytes.map(|bytes| STANDARD.encode(bytes)) }),
+    }
 }
 
 /// A time in UTC, to the millisecond; Kafka's -1 is none.

@@ -107,7 +107,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     let list = async || lake::list(&store, topic).await;
     let objects = runtime.block_on(BACKOFF.retry(list, |_, _| {}))?;
     let topics = Topics::new(&inputs.kafka)?;
-    let dead_letter_topic = inputs.kafka.dead_letter_topic();
+    let dead_letter_topic = inputs.kafka.dead_letter_topic.clone();
     // The marks that are there now have their messages in the topic when that is looked at.
     let marks = topics.watermarks(&dead_letter_topic)?.unwrap_or_default();
     let watermarks = topics.watermarks(topic)?.with_context(|| {

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
 use ftap_kafka::{KafkaFailure, KafkaSettings, failure};
-use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER};
+use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, is_source};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -81,7 +81,7 @@ impl<'a> Topics<'a> {
         mut take: impl FnMut(u64),
     ) -> anyhow::Result<()> {
         self.walk(topic, hidden, "read_uncommitted", |message| {
-            number(message, ROW_HEADER).into_iter().for_each(&mut take);
+            row_of(message).into_iter().for_each(&mut take);
             Ok(true)
         })
     }
@@ -183,7 +183,7 @@ impl<'a> Topics<'a> {
             let start = Instant::now();
             while start.elapsed() < SILENCE {
                 match consumer.poll(POLL) {
-                    Some(Ok(message)) => match header(&message, SOURCE_HEADER) {
+                    Some(Ok(message)) => match source_of(&message) {
                         Some(source) => {
                             return Ok(Some(String::from_utf8_lossy(source).into_owned()));
                         }
@@ -358,6 +358,16 @@ fn number<T: std::str::FromStr>(message: &BorrowedMessage<'_>, name: &str) -> Op
         .ok()
 }
 
+/// The events file that a message is marked with.
+fn source_of<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
+    header(message, SOURCE_HEADER).filter(|source| is_source(source))
+}
+
+/// The row of the events file that a message is marked with.
+fn row_of(message: &BorrowedMessage<'_>) -> Option<u64> {
+    source_of(message).and_then(|_| number(message, ROW_HEADER))
+}
+
 /// Makes records of messages; one for each thread.
 #[derive(Default)]
 pub(crate) struct Parser {
@@ -373,7 +383,7 @@ impl Parser {
         max_message_bytes: usize,
         sources: &Sender<String>,
     ) -> TopicRecord {
-        if let Some(source) = header(message, SOURCE_HEADER)
+        if let Some(source) = source_of(message)
             && self.last_source != source
         {
             self.last_source = source.to_vec();
@@ -394,7 +404,7 @@ impl Parser {
         TopicRecord {
             offset: message.offset(),
             timestamp_ms: lake_timestamp(message.timestamp().to_millis().unwrap_or(-1)),
-            row: number(message, ROW_HEADER),
+            row: row_of(message),
             redrive: number(message, REDRIVE_HEADER),
             content,
             unsound,

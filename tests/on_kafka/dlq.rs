@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use crate::common::dlq::{
-    dlq, drain, good, lines, poisoned, redrive, redriven_ids, refused, repaired, said, write,
+    bad, dlq, drain, good, lines, poisoned, redrive, redriven_ids, refused, repaired, said, write,
 };
-use crate::common::{Lab, kafka};
+use crate::common::{Lab, kafka, real_kafka};
 use serde_json::{Value, json};
 
 const ESCAPES: &[u8] = b"{\"a\":\"\x1b[2J\x1b]0;pwned\x07\xe2\x80\xae\xc2\x9b31m\xff\r\n\"}";
@@ -273,4 +273,106 @@ fn an_entry_counts_once_and_one_that_was_cut_does_not_go_back_unchanged() {
     let verdict = lab.verify();
     verdict.assert_exact();
     assert_eq!(verdict.total("redriven"), 6, "{verdict}");
+}
+
+#[test]
+fn headers_of_a_rejected_message_are_kept_shown_and_sent_back() {
+    let lab = Lab::shared("dlq-headers");
+    kafka::create_topic(lab.broker(), lab.topic(), 3);
+    let own = [
+        ("traceparent", "00-1-2-01"),
+        ("tenant", "a"),
+        ("tenant", "b"),
+        ("reason", "theirs"),
+    ];
+    kafka::produce_one(lab.broker(), lab.topic(), 1, Some("k"), b"{}", &own);
+    drain(&lab);
+
+    let entries = lines(&lab, &["list", "--export", "-"]);
+    let headers = own.map(|(name, value)| json!([name, value]));
+    assert_eq!(entries[0]["headers"], json!(headers));
+    assert_ne!(entries[0]["reason"], "theirs");
+    let mut entry = entries[0].clone();
+    entry["payload"] = json!(good(1));
+    let file = lab.path("repaired.jsonl");
+    write(&file, &[entry]);
+    assert_eq!(
+        redrive(&lab, &["--from", file.to_str().unwrap()])["redriven"],
+        1
+    );
+    let messages = kafka::read_all(lab.broker(), lab.topic());
+    let sent = messages.iter().find(|message| message.offset == 1).unwrap();
+    assert_eq!(sent.headers["traceparent"], "00-1-2-01");
+    assert_eq!(sent.headers["redrive"], "1-0");
+    drain(&lab);
+    let verdict = lab.verify();
+    assert_eq!(verdict.total("redriven"), 1, "{verdict}");
+    assert_eq!(verdict.total("lake"), 1, "{verdict}");
+}
+
+#[test]
+fn a_row_and_a_source_of_another_program_are_no_marks_of_ours() {
+    let lab = Lab::shared("dlq-foreign");
+    lab.start(["produce", "--rows", "100"]).wait_for_success();
+    let foreign = [("row", "12"), ("source", "mobile-app")];
+    kafka::produce_one(
+        lab.broker(),
+        lab.topic(),
+        1,
+        None,
+        good(7).as_bytes(),
+        &foreign,
+    );
+    lab.start(["produce"]).wait_for_success();
+    drain(&lab);
+    let verdict = lab.verify();
+    verdict.assert_exact();
+    assert_eq!(verdict.total("foreign"), 1, "{verdict}");
+}
+
+#[test]
+fn what_the_dead_letter_topic_refuses_as_too_large_is_kept_in_part_beside_good_rows() {
+    let mut lab = Lab::shared("dlq-small");
+    lab.set(
+        "KAFKA_DEAD_LETTER_TOPIC",
+        format!("{}-rejected", lab.topic()),
+    );
+    kafka::create_topic(lab.broker(), lab.topic(), 1);
+    // The embedded broker has one limit for all topics, which these fit into.
+    let letters = format!("{}-rejected", lab.topic());
+    let limit = [("max.message.bytes", "20000")];
+    kafka::create_topic_with(lab.broker(), &letters, 1, &limit);
+    // Random, so that it can't be compressed.
+    let mut state = 1_u64;
+    let large: Vec<u8> = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(300_000)
+    .collect();
+    let rows = [
+        Some(good(1).into_bytes()),
+        Some(large.clone()),
+        Some(bad(4)),
+        Some(good(2).into_bytes()),
+    ];
+    kafka::produce(lab.broker(), lab.topic(), 0, &rows);
+    drain(&lab);
+
+    let entries = lines(&lab, &["list", "--json", "--state", "all"]);
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    let kept = dlq(&lab, &["show", "--raw", "0-1"]).stdout;
+    assert!(
+        !kept.is_empty() && large.starts_with(&kept),
+        "{} bytes",
+        kept.len()
+    );
+    assert_eq!(kept.len() < large.len(), real_kafka().is_some());
+    assert_eq!(dlq(&lab, &["show", "--raw", "0-2"]).stdout, bad(4));
+    let verdict = lab.verify();
+    assert_eq!(verdict.total("differing"), 0, "{verdict}");
+    assert_eq!(verdict.total("rejected"), 2, "{verdict}");
+    assert_eq!(verdict.total("lake"), 2, "{verdict}");
 }

@@ -114,21 +114,33 @@ pub fn ensure_topic(
     }
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
     let what = format!("creating topic {topic}");
-    let results = block_on(admin.create_topics([&wanted], &options))
-        .map_err(|error| failure(&what, error))?;
-    for result in results {
-        match result {
-            Ok(_) => TopicCreated {
-                topic: topic.to_owned(),
-                partition_count: partitions,
-            }
-            .emit(stage.speaker()),
-            // Another process was faster.
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => {
-                return Err(refused_with(&what, code));
-            }
+    let create = |wanted: &NewTopic<'_>| {
+        let results = block_on(admin.create_topics([wanted], &options));
+        let results = results.map_err(|error| failure(&what, error))?;
+        Ok::<_, Failure>(
+            results
+                .into_iter()
+                .find_map(Result::err)
+                .map(|(_, code)| code),
+        )
+    };
+    let mut refusal = create(&wanted)?;
+    if usage == TopicUse::DeadLetter
+        && let Some(RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidConfig) = refusal
+    {
+        // A policy may allow less; what is larger is truncated then.
+        let plain = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        refusal = create(&plain)?;
+    }
+    match refusal {
+        None => TopicCreated {
+            topic: topic.to_owned(),
+            partition_count: partitions,
         }
+        .emit(stage.speaker()),
+        // Another process was faster.
+        Some(RDKafkaErrorCode::TopicAlreadyExists) => {}
+        Some(code) => return Err(refused_with(&not_created(&what, usage, code), code)),
     }
     // The controller has it; the brokers may need a moment.
     for _ in 0..100 {
@@ -144,6 +156,25 @@ pub fn ensure_topic(
         KafkaFailure::Unavailable,
         format!("topic {topic} was created but the broker does not list it yet"),
     ))
+}
+
+/// With the remedy, if it is not the same for every refusal.
+fn not_created(what: &str, usage: TopicUse, code: RDKafkaErrorCode) -> String {
+    let setting = match usage {
+        TopicUse::Source => "KAFKA_TOPIC",
+        TopicUse::DeadLetter => "KAFKA_DEAD_LETTER_TOPIC",
+    };
+    match code {
+        RDKafkaErrorCode::InvalidTopic => format!(
+            "{what} (Kafka refuses a name that differs from another topic's in `.` and `_` only; set {setting} to another name)"
+        ),
+        RDKafkaErrorCode::PolicyViolation
+        | RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => format!(
+            "{what} (have it created, or set {setting} to a topic that this account may write)"
+        ),
+        _ => what.to_owned(),
+    }
 }
 
 /// What a topic's settings allow.

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use batch::bytes_of;
-pub use batch::{Batch, Record};
+pub use batch::{Batch, Record, RecordHeader};
 use callbacks::{Callbacks, on_commit, on_error, on_log, on_rebalance, on_statistics};
 use ftap_supervision::Failure;
 use list::{PartitionList, without_offsets};

@@ -21,9 +21,22 @@ pub use settings::KafkaSettings;
 pub const ROW_HEADER: &str = "row";
 /// Header with `{fingerprint}/{partition count}` of the events file, ASCII.
 pub const SOURCE_HEADER: &str = "source";
+
+/// Whether a value of [`SOURCE_HEADER`] is one of ours: other programs use that name, too.
+pub fn is_source(value: &[u8]) -> bool {
+    let (fingerprint, partitions) = value.split_at(value.len().min(16));
+    fingerprint.len() == 16
+        && fingerprint.iter().all(u8::is_ascii_hexdigit)
+        && partitions.split_first().is_some_and(|(slash, count)| {
+            *slash == b'/' && !count.is_empty() && count.iter().all(u8::is_ascii_digit)
+        })
+}
+
 /// Header of a message that was rejected, repaired and sent again: the id of its entry in the
 /// dead-letter topic, `{partition}-{offset}` of the rejected record.
 pub const REDRIVE_HEADER: &str = "redrive";
+/// Header of a dead letter: how many headers the rejected record had, which are the last ones.
+pub const ORIGINAL_HEADERS: &str = "original_headers";
 /// Header of the mark in the dead-letter topic, under an entry's key, that its message was
 /// sent again: written in one transaction with that message.
 pub const REDRIVEN_HEADER: &str = "redriven";

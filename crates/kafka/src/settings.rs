@@ -10,6 +10,8 @@ pub struct KafkaSettings {
     pub bootstrap_servers: String,
     /// Topic of the transactions.
     pub topic: String,
+    /// The topic that takes records the lake can't.
+    pub dead_letter_topic: String,
     /// Partitions of the topic when this program creates it.
     pub partitions: i32,
     /// Consumer group of the ingest side.
@@ -32,6 +34,7 @@ impl fmt::Debug for KafkaSettings {
         f.debug_struct("KafkaSettings")
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("topic", &self.topic)
+            .field("dead_letter_topic", &self.dead_letter_topic)
             .field("partitions", &self.partitions)
             .field("consumer_group", &self.consumer_group)
             .field("retry_delay", &self.retry_delay)
@@ -48,10 +51,5 @@ impl KafkaSettings {
     pub fn property(&self, name: &str) -> Option<&str> {
         let last = self.extra.iter().rfind(|(known, _)| known == name);
         last.map(|(_, value)| value.as_str())
-    }
-
-    /// The topic that takes records the lake can't.
-    pub fn dead_letter_topic(&self) -> String {
-        format!("{}.dlq", self.topic)
     }
 }

@@ -16,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::failure::{KafkaFailure, failure};
 use super::publish_resume::PublishFailure;
-use super::{ROW_HEADER, SOURCE_HEADER, client_config};
+use super::{ROW_HEADER, SOURCE_HEADER, client_config, is_source};
 use crate::KafkaSettings;
 
 /// librdkafka needs a group; with ACLs it must be allowed to read as that.
@@ -386,6 +386,8 @@ fn mark_of(message: &BorrowedMessage<'_>) -> Option<Mark> {
     };
     Some(Mark {
         row: text(ROW_HEADER)?.parse().ok()?,
-        source: text(SOURCE_HEADER)?.to_owned(),
+        source: text(SOURCE_HEADER)
+            .filter(|source| is_source(source.as_bytes()))?
+            .to_owned(),
     })
 }

@@ -47,7 +47,7 @@ impl RemoteTopics {
                 ));
             }
         }
-        let letters = format!("{topic}.dlq");
+        let letters = config.kafka_dead_letter_topic.clone();
         if topics.watermarks(&letters)?.is_some() {
             found.push(letters);
         }

@@ -2,10 +2,11 @@
 //!
 //! Promises that no message outlives its batch, and no batch its client.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::sync::Arc;
 
 use rdkafka::bindings as sys;
+use rdkafka::types::RDKafkaRespErr as Code;
 
 use super::Client;
 
@@ -32,6 +33,40 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// Payload, if it has one.
     pub payload: Option<&'a [u8]>,
+    message: &'a sys::rd_kafka_message_t,
+}
+
+/// Name and value, if it has one.
+pub type RecordHeader = (String, Option<Vec<u8>>);
+
+impl Record<'_> {
+    /// Its headers, in order.
+    pub fn headers(&self) -> Vec<RecordHeader> {
+        let mut list = std::ptr::null_mut();
+        let mut found = Vec::new();
+        // SAFETY: the message lives as long as the record. librdkafka keeps the list, and what it
+        // points to, as long as the message.
+        unsafe {
+            if sys::rd_kafka_message_headers(self.message, &raw mut list)
+                != Code::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                return found;
+            }
+            let (mut name, mut value, mut length) = (std::ptr::null(), std::ptr::null(), 0);
+            while sys::rd_kafka_header_get_all(
+                list,
+                found.len(),
+                &raw mut name,
+                &raw mut value,
+                &raw mut length,
+            ) == Code::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+                found.push((name, bytes_of(value, length).map(<[u8]>::to_vec)));
+            }
+        }
+        found
+    }
 }
 
 impl Batch {
@@ -92,6 +127,7 @@ unsafe fn record<'a>(message: *const sys::rd_kafka_message_t) -> Record<'a> {
             timestamp_ms,
             key: bytes_of(message.key, message.key_len),
             payload: bytes_of(message.payload, message.len),
+            message,
         }
     }
 }
