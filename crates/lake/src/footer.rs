@@ -392,7 +392,7 @@ footer! {
     "ftap.partition" (WholeNumber: "partition") partition: i32,
     "ftap.first_offset" (WholeNumber: "offset of the first record, row or rejected") first_offset: i64,
     "ftap.last_offset" (WholeNumber: "offset of the last record, row or rejected") last_offset: i64,
-    "ftap.first_record" (Hash: "XXH3-64 of the first record's value, seeded with its timestamp in ms; distinguishes a topic from an earlier topic of the same name") first_record: u64,
+    "ftap.first_record" (Hash: "XXH3-64 of the first record's value, seeded with its timestamp in ms (0 if that is below 0); distinguishes a topic from an earlier topic of the same name") first_record: u64,
     "ftap.rows" (WholeNumber: "rows in the file") rows: u64,
     "ftap.rejected" (Ranges: "rejected offsets, ascending; empty if there are none") rejected: Vec<RejectedRange>,
     "ftap.rejected_records" (WholeNumber: "sum over these ranges") rejected_records: u64,
