@@ -365,7 +365,7 @@ mod tests {
         let good = "2020-02-29 23:59:59";
         for (date, fraud, currency, is_sound) in [
             (good, 0, "EUR", true),
-            ("0001-01-01 00:00:00", 1, "XXX", true),
+            ("0001-01-01 00:00:00", 1, "XTS", true),
             ("yesterday", 0, "EUR", false),
             ("2019-02-29 23:59:59", 0, "EUR", false),
             ("2019-02-28 24:00:00", 0, "EUR", false),
