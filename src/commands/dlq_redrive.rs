@@ -182,12 +182,11 @@ impl Redrive<'_> {
             self.topics,
             |entry| chosen.contains(&entry.id),
             |entry, message| {
-                let payload = match self.wanted.repaired(entry.id) {
-                    Some(repaired) => repaired.payload.as_deref(),
-                    None => message.payload(),
-                };
-                let headers = index::original_headers(message);
-                sender.send(entry, index::record_key(message), payload, &headers)
+                let mut original = index::original(message);
+                if let Some(repaired) = self.wanted.repaired(entry.id) {
+                    original.payload = repaired.payload.as_deref();
+                }
+                sender.send(entry, &original)
             },
         )?;
         sender.close()

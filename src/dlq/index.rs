@@ -173,7 +173,7 @@ pub(crate) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m
 }
 
 /// The headers of the record that was rejected: the last ones.
-pub(crate) fn original_headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<OriginalHeader<'m>> {
+fn original_headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<OriginalHeader<'m>> {
     let count = header(message, ORIGINAL_HEADERS)
         .and_then(|count| std::str::from_utf8(count).ok()?.parse().ok())
         .unwrap_or(0);
@@ -185,13 +185,8 @@ pub(crate) fn original_headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<Orig
 /// The record that was rejected.
 pub(crate) fn original<'m>(message: &'m BorrowedMessage<'_>) -> Original<'m> {
     Original {
-        key: record_key(message),
+        key: header(message, "key"),
         headers: original_headers(message),
         payload: message.payload(),
     }
-}
-
-/// The key of the record that was rejected.
-pub(crate) fn record_key<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
-    header(message, "key")
 }

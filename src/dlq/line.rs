@@ -14,8 +14,8 @@ use super::{EntryId, shown};
 struct Written<'a> {
     id: String,
     reason: &'a str,
-    rejected_at: String,
-    written_at: String,
+    rejected_at: Option<String>,
+    written_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     state: &'static str,
@@ -36,8 +36,8 @@ pub(crate) fn write(entry: &Entry, original: &Original<'_>) -> String {
     let line = Written {
         id: entry.id.to_string(),
         reason: &entry.reason,
-        rejected_at: shown::time(entry.rejected_ms),
-        written_at: shown::time(entry.written_ms),
+        rejected_at: shown::known_time(entry.rejected_ms),
+        written_at: shown::known_time(entry.written_ms),
         key: original
             .key
             .map(|key| String::from_utf8_lossy(key).into_owned()),
@@ -151,6 +151,7 @@ mod tests {
                 payload,
             };
             let line = write(&entry(), &original);
+            assert!(line.contains(r#""written_at":null"#), "{line}");
             let headers = r#""headers":[["a","x"],["a",null],["b",{"base64":"/w=="}]]"#;
             assert!(line.contains(headers), "{line}");
             assert_eq!(line.matches('\n').count(), 1, "{line}");

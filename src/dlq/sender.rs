@@ -22,7 +22,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::index::{Entry, OriginalHeader};
+use super::index::{Entry, Original, OriginalHeader};
 
 /// A transaction holds up the topic's readers, so it stays small.
 const MAX_MESSAGES: u64 = 1000;
@@ -142,14 +142,8 @@ impl Sender {
     }
 
     /// Sends one message in an entry's place; committed at the latest by [`close`](Self::close).
-    pub(crate) fn send(
-        &mut self,
-        entry: &Entry,
-        key: Option<&[u8]>,
-        payload: Option<&[u8]>,
-        original_headers: &[OriginalHeader<'_>],
-    ) -> anyhow::Result<()> {
-        let sent = self.try_send(entry, key, payload, original_headers);
+    pub(crate) fn send(&mut self, entry: &Entry, message: &Original<'_>) -> anyhow::Result<()> {
+        let sent = self.try_send(entry, message);
         sent.or_else(|error| self.abort(error))
     }
 
@@ -159,13 +153,7 @@ impl Sender {
         closed.or_else(|error| self.abort(error))
     }
 
-    fn try_send(
-        &mut self,
-        entry: &Entry,
-        key: Option<&[u8]>,
-        payload: Option<&[u8]>,
-        original_headers: &[OriginalHeader<'_>],
-    ) -> anyhow::Result<()> {
+    fn try_send(&mut self, entry: &Entry, original: &Original<'_>) -> anyhow::Result<()> {
         if self.open.is_none() {
             self.producer
                 .begin_transaction()
@@ -189,9 +177,9 @@ impl Sender {
         let mut message = BaseRecord::<[u8], [u8]>::to(&self.topic)
             .partition(entry.id.partition)
             .timestamp(now_ms)
-            .headers(kept(header(REDRIVE_HEADER, &id), original_headers));
-        message.key = key;
-        message.payload = payload;
+            .headers(kept(header(REDRIVE_HEADER, &id), &original.headers));
+        message.key = original.key;
+        message.payload = original.payload;
         self.queue(message)?;
         failpoint::hit("redrive.send")?;
         // Empty, not null: a null would make compaction forget the mark.
@@ -204,7 +192,7 @@ impl Sender {
         self.queue(mark)?;
         let is_full = self.open.as_mut().is_some_and(|open| {
             open.messages += 1;
-            open.bytes += payload.map_or(0, <[u8]>::len);
+            open.bytes += original.payload.map_or(0, <[u8]>::len);
             open.messages >= self.max_messages || open.bytes >= MAX_BYTES
         });
         if is_full { self.commit() } else { Ok(()) }

@@ -68,14 +68,19 @@ pub(crate) fn value(bytes: Option<&[u8]>) -> Value {
 }
 
 /// A time in UTC, to the millisecond; Kafka's -1 is none.
-pub(crate) fn time(timestamp_ms: i64) -> String {
+pub(crate) fn known_time(timestamp_ms: i64) -> Option<String> {
     if timestamp_ms == -1 {
-        return "unknown".to_owned();
+        return None;
     }
-    match DateTime::from_timestamp_millis(timestamp_ms) {
+    Some(match DateTime::from_timestamp_millis(timestamp_ms) {
         Some(time) => time.to_rfc3339_opts(SecondsFormat::Millis, true),
         None => format!("{timestamp_ms} ms"),
-    }
+    })
+}
+
+/// The same for people.
+pub(crate) fn time(timestamp_ms: i64) -> String {
+    known_time(timestamp_ms).unwrap_or_else(|| "unknown".to_owned())
 }
 
 #[cfg(test)]
