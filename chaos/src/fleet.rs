@@ -301,7 +301,9 @@ impl Fleet {
             Role::Consumer => self.command(&["consume"]),
         };
         command.env("DATA_DIR", self.dir.join("data").join(format!("{number}")));
-        command.envs(vary(role, &mut random));
+        let is_set = |name: &str| self.settings.iter().any(|(known, _)| known == name);
+        let varied = vary(role, &mut random).into_iter();
+        command.envs(varied.filter(|(name, _)| !is_set(name)));
         if self.failpoints && random.random_ratio(1, 3) {
             let point = role.failpoints().choose(&mut random).unwrap_or(&"none");
             let action = ["panic", "error", "hang"][random.random_range(0..3)];

@@ -214,6 +214,8 @@ impl End<'_> {
         let began = Instant::now();
         self.fleet.disarm();
         self.fleet.set("PRODUCE_SPEED", "max");
+        // A commit of a hundred rows takes as long as one of many.
+        self.fleet.set("TRANSACTION_ROWS", "100000");
         // One that is only starting may have every reason not to stop well.
         let is_publishing = |fleet: &Fleet| {
             !fleet
