@@ -24,6 +24,7 @@ mod cdc_verify;
 mod cli;
 mod compatibility;
 mod config;
+mod dbt;
 mod disk;
 mod first_steps;
 mod fx;

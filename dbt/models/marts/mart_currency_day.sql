@@ -1,0 +1,8 @@
+-- In which currencies, on each day?
+select
+    currency,
+    date_key,
+    cast(transaction_datetime_UTC as date) as date_day,
+    {{ key_figures() }}
+from {{ ref('fct_transactions') }}
+group by 1, 2, 3

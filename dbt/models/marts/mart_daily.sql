@@ -1,0 +1,7 @@
+-- How much, and how much of it fraud, on each day?
+select
+    date_key,
+    cast(transaction_datetime_UTC as date) as date_day,
+    {{ key_figures() }}
+from {{ ref('fct_transactions') }}
+group by 1, 2

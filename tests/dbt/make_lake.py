@@ -1,0 +1,58 @@
+"""Writes a lake from the CSV files of a folder: make_lake.py FOLDER LAKE.
+
+FILE.csv becomes LAKE/{data set}/.../FILE.parquet, with the types of docs/DATA.md.
+"""
+
+import pathlib
+import sys
+
+import duckdb
+
+FOLDERS = {
+    "transactions": "transactions/2026-11-29",
+    "transactions_old": "transactions/2026-11-29",
+    "fx_rates": "fx_rates/2019/01/01",
+    "users_changes": "users_changes/2026-11-29",
+    "merchants_changes": "merchants_changes/2026-11-29",
+}
+TYPES = {
+    "unix_time": "BIGINT",
+    "is_fraud": "BIGINT",
+    "original_amt": "DOUBLE",
+    "_kafka_partition": "INTEGER",
+    "_kafka_offset": "BIGINT",
+    "_kafka_timestamp": "TIMESTAMPTZ",
+    "event_time": "TIMESTAMPTZ",
+    "rate": "DOUBLE",
+    "rate_time": "TIMESTAMPTZ",
+    "zip": "INTEGER",
+    "lat": "DOUBLE",
+    "long": "DOUBLE",
+    "dob": "DATE",
+    "merch_lat": "DOUBLE",
+    "merch_long": "DOUBLE",
+    "merch_zipcode": "INTEGER",
+    "_commit_lsn": "BIGINT",
+    "_commit_time": "TIMESTAMPTZ",
+    "_xid": "BIGINT",
+    "_seq": "BIGINT",
+    "_epoch": "BIGINT",
+}
+
+
+def main():
+    source, lake = map(pathlib.Path, sys.argv[1:])
+    database = duckdb.connect()
+    for file in sorted(source.glob("*.csv")):
+        folder = lake / FOLDERS[file.stem]
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(file, encoding="utf-8") as lines:
+            names = lines.readline().rstrip("\n").split(",")
+        columns = {name: TYPES.get(name, "VARCHAR") for name in names}
+        database.read_csv(str(file), header=True, columns=columns).write_parquet(
+            str(folder / f"{file.stem}.parquet")
+        )
+
+
+if __name__ == "__main__":
+    main()
