@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::common::warehouse::Warehouse;
 use crate::common::{ROWS, wait_until};
+use crate::dbt::Python;
 use serde_json::{Value, json};
 
 struct Emulator {
@@ -82,4 +83,22 @@ fn an_emulator_that_is_not_ours_has_each_row_once() {
     };
     assert_eq!(rows("transactions"), ROWS);
     assert_eq!(rows("fx_rates"), 20);
+}
+
+#[test]
+fn the_models_give_what_plain_python_gives_on_an_emulator_of_bigquery() {
+    let Ok(program) = std::env::var("FTAP_LOCAL_BIGQUERY") else {
+        eprintln!("not run: FTAP_LOCAL_BIGQUERY is not set (scripts/local-bigquery DIR prints it)");
+        return;
+    };
+    let Some(python) = Python::with_dbt() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let emulator = Emulator::start(&program, dir.path());
+    python.make_lake(dir.path(), |_, text| Some(text));
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("dbt");
+    let url = format!("{}/projects/my-project", emulator.url);
+    let lake = dir.path().join("lake");
+    python.run("emulator.py", [&project, &lake, Path::new(&url)]);
 }

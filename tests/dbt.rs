@@ -16,10 +16,10 @@ const PROBE: &str =
     "from importlib.metadata import version; version('dbt-core'), version('dbt-duckdb')";
 
 /// Python with dbt; `None`, which is reported, where there is none.
-struct Python(String);
+pub(crate) struct Python(String);
 
 impl Python {
-    fn with_dbt() -> Option<Self> {
+    pub(crate) fn with_dbt() -> Option<Self> {
         let found = readers::python().and_then(|python| {
             let probe = Command::new(&python).args(["-c", PROBE]).output();
             if probe.is_ok_and(|output| output.status.success()) {
@@ -33,7 +33,7 @@ impl Python {
     }
 
     /// Runs a script of `tests/dbt/` and returns what it prints.
-    fn run<'a>(&self, script: &str, args: impl IntoIterator<Item = &'a Path>) -> String {
+    pub(crate) fn run<'a>(&self, script: &str, args: impl IntoIterator<Item = &'a Path>) -> String {
         let output = Command::new(&self.0)
             .arg(repository("tests/dbt").join(script))
             .args(args)
@@ -70,7 +70,7 @@ impl Python {
     }
 
     /// Makes the lake of the hand-checked rows; `change` may change a file's text, or leave the file out.
-    fn make_lake(&self, folder: &Path, change: impl Fn(&str, String) -> Option<String>) {
+    pub(crate) fn make_lake(&self, folder: &Path, change: impl Fn(&str, String) -> Option<String>) {
         let rows = folder.join("rows");
         std::fs::create_dir_all(&rows).unwrap();
         for file in std::fs::read_dir(repository("tests/data/marts/lake")).unwrap() {

@@ -45,7 +45,7 @@
 {%- endif -%}
 {% endmacro %}
 
-{# A field of a JSON object as text. DataFusion: `ftap` brings the function. #}
+{# A field of a JSON object as text. DataFusion has none: what embeds it registers one. #}
 {% macro json_text(object, field) %}
 {%- if target.type == 'duckdb' -%} json_extract_string({{ object }}, '$.{{ field }}')
 {%- elif target.type == 'bigquery' -%} json_value({{ object }}, '$.{{ field }}')
