@@ -1,53 +1,57 @@
-//! The buffer a response is built in. File contents are read straight into it, so a fetched byte is
-//! copied once from the page cache and once to the socket. Its memory is kept between responses and
-//! is initialised only once.
+//! A response on its way to its client: bytes, and ranges of files, which are read piece by piece as
+//! the client takes them. A response that is not read therefore holds one piece in memory, however
+//! much it has to say.
 
-/// A connection gives memory above this back after each response; a consumer's answers of the default
-/// `max_fetch_bytes` fit.
-const KEPT_BYTES: usize = 17 << 20;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::log::storage_error;
+
+/// Large enough that the calls do not count, small enough for as many as there may be connections.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes of a file, which only grows or is unlinked while it is open.
+#[derive(Debug)]
+pub(crate) struct FileRange {
+    pub file: Arc<File>,
+    pub position: u64,
+    pub bytes: usize,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct ResponseBuffer {
     bytes: Vec<u8>,
-    len: usize,
+    /// Each with how many of `bytes` stand before it, ascending.
+    files: Vec<(usize, FileRange)>,
+    /// Kept for the next response.
+    piece: Vec<u8>,
 }
 
 impl ResponseBuffer {
+    /// Length of the whole.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.bytes.len()
+            + self
+                .files
+                .iter()
+                .map(|(_, range)| range.bytes)
+                .sum::<usize>()
     }
 
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
+    /// Gives back what a rare large response took.
     pub(crate) fn clear(&mut self) {
-        self.len = 0;
-        if self.bytes.len() > KEPT_BYTES {
-            self.bytes = Vec::new();
-        }
-    }
-
-    /// Makes the buffer `len` bytes long and gives the part from `from` on for writing into.
-    pub(crate) fn grow_to(&mut self, len: usize, from: usize) -> &mut [u8] {
-        if self.bytes.len() < len {
-            self.bytes.resize(len, 0);
-        }
-        self.len = len;
-        &mut self.bytes[from..len]
-    }
-
-    pub(crate) fn tail(&self, from: usize) -> &[u8] {
-        &self.bytes[from..self.len]
-    }
-
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        self.bytes.clear();
+        self.bytes.shrink_to(PIECE_BYTES);
+        self.files.clear();
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        let at = self.len;
-        self.grow_to(at + bytes.len(), at).copy_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     pub(crate) fn put_i16(&mut self, value: i16) {
@@ -67,20 +71,45 @@ impl ResponseBuffer {
         self.put(value.as_bytes());
     }
 
-    /// Overwrites four bytes written before, such as a length known only now.
-    pub(crate) fn set_i32(&mut self, at: usize, value: i32) {
-        self.bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    pub(crate) fn put_file(&mut self, range: FileRange) {
+        self.files.push((self.bytes.len(), range));
     }
 
-    pub(crate) fn set_i16(&mut self, at: usize, value: i16) {
-        self.bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+    /// Overwrites the first four bytes: the length, which is known last.
+    pub(crate) fn set_length(&mut self, length: i32) {
+        if let Some(first) = self.bytes.first_chunk_mut() {
+            *first = length.to_be_bytes();
+        }
     }
 
-    /// Puts `inserted` at `at`, moving what follows.
-    pub(crate) fn insert(&mut self, at: usize, inserted: &[u8]) {
-        let end = self.len;
-        self.grow_to(end + inserted.len(), end);
-        self.bytes.copy_within(at..end, at + inserted.len());
-        self.bytes[at..at + inserted.len()].copy_from_slice(inserted);
+    /// Writes everything. An error of the client's side and one of the disk's end the connection
+    /// alike: the length has been sent, so nothing else can follow.
+    pub(crate) async fn write_to(&mut self, out: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let largest = self.files.iter().map(|(_, range)| range.bytes).max();
+        let largest = largest.unwrap_or(0).min(PIECE_BYTES);
+        if self.piece.len() < largest {
+            self.piece.resize(largest, 0);
+        }
+        let mut written = 0;
+        for (before, range) in &self.files {
+            out.write_all(&self.bytes[written..*before]).await?;
+            written = *before;
+            let mut done = 0;
+            while done < range.bytes {
+                let part = (range.bytes - done).min(PIECE_BYTES);
+                let part = &mut self.piece[..part];
+                // What is not in the page cache is waited for, without keeping other connections
+                // from this thread.
+                tokio::task::block_in_place(|| {
+                    range.file.read_exact_at(part, range.position + done as u64)
+                })
+                .inspect_err(|error| {
+                    storage_error(Path::new("a partition's segment"), error);
+                })?;
+                out.write_all(part).await?;
+                done += part.len();
+            }
+        }
+        out.write_all(&self.bytes[written..]).await
     }
 }

@@ -7,7 +7,9 @@
 //! - **Exactly once**: idempotent producers and transactions as in Kafka, fencing included; a
 //!   `read_committed` consumer sees no open and no aborted record.
 //! - **Bounded**: memory does not grow with the backlog; frames, batches, answers and connections
-//!   have limits. A malformed frame closes its connection and affects no other client.
+//!   have limits, and answers go from the files to the socket in small pieces. A malformed frame closes
+//!   its connection and affects no other client. A client that is idle, sends half a request or does
+//!   not read its answer holds its connection for a limited time only, and makes room for others.
 //! - **Alive**: a full disk or an I/O error is answered KAFKA_STORAGE_ERROR, leaves the log as it
 //!   was, and the broker serves on.
 //!
@@ -40,6 +42,7 @@ mod api;
 mod batch;
 mod broker;
 mod buffer;
+mod connections;
 mod error;
 mod groups;
 mod ledger;

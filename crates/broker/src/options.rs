@@ -35,8 +35,14 @@ pub struct BrokerOptions {
     pub max_batch_bytes: usize,
     /// Most bytes of records in one answer to a fetch, whatever the client allows.
     pub max_fetch_bytes: usize,
-    /// Connections served at a time; further ones are closed at once.
+    /// Connections served at a time. For one more, the one whose client has kept the broker waiting
+    /// longest is closed; if there is none, the new one.
     pub max_connections: usize,
+    /// How long a connection may be without a request; then it is closed, as Kafka's
+    /// `connections.max.idle.ms`. Clients connect again when they need it.
+    pub idle_timeout: Duration,
+    /// How long a client may take to send a request once it has begun, and to read its response.
+    pub client_timeout: Duration,
     /// The longest timeout a transaction may ask for.
     pub max_transaction_timeout: Duration,
     /// Whether each append reaches the disk before it is acknowledged. Without it an acknowledged
@@ -62,6 +68,8 @@ impl Default for BrokerOptions {
             max_batch_bytes: 16 << 20,
             max_fetch_bytes: 16 << 20,
             max_connections: 512,
+            idle_timeout: Duration::from_secs(10 * 60),
+            client_timeout: Duration::from_secs(30),
             max_transaction_timeout: Duration::from_secs(15 * 60),
             fsync: false,
             shutdown_timeout: Duration::from_secs(10),

@@ -1,22 +1,24 @@
 //! Connections: frames in, frames out. Each connection handles its requests in order and writes a
-//! response before it reads the next request, so its memory is that of one request and one response.
-//! A malformed frame closes its connection and affects no other client.
+//! response before it reads the next request, so its memory is that of one request and one piece of a
+//! response. A malformed frame closes its connection and affects no other client, and so does a
+//! client that neither sends the rest of a request nor reads its response, or sends nothing for long.
 
 use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
 use kafka_protocol::protocol::{Decodable, Encodable};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use crate::api::{self, metadata, table};
 use crate::broker::Shared;
 use crate::buffer::ResponseBuffer;
+use crate::connections::{Client, Connections};
 use crate::shape;
 
 /// Length of the part every request starts with: API, version, correlation id.
@@ -24,7 +26,9 @@ const FIXED_HEADER_BYTES: usize = 8;
 /// Requests other than Produce are small; this bounds what they can make the codec allocate.
 const MAX_OTHER_REQUEST_BYTES: usize = 8 << 20;
 const KEPT_READ_BYTES: usize = 4 << 20;
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a client that sent its next request ahead is looked at for having hung up.
+const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 
 /// Why a connection was closed by the broker.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,12 @@ enum Dropped {
         version: i16,
         problem: String,
     },
+    #[error("idle for {0:?}")]
+    Idle(Duration),
+    #[error("the rest of a request did not come within {0:?}")]
+    HalfRequest(Duration),
+    #[error("a response was not read within {0:?}")]
+    UnreadResponse(Duration),
     #[error("a failed write to a client that asked for no acknowledgement")]
     UnacknowledgedWrite,
     #[error("{0}")]
@@ -59,7 +69,7 @@ impl Dropped {
 
 /// Accepts connections until the runtime ends.
 pub(crate) async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
-    let free = Arc::new(Semaphore::new(shared.options.max_connections));
+    let mut connections = Connections::default();
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -70,32 +80,41 @@ pub(crate) async fn accept(shared: &Arc<Shared>, listener: TcpListener) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
-            let most = shared.options.max_connections;
+        let most = shared.options.max_connections;
+        if !connections.make_room(most) {
             tracing::warn!(event = "connection_dropped", %peer, reason = "too many connections", most);
             continue;
-        };
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            let _permit = permit;
-            match serve(&shared, stream).await {
+        }
+        let client = Arc::new(Client::default());
+        let serving = (Arc::clone(shared), Arc::clone(&client));
+        let task = tokio::spawn(async move {
+            let (shared, client) = serving;
+            match serve(&shared, &client, stream).await {
                 Ok(()) => {}
-                Err(Dropped::Io(error)) => {
-                    tracing::debug!(event = "connection_dropped", %peer, reason = %error)
+                Err(reason @ (Dropped::Io(_) | Dropped::Idle(_))) => {
+                    tracing::debug!(event = "connection_dropped", %peer, %reason)
                 }
                 Err(reason) => tracing::warn!(event = "connection_dropped", %peer, %reason),
             }
         });
+        connections.add(client, task.abort_handle());
     }
 }
 
-async fn serve(shared: &Shared, mut stream: TcpStream) -> Result<(), Dropped> {
+async fn serve(shared: &Shared, client: &Client, mut stream: TcpStream) -> Result<(), Dropped> {
     stream.set_nodelay(true)?;
+    let (idle, patience) = (shared.options.idle_timeout, shared.options.client_timeout);
     let mut received = BytesMut::new();
     let mut out = ResponseBuffer::default();
-    while let Some(frame) =
-        read_frame(&mut stream, &mut received, shared.options.max_request_bytes).await?
-    {
+    loop {
+        let first = client.wait_for(idle, stream.peek(&mut [0])).await;
+        if first.ok_or(Dropped::Idle(idle))?? == 0 {
+            return Ok(());
+        }
+        let most = shared.options.max_request_bytes;
+        let frame = read_frame(&mut stream, &mut received, most);
+        let frame = client.wait_for(patience, frame).await;
+        let frame = frame.ok_or(Dropped::HalfRequest(patience))??;
         // Answers that need no waiting are ready at the first poll, even for a client that has
         // closed its side already.
         tokio::select! {
@@ -103,36 +122,34 @@ async fn serve(shared: &Shared, mut stream: TcpStream) -> Result<(), Dropped> {
             answered = answer(shared, frame, &mut out) => answered?,
             () = hung_up(&stream) => return Ok(()),
         }
-        if out.len() > 0 {
-            stream.write_all(out.as_slice()).await?;
-        }
+        let written = client.wait_for(patience, out.write_to(&mut stream)).await;
+        written.ok_or(Dropped::UnreadResponse(patience))??;
         out.clear();
         if received.capacity() > KEPT_READ_BYTES {
             received = BytesMut::new();
         }
     }
-    Ok(())
 }
 
 /// Waits until the client is gone. A next request that was sent ahead does not mean that.
 async fn hung_up(stream: &TcpStream) {
-    match stream.peek(&mut [0]).await {
-        Ok(0) | Err(_) => {}
-        Ok(_) => std::future::pending().await,
+    if !matches!(stream.peek(&mut [0]).await, Ok(1..)) {
+        return;
+    }
+    // That request stays where it is, so an end behind it shows in the socket's state alone.
+    while matches!(stream.ready(Interest::READABLE).await, Ok(state) if !state.is_read_closed()) {
+        tokio::time::sleep(HANG_UP_CHECK).await;
     }
 }
 
-/// Reads one frame; `None` when the client closed the connection between frames.
+/// Reads one frame.
 async fn read_frame(
     stream: &mut TcpStream,
     received: &mut BytesMut,
     most: usize,
-) -> Result<Option<Bytes>, Dropped> {
+) -> Result<Bytes, Dropped> {
     let mut length = [0u8; 4];
-    if stream.read(&mut length[..1]).await? == 0 {
-        return Ok(None);
-    }
-    stream.read_exact(&mut length[1..]).await?;
+    stream.read_exact(&mut length).await?;
     let length = i32::from_be_bytes(length);
     let bytes = usize::try_from(length)
         .ok()
@@ -152,7 +169,7 @@ async fn read_frame(
             return Err(Dropped::Io(io::ErrorKind::UnexpectedEof.into()));
         }
     }
-    Ok(Some(received.split().freeze()))
+    Ok(received.split().freeze())
 }
 
 /// A request that may be decoded.
@@ -276,6 +293,6 @@ fn encode(
 fn finish_frame(out: &mut ResponseBuffer) -> Result<(), Dropped> {
     let length =
         i32::try_from(out.len() - 4).map_err(|error| Dropped::Encode(error.to_string()))?;
-    out.set_i32(0, length);
+    out.set_length(length);
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Fetch: waits until there is enough to read, then reads straight into the response. The response
-//! is laid out by hand (versions 4 to 11), because the codec would copy every record once more.
+//! Fetch: waits until there is enough to read, then puts into the response where it stands in the
+//! segments' files. The response is laid out by hand (versions 4 to 11), because the codec would hold
+//! every record in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use tokio::time::Instant;
 
+use super::code;
 use crate::broker::Shared;
-use crate::buffer::ResponseBuffer;
-use crate::log::read::ReadPlan;
+use crate::buffer::{FileRange, ResponseBuffer};
+use crate::log::read::{ReadPlan, Selected};
 use crate::log::{Aborted, Isolation, storage_error};
 use crate::topics::{Partition, Watch};
 
@@ -74,7 +76,8 @@ pub(crate) async fn fetch(
     } else {
         Vec::new()
     };
-    // What is not in the page cache is waited for, without keeping other connections from this thread.
+    // Headers that are not in the page cache are waited for, without keeping other connections from
+    // this thread.
     tokio::task::block_in_place(|| {
         write_topics(request, &wanted, isolation, version, budget, out);
     });
@@ -152,63 +155,75 @@ fn write_partition(
     at_least_one: bool,
     out: &mut ResponseBuffer,
 ) -> usize {
-    let start = out.len();
-    out.put_i32(one.request.partition);
-    let error_at = out.len();
-    out.put_i16(one.plan.as_ref().err().map_or(0, ResponseError::code));
-    let plan = one.plan.as_ref().ok();
-    out.put_i64(plan.map_or(-1, |p| p.high_watermark));
-    out.put_i64(plan.map_or(-1, |p| p.stable_end));
-    if version >= 5 {
-        out.put_i64(plan.map_or(-1, |p| p.log_start));
-    }
-    let aborted_at = out.len();
-    out.put_i32(0);
-    if version >= 11 {
-        out.put_i32(-1); // preferred read replica
-    }
-    let length_at = out.len();
-    out.put_i32(0);
-    let (Some(plan), Some(partition)) = (plan, &one.partition) else {
-        return 0;
-    };
     let most = usize::try_from(one.request.partition_max_bytes)
         .unwrap_or(0)
         .min(left);
-    let records_at = out.len();
-    let done = match plan.read(out, most, at_least_one) {
-        Ok(done) => done,
-        Err(error) => {
-            out.truncate(records_at);
-            let code = storage_error(Path::new("a partition's segment"), &error).code();
-            debug_assert!(error_at > start);
-            out.set_i16(error_at, code);
-            return 0;
-        }
+    let found = match (&one.plan, &one.partition) {
+        (Ok(plan), Some(partition)) => match plan.select(most, at_least_one) {
+            Ok(selected) => Ok((plan, partition, selected)),
+            Err(error) => Err(storage_error(Path::new("a partition's segment"), &error)),
+        },
+        (Err(error), _) => Err(*error),
+        (Ok(_), None) => Err(ResponseError::UnknownTopicOrPartition),
     };
-    out.set_i32(length_at, i32::try_from(done.bytes).unwrap_or(0));
-    if done.bytes > 0 {
-        let mut log = partition.log();
-        log.remember(done.next_offset, plan.segment, done.next_position);
-        if isolation == Isolation::ReadCommitted {
-            let aborted = log.aborted_between(plan.offset, done.next_offset);
-            drop(log);
-            insert_aborted(&aborted, aborted_at, out);
-        }
+    out.put_i32(one.request.partition);
+    out.put_i16(code(&found));
+    let Ok((plan, partition, selected)) = found else {
+        return write_nothing(version, out);
+    };
+    out.put_i64(plan.high_watermark);
+    out.put_i64(plan.stable_end);
+    if version >= 5 {
+        out.put_i64(plan.log_start);
     }
-    done.bytes
+    let aborted = note_selected(plan, partition, &selected, isolation);
+    out.put_i32(i32::try_from(aborted.len()).unwrap_or(0));
+    for transaction in aborted {
+        out.put_i64(transaction.producer_id);
+        out.put_i64(transaction.first_offset);
+    }
+    if version >= 11 {
+        out.put_i32(-1); // preferred read replica
+    }
+    out.put_i32(i32::try_from(selected.bytes).unwrap_or(0));
+    out.put_file(FileRange {
+        file: Arc::clone(&plan.file),
+        position: selected.position,
+        bytes: selected.bytes,
+    });
+    selected.bytes
 }
 
-/// Which transactions were aborted is known after the records were read and stands before them.
-fn insert_aborted(aborted: &[Aborted], at: usize, out: &mut ResponseBuffer) {
-    if aborted.is_empty() {
-        return;
+/// The rest of a partition's part that has an error.
+fn write_nothing(version: i16, out: &mut ResponseBuffer) -> usize {
+    out.put_i64(-1); // high watermark
+    out.put_i64(-1); // last stable offset
+    if version >= 5 {
+        out.put_i64(-1); // start of the log
     }
-    let mut encoded = Vec::with_capacity(aborted.len() * 16);
-    for transaction in aborted {
-        encoded.extend(transaction.producer_id.to_be_bytes());
-        encoded.extend(transaction.first_offset.to_be_bytes());
+    out.put_i32(0); // aborted transactions
+    if version >= 11 {
+        out.put_i32(-1); // preferred read replica
     }
-    out.set_i32(at, i32::try_from(aborted.len()).unwrap_or(0));
-    out.insert(at + 4, &encoded);
+    out.put_i32(0); // bytes of records
+    0
+}
+
+/// Remembers where the reader's next batch begins; returns the aborted transactions that it must
+/// leave out.
+fn note_selected(
+    plan: &ReadPlan,
+    partition: &Partition,
+    selected: &Selected,
+    isolation: Isolation,
+) -> Vec<Aborted> {
+    if selected.bytes == 0 {
+        return Vec::new();
+    }
+    let mut log = partition.log();
+    log.remember(selected.next_offset, plan.segment, selected.next_position());
+    match isolation {
+        Isolation::ReadCommitted => log.aborted_between(plan.offset, selected.next_offset),
+        Isolation::ReadUncommitted => Vec::new(),
+    }
 }

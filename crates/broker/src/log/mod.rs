@@ -227,7 +227,6 @@ impl PartitionLog {
             file: Arc::clone(&self.active),
             segment: segment.base_offset,
             position: cursor.map_or_else(|| segment.position_before(offset), |c| c.position),
-            exact: cursor.is_some(),
             limit: segment.bytes,
             offset,
             readable_end: self.readable_end(isolation),

@@ -1,4 +1,4 @@
-//! Reading batches from a segment file, without the log's lock: a plan made under the lock says
+//! Finding batches in a segment file, without the log's lock: a plan made under the lock says
 //! where to look, and files only ever grow past the plan's limit or are unlinked while open.
 
 use std::fs::File;
@@ -10,17 +10,15 @@ use kafka_protocol::ResponseError;
 
 use super::segment::HeaderWalk;
 use super::{PartitionLog, storage_error};
-use crate::batch::{self, BatchHeader, HEADER_BYTES};
-use crate::buffer::ResponseBuffer;
+use crate::batch;
 
 /// Where to read, and the offsets that hold at that moment.
 #[derive(Debug, Clone)]
 pub(crate) struct ReadPlan {
     pub file: Arc<File>,
     pub segment: i64,
-    /// Start of a batch at or before the one wanted; exactly that one if `exact`.
+    /// Start of a batch at or before the one wanted.
     pub position: u64,
-    pub exact: bool,
     pub limit: u64,
     pub offset: i64,
     pub readable_end: i64,
@@ -29,13 +27,20 @@ pub(crate) struct ReadPlan {
     pub log_start: i64,
 }
 
-/// What a read put into the buffer.
+/// Whole batches that a reader gets; none if `bytes` is 0.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ReadDone {
+pub(crate) struct Selected {
+    pub position: u64,
     pub bytes: usize,
-    /// Offset and position of the batch after the last one read.
+    /// Offset of the batch after them.
     pub next_offset: i64,
-    pub next_position: u64,
+}
+
+impl Selected {
+    /// Position of the batch after them.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.position + self.bytes as u64
+    }
 }
 
 impl ReadPlan {
@@ -48,82 +53,34 @@ impl ReadPlan {
         }
     }
 
-    /// Reads whole batches to the end of `out`, at most `max_bytes`; a first batch larger than that
-    /// is read all the same if `at_least_one`, so that a reader always gets on.
-    pub(crate) fn read(
-        &self,
-        out: &mut ResponseBuffer,
-        max_bytes: usize,
-        at_least_one: bool,
-    ) -> io::Result<ReadDone> {
-        let nothing = ReadDone {
+    /// Finds the whole batches from the one with `offset` on, of at most `max_bytes`; a first batch
+    /// larger than that is taken all the same if `at_least_one`, so that a reader always gets on.
+    pub(crate) fn select(&self, max_bytes: usize, at_least_one: bool) -> io::Result<Selected> {
+        let mut selected = Selected {
+            position: self.position,
             bytes: 0,
             next_offset: self.offset,
-            next_position: self.position,
         };
         if self.offset >= self.readable_end {
-            return Ok(nothing);
-        }
-        let Some(position) = self.find()? else {
-            return Ok(nothing);
-        };
-        let left = usize::try_from(self.limit - position).unwrap_or(usize::MAX);
-        let start = out.len();
-        let mut wanted = left.min(max_bytes.max(HEADER_BYTES));
-        loop {
-            self.file
-                .read_exact_at(out.grow_to(start + wanted, start), position)?;
-            let chunk = out.tail(start);
-            let (bytes, next_offset) = self.whole_batches(chunk);
-            let first = BatchHeader::parse(chunk).map_or(0, |h| h.bytes);
-            let too_small = bytes == 0 && first > wanted && first <= left;
-            if too_small && at_least_one {
-                wanted = first;
-                continue;
-            }
-            // The first header was read although the room was smaller than that.
-            let bytes = if bytes > max_bytes && !at_least_one {
-                0
-            } else {
-                bytes
-            };
-            out.truncate(start + bytes);
-            if bytes == 0 {
-                return Ok(nothing);
-            }
-            return Ok(ReadDone {
-                bytes,
-                next_offset,
-                next_position: position + bytes as u64,
-            });
-        }
-    }
-
-    fn find(&self) -> io::Result<Option<u64>> {
-        if self.exact {
-            return Ok(Some(self.position));
+            return Ok(selected);
         }
         let mut walk = HeaderWalk::new(&self.file, self.position, self.limit);
         while let Some((position, header)) = walk.next_header()? {
-            if header.last_offset() >= self.offset {
-                return Ok(Some(position));
+            if header.last_offset() < self.offset {
+                continue;
             }
-        }
-        Ok(None)
-    }
-
-    /// How much of `chunk` is whole batches before `readable_end`, and the offset after them.
-    fn whole_batches(&self, chunk: &[u8]) -> (usize, i64) {
-        let mut bytes = 0;
-        let mut next_offset = self.offset;
-        while let Some(header) = chunk.get(bytes..).and_then(BatchHeader::parse) {
-            if bytes + header.bytes > chunk.len() || header.base_offset >= self.readable_end {
+            let is_first = selected.bytes == 0;
+            let fits = selected.bytes + header.bytes <= max_bytes || (is_first && at_least_one);
+            if !fits || header.base_offset >= self.readable_end {
                 break;
             }
-            bytes += header.bytes;
-            next_offset = header.last_offset() + 1;
+            if is_first {
+                selected.position = position;
+            }
+            selected.bytes += header.bytes;
+            selected.next_offset = header.last_offset() + 1;
         }
-        (bytes, next_offset)
+        Ok(selected)
     }
 }
 

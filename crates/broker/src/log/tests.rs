@@ -1,10 +1,11 @@
 //! A log against a plain list of what was appended to it.
 
+use std::os::unix::fs::FileExt;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::batch::tests::batch_of;
-use crate::buffer::ResponseBuffer;
 
 fn options(segment_bytes: u64) -> LogOptions {
     LogOptions {
@@ -24,13 +25,16 @@ fn append(log: &mut PartitionLog, records: i32, timestamp_ms: i64) -> i64 {
 /// Base offsets of the batches read from `offset` on.
 fn read_at(log: &mut PartitionLog, offset: i64, max_bytes: usize) -> Vec<i64> {
     let plan = log.plan_read(offset, Isolation::ReadUncommitted).unwrap();
-    let mut out = ResponseBuffer::default();
-    let done = plan.read(&mut out, max_bytes, true).unwrap();
-    if done.bytes > 0 {
-        log.remember(done.next_offset, plan.segment, done.next_position);
+    let selected = plan.select(max_bytes, true).unwrap();
+    if selected.bytes > 0 {
+        log.remember(selected.next_offset, plan.segment, selected.next_position());
     }
+    let mut read = vec![0; selected.bytes];
+    plan.file
+        .read_exact_at(&mut read, selected.position)
+        .unwrap();
     let mut bases = Vec::new();
-    let mut rest = out.as_slice();
+    let mut rest = &read[..];
     while let Some(header) = BatchHeader::parse(rest) {
         assert!(batch::checksum_holds(&header, &rest[..header.bytes]));
         bases.push(header.base_offset);
@@ -151,8 +155,13 @@ fn a_reader_with_a_plan_is_not_disturbed_by_retention() {
     let plan = log.plan_read(0, Isolation::ReadUncommitted).unwrap();
     log.delete_before(150).unwrap();
     assert_eq!(log.start(), 150);
-    let mut out = ResponseBuffer::default();
-    assert!(plan.read(&mut out, 10_000, true).unwrap().bytes > 0);
+    let selected = plan.select(10_000, true).unwrap();
+    assert!(selected.bytes > 0);
+    let mut read = vec![0; selected.bytes];
+    plan.file
+        .read_exact_at(&mut read, selected.position)
+        .unwrap();
+    assert_eq!(BatchHeader::parse(&read).unwrap().base_offset, 0);
     let refused = log.plan_read(149, Isolation::ReadUncommitted).unwrap_err();
     assert_eq!(refused, ResponseError::OffsetOutOfRange);
     drop(log);

@@ -1,6 +1,7 @@
 //! Brokers in this process and in one of their own, and librdkafka clients for them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -257,4 +258,33 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
         assert!(Instant::now() < until, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A request as it goes over the wire.
+pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(body.len()).unwrap();
+    [&length.to_be_bytes()[..], body].concat()
+}
+
+/// Sends bytes, hangs up, and reads until the broker does, too.
+pub(crate) fn throw(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    // The broker may close before everything is sent.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+/// A header of that API and version, without client id.
+pub(crate) fn header(api: i16, version: i16) -> Vec<u8> {
+    let mut bytes = api.to_be_bytes().to_vec();
+    bytes.extend(version.to_be_bytes());
+    bytes.extend(7i32.to_be_bytes());
+    bytes.extend((-1i16).to_be_bytes());
+    bytes
 }

@@ -10,6 +10,7 @@ mod kills;
 mod logs;
 mod malformed;
 mod produce_consume;
+mod slow_clients;
 mod startup;
 mod storage_full;
 mod transactions;

@@ -1,8 +1,6 @@
 //! Bytes that no client sends: they close their connection and affect no other client.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use ftap_broker::BrokerHandle;
 use proptest::prelude::*;
@@ -11,25 +9,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::common::*;
 
-fn frame(body: &[u8]) -> Vec<u8> {
-    let length = i32::try_from(body.len()).unwrap();
-    [&length.to_be_bytes()[..], body].concat()
-}
-
-/// Sends bytes, hangs up, and reads until the broker does, too.
-fn throw(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    // The broker may close before everything is sent.
-    let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    answer
-}
-
 fn assert_serving(broker: &BrokerHandle) {
     let consumer: BaseConsumer = client(&broker.bootstrap())
         .set("group.id", "g")
@@ -37,15 +16,6 @@ fn assert_serving(broker: &BrokerHandle) {
         .unwrap();
     let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
     assert_eq!(metadata.brokers().len(), 1);
-}
-
-/// A header of that API and version, without client id.
-fn header(api: i16, version: i16) -> Vec<u8> {
-    let mut bytes = api.to_be_bytes().to_vec();
-    bytes.extend(version.to_be_bytes());
-    bytes.extend(7i32.to_be_bytes());
-    bytes.extend((-1i16).to_be_bytes());
-    bytes
 }
 
 #[test]
@@ -173,26 +143,4 @@ fn mutated_requests_leave_the_broker_serving() {
         .create()
         .unwrap();
     consumer.fetch_group_list(None, PATIENCE).unwrap();
-}
-
-#[test]
-fn more_connections_than_allowed_are_closed_and_the_rest_continue() {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = start_with(dir.path(), |o| o.max_connections = 3);
-    let mut held: Vec<TcpStream> = (0..3)
-        .map(|_| TcpStream::connect(broker.addr()).unwrap())
-        .collect();
-    let request = frame(&header(18, 0));
-    for stream in &mut held {
-        stream.write_all(&request).unwrap();
-        stream.read_exact(&mut [0; 20]).unwrap();
-    }
-    let mut refused = TcpStream::connect(broker.addr()).unwrap();
-    refused.set_read_timeout(Some(PATIENCE)).unwrap();
-    let read = refused.read(&mut [0; 1]);
-    assert!(!matches!(read, Ok(1)), "a fourth connection was served");
-    drop(held);
-    wait_for("a free place", || {
-        (throw(broker.addr(), &request).len() > 20).then_some(())
-    });
 }
