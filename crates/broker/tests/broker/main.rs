@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
+mod batches_that_lie;
 mod common;
 mod foreign_clients;
 mod groups;
