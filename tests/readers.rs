@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const PYARROW: &str = r#"
 import json, sys
-import pyarrow.compute as pc, pyarrow.dataset as ds
+import pyarrow.compute as pc, pyarrow.dataset as ds, pyarrow.parquet as pq
 table = ds.dataset(sys.argv[1], format="parquet").to_table()
 print(json.dumps({
     "rows": table.num_rows,
@@ -25,6 +25,8 @@ print(json.dumps({
         table["event_time"].to_pylist(), table["trans_date_trans_time"].to_pylist())),
     "users": pc.count_distinct(table["user_id"]).as_py(),
     "transactions": pc.count_distinct(table["trans_num"]).as_py(),
+    "codecs": sorted({pq.read_metadata(file).row_group(0).column(0).compression
+        for file in ds.dataset(sys.argv[1], format="parquet").files}),
 }))
 "#;
 
@@ -49,7 +51,7 @@ print(json.dumps(result))
 const RECOMPRESS: &str = r#"
 import sys
 import pyarrow.parquet as pq
-pq.write_table(pq.read_table(sys.argv[1], partitioning=None), sys.argv[1], compression="snappy")
+pq.write_table(pq.read_table(sys.argv[1], partitioning=None), sys.argv[1], compression="brotli")
 "#;
 
 #[test]
@@ -183,8 +185,15 @@ fn pyarrow_and_duckdb_read_the_lake() {
         }
     };
     let mut lab = Lab::new("readers");
-    lab.set("FILE_MAX_ROWS", "3000");
-    lab.run_until_drained();
+    // A lake may have files of several codecs.
+    let codecs = ["gzip", "lz4", "none", "snappy", "zstd"];
+    for (codec, rows) in codecs.iter().zip([1000, 2000, 3000, 8000, ROWS]) {
+        lab.set("PARQUET_CODEC", codec);
+        let rows = rows.to_string();
+        let run = lab.start(["run", "--until-drained", "--rows", &rows]);
+        run.wait_for_success();
+    }
+    lab.verify().assert_exact();
 
     let pyarrow = ask(&python, PYARROW, &lab);
     let (text, long, double) = ("string", "int64", "double");
@@ -205,6 +214,8 @@ fn pyarrow_and_duckdb_read_the_lake() {
     ];
     assert_eq!(pyarrow["columns"], columns(types));
     assert_figures("pyarrow", &pyarrow);
+    let named = ["GZIP", "LZ4", "SNAPPY", "UNCOMPRESSED", "ZSTD"];
+    assert_eq!(pyarrow["codecs"], json!(named));
 
     let duckdb = ask(&python, DUCKDB, &lab);
     let (text, long) = ("VARCHAR", "BIGINT");

@@ -95,7 +95,7 @@ impl ParquetBuffer {
         failpoint::hit("parquet_buffer")?;
         let file_settings = FileSettings {
             max_message_bytes: self.parts.settings.max_message_bytes,
-            zstd_level: self.parts.settings.zstd_level,
+            compression: self.parts.settings.compression,
         };
         let number = records.partition;
         for (index, record) in records.batch.records().enumerate() {

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ftap_lake::{LakeLocation, RollingSettings};
+use ftap_lake::{Compression, LakeLocation, RollingSettings};
 
 /// How fast the source is replayed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,8 +51,7 @@ pub struct IngestSettings {
     pub memory_budget_bytes: u64,
     /// A larger message is rejected, not parsed.
     pub max_message_bytes: usize,
-    /// zstd level of the Parquet files.
-    pub zstd_level: i32,
+    pub compression: Compression,
     /// Names this process in file footers.
     pub writer_id: String,
 }

@@ -11,7 +11,7 @@ use ftap_cdc::buffer::ChangeBuffer;
 use ftap_cdc::chain::Resume;
 use ftap_cdc::file::Origin;
 use ftap_cdc::source::decode;
-use ftap_lake::{FooterFormat as _, RollingSettings};
+use ftap_lake::{Compression, FooterFormat as _, RollingSettings};
 use libfuzzer_sys::fuzz_target;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pg_walstream::LogicalReplicationParser;
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         slot: "ftap_changes".into(),
         writer_id: "fuzz".into(),
         epoch: 1,
-        zstd_level: 1,
+        compression: Compression::Zstd(1),
     };
     let rolling = RollingSettings {
         max_rows: 100,

@@ -9,7 +9,7 @@ use ftap_cdc::CaptureSettings;
 use ftap_dataset::schema::{MERCHANTS_FILE, USERS_FILE};
 use ftap_fx::{ApiKey, FxSettings, RequestPolicy};
 use ftap_kafka::KafkaSettings;
-use ftap_lake::{LakeLocation, RollingSettings};
+use ftap_lake::{Compression, LakeLocation, RollingSettings};
 use ftap_postgres::UpdateSettings;
 use ftap_postgres::{PostgresSettings, Preparation};
 use ftap_supervision::SupervisionSettings;
@@ -65,6 +65,13 @@ impl Config {
         }
     }
 
+    fn compression(&self) -> Compression {
+        match self.parquet_codec {
+            Compression::Zstd(_) => Compression::Zstd(self.zstd_level),
+            other => other,
+        }
+    }
+
     pub(crate) fn ingest_settings(&self) -> IngestSettings {
         IngestSettings {
             lake: self.lake(),
@@ -76,7 +83,7 @@ impl Config {
             workers: NonZeroUsize::new(self.ingest_workers).unwrap_or(NonZeroUsize::MIN),
             memory_budget_bytes: self.ingest_memory_bytes,
             max_message_bytes: self.max_message_bytes,
-            zstd_level: self.zstd_level,
+            compression: self.compression(),
             writer_id: writer_id(),
         }
     }
@@ -141,7 +148,7 @@ impl Config {
                 max_bytes: self.file_max_bytes,
                 max_age: self.cdc_flush_interval,
             },
-            zstd_level: self.zstd_level,
+            compression: self.compression(),
             writer_id: writer_id(),
         }
     }
@@ -154,7 +161,7 @@ impl Config {
             cache_time: self.fx_cache_time,
             cache_file: self.data_dir.join("fx_cache.json"),
             offline_seed: self.fx_offline_seed,
-            zstd_level: self.zstd_level,
+            compression: self.compression(),
             writer_id: writer_id(),
             policy: RequestPolicy {
                 timeout: self.fx_timeout,

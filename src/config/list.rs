@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ftap_actors::settings::Pace;
+use ftap_lake::Compression;
 use ftap_postgres::SslMode;
 use ftap_schedule::Schedule;
 use tracing::Level;
@@ -37,10 +38,20 @@ const KAFKA: &str = "run, produce, consume, prepare, verify, tap, dlq, reset, se
 const KAFKA_WRITERS: &str = "run, produce, consume, dlq, kafka";
 const LAKE: &str = "run, consume, batch, cdc, fx, load, verify, dlq, reset, serve";
 const LAKE_WRITERS: &str = "run, consume, cdc";
+const FILE_WRITERS: &str = "run, consume, cdc, batch, fx";
 const POSTGRES: &str = "run, batch, cdc, verify, reset, serve";
 const POSTGRES_WRITERS: &str = "run, batch, cdc";
 const BIGQUERY: &str = "run, batch, load, verify, reset";
 const FX: &str = "run, batch, fx";
+
+/// The level is a setting of its own.
+const CODECS: &[(&str, Compression)] = &[
+    ("zstd", Compression::Zstd(1)),
+    ("snappy", Compression::Snappy),
+    ("gzip", Compression::Gzip),
+    ("lz4", Compression::Lz4),
+    ("none", Compression::None),
+];
 
 macro_rules! settings {
     ($( $group:literal { $(
@@ -196,8 +207,10 @@ settings! {
         FILE_MAX_ROWS => file_max_rows: u64 = whole(1..), default "1000000", for LAKE_WRITERS;
         /// Encoded size at which a file is closed
         FILE_MAX_BYTES => file_max_bytes: u64 = bytes::<u64>(64_000..=4_000_000_000), default "32MB", for LAKE_WRITERS;
-        /// Compression level of the Parquet files
-        ZSTD_LEVEL => zstd_level: i32 = whole(1..=22), default "1", for LAKE_WRITERS;
+        /// Compression of the Parquet files; `none` suits lakes on compressed disks
+        PARQUET_CODEC => parquet_codec: Compression = one_of(CODECS), default "zstd", for FILE_WRITERS;
+        /// Level of the codec `zstd`
+        ZSTD_LEVEL => zstd_level: i32 = whole(1..=22), default "1", for FILE_WRITERS;
     }
     "Ingest" {
         /// Actors that decode and encode in parallel

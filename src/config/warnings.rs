@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ftap_lake::Compression;
 use ftap_postgres::SslMode;
 
 use super::kafka_security::open_to_others;
@@ -150,6 +151,11 @@ fn odd_values(config: &Config, layers: &Layers) -> Vec<Warning> {
         config.gcs_bucket.is_some() && config.is_set("LAKE_DIR"),
         "LAKE_DIR",
         "it has no effect because GCS_BUCKET_NAME is set: the lake is in that bucket",
+    );
+    warn(
+        config.is_set("ZSTD_LEVEL") && !matches!(config.parquet_codec, Compression::Zstd(_)),
+        "ZSTD_LEVEL",
+        "it has no effect unless PARQUET_CODEC is `zstd`",
     );
     for name in ["POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"] {
         warn(

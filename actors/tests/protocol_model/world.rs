@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ftap_lake::{
-    Adoption, ChainError, FileBuilder, FileSettings, ObjectName, RollingSettings, Start,
-    TransactionFooter, check_continuation, on_already_exists, should_close, start_offset,
+    Adoption, ChainError, Compression, FileBuilder, FileSettings, ObjectName, RollingSettings,
+    Start, TransactionFooter, check_continuation, on_already_exists, should_close, start_offset,
 };
 use ftap_transaction::record_fingerprint;
 
@@ -118,7 +118,7 @@ impl World {
             count += 1;
             let settings = FileSettings {
                 max_message_bytes: 1000,
-                zstd_level: 1,
+                compression: Compression::Zstd(1),
             };
             let mut file = FileBuilder::open(
                 TOPIC.into(),

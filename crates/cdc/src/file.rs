@@ -15,8 +15,8 @@ use arrow_array::builder::{Int64Builder, StringBuilder, TimestampMicrosecondBuil
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, SchemaRef};
 use ftap_lake::{
-    ChangeObjectName, ChangePart, ClosedFile, DataSet, FileError, FileWriter, Position,
-    date_of_micros,
+    ChangeObjectName, ChangePart, ClosedFile, Compression, DataSet, FileError, FileWriter,
+    Position, date_of_micros,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -42,8 +42,7 @@ pub struct Origin {
     pub writer_id: Arc<str>,
     /// The snapshot the changes follow, or that is being written.
     pub epoch: u32,
-    /// zstd level, 1 to 22.
-    pub zstd_level: i32,
+    pub compression: Compression,
 }
 
 /// The commit a change belongs to.
@@ -133,7 +132,7 @@ impl ChangeFileBuilder {
         let schema = table.columns_in_lake();
         let set = DataSet::of_changes(&table.name);
         let set = set.ok_or_else(|| FileError::NotCaptured(table.name.clone()))?;
-        let writer = FileWriter::open(set, name.key(), schema.clone(), origin.zstd_level)?;
+        let writer = FileWriter::open(set, name.key(), schema.clone(), origin.compression)?;
         let columns = table.columns.iter();
         let columns = columns.map(|column| ColumnBuilder::new(Kind::of(column.type_oid)));
         Ok(Self {

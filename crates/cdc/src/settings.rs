@@ -1,4 +1,4 @@
-use ftap_lake::RollingSettings;
+use ftap_lake::{Compression, RollingSettings};
 
 /// The change capture: PostgreSQL tables into the lake.
 #[derive(Clone, Debug)]
@@ -8,8 +8,7 @@ pub struct CaptureSettings {
     pub publication: String,
     /// When files are closed, all tables of a flush together.
     pub rolling: RollingSettings,
-    /// zstd level of the Parquet files.
-    pub zstd_level: i32,
+    pub compression: Compression,
     /// Names this process in file footers.
     pub writer_id: String,
 }

@@ -193,7 +193,7 @@ impl FxJob {
             file: object::file(
                 run_at,
                 &rates,
-                self.settings.zstd_level,
+                self.settings.compression,
                 &self.settings.writer_id,
             )?,
             rates,

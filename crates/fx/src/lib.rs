@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveDate;
+use ftap_lake::Compression;
 use ftap_supervision::Backoff;
 
 /// The currency that rates are quoted in: units of each currency per one of these.
@@ -117,8 +118,7 @@ pub struct FxSettings {
     pub cache_file: PathBuf,
     /// Seed of the offline provider.
     pub offline_seed: u64,
-    /// zstd level of the objects, 1 to 22.
-    pub zstd_level: i32,
+    pub compression: Compression,
     /// This process, in the objects' footers.
     pub writer_id: String,
     /// How requests are tried.

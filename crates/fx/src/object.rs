@@ -10,8 +10,8 @@ use arrow_array::{Float64Array, RecordBatch, StringArray, TimestampMicrosecondAr
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_lake::{
-    Adoption, ClosedFile, FX_RATES, FileError, FileWriter, Footer, FooterError, FxObjectName,
-    NoConflict, OptionalNumber, OptionalText, Pairs, footer,
+    Adoption, ClosedFile, Compression, FX_RATES, FileError, FileWriter, Footer, FooterError,
+    FxObjectName, NoConflict, OptionalNumber, OptionalText, Pairs, footer,
 };
 
 use super::{BASE_CURRENCY, Rates};
@@ -50,11 +50,11 @@ impl Footer for FxFooter {
 /// The object: a row a currency.
 ///
 /// # Errors
-/// If `zstd_level` is not one.
+/// If the compression has a level that does not exist.
 pub fn file(
     run_at: DateTime<Utc>,
     rates: &Rates,
-    zstd_level: i32,
+    compression: Compression,
     writer_id: &str,
 ) -> Result<ClosedFile<FxFooter>, FileError> {
     let name = FxObjectName(run_at);
@@ -93,7 +93,7 @@ pub fn file(
         name: name.key(),
         source,
     })?;
-    let mut writer = FileWriter::open(&FX_RATES, name.key(), schema, zstd_level)?;
+    let mut writer = FileWriter::open(&FX_RATES, name.key(), schema, compression)?;
     writer.write(&batch)?;
     let footer = FxFooter {
         provider: Some(rates.provider().as_str().to_owned()),

@@ -10,11 +10,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use ftap_fx::job::{Done, FetchError, FxJob, JobError, Origin};
 use ftap_fx::object::FxFooter;
 use ftap_fx::{ApiKey, FxError, FxSettings, Provider, RequestPolicy, days};
-use ftap_lake::{FooterError, FooterFormat as _, LakeLocation, LakeStore, footer_table};
+use ftap_lake::{
+    Compression, FooterError, FooterFormat as _, LakeLocation, LakeStore, footer_table,
+};
 use ftap_supervision::Backoff;
 use ftap_testing::{Reply, Scripted};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::Compression;
+use parquet::basic::Compression as ParquetCompression;
 
 const KEY: &str = "fca_live_canary_2f1c";
 const GOOD: &str = r#"{"data":{"EUR":0.92,"DKK":6.87,"NOK":10.61,"SEK":10.43}}"#;
@@ -47,7 +49,7 @@ impl Lab {
             cache_time: Duration::ZERO,
             cache_file: dir.path().join("fx_cache.json"),
             offline_seed: 1,
-            zstd_level: 3,
+            compression: Compression::Zstd(3),
             writer_id: "test-writer".to_owned(),
             policy: RequestPolicy {
                 timeout: Duration::from_millis(500),
@@ -157,7 +159,7 @@ async fn a_run_writes_the_documented_columns_and_a_repeat_sends_no_request() {
     assert!(
         columns
             .iter()
-            .all(|column| matches!(column.compression(), Compression::ZSTD(_))),
+            .all(|column| matches!(column.compression(), ParquetCompression::ZSTD(_))),
         "as all others of the lake"
     );
     let batch = reader.build().unwrap().next().unwrap().unwrap();

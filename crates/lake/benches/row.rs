@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use ftap_lake::{BATCH_ROWS, FileBuilder, FileSettings, TRANSACTIONS, checksum_of, properties};
+use ftap_lake::{
+    BATCH_ROWS, Compression, FileBuilder, FileSettings, TRANSACTIONS, checksum_of, properties,
+};
 use ftap_transaction::{RowBuilders, SourceRow, encode_json, schema};
 use parquet::arrow::ArrowWriter;
 
@@ -74,7 +76,7 @@ fn main() {
     report("checksum", rows, checksum, copy);
     let mut size = 0;
     let parquet = best(|| {
-        let properties = properties(&TRANSACTIONS, 1).unwrap();
+        let properties = properties(&TRANSACTIONS, Compression::Zstd(1)).unwrap();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties)).unwrap();
         for batch in &batches {
             writer.write(batch).unwrap();
@@ -87,7 +89,7 @@ fn main() {
     let whole = best(|| {
         let settings = FileSettings {
             max_message_bytes: 1 << 20,
-            zstd_level: 1,
+            compression: Compression::Zstd(1),
         };
         let (topic, writer): (Arc<str>, Arc<str>) = ("transactions".into(), "bench".into());
         let mut file = FileBuilder::open(topic, 0, 0, TIME, &settings, writer).unwrap();

@@ -16,7 +16,7 @@ use crate::error::FileError;
 use crate::footer::{RejectedRange, TransactionFooter};
 use crate::naming::ObjectName;
 use crate::put::ClosedFile;
-use crate::writer::FileWriter;
+use crate::writer::{Compression, FileWriter};
 
 /// Rows handed to the Parquet writer at once.
 pub const BATCH_ROWS: usize = 8 * 1024;
@@ -29,8 +29,7 @@ const FIRST_RATIO: f64 = 0.15;
 pub struct FileSettings {
     /// A larger payload is rejected unread.
     pub max_message_bytes: usize,
-    /// zstd level, 1 to 22.
-    pub zstd_level: i32,
+    pub compression: Compression,
 }
 
 /// What a record was appended as.
@@ -70,7 +69,7 @@ impl FileBuilder {
         writer_id: Arc<str>,
     ) -> Result<Self, FileError> {
         let name = ObjectName::new(&topic, partition, first_offset, first_timestamp_ms)?;
-        let writer = FileWriter::open(&TRANSACTIONS, name.key(), schema(), settings.zstd_level)?;
+        let writer = FileWriter::open(&TRANSACTIONS, name.key(), schema(), settings.compression)?;
         Ok(Self {
             name,
             writer_id,

@@ -64,4 +64,4 @@ pub use rolling::{CloseReason, MAX_REJECTED_RANGES, should_close};
 pub use settings::{LakeLocation, RollingSettings};
 pub use stage::StageLake;
 pub use store::{LakeStore, ListedObject, PutOutcome};
-pub use writer::{FileWriter, properties};
+pub use writer::{Compression, FileWriter, properties};

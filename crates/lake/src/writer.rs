@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::{Compression as ParquetCompression, Encoding, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterVersion};
@@ -17,6 +17,35 @@ use crate::datasets::DataSet;
 use crate::error::FileError;
 use crate::footer::FooterFormat;
 
+/// How the lake's files are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// With its level, 1 to 22.
+    Zstd(i32),
+    Snappy,
+    Gzip,
+    /// Without a frame, which Parquet calls LZ4_RAW.
+    Lz4,
+    None,
+}
+
+impl TryFrom<Compression> for ParquetCompression {
+    type Error = FileError;
+
+    fn try_from(compression: Compression) -> Result<Self, FileError> {
+        Ok(match compression {
+            Compression::Zstd(level) => {
+                let checked = ZstdLevel::try_new(level);
+                Self::ZSTD(checked.map_err(|_out_of_range| FileError::Level(level))?)
+            }
+            Compression::Snappy => Self::SNAPPY,
+            Compression::Gzip => Self::GZIP(GzipLevel::default()),
+            Compression::Lz4 => Self::LZ4_RAW,
+            Compression::None => Self::UNCOMPRESSED,
+        })
+    }
+}
+
 /// A Parquet file under construction, in memory.
 pub struct FileWriter {
     name: String,
@@ -24,14 +53,14 @@ pub struct FileWriter {
 }
 
 impl FileWriter {
-    /// A file of the data set, compressed by zstd at that level, 1 to 22; `name` is for errors.
+    /// A file of the data set; `name` is for errors.
     pub fn open(
         set: &DataSet,
         name: String,
         columns: SchemaRef,
-        zstd_level: i32,
+        compression: Compression,
     ) -> Result<Self, FileError> {
-        let properties = Some(properties(set, zstd_level)?);
+        let properties = Some(properties(set, compression)?);
         match ArrowWriter::try_new(Vec::new(), columns, properties) {
             Ok(writer) => Ok(Self { name, writer }),
             Err(source) => Err(FileError::Parquet { name, source }),
@@ -74,15 +103,13 @@ fn encoding_error(name: &str, source: ParquetError) -> FileError {
 }
 
 /// How the columns of a data set are encoded.
-pub fn properties(set: &DataSet, zstd_level: i32) -> Result<WriterProperties, FileError> {
-    let level =
-        ZstdLevel::try_new(zstd_level).map_err(|_out_of_range| FileError::Level(zstd_level))?;
+pub fn properties(set: &DataSet, compression: Compression) -> Result<WriterProperties, FileError> {
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         // A dictionary that is full would be followed by plain pages, and some readers take the second
         // encoding of a column chunk for the first.
         .set_dictionary_page_size_limit(usize::MAX)
-        .set_compression(Compression::ZSTD(level));
+        .set_compression(compression.try_into()?);
     for name in set.encodings.delta {
         builder = builder
             .set_column_dictionary_enabled(ColumnPath::from(*name), false)

@@ -8,7 +8,7 @@ use arrow_array::types::Int64Type;
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use ftap_lake::{
-    Appended, BATCH_ROWS, Checksum, ClosedFile, FileBuilder, FileError, FileSettings,
+    Appended, BATCH_ROWS, Checksum, ClosedFile, Compression, FileBuilder, FileError, FileSettings,
     FooterFormat as _, TransactionFooter, checksum_of,
 };
 use ftap_supervision::{Retry, Retryable as _};
@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 const SETTINGS: FileSettings = FileSettings {
     max_message_bytes: 4096,
-    zstd_level: 1,
+    compression: Compression::Zstd(1),
 };
 const TIME: i64 = 1_795_391_999_000;
 
@@ -314,7 +314,7 @@ fn the_pages_of_a_column_chunk_have_one_encoding_however_many_values_there_are()
 #[test]
 fn a_wrong_compression_level_is_a_clear_error() {
     let mut settings = SETTINGS;
-    settings.zstd_level = 99;
+    settings.compression = Compression::Zstd(99);
     let error = FileBuilder::open("t".into(), 0, 0, TIME, &settings, "w".into())
         .err()
         .unwrap();

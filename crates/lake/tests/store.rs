@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ftap_lake::{
-    ClosedFile, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore, ObjectName,
-    PutOutcome, PutResult, TransactionFooter, chain_ends, objects_of, put, read_footer,
+    ClosedFile, Compression, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
+    ObjectName, PutOutcome, PutResult, TransactionFooter, chain_ends, objects_of, put, read_footer,
 };
 use ftap_supervision::{Retry, Retryable as _};
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
@@ -21,7 +21,7 @@ const DAY: i64 = 86_400_000;
 fn file(topic: &str, partition: i32, first: i64, last: i64, day: i64) -> File {
     let settings = FileSettings {
         max_message_bytes: 100,
-        zstd_level: 1,
+        compression: Compression::Zstd(1),
     };
     let time = day * DAY;
     let mut file =
@@ -142,7 +142,7 @@ async fn behaves_as_a_lake(store: &LakeStore) {
     // 2,000 ranges make a footer that does not fit the first read.
     let settings = FileSettings {
         max_message_bytes: 100,
-        zstd_level: 1,
+        compression: Compression::Zstd(1),
     };
     let mut large = FileBuilder::open("large".into(), 0, 0, 0, &settings, "w".into()).unwrap();
     for offset in 0..8_000 {

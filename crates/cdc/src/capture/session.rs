@@ -211,7 +211,7 @@ impl Session<'_> {
             slot: settings.slot.as_str().into(),
             writer_id: settings.writer_id.as_str().into(),
             epoch: 0,
-            zstd_level: settings.zstd_level,
+            compression: settings.compression,
         };
         let planned = plan.map(|plan| Planned {
             plan,

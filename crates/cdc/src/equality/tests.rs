@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ftap_lake::Position;
+use ftap_lake::{Compression, Position};
 
 use super::visibility::Visibility;
 use super::*;
@@ -44,7 +44,7 @@ fn file(columns_then: &[Column], first: u32, changes: &[Change]) -> bytes::Bytes
         slot: "s".into(),
         writer_id: "w".into(),
         epoch: 1,
-        zstd_level: 1,
+        compression: Compression::Zstd(1),
     };
     let at = |xid: u32| Position {
         lsn: Lsn(u64::from(xid) * 100),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ftap_lake::{Position, RollingSettings};
+use ftap_lake::{Compression, Position, RollingSettings};
 
 use super::world::{Commit, Lake, Object, Recorded, Row, SLOT, SYSTEM, View, catalog, table};
 use crate::buffer::{BufferError, ChangeBuffer, Flow, Proof};
@@ -131,7 +131,7 @@ fn origin(epoch: u32) -> Origin {
         slot: SLOT.into(),
         writer_id: "w".into(),
         epoch,
-        zstd_level: 1,
+        compression: Compression::Zstd(1),
     }
 }
 

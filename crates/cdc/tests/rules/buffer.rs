@@ -11,7 +11,7 @@ use ftap_cdc::file::Origin;
 use ftap_cdc::{
     Cell, Change, ChangeFile, ChangeFooter, Column, Lsn, Message, Position, Table, Tuple,
 };
-use ftap_lake::{Adoption, FooterFormat as _, RollingSettings, footer_table};
+use ftap_lake::{Adoption, Compression, FooterFormat as _, RollingSettings, footer_table};
 use proptest::prelude::*;
 
 use super::plan::epoch;
@@ -38,7 +38,7 @@ fn origin() -> Origin {
         slot: "s".into(),
         writer_id: "w".into(),
         epoch: 1,
-        zstd_level: 1,
+        compression: Compression::Zstd(1),
     }
 }
 

@@ -7,7 +7,7 @@ use arrow_array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ftap_fx::{Provider, Rates};
-use ftap_lake::{LakeLocation, LakeStore};
+use ftap_lake::{Compression, LakeLocation, LakeStore};
 use ftap_supervision::{Backoff, Retry, Retryable as _};
 use ftap_telemetry::events::Speaker;
 use ftap_testing::bigquery::{Fault, Operation, Rule};
@@ -68,7 +68,7 @@ impl Place {
         for number in from..from + objects {
             let run_at = DateTime::from_timestamp(1_577_836_800 + number * 60, 0).unwrap();
             let rates = Rates::new([1.0, 2.0, 3.0, 4.0], Provider::Offline).unwrap();
-            let file = ftap_fx::object::file(run_at, &rates, 1, "test").unwrap();
+            let file = ftap_fx::object::file(run_at, &rates, Compression::Zstd(1), "test").unwrap();
             self.put(&file.name.key(), file.bytes).await;
         }
     }
