@@ -157,6 +157,11 @@ fn odd_values(config: &Config, layers: &Layers) -> Vec<Warning> {
         "ZSTD_LEVEL",
         "it has no effect unless PARQUET_CODEC is `zstd`",
     );
+    warn(
+        config.kafka_topic.starts_with(['_', '.']),
+        "KAFKA_TOPIC",
+        "the lake's files are named after it, and Spark, Hive and others skip files whose names begin with _ or .: no new lake begins for it",
+    );
     for name in ["POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"] {
         warn(
             config.postgres_host.is_none() && config.is_set(name),

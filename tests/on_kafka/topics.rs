@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::common;
 use crate::common::process::Ftap;
 use crate::common::{Lab, ROWS, dlq, kafka, make_events};
+use ftap_lake::{Compression, FileBuilder, FileSettings};
 use serde_json::Value;
 
 fn wait_for_rows(consume: &Ftap, rows: u64) {
@@ -159,6 +160,70 @@ fn topics_that_share_a_lake_do_not_mix_and_a_new_one_is_refused() {
         let verdict = lab.assert_exact(rows);
         assert_eq!(verdict.total("lake"), rows, "{verdict}");
     }
+}
+
+/// Another topic in a lab of its own.
+fn lab_of(topic: impl Fn(&str) -> String) -> Lab {
+    let mut lab = Lab::shared("names");
+    let name = topic(lab.topic());
+    lab.set("KAFKA_TOPIC", name);
+    lab
+}
+
+#[test]
+fn no_lake_begins_for_a_topic_after_which_not_every_reader_finds_the_files() {
+    for (lab, problem) in [
+        (lab_of(|name| format!("_{name}")), "Spark"),
+        (lab_of(|name| format!(".{name}")), "Spark"),
+        (lab_of(|name| format!("{name:-<201}")), "201 letters"),
+    ] {
+        lab.start(["produce", "--rows", "100"]).wait_for_success();
+        let consume = lab.start(["consume", "--until-drained"]);
+        let (code, said) = consume.wait_for_failure();
+        assert_eq!(code, 1, "{said}");
+        let names_both = said.contains(problem) && said.contains("KAFKA_TOPIC");
+        assert!(names_both, "{said}");
+        assert_eq!(consume.events("stage_failed").len(), 1, "{said}");
+        assert_eq!(lab.objects(), [] as [std::path::PathBuf; 0]);
+    }
+    let longest = lab_of(|name| format!("{name:-<200}"));
+    longest.start(["run", "--until-drained"]).wait_for_success();
+    longest.assert_exact(ROWS);
+}
+
+#[test]
+fn a_lake_that_has_files_of_a_hidden_topic_continues_under_their_names() {
+    let lab = lab_of(|name| format!("_{name}"));
+    let topic = lab.topic();
+    kafka::create_topic_of_any_time(lab.broker(), topic);
+    let (time, row) = (1_700_000_000_000, dlq::good(0).into_bytes());
+    kafka::produce_at(lab.broker(), topic, time, &row);
+    // As an older version wrote it.
+    let settings = FileSettings {
+        max_message_bytes: 1 << 20,
+        compression: Compression::Zstd(1),
+    };
+    let mut file = FileBuilder::open(topic.into(), 0, 0, time, &settings, "old".into()).unwrap();
+    file.append(Some(&row), 0, time).unwrap();
+    let file = file.close().unwrap();
+    let path = lab.path("lake").join(file.name.key());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, &file.bytes).unwrap();
+
+    kafka::produce_at(lab.broker(), topic, time, dlq::good(1).as_bytes());
+    lab.start(["consume", "--until-drained"]).wait_for_success();
+    let verdict = lab.verify();
+    assert_eq!(verdict.total("lake"), 2, "{verdict}");
+    assert_eq!(verdict.total("doubled"), 0, "{verdict}");
+    let names = lab.objects();
+    let is_of_topic = |name: &std::path::PathBuf| {
+        let name = name.file_name().unwrap().to_string_lossy();
+        name.starts_with(topic)
+    };
+    assert!(
+        names.len() == 2 && names.iter().all(is_of_topic),
+        "{names:?}"
+    );
 }
 
 /// Moves the files of one folder into another.

@@ -108,6 +108,15 @@ pub enum LakeError {
         found: String,
         topic: String,
     },
+    /// The lake can't name objects after the topic.
+    #[error(
+        "KAFKA_TOPIC is {topic}, and the lake's files are named after it: {problem}; rename the topic, or copy it into one with another name and set KAFKA_TOPIC to that"
+    )]
+    TopicName {
+        topic: String,
+        /// Which readers or file systems it does not suit.
+        problem: String,
+    },
 }
 
 /// A file that can't be built.
@@ -170,7 +179,8 @@ impl Retryable for LakeError {
             Self::Credentials { .. }
             | Self::Setting { .. }
             | Self::Object { .. }
-            | Self::OtherTopic { .. } => Retry::Permanent,
+            | Self::OtherTopic { .. }
+            | Self::TopicName { .. } => Retry::Permanent,
         }
     }
 }

@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use crate::datasets::TRANSACTIONS;
 use crate::error::LakeError;
 use crate::footer::{Footer, TransactionFooter};
-use crate::naming::{ObjectName, parse_date};
+use crate::naming::{ObjectName, parse_date, unfit_topic};
 use crate::store::LakeStore;
 
 /// Footers read side by side.
@@ -115,8 +115,9 @@ pub async fn objects_of(lake: &LakeStore, topic: &str) -> Result<Vec<ObjectName>
     Ok(names)
 }
 
-/// Fails if the lake has objects of other topics and none of `topic`. A lake that holds several
-/// topics already, as older versions allowed, passes for each of them.
+/// Fails if the lake has objects of other topics and none of `topic`, or none at all and can't have
+/// any. A lake that holds several topics already, or one whose objects some readers skip, as older
+/// versions allowed, passes for each of them.
 pub async fn check_topic(lake: &LakeStore, topic: &str) -> Result<(), LakeError> {
     let mut objects = lake.list(TRANSACTIONS.name);
     let mut other = None;
@@ -133,6 +134,11 @@ pub async fn check_topic(lake: &LakeStore, topic: &str) -> Result<(), LakeError>
             found: name.topic().to_owned(),
             topic: topic.to_owned(),
         }),
-        None => Ok(()),
+        None => unfit_topic(topic).map_or(Ok(()), |problem| {
+            Err(LakeError::TopicName {
+                topic: topic.to_owned(),
+                problem,
+            })
+        }),
     }
 }

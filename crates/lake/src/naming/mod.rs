@@ -11,6 +11,7 @@ use chrono::{DateTime, NaiveDate};
 
 pub use changes::{ChangeObjectName, ChangePart};
 pub use fx_rates::FxObjectName;
+pub(crate) use transactions::unfit_topic;
 pub use transactions::{NameError, ObjectName};
 
 const SUFFIX: &str = ".parquet";

@@ -11,6 +11,24 @@ const OFFSET_DIGITS: usize = 20;
 /// Longest topic name Kafka allows.
 const MAX_TOPIC_BYTES: usize = 249;
 
+/// Longest topic that a new chain may have. File systems take names of 255 bytes: 40 are partition,
+/// offset and suffix, 15 a staging file's own.
+const MAX_NEW_TOPIC_BYTES: usize = 200;
+
+/// Why no chain may begin for this topic: not every reader would find its objects, whose names begin
+/// with the topic's. Chains that older versions began continue under their names, which are what
+/// keeps two writers apart.
+pub(crate) fn unfit_topic(topic: &str) -> Option<String> {
+    if topic.starts_with(['_', '.']) {
+        let readers = "Spark, Hive, Presto and others skip files whose names begin with _ or .";
+        return Some(readers.to_owned());
+    }
+    let bytes = topic.len();
+    (bytes > MAX_NEW_TOPIC_BYTES).then(|| {
+        format!("it has {bytes} letters, and at most {MAX_NEW_TOPIC_BYTES} leave room for the rest of a file's name")
+    })
+}
+
 /// A name that is not a lake object's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
