@@ -21,7 +21,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
 use tokio::sync::oneshot;
 
-use crate::messages::{DeadLetter, Reject};
+use crate::messages::{DeadLetter, MAX_LETTER_BYTES, Reject};
 
 /// Bytes kept of a value and of a key; the next ones when the broker refuses them as too large.
 const SIZES: [usize; 5] = [usize::MAX, 512 << 10, 64 << 10, 4 << 10, 0];
@@ -187,7 +187,7 @@ fn open(
             ("compression.type", "zstd"),
             ("batch.size", &batch_bytes),
             ("linger.ms", "5"),
-            ("message.max.bytes", "104857600"),
+            ("message.max.bytes", &MAX_LETTER_BYTES.to_string()),
             ("queue.buffering.max.kbytes", "131072"),
         ],
     )
@@ -234,7 +234,8 @@ fn send(
         let start = |bytes: &Vec<u8>| bytes.len().min(size);
         let key = record.key.as_ref().map(|key| &key[..start(key)]);
         let payload = record.payload.as_ref().map(|value| &value[..start(value)]);
-        let is_truncated = key != record.key.as_deref() || payload != record.payload.as_deref();
+        let is_truncated =
+            record.is_cut || key != record.key.as_deref() || payload != record.payload.as_deref();
         let id = format!("{}-{}", record.partition, record.offset);
         let headers = headers(kafka, record, key, is_truncated);
         let mut message = BaseRecord::with_opaque_to(topic, letter)

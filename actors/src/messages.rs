@@ -156,6 +156,9 @@ pub struct Rewind {
     pub offset: i64,
 }
 
+/// The largest dead letter that is sent, uncompressed.
+pub(crate) const MAX_LETTER_BYTES: usize = 100 << 20;
+
 /// A record that can't become a row.
 #[derive(Debug)]
 pub struct DeadLetter {
@@ -168,8 +171,10 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// Its headers, in order.
     pub headers: Vec<RecordHeader>,
-    /// Its bytes.
+    /// Its bytes, no more of them than can be sent.
     pub payload: Option<Vec<u8>>,
+    /// Whether that is not all of them.
+    pub is_cut: bool,
 }
 
 /// ParquetBuffer to DeadLetters: keep these.

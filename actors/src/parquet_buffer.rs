@@ -17,7 +17,9 @@ use ftap_telemetry::metrics;
 use ftap_transaction::{NO_TIMESTAMP, RejectReason, plausible_timestamp};
 use tokio::sync::oneshot;
 
-use crate::messages::{DeadLetter, Records, Reject, ToBuffer, ToUploader, Upload};
+use crate::messages::{
+    DeadLetter, MAX_LETTER_BYTES, Records, Reject, ToBuffer, ToUploader, Upload,
+};
 use crate::settings::IngestSettings;
 
 /// How often the size of an open file is looked at, in records.
@@ -125,6 +127,8 @@ impl ParquetBuffer {
                 && record.timestamp_ms != NO_TIMESTAMP;
             if let Appended::Rejected(reason) = appended {
                 let reason = reason.code();
+                let most = |value: &[u8]| value.len().min(MAX_LETTER_BYTES);
+                let kept = record.payload.map(|value| &value[..most(value)]);
                 open.rejected.push(DeadLetter {
                     partition: number,
                     offset: record.offset,
@@ -132,7 +136,8 @@ impl ParquetBuffer {
                     reason: reason.clone(),
                     key: record.key.map(<[u8]>::to_vec),
                     headers: record.headers(),
-                    payload: record.payload.map(<[u8]>::to_vec),
+                    payload: kept.map(<[u8]>::to_vec),
+                    is_cut: kept.map(<[u8]>::len) != record.payload.map(<[u8]>::len),
                 });
                 self.note_rejection(number, record.offset, reason);
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ftap_kafka::access;
+use ftap_kafka::{UNPACK_LIMIT, access};
 use ftap_telemetry::events::{Speaker, TapWaiting};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -49,6 +49,7 @@ fn connect(config: &Config, bootstrap: &str, from: TapStart) -> anyhow::Result<B
     access::check(&config.kafka_settings(bootstrap))?;
     let mut client = ClientConfig::new();
     client
+        .set(UNPACK_LIMIT.0, UNPACK_LIMIT.1)
         .set("bootstrap.servers", bootstrap)
         // Never joined: librdkafka wants a name all the same.
         .set("group.id", "ftap-tap")

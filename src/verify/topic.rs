@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
-use ftap_kafka::{KafkaFailure, KafkaSettings, failure};
+use ftap_kafka::{KafkaFailure, KafkaSettings, UNPACK_LIMIT, failure};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, is_source};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -302,6 +302,7 @@ impl<'a> Topics<'a> {
 fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     config
+        .set(UNPACK_LIMIT.0, UNPACK_LIMIT.1)
         .set("bootstrap.servers", &settings.bootstrap_servers)
         .set("group.id", GROUP)
         .set("enable.auto.commit", "false")

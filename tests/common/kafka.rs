@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use ftap_kafka::UNPACK_LIMIT;
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -168,6 +169,20 @@ pub(crate) fn produce_one(
     producer.flush(TIMEOUT).unwrap();
 }
 
+/// Writes one value of so many bytes that compresses to almost nothing.
+pub(crate) fn produce_hollow(broker: &str, topic: &str, partition: i32, bytes: usize) {
+    let producer: BaseProducer = config(broker)
+        .set("message.max.bytes", "1000000000")
+        .set("compression.type", "zstd")
+        .create()
+        .unwrap();
+    let payload = vec![b'x'; bytes];
+    let record = BaseRecord::<(), [u8]>::to(topic).partition(partition);
+    let sent = producer.send(record.payload(&payload));
+    sent.map_err(|(error, _)| error).unwrap();
+    producer.flush(TIMEOUT).unwrap();
+}
+
 /// A message as a test looks at it.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
@@ -184,6 +199,7 @@ pub(crate) fn read_all(broker: &str, topic: &str) -> Vec<Received> {
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
+        .set(UNPACK_LIMIT.0, UNPACK_LIMIT.1)
         .create()
         .unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();

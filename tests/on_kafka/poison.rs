@@ -41,6 +41,44 @@ fn a_long_row_of_poison_is_kept_whole_in_little_memory_and_the_rows_within_it_ar
     assert_eq!(kafka::count(lab.broker(), &letters), rejected);
 }
 
+#[test]
+fn values_that_unpack_to_more_than_a_client_sends_are_set_aside_and_the_rows_around_them_arrive() {
+    let lab = Lab::shared("hollow");
+    kafka::create_topic(lab.broker(), lab.topic(), 1);
+    // Below and above what librdkafka unpacks by default, and what it sends.
+    let hollow = [99_000_000, 200_000_000];
+    for (number, bytes) in hollow.into_iter().enumerate() {
+        kafka::produce(
+            lab.broker(),
+            lab.topic(),
+            0,
+            &[Some(dlq::good(number).into())],
+        );
+        kafka::produce_hollow(lab.broker(), lab.topic(), 0, bytes);
+    }
+    kafka::produce(lab.broker(), lab.topic(), 0, &[Some(dlq::good(9).into())]);
+    let consume = lab.start(["consume", "--until-drained"]);
+    consume.wait_for_success();
+    assert_eq!(consume.events("stage_failed"), [] as [serde_json::Value; 0]);
+    let verdict = lab.verify();
+    assert_eq!(verdict.total("lake"), 3, "{verdict}");
+    assert_eq!(verdict.total("rejected"), 2, "{verdict}");
+    let letters = kafka::read_all(lab.broker(), &format!("{}.dlq", lab.topic()));
+    let kept: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            (
+                letter.payload.as_ref().unwrap().len(),
+                letter.headers.get("truncated"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        kept,
+        [(99_000_000, None), (512 << 10, Some(&"true".to_owned()))]
+    );
+}
+
 const HUGE: usize = 9_900_000;
 
 /// A good message with a field of `HUGE` bytes that is unknown.

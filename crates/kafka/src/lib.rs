@@ -41,6 +41,11 @@ pub const ORIGINAL_HEADERS: &str = "original_headers";
 /// sent again: written in one transaction with that message.
 pub const REDRIVEN_HEADER: &str = "redriven";
 
+/// What a batch of zstd may unpack to, as a property of every consumer. A batch that can't be unpacked
+/// stops its partition. By default that may be one of 34 MB: librdkafka stops at 100 MB, and where it
+/// does not know the size, it tries three times as much each time.
+pub const UNPACK_LIMIT: (&str, &str) = ("receive.message.max.bytes", "1000000000");
+
 /// Properties that every client of this program has.
 pub(crate) fn common_properties(settings: &KafkaSettings) -> Vec<(String, String)> {
     [
@@ -50,6 +55,7 @@ pub(crate) fn common_properties(settings: &KafkaSettings) -> Vec<(String, String
         ("broker.address.family", "any"),
         ("reconnect.backoff.max.ms", "2000"),
         ("topic.metadata.propagation.max.ms", "10000"),
+        UNPACK_LIMIT,
         ("allow.auto.create.topics", "false"),
     ]
     .into_iter()
