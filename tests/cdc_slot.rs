@@ -271,6 +271,42 @@ fn the_error_of_a_server_that_does_not_decode_its_log_says_what_to_set_and_to_re
 }
 
 #[test]
+fn a_snapshot_copies_nothing_while_there_is_no_place_for_its_two_slots() {
+    let Some((lab, postgres)) = Postgres::start_with(1 << 30, &["max_replication_slots=2"])
+        .and_then(|postgres| lab_on("cdc-slots", postgres))
+    else {
+        return;
+    };
+    postgres.sql("SELECT pg_create_physical_replication_slot('backup')");
+    let capture = lab.start(["cdc"]);
+    // At a place for the temporary slot alone the tables were copied again and again.
+    let waiting = capture.wait_for_events("change_capture_interrupted", 3);
+    for expected in [
+        "max_replication_slots is 2",
+        "needs 2 free ones",
+        "in use are backup;",
+        "pg_drop_replication_slot",
+    ] {
+        let said = waiting[2]["error"].as_str().unwrap();
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(capture.events("changes_snapshot_started").is_empty());
+    assert!(!lake(&lab).join("users_changes").exists());
+    postgres.sql("SELECT pg_drop_replication_slot('backup')");
+    assert_eq!(capture.wait_for_event("changes_streaming")["epoch"], 1);
+    capture.signal(libc::SIGTERM);
+    capture.wait_for_success();
+    // Another one replaces its own slot, so one free place is enough.
+    postgres.sql("SELECT pg_create_physical_replication_slot('backup')");
+    let again = lab.start(["cdc", "--resnapshot"]);
+    let waiting = again.wait_for_event("change_capture_interrupted");
+    let said = waiting["error"].as_str().unwrap();
+    assert!(said.contains("in use are backup, ftap_changes;"), "{said}");
+    postgres.sql("SELECT pg_drop_replication_slot('backup')");
+    assert_eq!(again.wait_for_event("changes_streaming")["epoch"], 2);
+}
+
+#[test]
 fn a_slot_that_is_lost_under_a_frozen_reader_or_snapshot_is_named_with_what_to_do() {
     let Some((mut lab, postgres)) =
         Postgres::start_keeping(1 << 20).and_then(|postgres| lab_on("cdc-outrun", postgres))

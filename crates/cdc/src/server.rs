@@ -391,6 +391,33 @@ impl Control<'_> {
         }
     }
 
+    /// Fails if the slots of a snapshot would find no place: the temporary one that exports it, and
+    /// beside that the one that stays, which replaces an older one of its name.
+    pub(crate) async fn check_free_slots(&self, slot: &str) -> Result<(), PostgresError> {
+        let sql = "SELECT current_setting('max_replication_slots')::bigint, coalesce(array_agg(slot_name::text ORDER BY slot_name), '{}') FROM pg_replication_slots";
+        let row = self.client.query_one(sql, &[]).await;
+        let row = row.map_err(|error| self.error(&error))?;
+        let (most, used): (i64, Vec<String>) = (row.get(0), row.get(1));
+        let needed = if used.iter().any(|name| name == slot) {
+            1
+        } else {
+            2
+        };
+        if used.len() as i64 + needed <= most {
+            return Ok(());
+        }
+        Err(PostgresError::OutOfSlots {
+            address: self.settings.address(),
+            said: format!(
+                "its max_replication_slots is {most}, a snapshot needs {needed} free ones, and in use are {}",
+                match used.join(", ") {
+                    none if none.is_empty() => "none".to_owned(),
+                    names => names,
+                }
+            ),
+        })
+    }
+
     /// Drops the slot if there is one.
     pub(crate) async fn drop_slot(&self, slot: &str) -> Result<(), PostgresError> {
         let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";

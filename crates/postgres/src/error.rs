@@ -139,7 +139,7 @@ pub enum PostgresError {
     },
     /// All replication slots are taken.
     #[error(
-        "PostgreSQL at {address} has no replication slot left: {said}; drop unused ones (SELECT pg_drop_replication_slot(…)) or raise max_replication_slots"
+        "PostgreSQL at {address} has no replication slot left: {said}; drop unused ones (SELECT pg_drop_replication_slot(…)) or raise max_replication_slots in postgresql.conf and restart the server"
     )]
     OutOfSlots {
         address: ServerAddress,

@@ -59,6 +59,7 @@ impl Session<'_> {
         }
         // Before anything is copied in vain.
         control.slot_is_idle(&settings.slot).await?;
+        control.check_free_slots(&settings.slot).await?;
         let may_mend = reason == SnapshotReason::Asked;
         let made = control
             .ensure_publication(&settings.publication, may_mend)
