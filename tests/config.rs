@@ -113,7 +113,7 @@ fn secrets_show_nowhere() {
     let wrong = Done::from(
         place
             .ftap(&["config"])
-            .env("KAFKA_EXTRA", "sasl.password=hunter2,nonsense=1")
+            .env("KAFKA_EXTRA", "nonsense=1,sasl.password=hunter2")
             .output()
             .unwrap(),
     )

@@ -199,6 +199,58 @@ fn settings_that_are_refused_are_not_quoted() {
 }
 
 #[test]
+fn a_secret_in_a_setting_that_is_not_secret_is_refused_and_not_quoted() {
+    let place = Place::new();
+    for (name, value, expected) in [
+        (
+            "FX_API_URL",
+            "https://fx.example/v1?apikey=canary",
+            "`?` or `#`",
+        ),
+        (
+            "FX_API_URL",
+            "https://fx.example/v1#apikey=canary",
+            "`?` or `#`",
+        ),
+        (
+            "FX_API_URL",
+            "https://me:canary@fx.example/v1",
+            "user and password",
+        ),
+        (
+            "KAFKA_BROKER",
+            "a:9092,me:canary@b:9092",
+            "user and password",
+        ),
+        (
+            "KAFKA_BROKER",
+            "kafka://b:9092?password=canary",
+            "not a valid server",
+        ),
+        ("KAFKA_BROKER", "b:9092?password=canary", "not a valid port"),
+        ("KAFKA_EXTRA", "sasl.password=abc,canary=d", "written `\\,`"),
+        (
+            "KAFKA_EXTRA",
+            "ssl.keystore.password=canary,linger.ms=soon",
+            "linger.ms",
+        ),
+        (
+            "KAFKA_EXTRA",
+            "sasl.username=me,sasl.password=canary,linger.ms=soon",
+            "linger.ms",
+        ),
+    ] {
+        for command in ["config", "run"] {
+            let mut ftap = place.ftap(&[command]);
+            ftap.env(name, value);
+            let said = search(&place, ftap, command);
+            assert!(said.contains(name) && said.contains(expected), "{said}");
+            assert!(!said.contains("canary"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn no_page_shows_a_secret() {
     let place = Place::new();
     let running = shell::Running::start(with_canaries(&place, &["run", "--rows", "1000"]));

@@ -288,11 +288,13 @@ pub(crate) fn bootstrap_servers() -> Kind<String> {
                 );
             }
             if !is_word(host, usize::MAX, "-_.[]:%") {
+                let server = without_credentials(server);
                 return Err(format!("`{server}` is not a valid server"));
             }
             if let Some(port) = port
                 && !matches!(port.parse::<u16>(), Ok(1..))
             {
+                let port = without_credentials(port);
                 return Err(format!("`{port}` is not a valid port"));
             }
             servers.push(server);
@@ -441,6 +443,7 @@ fn parse_properties(text: &str) -> Result<Properties, Reason> {
     let parts = text.split(',').map(|part| part.trim().replace('\0', ","));
     let mut properties = Properties::new();
     let mut seen = HashSet::new();
+    let mut is_after_secret = false;
     for part in parts.filter(|part| !part.is_empty()) {
         let Some((name, value)) = part.split_once('=') else {
             // The text may be the second half of a password with a comma in it.
@@ -453,7 +456,15 @@ fn parse_properties(text: &str) -> Result<Properties, Reason> {
         if !seen.insert(name.to_owned()) {
             return Err(format!("`{name}` is given twice"));
         }
-        check_property(name, value)?;
+        check_property(name, value).map_err(|reason| {
+            // So may this name.
+            if is_after_secret && reason.contains("has no property") {
+                "what follows the value of a secret property is not a property (a comma inside a value is written `\\,`)".to_owned()
+            } else {
+                reason
+            }
+        })?;
+        is_after_secret = is_secret_property(name);
         properties.push((name.to_owned(), Secret::new(value)));
     }
     Ok(properties)

@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 
 /// What is shown in a secret's place.
 pub(super) const MASK: &str = "***";
+/// What comes after one of these in an address may be a key.
+const QUERY: [char; 2] = ['?', '#'];
 
 /// A password, key or token. `Debug` and `Display` show `***`; only [`Secret::expose`] gives it
 /// out. Its memory is overwritten when it goes; the process' environment keeps its own copy.
@@ -43,20 +45,19 @@ impl fmt::Display for Secret {
     }
 }
 
-/// An address without the user, password and query that it may contain.
+/// An address without the user, password, query and fragment that it may contain.
 pub(super) fn without_credentials(text: &str) -> Cow<'_, str> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
     };
     let login = rest.rsplit_once('@');
-    let query = rest.split_once('?');
-    if login.is_none() && query.is_none() {
+    if login.is_none() && !rest.contains(QUERY) {
         return Cow::Borrowed(text);
     }
     let host = login.map_or(rest, |(_, host)| host);
-    let (host, hidden) = match host.split_once('?') {
-        Some((host, _)) => (host, format!("?{MASK}")),
+    let (host, hidden) = match host.find(QUERY) {
+        Some(at) => (&host[..at], format!("{}{MASK}", &host[at..=at])),
         None => (host, String::new()),
     };
     let login = if login.is_some() {
@@ -77,6 +78,8 @@ mod tests {
             ("https://u:p@host:1/v1", "https://***@host:1/v1"),
             ("https://host/v1?apikey=p@q", "https://***@q"),
             ("https://host/v1?apikey=p", "https://host/v1?***"),
+            ("https://host/v1#apikey=p", "https://host/v1#***"),
+            ("https://host/v1#a?apikey=p", "https://host/v1#***"),
             ("user:p@ss@host:9092", "***@host:9092"),
             ("host:9092,other:9092", "host:9092,other:9092"),
         ] {
