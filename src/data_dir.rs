@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::exit::BadUsage;
+use crate::output::size;
 use crate::process;
 
 /// Makes a directory and shows that files can be written in it; the error names path, user and
 /// remedy. `setting` is the setting that leads there.
-pub(crate) fn make_writable(dir: &Path, setting: &str) -> Result<(), BadUsage> {
+pub(crate) fn make_writable(dir: &Path, setting: &str) -> anyhow::Result<()> {
     let probe = dir.join(format!(".writable-{}.tmp", std::process::id()));
     std::fs::create_dir_all(dir)
         .and_then(|()| File::create(&probe))
@@ -18,16 +19,17 @@ pub(crate) fn make_writable(dir: &Path, setting: &str) -> Result<(), BadUsage> {
         .map_err(|error| {
             // A probe that was made and could not be filled must not stay; it may not exist at all.
             let _ = std::fs::remove_file(&probe);
-            BadUsage(unusable(dir, setting, &error))
+            unusable(dir, setting, &error)
         })
 }
 
-fn unusable(dir: &Path, setting: &str, error: &io::Error) -> String {
+fn unusable(dir: &Path, setting: &str, error: &io::Error) -> anyhow::Error {
     let user = process::user_id();
     let shown = dir.display();
     let remedy = match error.kind() {
+        // Nothing that the user has said is wrong.
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "free some space on that disk".to_owned()
+            return anyhow::anyhow!(no_space(dir, setting, error));
         }
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
             "a file is in the way: move it".to_owned()
@@ -39,8 +41,30 @@ fn unusable(dir: &Path, setting: &str, error: &io::Error) -> String {
         // What does not exist has no owner to change.
         _ => format!("as a user who may: mkdir -p {shown} && chown {user} {shown}"),
     };
-    format!(
+    BadUsage(format!(
         "{shown} can't be written by user {user} (from {setting}): {error}\n  {remedy}, or set {setting} to another directory"
+    ))
+    .into()
+}
+
+fn no_space(dir: &Path, setting: &str, error: &io::Error) -> String {
+    // The nearest folder that is there: the system would not make the others.
+    let whole = std::path::absolute(dir).unwrap_or_default();
+    let disk = whole.ancestors().find_map(process::disk_bytes);
+    let figures = match disk {
+        Some((free, total)) if error.kind() == io::ErrorKind::StorageFull => {
+            format!("; of {} there {} are free", size(total), size(free))
+        }
+        // A quota's are not known.
+        _ => String::new(),
+    };
+    let needs = match setting {
+        "DATA_DIR" => "; a first `ftap run` takes about 220 MB",
+        _ => "",
+    };
+    format!(
+        "no space is left in {} (from {setting}): {error}{figures}{needs}\n  free some space on that disk, or set {setting} to another directory",
+        dir.display()
     )
 }
 
@@ -123,7 +147,7 @@ impl PublishLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(|error| BadUsage(unusable(data_dir, "DATA_DIR", &error)))?;
+            .map_err(|error| unusable(data_dir, "DATA_DIR", &error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -186,7 +210,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("data");
         std::fs::write(&file, "").unwrap();
-        let error = make_writable(&file, "DATA_DIR").unwrap_err().0;
+        let error = make_writable(&file, "DATA_DIR").unwrap_err();
+        let error = error.downcast::<BadUsage>().unwrap().0;
         assert!(
             error.contains("in the way") && error.contains("DATA_DIR"),
             "{error}"

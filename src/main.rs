@@ -13,6 +13,7 @@ mod exit;
 mod http;
 mod kafka_access;
 mod monotonic_waits;
+mod open_files;
 mod output;
 mod postgres_access;
 mod process;
@@ -42,6 +43,11 @@ use telemetry::Telemetry;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Open files: `run` with all it may do takes 137 on two cores, some more on others and with more partitions.
+const FILES_OF_MOST: libc::rlim_t = 256;
+/// What writes a file or asks a question takes some ten.
+const FILES_OF_FEW: libc::rlim_t = 32;
+
 fn main() {
     let parsed = cli::parse(std::env::args_os());
     let no_flags = BTreeMap::new();
@@ -58,13 +64,25 @@ fn main() {
         Command::Config(args) => args.command.as_deref().unwrap_or("run"),
         _ => &parsed.name,
     };
-    let code = match Config::load(user, parsed.flags) {
+    let config =
+        check_machine(&parsed.command).and_then(|()| Ok(Config::load(user, parsed.flags)?));
+    let code = match config {
         Ok(config) => run(&parsed.command, &parsed.name, &config),
-        Err(error) => exit::report(&error.into()),
+        Err(error) => exit::report(&error),
     };
     terminal::restore();
     // Not a return: a stage that hangs in a library must not keep the process alive.
     std::process::exit(code.into());
+}
+
+/// What libraries would panic or hang without.
+fn check_machine(command: &Command) -> anyhow::Result<()> {
+    process::check_clock()?;
+    let files = match command {
+        Command::Config(_) | Command::Health(_) | Command::Generate(_) => FILES_OF_FEW,
+        _ => FILES_OF_MOST,
+    };
+    Ok(open_files::ensure(files)?)
 }
 
 fn run(command: &Command, name: &str, config: &Config) -> u8 {

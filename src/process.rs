@@ -1,6 +1,9 @@
-//! What the operating system knows about this process: processor time, memory, user.
+//! What the operating system knows about this process: processor time, memory, user; and the machine's clock.
 
-use std::time::Duration;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Processor time of this process so far, user and system.
 pub(crate) fn cpu_time() -> Duration {
@@ -35,6 +38,31 @@ pub(crate) fn memory_bytes() -> Option<u64> {
 pub(crate) fn user_id() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Bytes that this user may still write on the disk of a path, and its size; `None` where that is not known.
+pub(crate) fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: statvfs is plain numbers, for which all zeros is a value; the call reads the path and only
+    // writes to it.
+    let disk = unsafe {
+        let mut disk: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut disk) == 0).then_some(disk)
+    }?;
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+    let bytes = |blocks| (blocks as u64).saturating_mul(disk.f_frsize as u64);
+    Some((bytes(disk.f_bavail), bytes(disk.f_blocks)))
+}
+
+/// Fails if the clock is before 1970, which libraries panic at.
+pub(crate) fn check_clock() -> anyhow::Result<()> {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(_) => Ok(()),
+        Err(before) => anyhow::bail!(
+            "this machine's clock is {} s before 1970: set it, by hand (`date --set`) or by NTP",
+            before.duration().as_secs()
+        ),
+    }
 }
 
 fn usage() -> libc::rusage {

@@ -54,6 +54,39 @@ fn a_full_lake_disk_pauses_the_stream_until_there_is_space() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_is_a_failure_and_no_bad_usage() {
+    let mut lab = Lab::new("start-full").without_broker();
+    let Some(disk) = Disk::mount(lab.path("disk"), 400_000) else {
+        return;
+    };
+    // As much of it as fits.
+    let _ = std::fs::write(disk.path().join("filler"), vec![1; 400_000]);
+    for (command, setting) in [
+        ("run", "DATA_DIR"),
+        ("kafka", "DATA_DIR"),
+        ("consume", "LAKE_DIR"),
+        ("cdc", "LAKE_DIR"),
+    ] {
+        let folder = disk.path().join("new");
+        let before = lab.get(setting).to_owned();
+        lab.set(setting, folder.to_str().unwrap());
+        lab.set("POSTGRES", "auto");
+        let (code, said) = lab.start([command]).wait_for_failure();
+        assert_eq!(code, 1, "{command}: {said}");
+        for expected in [
+            "no space is left",
+            folder.to_str().unwrap(),
+            &format!("from {setting}"),
+            "there 0 B are free",
+            "free some space on that disk",
+        ] {
+            assert!(said.contains(expected), "{command}, {expected}: {said}");
+        }
+        lab.set(setting, before);
+    }
+}
+
+#[test]
 fn a_lake_that_turns_read_only_and_back_loses_and_doubles_nothing() {
     let mut lab = Lab::new("read-only");
     let Some(disk) = Disk::mount(lab.path("lake"), 64 << 20) else {

@@ -32,6 +32,7 @@ mod fx_days;
 mod fx_job;
 mod gcs;
 mod http;
+mod machine;
 mod monitoring;
 mod postgres;
 mod postgres_changed;
