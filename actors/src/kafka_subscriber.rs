@@ -14,7 +14,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
-use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings, wait_for_broker};
+use ftap_kafka::admin::{
+    TopicUse, check_dead_letter_topic, ensure_topic, topic_settings, wait_for_broker,
+};
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
 use ftap_kafka::drain::Drain;
 use ftap_kafka::partition_progress::{Awaiting, Progress};
@@ -118,6 +120,10 @@ fn run(
         TopicUse::Source,
         &stage,
     )?;
+    // Once a process is enough.
+    if stage.generation().number() == 1 {
+        check_dead_letter_topic(&parts.kafka, &stage);
+    }
     let consumer = GroupConsumer::subscribe(&parts.kafka)?;
     let closer = consumer.closer();
     stage.generation().on_abandon(move || closer.close());

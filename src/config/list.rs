@@ -133,7 +133,7 @@ settings! {
         KAFKA_TOPIC => kafka_topic: String =
             text("1 to 245 letters, digits, dots, dashes and underscores", |t| is_word(t, 245, "._-") && t != "." && t != ".."),
             default "transactions", for KAFKA;
-        /// Topic of the records that the lake can't hold; made when the first one comes
+        /// Topic of the records that the lake can't hold; created when the first one comes, checked at the start
         KAFKA_DEAD_LETTER_TOPIC => kafka_dead_letter_topic: String =
             text("1 to 249 letters, digits, dots, dashes and underscores", |t| is_word(t, 249, "._-") && t != "." && t != ".."),
             default "$KAFKA_TOPIC.dlq", for "run, consume, verify, dlq, reset";

@@ -6,6 +6,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
+use super::process::Ftap;
 use super::{Lab, ROWS, kafka};
 
 /// A transaction, distinguished by its number.
@@ -46,8 +47,10 @@ pub(crate) fn poisoned(name: &str, messages: usize) -> Lab {
 }
 
 /// Brings all of the topic into the lake.
-pub(crate) fn drain(lab: &Lab) {
-    lab.start(["consume", "--until-drained"]).wait_for_success();
+pub(crate) fn drain(lab: &Lab) -> Ftap {
+    let drained = lab.start(["consume", "--until-drained"]);
+    drained.wait_for_success();
+    drained
 }
 
 /// Runs `ftap dlq`.

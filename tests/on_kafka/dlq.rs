@@ -359,7 +359,13 @@ fn what_the_dead_letter_topic_refuses_as_too_large_is_kept_in_part_beside_good_r
         Some(good(2).into_bytes()),
     ];
     kafka::produce(lab.broker(), lab.topic(), 0, &rows);
-    drain(&lab);
+    let drained = drain(&lab);
+    let unfit = drained.events("dead_letter_topic_unfit");
+    assert_eq!(unfit.len(), usize::from(real_kafka().is_some()));
+    for unfit in unfit {
+        let error = unfit["error"].as_str().unwrap();
+        assert!(error.contains("records of 20000 bytes"), "{error}");
+    }
 
     let entries = lines(&lab, &["list", "--json", "--state", "all"]);
     assert_eq!(entries.len(), 2, "{entries:?}");
@@ -375,4 +381,40 @@ fn what_the_dead_letter_topic_refuses_as_too_large_is_kept_in_part_beside_good_r
     assert_eq!(verdict.total("differing"), 0, "{verdict}");
     assert_eq!(verdict.total("rejected"), 2, "{verdict}");
     assert_eq!(verdict.total("lake"), 2, "{verdict}");
+}
+
+#[test]
+fn a_dead_letter_topic_that_can_t_be_created_is_reported_before_a_record_needs_it() {
+    // The embedded broker takes any name.
+    if real_kafka().is_none() {
+        return;
+    }
+    let mut lab = Lab::shared("dlq-collides");
+    let other = format!("{}_dlq", lab.topic());
+    kafka::create_topic(lab.broker(), &other, 1);
+    lab.set("TRANSACTION_ROWS", "1000");
+    lab.start(["produce"]).wait_for_success();
+    let drained = drain(&lab);
+    let unfit = drained.events("dead_letter_topic_unfit");
+    assert_eq!(unfit.len(), 1, "{unfit:?}");
+    let error = unfit[0]["error"].as_str().unwrap();
+    let words = format!("collides with existing topic: {other}");
+    assert!(error.contains(&words), "{error}");
+    let remedy = unfit[0]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("KAFKA_DEAD_LETTER_TOPIC"), "{remedy}");
+    // Nothing was created, and nothing is lost.
+    assert!(!kafka::has_topic(
+        lab.broker(),
+        &format!("{}.dlq", lab.topic())
+    ));
+    kafka::produce(lab.broker(), lab.topic(), 0, &[Some(bad(4))]);
+    let (code, said) = lab.start(["consume", "--until-drained"]).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&words), "{said}");
+    lab.set(
+        "KAFKA_DEAD_LETTER_TOPIC",
+        format!("{}-rejected", lab.topic()),
+    );
+    drain(&lab);
+    assert_eq!(lab.verify().total("rejected"), 1);
 }

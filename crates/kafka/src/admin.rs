@@ -1,12 +1,15 @@
 //! Waiting for a broker and making topics. Blocking: for threads of stages.
 
+mod native;
+
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use ftap_supervision::{Backoff, Failure, Pause, Retryable, Stage};
-use ftap_telemetry::events::{KafkaUnreachable, TopicCreated};
+use ftap_telemetry::events::{DeadLetterTopicUnfit, KafkaUnreachable, TopicCreated};
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use native::{Refusal, Wanted};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -104,43 +107,22 @@ pub fn ensure_topic(
     if let Some(count) = partition_count(settings, topic)? {
         return Ok(count);
     }
-    let admin: AdminClient<DefaultClientContext> = client_config(settings, &[])
-        .create()
-        .map_err(|error| failure("creating a Kafka admin client", error))?;
-    // -1: the broker's own default.
-    let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-    if usage == TopicUse::DeadLetter {
-        wanted = wanted.set("max.message.bytes", DEAD_LETTER_MAX_MESSAGE_BYTES);
-    }
-    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let what = format!("creating topic {topic}");
-    let create = |wanted: &NewTopic<'_>| {
-        let results = block_on(admin.create_topics([wanted], &options));
-        let results = results.map_err(|error| failure(&what, error))?;
-        Ok::<_, Failure>(
-            results
-                .into_iter()
-                .find_map(Result::err)
-                .map(|(_, code)| code),
-        )
-    };
-    let mut refusal = create(&wanted)?;
-    if usage == TopicUse::DeadLetter
-        && let Some(RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidConfig) = refusal
-    {
-        // A policy may allow less; what is larger is truncated then.
-        let plain = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-        refusal = create(&plain)?;
-    }
-    match refusal {
-        None => TopicCreated {
+    match create(settings, topic, partitions, usage, false)? {
+        Created::Whole | Created::WithoutLimit(_) => TopicCreated {
             topic: topic.to_owned(),
             partition_count: partitions,
         }
         .emit(stage.speaker()),
         // Another process was faster.
-        Some(RDKafkaErrorCode::TopicAlreadyExists) => {}
-        Some(code) => return Err(refused_with(&not_created(&what, usage, code), code)),
+        Created::Not(refusal) if refusal.code == RDKafkaErrorCode::TopicAlreadyExists => {}
+        Created::Not(Refusal { code, said }) => {
+            let remedy = remedy(usage, code).map(|remedy| format!(" ({remedy})"));
+            let text = format!(
+                "creating topic {topic}: {said}{}",
+                remedy.unwrap_or_default()
+            );
+            return Err(Failure::new(KafkaFailure::from(code), text));
+        }
     }
     // The controller has it; the brokers may need a moment.
     for _ in 0..100 {
@@ -158,22 +140,136 @@ pub fn ensure_topic(
     ))
 }
 
-/// With the remedy, if it is not the same for every refusal.
-fn not_created(what: &str, usage: TopicUse, code: RDKafkaErrorCode) -> String {
+/// How a request to create a topic ended.
+enum Created {
+    Whole,
+    /// With the broker's own limit to a record's size; a larger one was refused.
+    WithoutLimit(Refusal),
+    Not(Refusal),
+}
+
+/// Creates a topic, or only asks whether it could be created.
+fn create(
+    settings: &KafkaSettings,
+    topic: &str,
+    partitions: i32,
+    usage: TopicUse,
+    only_ask: bool,
+) -> Result<Created, Failure> {
+    let create = |settings_of_topic: &[(&str, &str)]| {
+        let wanted = Wanted {
+            topic,
+            partitions,
+            settings: settings_of_topic,
+        };
+        native::create_topic(settings, &wanted, only_ask)
+    };
+    let plain = || Ok(create(&[])?.map_or_else(Created::Not, |()| Created::Whole));
+    if usage == TopicUse::Source {
+        return plain();
+    }
+    match create(&[("max.message.bytes", DEAD_LETTER_MAX_MESSAGE_BYTES)])? {
+        Ok(()) => Ok(Created::Whole),
+        // A policy may allow less; what is larger is truncated then.
+        Err(refusal)
+            if matches!(
+                refusal.code,
+                RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidConfig
+            ) =>
+        {
+            Ok(match plain()? {
+                Created::Whole => Created::WithoutLimit(refusal),
+                other => other,
+            })
+        }
+        Err(refusal) => Ok(Created::Not(refusal)),
+    }
+}
+
+/// What to do about a topic that can't be created, if it is not the same for every refusal.
+fn remedy(usage: TopicUse, code: RDKafkaErrorCode) -> Option<String> {
     let setting = match usage {
         TopicUse::Source => "KAFKA_TOPIC",
         TopicUse::DeadLetter => "KAFKA_DEAD_LETTER_TOPIC",
     };
     match code {
-        RDKafkaErrorCode::InvalidTopic => format!(
-            "{what} (Kafka refuses a name that differs from another topic's in `.` and `_` only; set {setting} to another name)"
-        ),
+        RDKafkaErrorCode::InvalidTopic => Some(format!(
+            "Kafka refuses a name that differs from another topic's in `.` and `_` only; set {setting} to another name"
+        )),
         RDKafkaErrorCode::PolicyViolation
         | RDKafkaErrorCode::TopicAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed => format!(
-            "{what} (have it created, or set {setting} to a topic that this account may write)"
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => Some(format!(
+            "have it created, or set {setting} to a topic that this account may write"
+        )),
+        _ => None,
+    }
+}
+
+/// Logs what will keep records, or parts of them, from the dead-letter topic, before there is one to
+/// keep. Creates nothing and returns no error: a record that needs the topic will.
+pub fn check_dead_letter_topic(settings: &KafkaSettings, stage: &Stage) {
+    let _waiting = stage.progress().waiting();
+    let topic = &settings.dead_letter_topic;
+    if let Ok(Some((error, remedy))) = dead_letter_problem(settings, topic) {
+        DeadLetterTopicUnfit {
+            topic: topic.clone(),
+            error,
+            remedy,
+        }
+        .emit(stage.speaker());
+    }
+}
+
+const ALLOW_WRITE: &str = "allow this account Write on it, and Create unless it exists, or set KAFKA_DEAD_LETTER_TOPIC to a topic that it may write; README lists the rights of each command";
+
+/// A problem and its remedy.
+fn dead_letter_problem(
+    settings: &KafkaSettings,
+    topic: &str,
+) -> Result<Option<(String, String)>, Failure> {
+    match partition_count(settings, topic) {
+        Err(error) if error.is(KafkaFailure::TopicForbidden) => {
+            Ok(Some((error.to_string(), ALLOW_WRITE.to_owned())))
+        }
+        Err(error) => Err(error),
+        Ok(None) => Ok(
+            match create(settings, topic, settings.partitions, TopicUse::DeadLetter, true)? {
+                Created::Whole => None,
+                Created::Not(refusal) if refusal.code == RDKafkaErrorCode::TopicAlreadyExists => None,
+                Created::WithoutLimit(refusal) => Some((
+                    format!(
+                        "it will be created with the broker's own max.message.bytes, because {DEAD_LETTER_MAX_MESSAGE_BYTES} is refused: {}",
+                        refusal.said
+                    ),
+                    "of a record that does not fit only a part is kept there; to keep all of it, have the topic created with as large a max.message.bytes as the policy allows".to_owned(),
+                )),
+                Created::Not(Refusal { code, said }) => Some((
+                    format!("it can't be created: {said}"),
+                    remedy(TopicUse::DeadLetter, code).unwrap_or_else(|| {
+                        "have it created, or set KAFKA_DEAD_LETTER_TOPIC to another topic".to_owned()
+                    }),
+                )),
+            },
         ),
-        _ => what.to_owned(),
+        Ok(Some(_)) if !native::may_write(settings, topic)? => Ok(Some((
+            "this account may not write it".to_owned(),
+            ALLOW_WRITE.to_owned(),
+        ))),
+        Ok(Some(_)) => {
+            let limit = |topic| Ok(topic_settings(settings, topic)?.max_message_bytes);
+            Ok(match (limit(topic)?, limit(&settings.topic)?) {
+                (Some(letters), Some(records)) if letters < records => Some((
+                    format!(
+                        "it takes records of {letters} bytes, and {} of {records}",
+                        settings.topic
+                    ),
+                    format!(
+                        "raise its max.message.bytes to {records}; until then only a part of a larger record is kept there"
+                    ),
+                )),
+                _ => None,
+            })
+        }
     }
 }
 

@@ -264,6 +264,15 @@ events! { STREAM;
         /// Its timestamp in milliseconds.
         timestamp_ms: i64,
     }
+    /// The dead-letter topic can't be created or written, or takes smaller records than the topic. Found at the start, before a record needs it.
+    WARN DeadLetterTopicUnfit "dead_letter_topic_unfit" {
+        /// Its name.
+        topic: String,
+        /// Why, in the broker's words where it has some.
+        error: String,
+        /// What to do.
+        remedy: String,
+    }
     /// A record could not become a row; its bytes are in the dead-letter topic. At most one a second is logged, all are counted.
     WARN RecordRejected "record_rejected" {
         /// Kafka partition.
