@@ -39,6 +39,7 @@ mod postgres_changed;
 mod postgres_tls;
 mod postgres_trouble;
 mod readers;
+mod rights;
 mod secrets;
 mod tls;
 mod unreadable;

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{Lab, ROWS, process::Ftap, wait_until};
+use crate::rights;
 
 const USER: &str = "alice";
 const PASSWORD: &str = "canary-8f14e45f-password";
@@ -54,9 +55,9 @@ fn script(dir: &Path, action: &str) -> String {
 }
 
 /// An Apache Kafka with listeners of every kind; stopped when dropped.
-struct Kafka {
+pub(crate) struct Kafka {
     dir: tempfile::TempDir,
-    plain: String,
+    pub(crate) plain: String,
 }
 
 impl Kafka {
@@ -87,7 +88,7 @@ impl Kafka {
     }
 
     /// A lab whose processes talk to that listener.
-    fn lab(&self, listener: &str) -> Lab {
+    pub(crate) fn lab(&self, listener: &str) -> Lab {
         let mut lab = Lab::new(listener).without_broker();
         for (name, value) in self.settings(listener) {
             lab.set(&name, value);
@@ -177,6 +178,7 @@ fn delivery_is_exact_over_every_kind_of_listener() {
             scope.spawn(move || delivers_exactly(&kafka.lab(listener)));
         }
         scope.spawn(|| in_librdkafkas_own_words(&kafka));
+        scope.spawn(|| rights::exactly_those_of_the_readme(&kafka));
     });
     refusals(&kafka);
     a_password_changed_under_a_running_consumer(&kafka);

@@ -397,8 +397,8 @@ impl Publisher {
             .transaction_timeout
             .saturating_sub(open.since.elapsed());
         let what = format!(
-            "committing a transaction of {} rows, {} bytes",
-            open.rows, open.bytes
+            "committing a transaction of {} rows, {} bytes, to topic {}",
+            open.rows, open.bytes, self.kafka.topic
         );
         self.patiently(&what, left, || producer.commit_transaction(CALL_TIMEOUT))?;
         session.size.committed(open.rows, began.elapsed());

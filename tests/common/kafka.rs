@@ -49,17 +49,39 @@ pub(crate) fn create_topic_with(
     made.into_iter().for_each(|result| drop(result.unwrap()));
 }
 
-/// Sets how many bytes a second the broker takes from clients of this id: AlterClientQuotas (key 49,
-/// version 0), which librdkafka does not have.
-pub(crate) fn limit_producers(broker: &str, client_id: &str, bytes_per_second: u64) {
-    let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
-    let one = 1u32.to_be_bytes();
+/// Sends a request that librdkafka, or its binding, does not have; the header is that of versions without
+/// tagged fields. Returns the response's body.
+fn request(broker: &str, api: u16, version: u16, body: &[u8]) -> Vec<u8> {
     let request = [
-        &[0, 49, 0, 0][..],
-        b"ftap",
+        &api.to_be_bytes(),
+        &version.to_be_bytes(),
+        &b"ftap"[..],
         &text("tests"),
+        body,
+    ]
+    .concat();
+    let mut stream = TcpStream::connect(broker).unwrap();
+    let length = (request.len() as u32).to_be_bytes();
+    stream.write_all(&[&length, &request[..]].concat()).unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut response = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut response).unwrap();
+    // The correlation id.
+    assert_eq!(response[..4], *b"ftap");
+    response.split_off(4)
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
+}
+
+/// Sets how many bytes a second the broker takes from clients of this id: AlterClientQuotas (key 49).
+pub(crate) fn limit_producers(broker: &str, client_id: &str, bytes_per_second: u64) {
+    let one = 1u32.to_be_bytes();
+    let body = [
         // One entry of one entity.
-        &[one, one].concat(),
+        &[one, one].concat()[..],
         &text("client-id"),
         &text(client_id),
         // One operation: key, value, whether to remove it. Then whether to validate only.
@@ -69,14 +91,61 @@ pub(crate) fn limit_producers(broker: &str, client_id: &str, bytes_per_second: u
         &[0, 0],
     ]
     .concat();
-    let mut stream = TcpStream::connect(broker).unwrap();
-    let length = (request.len() as u32).to_be_bytes();
-    stream.write_all(&[&length, &request[..]].concat()).unwrap();
-    // Length, correlation id, throttle time, number of entries, error.
-    let mut response = [0; 4 + 4 + 4 + 4 + 2];
-    stream.read_exact(&mut response).unwrap();
-    assert_eq!(response[4..8], *b"ftap");
-    assert_eq!(response[12..], [0, 0, 0, 1, 0, 0]);
+    // Throttle time, number of entries, error.
+    let response = request(broker, 49, 0, &body);
+    assert_eq!(response[4..10], [0, 0, 0, 1, 0, 0]);
+}
+
+/// What an ACL is for, and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    Topic(String),
+    Group(String),
+    TransactionalId(String),
+}
+
+/// Operations of ACLs, by their numbers in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Read = 3,
+    Write = 4,
+    Create = 5,
+    DescribeConfigs = 10,
+}
+
+/// Allows a user an operation (CreateAcls, key 30), or takes that back (DeleteAcls, key 31); done when
+/// the broker goes by it.
+pub(crate) fn set_right(
+    broker: &str,
+    user: &str,
+    resource: &Resource,
+    operation: Operation,
+    allowed: bool,
+) {
+    let (kind, name) = match resource {
+        Resource::Topic(name) => (2, name),
+        Resource::Group(name) => (3, name),
+        Resource::TransactionalId(name) => (5, name),
+    };
+    // Of a literal name, from any host, allowed.
+    let acl = [
+        &[kind][..],
+        &text(name),
+        &[3],
+        &text(&format!("User:{user}")),
+        &text("*"),
+        &[operation as u8, 3],
+    ]
+    .concat();
+    let api = if allowed { 30 } else { 31 };
+    let response = request(broker, api, 1, &[&1u32.to_be_bytes(), &acl[..]].concat());
+    assert_eq!(response[4..10], [0, 0, 0, 1, 0, 0], "{resource:?}");
+    super::wait_until("the broker's rights", || {
+        // DescribeAcls: throttle time, error, an empty message, number of resources.
+        let known = request(broker, 29, 1, &acl);
+        assert_eq!(known[4..8], [0, 0, 0, 0]);
+        (known[11] == u8::from(allowed)).then_some(())
+    });
 }
 
 /// Records of a topic that was written without transactions.
