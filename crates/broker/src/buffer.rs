@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::log::storage_error;
 
@@ -28,8 +29,6 @@ pub(crate) struct ResponseBuffer {
     bytes: Vec<u8>,
     /// Each with how many of `bytes` stand before it, ascending.
     files: Vec<(usize, FileRange)>,
-    /// Kept for the next response.
-    piece: Vec<u8>,
 }
 
 impl ResponseBuffer {
@@ -41,13 +40,6 @@ impl ResponseBuffer {
                 .iter()
                 .map(|(_, range)| range.bytes)
                 .sum::<usize>()
-    }
-
-    /// Gives back what a rare large response took.
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(PIECE_BYTES);
-        self.files.clear();
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
@@ -72,7 +64,9 @@ impl ResponseBuffer {
     }
 
     pub(crate) fn put_file(&mut self, range: FileRange) {
-        self.files.push((self.bytes.len(), range));
+        if range.bytes > 0 {
+            self.files.push((self.bytes.len(), range));
+        }
     }
 
     /// Overwrites the first four bytes: the length, which is known last.
@@ -84,32 +78,69 @@ impl ResponseBuffer {
 
     /// Writes everything. An error of the client's side and one of the disk's end the connection
     /// alike: the length has been sent, so nothing else can follow.
-    pub(crate) async fn write_to(&mut self, out: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let largest = self.files.iter().map(|(_, range)| range.bytes).max();
-        let largest = largest.unwrap_or(0).min(PIECE_BYTES);
-        if self.piece.len() < largest {
-            self.piece.resize(largest, 0);
-        }
+    pub(crate) async fn write_to(&self, out: &mut TcpStream) -> io::Result<()> {
         let mut written = 0;
         for (before, range) in &self.files {
             out.write_all(&self.bytes[written..*before]).await?;
             written = *before;
-            let mut done = 0;
-            while done < range.bytes {
-                let part = (range.bytes - done).min(PIECE_BYTES);
-                let part = &mut self.piece[..part];
-                // What is not in the page cache is waited for, without keeping other connections
-                // from this thread.
-                tokio::task::block_in_place(|| {
-                    range.file.read_exact_at(part, range.position + done as u64)
-                })
-                .inspect_err(|error| {
-                    storage_error(Path::new("a partition's segment"), error);
-                })?;
-                out.write_all(part).await?;
-                done += part.len();
+            let mut sending = Sending::of(range);
+            // Waiting for what is not in the page cache keeps no other connection from this thread.
+            // Leaving the thread to others takes longer than a piece, so it is left for as many as
+            // the socket takes.
+            while !tokio::task::block_in_place(|| sending.write_some(out))? {
+                out.writable().await?;
             }
         }
         out.write_all(&self.bytes[written..]).await
+    }
+}
+
+/// A range of a file on its way.
+struct Sending<'a> {
+    range: &'a FileRange,
+    /// How much of it has been read.
+    done: usize,
+    piece: Vec<u8>,
+    /// How much of the piece has been written.
+    written: usize,
+}
+
+impl<'a> Sending<'a> {
+    fn of(range: &'a FileRange) -> Self {
+        Self {
+            range,
+            done: 0,
+            piece: Vec::new(),
+            written: 0,
+        }
+    }
+
+    /// Writes until all is written, which is said, or the client has to read first.
+    fn write_some(&mut self, out: &TcpStream) -> io::Result<bool> {
+        loop {
+            if self.written == self.piece.len() && !self.read_next()? {
+                return Ok(true);
+            }
+            match out.try_write(&self.piece[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether there is a next piece.
+    fn read_next(&mut self) -> io::Result<bool> {
+        let next = (self.range.bytes - self.done).min(PIECE_BYTES);
+        self.piece.resize(next, 0);
+        self.written = 0;
+        let position = self.range.position + self.done as u64;
+        let read = self.range.file.read_exact_at(&mut self.piece, position);
+        read.inspect_err(|error| {
+            storage_error(Path::new("a partition's segment"), error);
+        })?;
+        self.done += next;
+        Ok(next > 0)
     }
 }

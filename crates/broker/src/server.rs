@@ -105,7 +105,6 @@ async fn serve(shared: &Shared, client: &Client, mut stream: TcpStream) -> Resul
     stream.set_nodelay(true)?;
     let (idle, patience) = (shared.options.idle_timeout, shared.options.client_timeout);
     let mut received = BytesMut::new();
-    let mut out = ResponseBuffer::default();
     loop {
         let first = client.wait_for(idle, stream.peek(&mut [0])).await;
         if first.ok_or(Dropped::Idle(idle))?? == 0 {
@@ -115,6 +114,7 @@ async fn serve(shared: &Shared, client: &Client, mut stream: TcpStream) -> Resul
         let frame = read_frame(&mut stream, &mut received, most);
         let frame = client.wait_for(patience, frame).await;
         let frame = frame.ok_or(Dropped::HalfRequest(patience))??;
+        let mut out = ResponseBuffer::default();
         // Answers that need no waiting are ready at the first poll, even for a client that has
         // closed its side already.
         tokio::select! {
@@ -124,7 +124,6 @@ async fn serve(shared: &Shared, client: &Client, mut stream: TcpStream) -> Resul
         }
         let written = client.wait_for(patience, out.write_to(&mut stream)).await;
         written.ok_or(Dropped::UnreadResponse(patience))??;
-        out.clear();
         if received.capacity() > KEPT_READ_BYTES {
             received = BytesMut::new();
         }
