@@ -27,6 +27,7 @@ COPY crates/http-client/Cargo.toml crates/http-client/
 COPY crates/kafka/Cargo.toml crates/kafka/
 COPY crates/lake/Cargo.toml crates/lake/
 COPY crates/postgres/Cargo.toml crates/postgres/
+COPY crates/query/Cargo.toml crates/query/
 COPY crates/schedule/Cargo.toml crates/schedule/
 COPY crates/supervision/Cargo.toml crates/supervision/
 COPY crates/telemetry/Cargo.toml crates/telemetry/

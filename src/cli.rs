@@ -97,6 +97,22 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ftap tap\n  ftap tap --rate 100 --from beginning --count 1000 | jq .message.currency"
     )]
     Tap(TapArgs),
+    /// Ask the lake in SQL
+    ///
+    /// Each data set is a table: transactions, fx_rates, users_changes, merchants_changes. Reads what is there
+    /// when it starts; nothing is changed.
+    #[command(
+        after_help = "Examples:\n  ftap query \"SELECT currency, count(*) FROM transactions GROUP BY currency\"\n  ftap query \"SHOW TABLES\"\n  ftap query \"DESCRIBE transactions\"\n  ftap query --file report.sql --out report.csv"
+    )]
+    Query(QueryArgs),
+    /// List, show, write or test the models of `dbt/`
+    ///
+    /// The same dimensions, facts and key figures that dbt builds in DuckDB or BigQuery, computed from the lake
+    /// by `ftap` itself. `ftap query` has each of them as a view.
+    #[command(
+        after_help = "Examples:\n  ftap models list\n  ftap models show fct_transactions\n  ftap models run --out marts mart_daily mart_hourly\n  ftap models test\n  ftap query \"SELECT * FROM mart_daily ORDER BY date_day\""
+    )]
+    Models(ModelsArgs),
     /// Inspect rejected messages, and send them back repaired
     ///
     /// A message that can't become a row is kept in the dead-letter topic {KAFKA_TOPIC}.dlq.
@@ -246,6 +262,72 @@ pub(crate) struct ResetArgs {
     /// Remove without asking
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueryFormat {
+    /// For people; the first 100 rows, unless --limit says otherwise
+    Table,
+    /// With a header; NULL is empty
+    Csv,
+    /// One object a row, a line each
+    Json,
+    Parquet,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// One statement; without it, or with `-`, standard input is read
+    #[arg(value_name = "SQL")]
+    pub sql: Option<String>,
+    /// Read the statement from this file
+    #[arg(long, value_name = "PATH", conflicts_with = "sql")]
+    pub file: Option<PathBuf>,
+    /// How the answer is written [default: by the name of --out, else a table]
+    #[arg(long)]
+    pub format: Option<QueryFormat>,
+    /// Write the answer to this new file
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// At most so many rows
+    #[arg(long, value_name = "N", value_parser = whole(1_usize..))]
+    pub limit: Option<usize>,
+    /// Memory for sorting, joining and grouping, in MB; beyond it temporary files are used where possible
+    #[arg(long, value_name = "MB", default_value = "512", value_parser = whole(16_usize..=1_000_000))]
+    pub memory: usize,
+    /// How long it may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = whole(1_u64..=86_400))]
+    pub timeout: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ModelsArgs {
+    #[command(subcommand)]
+    pub action: ModelsAction,
+    /// Memory of each model, in MB; beyond it temporary files are used where possible
+    #[arg(long, value_name = "MB", default_value = "512", value_parser = whole(16_usize..=1_000_000), global = true)]
+    pub memory: usize,
+    /// How long each model and each test may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = whole(1_u64..=86_400), global = true)]
+    pub timeout: u64,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ModelsAction {
+    /// Names, layers and what each is
+    List,
+    /// A model's columns and its statement
+    Show { name: String },
+    /// Write models as Parquet files, NAME.parquet each
+    Run {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Which ones [default: all]
+        names: Vec<String>,
+    },
+    /// Run every test of the project: exit code 1 if rows contradict one
+    Test,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -171,6 +171,8 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
             .block_on(commands::fx::execute(config, args)),
         Command::Load(args) => commands::load::execute(config, args),
         Command::Tap(args) => commands::tap::execute(config, args),
+        Command::Models(args) => commands::models::execute(config, args),
+        Command::Query(args) => commands::query::execute(config, args),
         Command::Dlq(args) => commands::dlq::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),
         Command::Health(args) => commands::health::execute(config, args),

@@ -1,4 +1,4 @@
-//! The models in `dbt/`, built by dbt on DuckDB: on a lake of a few rows that were worked out by hand, on that of
+//! The models in `dbt/`, built by dbt on DuckDB and by `ftap models`: on a lake of a few rows that were worked out by hand, on that of
 //! a run, and on lakes that its tests must refuse. `tests/dbt/expected.py` computes every table in plain Python.
 //!
 //! Needs Python with the packages of `.ci/requirements.txt`, as `readers.rs` does.
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::common::postgres::open_to_all;
 use crate::common::{Lab, not_run, real_kafka};
 use crate::readers;
+use crate::shell::Done;
 
 const PROBE: &str =
     "from importlib.metadata import version; version('dbt-core'), version('dbt-duckdb')";
@@ -67,6 +68,12 @@ impl Python {
             "compare.py",
             [lake.as_path(), &marts].into_iter().chain(files),
         );
+        let models = folder.join("models");
+        ftap(&lake, &["models", "run", "--out", models.to_str().unwrap()]).ends_with(0);
+        self.run(
+            "in_process.py",
+            [lake.as_path(), &models].into_iter().chain(files),
+        );
     }
 
     /// Makes the lake of the hand-checked rows; `change` may change a file's text, or leave the file out.
@@ -82,6 +89,13 @@ impl Python {
         }
         self.run("make_lake.py", [rows.as_path(), &folder.join("lake")]);
     }
+}
+
+/// Runs `ftap` on a lake.
+fn ftap(lake: &Path, args: &[&str]) -> Done {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ftap"));
+    command.args(args).env("LAKE_DIR", lake);
+    Done::from(command.output().unwrap())
 }
 
 /// What a build reports.
@@ -154,6 +168,14 @@ fn the_models_give_what_was_worked_out_by_hand_and_refuse_what_is_wrong() {
     };
 
     by_hand_built.assert_succeeded();
+    // The same tests in process.
+    let tested = ftap(&by_hand.join("lake"), &["models", "test"]).ends_with(0);
+    let summary = tested.stdout.lines().last().unwrap();
+    assert!(
+        summary.ends_with(", 1 warned, 0 failed"),
+        "{}",
+        tested.stdout
+    );
     // It has one transaction in a currency without rates.
     let without_rate = ["not_null_fct_transactions_amount_usd"];
     assert_eq!(by_hand_built.texts("warned"), without_rate);
@@ -176,6 +198,9 @@ fn the_models_give_what_was_worked_out_by_hand_and_refuse_what_is_wrong() {
         sent_twice_built.texts("failed"),
         ["unique_stg_transactions_transaction_id"]
     );
+    let tested = ftap(&sent_twice.join("lake"), &["models", "test"]).ends_with(1);
+    let failed = "FAILED: stg_transactions unique transaction_id: 1 rows";
+    assert!(tested.stdout.contains(failed), "{}", tested.stdout);
     let [failed] = unknown_user_built.texts("failed")[..] else {
         panic!("{unknown_user_built:?}");
     };

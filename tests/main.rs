@@ -38,6 +38,7 @@ mod postgres;
 mod postgres_changed;
 mod postgres_tls;
 mod postgres_trouble;
+mod query;
 mod readers;
 mod rights;
 mod secrets;

@@ -1,6 +1,6 @@
 """Writes a lake from the CSV files of a folder: make_lake.py FOLDER LAKE.
 
-FILE.csv becomes LAKE/{data set}/.../FILE.parquet, with the types of docs/DATA.md.
+Files have the names and the types of docs/DATA.md.
 """
 
 import pathlib
@@ -8,12 +8,12 @@ import sys
 
 import duckdb
 
-FOLDERS = {
-    "transactions": "transactions/2026-11-29",
-    "transactions_old": "transactions/2026-11-29",
-    "fx_rates": "fx_rates/2019/01/01",
-    "users_changes": "users_changes/2026-11-29",
-    "merchants_changes": "merchants_changes/2026-11-29",
+OBJECTS = {
+    "transactions": "transactions/2026-11-29/transactions-0-00000000000000000100",
+    "transactions_old": "transactions/2026-11-29/transactions-0-00000000000000000000",
+    "fx_rates": "fx_rates/2019/01/01/fx_rates_20190101_000000",
+    "users_changes": "users_changes/2026-11-29/users-000001-snapshot-0001",
+    "merchants_changes": "merchants_changes/2026-11-29/merchants-000001-snapshot-0001",
 }
 TYPES = {
     "unix_time": "BIGINT",
@@ -44,14 +44,12 @@ def main():
     source, lake = map(pathlib.Path, sys.argv[1:])
     database = duckdb.connect()
     for file in sorted(source.glob("*.csv")):
-        folder = lake / FOLDERS[file.stem]
-        folder.mkdir(parents=True, exist_ok=True)
+        object = lake / f"{OBJECTS[file.stem]}.parquet"
+        object.parent.mkdir(parents=True, exist_ok=True)
         with open(file, encoding="utf-8") as lines:
             names = lines.readline().rstrip("\n").split(",")
         columns = {name: TYPES.get(name, "VARCHAR") for name in names}
-        database.read_csv(str(file), header=True, columns=columns).write_parquet(
-            str(folder / f"{file.stem}.parquet")
-        )
+        database.read_csv(str(file), header=True, columns=columns).write_parquet(str(object))
 
 
 if __name__ == "__main__":

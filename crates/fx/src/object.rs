@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow_array::{Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::{DateTime, SecondsFormat, Utc};
 use ftap_lake::{
     Adoption, ClosedFile, Compression, FX_RATES, FileError, FileWriter, Footer, FooterError,
@@ -47,6 +47,20 @@ impl Footer for FxFooter {
     }
 }
 
+/// The columns. Objects of earlier versions lack the last one.
+pub fn schema() -> SchemaRef {
+    let field = |name, kind| Field::new(name, kind, false);
+    let utc_micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        field("timestamp", DataType::Utf8),
+        field("base_currency", DataType::Utf8),
+        field("currency", DataType::Utf8),
+        field("rate", DataType::Float64),
+        field("provider", DataType::Utf8),
+        field("rate_time", utc_micros),
+    ]))
+}
+
 /// The object: a row a currency.
 ///
 /// # Errors
@@ -60,18 +74,7 @@ pub fn file(
     let name = FxObjectName(run_at);
     let timestamp = run_at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let rows = rates.iter().count();
-    let field = |name, kind| Field::new(name, kind, false);
-    let schema = Arc::new(Schema::new(vec![
-        field("timestamp", DataType::Utf8),
-        field("base_currency", DataType::Utf8),
-        field("currency", DataType::Utf8),
-        field("rate", DataType::Float64),
-        field("provider", DataType::Utf8),
-        field(
-            "rate_time",
-            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        ),
-    ]));
+    let schema = schema();
     let same = |value: &str| Arc::new(StringArray::from(vec![value; rows]));
     let times = TimestampMicrosecondArray::from_value(run_at.timestamp_micros(), rows);
     let batch = RecordBatch::try_new(

@@ -115,7 +115,8 @@ impl LakeStore {
         self.description.to_string()
     }
 
-    fn object_store(&self) -> Arc<dyn ObjectStore> {
+    /// The client itself, for libraries that read objects by their keys.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         let store = self.store.read();
         Arc::clone(&store)
     }

@@ -1,0 +1,232 @@
+//! One session of the engine: the tables, the limits, a query's way to its answer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::{Schema, SchemaRef};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::common::cast::as_int64_array;
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
+use ftap_lake::{DataSet, LakeStore};
+use futures::StreamExt as _;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::QueryError;
+use crate::json_text::json_text;
+use crate::models::{Model, models, source_columns};
+use crate::table::{Columns, LakeTable};
+
+/// Where the engine finds the lake's objects by their keys.
+const LAKE_URL: &str = "lake://lake";
+/// Names of the engine's own: `SHOW TABLES` prints them.
+const CATALOG: &str = "ftap";
+const SCHEMA: &str = "lake";
+
+/// What a query may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Memory of sorts, joins and groups. Beyond it they use temporary files where they can.
+    pub memory_bytes: usize,
+    /// Of those files.
+    pub spill_bytes: u64,
+    pub time: Duration,
+}
+
+/// A data set to query.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub set: &'static DataSet,
+    /// Its columns where they are known; else the objects tell.
+    pub columns: Option<SchemaRef>,
+}
+
+/// The tables of one moment.
+pub struct Engine {
+    context: SessionContext,
+    limits: Limits,
+    /// Names of the tables and views.
+    tables: Vec<String>,
+    models: Vec<Model>,
+    /// Names of the models that a query has read.
+    computed: Mutex<BTreeSet<String>>,
+}
+
+async fn view(context: &SessionContext, model: &Model) -> Result<ViewTable, DataFusionError> {
+    let plan = context.state().create_logical_plan(&model.sql).await?;
+    Ok(ViewTable::new(plan, Some(model.sql.clone())))
+}
+
+impl Engine {
+    /// Lists the objects of each source.
+    pub async fn open(
+        lake: &LakeStore,
+        sources: &[Source],
+        limits: Limits,
+    ) -> Result<Self, QueryError> {
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_limit(limits.memory_bytes, 1.0)
+            .with_max_temp_directory_size(limits.spill_bytes)
+            .build_arc()?;
+        let url = ObjectStoreUrl::parse(LAKE_URL)?;
+        runtime.register_object_store(url.as_ref(), lake.object_store());
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_default_catalog_and_schema(CATALOG, SCHEMA);
+        config.options_mut().sql_parser.collect_spans = true;
+        let context = SessionContext::new_with_config_rt(config, runtime);
+        context.register_udf(json_text());
+        let declared = source_columns()?;
+        let mut tables = Vec::new();
+        for source in sources {
+            let name = source.set.name;
+            let columns = match (&source.columns, declared.get(name)) {
+                (Some(schema), _) => Columns::Known(Arc::clone(schema)),
+                (None, Some(columns)) => Columns::AtLeast(Arc::clone(columns)),
+                (None, None) => Columns::AtLeast(Arc::new(Schema::empty())),
+            };
+            let table = LakeTable::open(lake, url.clone(), source.set, columns).await?;
+            context.register_table(name, Arc::new(table))?;
+            tables.push(name.to_owned());
+        }
+        let models = models()?;
+        for model in &models {
+            let view = view(&context, model).await?;
+            context.register_table(model.name.as_str(), Arc::new(view))?;
+            tables.push(model.name.clone());
+        }
+        Ok(Self {
+            context,
+            limits,
+            tables,
+            models,
+            computed: Mutex::new(BTreeSet::new()),
+        })
+    }
+
+    /// The models, each after those that it reads.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// Plans a statement that only reads, and starts it.
+    ///
+    /// # Errors
+    /// [`QueryError::Sql`] for what the statement is to blame for, with the place and, if one is
+    /// near, the name that was meant.
+    pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
+        let deadline = Instant::now() + self.limits.time;
+        let options = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let planned = async {
+            self.compute_what_it_reads(sql).await?;
+            let frame = self.context.sql_with_options(sql, options).await?;
+            frame.execute_stream().await
+        };
+        let rows = timeout_at(deadline, planned).await;
+        let rows = rows.map_err(|_elapsed| QueryError::TimedOut(self.limits.time))?;
+        Ok(Answer {
+            rows: rows.map_err(|error| QueryError::planning(sql, &self.tables, error))?,
+            deadline,
+            time: self.limits.time,
+        })
+    }
+}
+
+impl Engine {
+    /// Facts and dimensions are computed once for all queries, and kept as long as they are small enough: each
+    /// mart reads several of them, and as a view of views it would compute them each time.
+    async fn compute_what_it_reads(&self, sql: &str) -> Result<(), DataFusionError> {
+        let state = self.context.state();
+        let dialect = state.config().options().sql_parser.dialect;
+        let statement = state.sql_to_statement(sql, &dialect)?;
+        if !matches!(&statement, Statement::Statement(sql) if matches!(**sql, ast::Statement::Query(_)))
+        {
+            return Ok(());
+        }
+        let named = state.resolve_table_references(&statement)?;
+        let mut wanted: BTreeSet<&str> = named.iter().map(TableReference::table).collect();
+        for model in self.models.iter().rev() {
+            if wanted.contains(model.name.as_str()) {
+                wanted.extend(model.reads.iter().map(String::as_str));
+            }
+        }
+        let mut computed = self.computed.lock().await;
+        for model in &self.models {
+            if !wanted.contains(model.name.as_str()) || !computed.insert(model.name.clone()) {
+                continue;
+            }
+            let is_kept = matches!(model.layer.as_str(), "dimensions" | "facts");
+            let rows = if is_kept {
+                self.collect(model).await?
+            } else {
+                None
+            };
+            let table: Arc<dyn TableProvider> = match rows {
+                Some(rows) => Arc::new(rows),
+                // Also a view reads what has been computed: its plan names the tables.
+                None => Arc::new(view(&self.context, model).await?),
+            };
+            self.context.deregister_table(model.name.as_str())?;
+            self.context.register_table(model.name.as_str(), table)?;
+        }
+        Ok(())
+    }
+
+    /// The rows of a model, `None` if they take too much of the memory.
+    async fn collect(&self, model: &Model) -> Result<Option<MemTable>, DataFusionError> {
+        let frame = self.context.sql(&model.sql).await?;
+        let mut rows = frame.execute_stream().await?;
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = rows.next().await.transpose()? {
+            bytes += batch.get_array_memory_size();
+            if bytes > self.limits.memory_bytes / 2 {
+                return Ok(None);
+            }
+            batches.push(batch);
+        }
+        MemTable::try_new(rows.schema(), vec![batches]).map(Some)
+    }
+
+    /// The one whole number that a statement gives, such as a `count(*)`.
+    pub async fn count(&self, sql: &str) -> Result<u64, QueryError> {
+        let mut answer = self.query(sql).await?;
+        let mut counted = 0;
+        while let Some(rows) = answer.next().await? {
+            let numbers = as_int64_array(rows.column(0))?;
+            counted += numbers.iter().flatten().sum::<i64>();
+        }
+        Ok(counted.unsigned_abs())
+    }
+}
+
+/// The rows of an answer, as they come.
+pub struct Answer {
+    rows: SendableRecordBatchStream,
+    deadline: Instant,
+    time: Duration,
+}
+
+impl Answer {
+    pub fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+
+    /// The next rows, `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
+        let next = timeout_at(self.deadline, self.rows.next()).await;
+        let next = next.map_err(|_elapsed| QueryError::TimedOut(self.time))?;
+        Ok(next.transpose()?)
+    }
+}

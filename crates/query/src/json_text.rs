@@ -1,0 +1,63 @@
+//! The function `json_text(object, field)`: a field of a JSON object as text, NULL if it has none.
+
+use std::sync::Arc;
+
+use arrow_schema::DataType;
+use datafusion::arrow::array::{Array as _, ArrayRef, StringArray};
+use datafusion::common::cast::as_string_array;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
+use serde_json::Value;
+
+/// The function as the engine takes it.
+pub(crate) fn json_text() -> ScalarUDF {
+    let texts = vec![DataType::Utf8, DataType::Utf8];
+    create_udf(
+        "json_text",
+        texts,
+        DataType::Utf8,
+        Volatility::Immutable,
+        Arc::new(evaluate),
+    )
+}
+
+fn evaluate(arguments: &[ColumnarValue]) -> Result<ColumnarValue> {
+    let arrays = ColumnarValue::values_to_arrays(arguments)?;
+    let (objects, fields) = (as_string_array(&arrays[0])?, as_string_array(&arrays[1])?);
+    let texts: StringArray = objects
+        .iter()
+        .zip(fields)
+        .map(|(object, field)| text_of(object?, field?))
+        .collect();
+    debug_assert_eq!(texts.len(), objects.len());
+    Ok(ColumnarValue::Array(Arc::new(texts) as ArrayRef))
+}
+
+fn text_of(object: &str, field: &str) -> Option<String> {
+    let mut object: Value = serde_json::from_str(object).ok()?;
+    match object.get_mut(field)?.take() {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_its_text_and_what_has_none_is_null() {
+        let object = r#"{"text": "a\"b", "number": 1.5, "none": null}"#;
+        assert_eq!(text_of(object, "text").as_deref(), Some("a\"b"));
+        assert_eq!(text_of(object, "number").as_deref(), Some("1.5"));
+        for (object, field) in [
+            (object, "none"),
+            (object, "other"),
+            ("[1]", "text"),
+            ("{", "text"),
+        ] {
+            assert_eq!(text_of(object, field), None);
+        }
+    }
+}

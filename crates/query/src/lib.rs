@@ -1,0 +1,17 @@
+//! SQL over the lake.
+//!
+//! Promises: every data set is a table of the objects that one checked listing found, every model of `dbt/` a
+//! view of them, so that a query sees one moment; nothing is written; memory and time are bounded. The
+//! engine is DataFusion. Relies on objects never changing once they are there.
+
+mod engine;
+mod error;
+mod format;
+mod json_text;
+mod models;
+mod table;
+
+pub use engine::{Answer, Engine, Limits, Source};
+pub use error::{Position, QueryError};
+pub use format::{Format, Written, write};
+pub use models::{Model, ModelColumn, ModelError, ModelTest, models};

@@ -1,0 +1,165 @@
+//! A data set as a table: its objects, and the columns that they have together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use ftap_lake::{DataSet, LakeError, LakeStore, ListedObject};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use parquet::arrow::parquet_to_arrow_schema;
+
+/// Footers read side by side.
+const FOOTER_READS: usize = 16;
+
+/// What is known of a data set's columns beforehand.
+pub(crate) enum Columns {
+    /// All of them.
+    Known(SchemaRef),
+    /// Some of them; the objects' footers tell the others.
+    AtLeast(SchemaRef),
+}
+
+/// The objects of a data set, read by the names of their columns: one that an object lacks is NULL there.
+#[derive(Debug)]
+pub(crate) struct LakeTable {
+    schema: SchemaRef,
+    store: ObjectStoreUrl,
+    files: Vec<PartitionedFile>,
+}
+
+impl LakeTable {
+    /// A table of the objects that are there now.
+    pub(crate) async fn open(
+        lake: &LakeStore,
+        store: ObjectStoreUrl,
+        set: &DataSet,
+        columns: Columns,
+    ) -> std::result::Result<Self, LakeError> {
+        let mut objects: Vec<ListedObject> = lake
+            .list(set.name)
+            .try_filter(|object| std::future::ready(set.owns(&object.key)))
+            .try_collect()
+            .await?;
+        objects.sort_by(|left, right| left.key.cmp(&right.key));
+        let schema = match columns {
+            Columns::Known(schema) => all_nullable(&schema),
+            Columns::AtLeast(schema) => columns_of(lake, &objects, &schema).await?,
+        };
+        let files = objects.into_iter().map(|object| {
+            PartitionedFile::new_from_meta(ObjectMeta {
+                location: Path::from(object.key),
+                last_modified: object.written,
+                size: object.bytes,
+                e_tag: None,
+                version: None,
+            })
+        });
+        Ok(Self {
+            schema,
+            store,
+            files: files.collect(),
+        })
+    }
+}
+
+/// The columns of all objects: those of the newest first, then those that only earlier ones have, then those that
+/// are declared and that none has. A column whose type has changed is text, which every type can become.
+async fn columns_of(
+    lake: &LakeStore,
+    objects: &[ListedObject],
+    declared: &Schema,
+) -> std::result::Result<SchemaRef, LakeError> {
+    let footers = stream::iter(objects.iter().rev()).map(|object| async move {
+        let metadata = lake.parquet_metadata(&object.key).await?;
+        let file = metadata.file_metadata();
+        parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
+            .map_err(|source| LakeError::object(&object.key, source))
+    });
+    let schemas: Vec<Schema> = footers.buffered(FOOTER_READS).try_collect().await?;
+    let mut names = Vec::new();
+    let mut types: BTreeMap<String, DataType> = BTreeMap::new();
+    for field in schemas.iter().flat_map(|schema| schema.fields()) {
+        match types.get_mut(field.name()) {
+            None => {
+                names.push(field.name().clone());
+                types.insert(field.name().clone(), field.data_type().clone());
+            }
+            Some(known) if known != field.data_type() => *known = DataType::Utf8,
+            Some(_) => {}
+        }
+    }
+    for field in declared.fields() {
+        if !types.contains_key(field.name()) {
+            names.push(field.name().clone());
+            types.insert(field.name().clone(), field.data_type().clone());
+        }
+    }
+    let fields = names
+        .iter()
+        .filter_map(|name| Some(Field::new(name, types.get(name)?.clone(), true)));
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+fn all_nullable(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+#[async_trait]
+impl TableProvider for LakeTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// What an object's statistics rule out is not read; the rest is filtered row by row afterwards.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.files.is_empty() {
+            let schema = match projection {
+                Some(columns) => Arc::new(self.schema.project(columns)?),
+                None => Arc::clone(&self.schema),
+            };
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let source = ParquetSource::new(Arc::clone(&self.schema));
+        let groups =
+            FileGroup::new(self.files.clone()).split_files(session.config().target_partitions());
+        let scan = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_projection_indices(projection.cloned())?
+            // Rows that a filter drops don't count.
+            .with_limit(limit.filter(|_| filters.is_empty()))
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+}
