@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use ftap_dataset::generate::GenerateOptions;
 use ftap_dataset::prepare::check_events;
+use ftap_lake::{LakeError, LakeStore, check_topic, unfit_topic};
 use ftap_supervision::Health;
 use ftap_watch::Watched;
 use tokio::sync::watch;
@@ -169,12 +171,35 @@ fn take_directories(
     if ingests && config.gcs_bucket.is_none() {
         make_writable(&config.lake_dir, "LAKE_DIR")?;
     }
+    if ingests {
+        refuse_unfit_topic(config)?;
+    }
     if !publishes {
         return Ok(None);
     }
     let lock = PublishLock::take(&config.data_dir)?;
     ensure_events(config, options, telemetry)?;
     Ok(Some(lock))
+}
+
+/// A topic that no lake may begin for is refused before its first row is published; a lake that has
+/// files of it continues.
+fn refuse_unfit_topic(config: &Config) -> anyhow::Result<()> {
+    let topic = &config.kafka_topic;
+    if unfit_topic(topic).is_none() {
+        return Ok(());
+    }
+    let lake = LakeStore::open(&config.lake())?;
+    let checked = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?
+        .block_on(check_topic(&lake, topic));
+    match checked {
+        Err(error @ LakeError::TopicName { .. }) => Err(BadUsage(error.to_string()).into()),
+        // A lake that does not answer is waited for by the stages, which check this again.
+        _ => Ok(()),
+    }
 }
 
 /// Ends a stop that hangs in time for the summary; the signal listener would end it without.

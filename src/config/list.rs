@@ -131,7 +131,7 @@ settings! {
             unset "the embedded broker in $DATA_DIR/kafka", example "kafka:9092", for KAFKA;
         /// Topic of the transactions
         KAFKA_TOPIC => kafka_topic: String =
-            text("1 to 245 letters, digits, dots, dashes and underscores", |t| is_word(t, 245, "._-") && t != "." && t != ".."),
+            text("1 to 245 letters, digits, dots, dashes and underscores; a new lake begins for at most 200, and for no name that begins with a dot or an underscore", |t| is_word(t, 245, "._-") && t != "." && t != ".."),
             default "transactions", for KAFKA;
         /// Topic of the records that the lake can't hold; created when the first one comes, checked at the start
         KAFKA_DEAD_LETTER_TOPIC => kafka_dead_letter_topic: String =

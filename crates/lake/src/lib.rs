@@ -54,7 +54,7 @@ pub use gcs::gcs_credentials;
 pub use listing::{ChainEnd, chain_ends, check_topic, objects_of, read_footer};
 pub use naming::{
     ChangeObjectName, ChangePart, FxObjectName, NameError, ObjectName, date_of_micros,
-    date_of_millis, parse_date,
+    date_of_millis, parse_date, unfit_topic,
 };
 pub use position::{Lsn, LsnError, Position};
 pub use put::{ClosedFile, PutError, PutResult, put};

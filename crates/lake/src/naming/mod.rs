@@ -11,8 +11,7 @@ use chrono::{DateTime, NaiveDate};
 
 pub use changes::{ChangeObjectName, ChangePart};
 pub use fx_rates::FxObjectName;
-pub(crate) use transactions::unfit_topic;
-pub use transactions::{NameError, ObjectName};
+pub use transactions::{NameError, ObjectName, unfit_topic};
 
 const SUFFIX: &str = ".parquet";
 

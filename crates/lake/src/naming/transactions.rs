@@ -18,7 +18,7 @@ const MAX_NEW_TOPIC_BYTES: usize = 200;
 /// Why no chain may begin for this topic: not every reader would find its objects, whose names begin
 /// with the topic's. Chains that older versions began continue under their names, which are what
 /// keeps two writers apart.
-pub(crate) fn unfit_topic(topic: &str) -> Option<String> {
+pub fn unfit_topic(topic: &str) -> Option<String> {
     if topic.starts_with(['_', '.']) {
         let readers = "Spark, Hive, Presto and others skip files whose names begin with _ or .";
         return Some(readers.to_owned());
