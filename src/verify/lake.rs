@@ -92,15 +92,9 @@ impl<'a> Auditor<'a> {
     pub(super) fn object(&mut self, found: &Found, bytes: Bytes) {
         if let Err(error) = self.readable_object(found, bytes) {
             let detail = chain(error.as_ref());
-            // parquet's text for what it was built without.
-            let kind = if detail.contains("Disabled feature at compile time") {
-                Kind::UnsupportedCodec
-            } else {
-                Kind::UnreadableObject
-            };
             let partition = found.name.as_ref().map(ObjectName::partition);
             self.ledger
-                .object_problem(kind, partition, &found.key, detail);
+                .object_problem(Kind::UnreadableObject, partition, &found.key, detail);
             if let Some(name) = &found.name {
                 self.ledger
                     .unreadable_from(name.partition(), name.first_offset());

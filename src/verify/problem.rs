@@ -58,8 +58,6 @@ pub(super) enum Kind {
     StrayObject,
     /// An object that is not a readable Parquet file; what it held counts as missing.
     UnreadableObject,
-    /// An object of a codec that this program does not have; what it holds counts as missing.
-    UnsupportedCodec,
 }
 
 /// What the numbers of a problem count.
@@ -111,9 +109,6 @@ impl Kind {
             Self::StrayObject => "a Parquet file that is not an object of the lake",
             Self::UnreadableObject => {
                 "an object can't be read as a Parquet file: restore it from a copy"
-            }
-            Self::UnsupportedCodec => {
-                "an object was compressed again with a codec that ftap does not read: restore the original"
             }
         }
     }
