@@ -318,12 +318,21 @@ impl TopicSettings {
 
 /// Partitions of a topic; `None` when there is no such topic.
 pub fn partition_count(settings: &KafkaSettings, topic: &str) -> Result<Option<i32>, Failure> {
+    partition_count_within(REQUEST_TIMEOUT, settings, topic)
+}
+
+/// The same for those who look often: Kafka has only so long to answer.
+pub fn partition_count_within(
+    limit: Duration,
+    settings: &KafkaSettings,
+    topic: &str,
+) -> Result<Option<i32>, Failure> {
     let what = format!("asking for topic {topic}");
     let consumer: BaseConsumer = client_config(settings, &[])
         .create()
         .map_err(|error| failure(&what, error))?;
     let metadata = consumer
-        .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+        .fetch_metadata(Some(topic), limit)
         .map_err(|error| failure(&what, error))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(None);

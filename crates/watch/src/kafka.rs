@@ -16,7 +16,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Locate, Look, Seen, Sources};
 
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Two looks that fail are an outage, which is to show soon.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Marks between two records are few; only so small a lag is looked into.
 const MAX_MARKS: i64 = 8;
 
@@ -113,7 +114,7 @@ fn look(
     let topic = &settings.topic;
     let what = format!("looking at topic {topic}");
     let failed = |error| failure(&what, error);
-    let count = admin::partition_count(settings, topic)?.unwrap_or(0);
+    let count = admin::partition_count_within(REQUEST_TIMEOUT, settings, topic)?.unwrap_or(0);
     let mut figures = KafkaFigures {
         bootstrap: settings.bootstrap_servers.clone(),
         topic: topic.clone(),
