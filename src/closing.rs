@@ -55,7 +55,7 @@ fn nothing_new(config: &Config, role: Role, outcome: Outcome, summary: &Summary)
     match role {
         Role::Consume if is_stopped && figures.lag_records != Some(0) => None,
         Role::Consume => Some(format!(
-            "nothing new: all of topic {topic} was in the lake already\n"
+            "nothing new: topic {topic} has no message that the lake lacks\n"
         )),
         _ if before == 0 || is_stopped && figures.publish_total.is_none_or(|all| before < all) => {
             None

@@ -130,6 +130,9 @@ fn follow(
                     TapStart::Latest => {
                         "no new message has come; --from beginning shows those in Kafka".to_owned()
                     }
+                    TapStart::Beginning if !args.filter.is_empty() => {
+                        "no other message with these values is in Kafka".to_owned()
+                    }
                     TapStart::Beginning => "no other message is in Kafka".to_owned(),
                 }),
             }

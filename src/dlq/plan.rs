@@ -63,10 +63,11 @@ impl fmt::Display for Refusals {
         for refusal in &self.listed {
             write!(f, "\n  {refusal}")?;
         }
-        match self.count - self.listed.len() as u64 {
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} more"),
+        let more = self.count - self.listed.len() as u64;
+        if more > 0 {
+            write!(f, "\n  and {more} more")?;
         }
+        f.write_str("\n  repair these entries, or remove their lines from the file, and try again")
     }
 }
 

@@ -34,7 +34,7 @@ impl FailureKind for LakeFailure {
                 name: "lake_refused",
                 domain: "lake",
                 retry: Retry::Permanent,
-                remedy: "fix what the error names and start again: nothing is lost meanwhile",
+                remedy: "nothing is lost: after that, the next start continues from here",
             },
             Self::Conflict => Entry {
                 name: "lake_conflict",
