@@ -99,8 +99,8 @@ pub(crate) enum Command {
     Tap(TapArgs),
     /// Ask the lake in SQL
     ///
-    /// Each data set is a table: transactions, fx_rates, users_changes, merchants_changes. Reads what is there
-    /// when it starts; nothing is changed.
+    /// Each data set is a table: transactions, fx_rates, users_changes, merchants_changes; each model of `dbt/` is a
+    /// view, such as mart_daily. Reads what is there when it starts; nothing is changed.
     #[command(
         after_help = "Examples:\n  ftap query \"SELECT currency, count(*) FROM transactions GROUP BY currency\"\n  ftap query \"SHOW TABLES\"\n  ftap query \"DESCRIBE transactions\"\n  ftap query --file report.sql --out report.csv"
     )]
@@ -292,11 +292,18 @@ pub(crate) struct QueryArgs {
     /// At most so many rows
     #[arg(long, value_name = "N", value_parser = whole(1_usize..))]
     pub limit: Option<usize>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// What a query may take.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LimitArgs {
     /// Memory for sorting, joining and grouping, in MB; beyond it temporary files are used where possible
-    #[arg(long, value_name = "MB", default_value = "512", value_parser = whole(16_usize..=1_000_000))]
+    #[arg(long, value_name = "MB", default_value = "512", value_parser = whole(16_usize..=1_000_000), global = true)]
     pub memory: usize,
-    /// How long it may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = whole(1_u64..=86_400))]
+    /// How long a query, a model or a test may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = whole(1_u64..=86_400), global = true)]
     pub timeout: u64,
 }
 
@@ -304,12 +311,8 @@ pub(crate) struct QueryArgs {
 pub(crate) struct ModelsArgs {
     #[command(subcommand)]
     pub action: ModelsAction,
-    /// Memory of each model, in MB; beyond it temporary files are used where possible
-    #[arg(long, value_name = "MB", default_value = "512", value_parser = whole(16_usize..=1_000_000), global = true)]
-    pub memory: usize,
-    /// How long each model and each test may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = whole(1_u64..=86_400), global = true)]
-    pub timeout: u64,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -59,7 +59,7 @@ fn answers_equal_the_events_file_in_every_format() {
     assert!(std::fs::read(&file).unwrap().starts_with(b"PAR1"));
     query(&lab, &[all, "--out", name])
         .ends_with(2)
-        .says(&["answer.parquet", "name another file"]);
+        .says(&["answer.parquet", "name another one"]);
 
     // Long answers are cut for people only.
     let table = query(&lab, &[all]).ends_with(0);

@@ -1,13 +1,10 @@
 //! `ftap models`: the models of `dbt/` over the lake, without dbt.
 
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::Context as _;
-use ftap_lake::LakeStore;
-use ftap_query::{Engine, Format, Limits, Model, models, write};
+use ftap_query::{Format, Model, models};
 
-use super::query::{SPILL_BYTES, create, judge, sources, until_stopped};
+use super::query::{judge, open, until_stopped, write_new};
 use crate::cli::{ModelsAction, ModelsArgs};
 use crate::config::Config;
 use crate::exit::{self, BadUsage};
@@ -57,16 +54,6 @@ fn find<'a>(models: &'a [Model], name: &str) -> Result<&'a Model, BadUsage> {
     })
 }
 
-async fn open(config: &Config, args: &ModelsArgs) -> anyhow::Result<Engine> {
-    let lake = LakeStore::open_to_read(&config.lake())?;
-    let limits = Limits {
-        memory_bytes: args.memory.saturating_mul(1_000_000),
-        spill_bytes: SPILL_BYTES,
-        time: Duration::from_secs(args.timeout),
-    };
-    Engine::open(&lake, &sources(), limits).await.map_err(judge)
-}
-
 /// Each model becomes a new file of its name.
 async fn run(
     config: &Config,
@@ -74,7 +61,7 @@ async fn run(
     out: &Path,
     names: &[String],
 ) -> anyhow::Result<u8> {
-    let engine = open(config, args).await?;
+    let engine = open(config, &args.limits).await?;
     for name in names {
         find(engine.models(), name)?;
     }
@@ -83,15 +70,9 @@ async fn run(
     let wanted = |model: &&Model| names.is_empty() || names.contains(&model.name);
     for model in engine.models().iter().filter(wanted) {
         let path = out.join(format!("{}.parquet", model.name));
-        let mut file = create(&path)?;
         let answer = engine.query(&format!("select * from {}", model.name)).await;
         let answer = answer.map_err(judge)?;
-        let written = write(answer, Format::Parquet, None, &mut file).await;
-        if written.is_err() {
-            // Half a model must not be taken for one.
-            let _ = std::fs::remove_file(&path);
-        }
-        let written = written.map_err(judge).with_context(|| model.name.clone())?;
+        let written = write_new(&path, answer, Format::Parquet, None).await?;
         print(&format!(
             "{}: {} rows\n",
             path.display(),
@@ -103,7 +84,7 @@ async fn run(
 
 /// Every test of the project; exit code 1 if one fails.
 async fn test(config: &Config, args: &ModelsArgs) -> anyhow::Result<u8> {
-    let engine = open(config, args).await?;
+    let engine = open(config, &args.limits).await?;
     let (mut passed, mut warned, mut failed) = (0_u64, 0_u64, 0_u64);
     for model in engine.models() {
         for test in &model.tests {

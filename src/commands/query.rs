@@ -3,16 +3,16 @@
 //! Reads the objects that are there when it starts, and changes nothing: it can run beside
 //! everything else, also on a lake that it may only read.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Read as _, Write};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use ftap_lake::{DATA_SETS, FX_RATES, LakeStore, TRANSACTIONS};
-use ftap_query::{Engine, Format, Limits, QueryError, Source, Written, write};
+use ftap_query::{Answer, Engine, Format, Limits, QueryError, Source, Written, write};
 
-use crate::cli::{QueryArgs, QueryFormat};
+use crate::cli::{LimitArgs, QueryArgs, QueryFormat};
 use crate::config::Config;
 use crate::exit::{self, BadUsage, OutputClosed};
 use crate::output::{count, print};
@@ -21,7 +21,7 @@ use crate::signals;
 /// Rows of a table on the terminal, unless `--limit` says otherwise.
 const TABLE_ROWS: usize = 100;
 /// Temporary files of one query.
-pub(super) const SPILL_BYTES: u64 = 10_000_000_000;
+const SPILL_BYTES: u64 = 10_000_000_000;
 
 /// Answers one statement.
 pub(crate) fn execute(config: &Config, args: &QueryArgs) -> anyhow::Result<u8> {
@@ -31,18 +31,22 @@ pub(crate) fn execute(config: &Config, args: &QueryArgs) -> anyhow::Result<u8> {
         let what = "Parquet is binary and not for a terminal: name a file with --out, or redirect the output";
         return Err(BadUsage(what.to_owned()).into());
     }
-    let lake = LakeStore::open_to_read(&config.lake())?;
-    let limits = Limits {
-        memory_bytes: args.memory.saturating_mul(1_000_000),
-        spill_bytes: SPILL_BYTES,
-        time: Duration::from_secs(args.timeout),
-    };
-    let written = until_stopped(answer(&lake, &sql, limits, args, format))?;
-    let limit = limit(args, format);
-    if written.cut && format == Format::Table && args.out.is_none() {
+    let for_people = format == Format::Table && args.out.is_none();
+    let limit = args.limit.or_else(|| for_people.then_some(TABLE_ROWS));
+    let written = until_stopped(async {
+        let engine = open(config, &args.limits).await?;
+        let answer = engine.query(&sql).await.map_err(judge)?;
+        match &args.out {
+            None => write(answer, format, limit, &mut io::stdout())
+                .await
+                .map_err(judge),
+            Some(path) => write_new(path, answer, format, limit).await,
+        }
+    })?;
+    if written.cut && for_people {
         print(&format!(
             "{} rows, and there are more: --limit N shows more of them, --format csv all\n",
-            count(limit.unwrap_or_default() as u64)
+            count(written.rows as u64)
         ))?;
     }
     Ok(exit::DONE)
@@ -95,24 +99,38 @@ fn statement(args: &QueryArgs) -> anyhow::Result<String> {
 fn format(args: &QueryArgs) -> Format {
     let extension = args.out.as_deref().and_then(Path::extension);
     match (args.format, extension.and_then(|name| name.to_str())) {
-        (Some(QueryFormat::Table), _) => Format::Table,
-        (Some(QueryFormat::Csv), _) | (None, Some("csv")) => Format::Csv,
-        (Some(QueryFormat::Json), _) | (None, Some("json" | "jsonl")) => Format::Json,
-        (Some(QueryFormat::Parquet), _) | (None, Some("parquet")) => Format::Parquet,
+        (Some(format), _) => format.into(),
+        (None, Some("csv")) => Format::Csv,
+        (None, Some("json" | "jsonl")) => Format::Json,
+        (None, Some("parquet")) => Format::Parquet,
         (None, _) => Format::Table,
     }
 }
 
-fn limit(args: &QueryArgs, format: Format) -> Option<usize> {
-    match args.limit {
-        Some(limit) => Some(limit),
-        None if format == Format::Table => Some(TABLE_ROWS),
-        None => None,
+impl From<QueryFormat> for Format {
+    fn from(format: QueryFormat) -> Self {
+        match format {
+            QueryFormat::Table => Self::Table,
+            QueryFormat::Csv => Self::Csv,
+            QueryFormat::Json => Self::Json,
+            QueryFormat::Parquet => Self::Parquet,
+        }
     }
 }
 
+/// The engine on what is in the lake now.
+pub(super) async fn open(config: &Config, limits: &LimitArgs) -> anyhow::Result<Engine> {
+    let lake = LakeStore::open_to_read(&config.lake())?;
+    let limits = Limits {
+        memory_bytes: limits.memory.saturating_mul(1_000_000),
+        spill_bytes: SPILL_BYTES,
+        time: Duration::from_secs(limits.timeout),
+    };
+    Engine::open(&lake, &sources(), limits).await.map_err(judge)
+}
+
 /// The data sets; the columns of the changes are those that PostgreSQL had.
-pub(super) fn sources() -> Vec<Source> {
+fn sources() -> Vec<Source> {
     let sources = DATA_SETS.iter().map(|set| Source {
         set,
         columns: match set.name {
@@ -124,51 +142,27 @@ pub(super) fn sources() -> Vec<Source> {
     sources.collect()
 }
 
-async fn answer(
-    lake: &LakeStore,
-    sql: &str,
-    limits: Limits,
-    args: &QueryArgs,
+/// Writes an answer to a file that is not there yet, whole or not at all.
+pub(super) async fn write_new(
+    path: &Path,
+    answer: Answer,
     format: Format,
+    limit: Option<usize>,
 ) -> anyhow::Result<Written> {
-    let engine = Engine::open(lake, &sources(), limits)
-        .await
-        .map_err(judge)?;
-    let answer = engine.query(sql).await.map_err(judge)?;
-    let limit = limit(args, format);
-    match &args.out {
-        None => {
-            let mut out = io::stdout();
-            write(answer, format, limit, &mut out).await.map_err(judge)
-        }
-        Some(path) => {
-            let mut file = create(path)?;
-            let written = write(answer, format, limit, &mut file).await;
-            let written = written.and_then(|written| {
-                file.flush()?;
-                Ok(written)
-            });
-            if written.is_err() {
-                // Half an answer must not be taken for one.
-                let _ = std::fs::remove_file(path);
-            }
-            written.map_err(judge)
-        }
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = file.map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AlreadyExists => "; name another one, or remove this one",
+            _ => "",
+        };
+        BadUsage(format!("--out {}: {error}{advice}", path.display()))
+    })?;
+    let written = write(answer, format, limit, &mut file).await;
+    if written.is_err() {
+        // Half an answer must not be taken for one.
+        let _ = std::fs::remove_file(path);
     }
-}
-
-pub(super) fn create(path: &Path) -> Result<File, BadUsage> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|error| {
-            let advice = match error.kind() {
-                io::ErrorKind::AlreadyExists => "; name another file, or remove this one",
-                _ => "",
-            };
-            BadUsage(format!("--out {}: {error}{advice}", path.display()))
-        })
+    written.map_err(judge)
 }
 
 pub(super) fn judge(error: QueryError) -> anyhow::Error {

@@ -57,8 +57,16 @@ pub struct Engine {
     /// Names of the tables and views.
     tables: Vec<String>,
     models: Vec<Model>,
-    /// Names of the models that a query has read.
-    computed: Mutex<BTreeSet<String>>,
+    computed: Mutex<Computed>,
+}
+
+/// What earlier queries left.
+#[derive(Default)]
+struct Computed {
+    /// Names of the models that were read.
+    models: BTreeSet<String>,
+    /// Of those that are kept in memory.
+    bytes: usize,
 }
 
 async fn view(context: &SessionContext, model: &Model) -> Result<ViewTable, DataFusionError> {
@@ -109,7 +117,7 @@ impl Engine {
             limits,
             tables,
             models,
-            computed: Mutex::new(BTreeSet::new()),
+            computed: Mutex::default(),
         })
     }
 
@@ -142,11 +150,9 @@ impl Engine {
             time: self.limits.time,
         })
     }
-}
 
-impl Engine {
-    /// Facts and dimensions are computed once for all queries, and kept as long as they are small enough: each
-    /// mart reads several of them, and as a view of views it would compute them each time.
+    /// Facts and dimensions are computed once for all queries and kept while all of them fit half of the memory:
+    /// each mart reads several of them, and as a view of views it would compute them each time.
     async fn compute_what_it_reads(&self, sql: &str) -> Result<(), DataFusionError> {
         let state = self.context.state();
         let dialect = state.config().options().sql_parser.dialect;
@@ -164,12 +170,13 @@ impl Engine {
         }
         let mut computed = self.computed.lock().await;
         for model in &self.models {
-            if !wanted.contains(model.name.as_str()) || !computed.insert(model.name.clone()) {
+            if !wanted.contains(model.name.as_str()) || !computed.models.insert(model.name.clone())
+            {
                 continue;
             }
             let is_kept = matches!(model.layer.as_str(), "dimensions" | "facts");
             let rows = if is_kept {
-                self.collect(model).await?
+                self.collect(model, &mut computed.bytes).await?
             } else {
                 None
             };
@@ -184,11 +191,15 @@ impl Engine {
         Ok(())
     }
 
-    /// The rows of a model, `None` if they take too much of the memory.
-    async fn collect(&self, model: &Model) -> Result<Option<MemTable>, DataFusionError> {
+    /// The rows of a model, whose bytes are added to those that are kept; `None` if that becomes too much.
+    async fn collect(
+        &self,
+        model: &Model,
+        kept: &mut usize,
+    ) -> Result<Option<MemTable>, DataFusionError> {
         let frame = self.context.sql(&model.sql).await?;
         let mut rows = frame.execute_stream().await?;
-        let (mut batches, mut bytes) = (Vec::new(), 0);
+        let (mut batches, mut bytes) = (Vec::new(), *kept);
         while let Some(batch) = rows.next().await.transpose()? {
             bytes += batch.get_array_memory_size();
             if bytes > self.limits.memory_bytes / 2 {
@@ -196,7 +207,9 @@ impl Engine {
             }
             batches.push(batch);
         }
-        MemTable::try_new(rows.schema(), vec![batches]).map(Some)
+        let table = MemTable::try_new(rows.schema(), vec![batches])?;
+        *kept = bytes;
+        Ok(Some(table))
     }
 
     /// The one whole number that a statement gives, such as a `count(*)`.

@@ -3,8 +3,10 @@
 use std::io::Write;
 
 use datafusion::arrow::csv;
+use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::WriterBuilder;
 use datafusion::arrow::json::writer::LineDelimited;
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
 use datafusion::common::DataFusionError;
 use parquet::arrow::ArrowWriter;
@@ -65,7 +67,7 @@ pub async fn write(
             let schema = rows.answer.schema();
             let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut *out);
             // Also the header of an answer without rows.
-            let none = datafusion::arrow::record_batch::RecordBatch::new_empty(schema);
+            let none = RecordBatch::new_empty(schema);
             writer.write(&none).map_err(written)?;
             while let Some(batch) = rows.next().await? {
                 writer.write(&batch).map_err(written)?;
@@ -104,9 +106,7 @@ struct Limited {
 }
 
 impl Limited {
-    async fn next(
-        &mut self,
-    ) -> Result<Option<datafusion::arrow::record_batch::RecordBatch>, QueryError> {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
         loop {
             let left = self.limit - self.written.rows;
             let Some(batch) = self.answer.next().await? else {
@@ -129,9 +129,9 @@ impl Limited {
     }
 }
 
-fn written(error: datafusion::arrow::error::ArrowError) -> QueryError {
+fn written(error: ArrowError) -> QueryError {
     match error {
-        datafusion::arrow::error::ArrowError::IoError(_, source) => source.into(),
+        ArrowError::IoError(_, source) => source.into(),
         other => DataFusionError::from(other).into(),
     }
 }

@@ -50,6 +50,21 @@ fn buffer(max_rows: u64, ends: BTreeMap<String, Position>) -> ChangeBuffer {
     resuming(max_rows, resume)
 }
 
+/// One that has the row of one commit.
+fn buffer_with_a_row() -> ChangeBuffer {
+    let mut buffer = buffer(100, BTreeMap::new());
+    apply(
+        &mut buffer,
+        [
+            begin(10),
+            relation(1, "users", 1),
+            insert(1, "a"),
+            commit(11),
+        ],
+    );
+    buffer
+}
+
 fn resuming(max_rows: u64, resume: Resume) -> ChangeBuffer {
     let rolling = RollingSettings {
         max_rows,
@@ -341,16 +356,7 @@ fn a_checkpoint_is_read_as_it_was_written_and_only_under_its_name() {
 
 #[test]
 fn another_shape_of_a_table_starts_another_object() {
-    let mut buffer = buffer(100, BTreeMap::new());
-    apply(
-        &mut buffer,
-        [
-            begin(10),
-            relation(1, "users", 1),
-            insert(1, "a"),
-            commit(11),
-        ],
-    );
+    let mut buffer = buffer_with_a_row();
     let flows = apply(
         &mut buffer,
         [begin(20), relation(1, "users", 2), insert(1, "b")],
@@ -379,16 +385,7 @@ fn what_the_protocol_forbids_is_an_error() {
 }
 
 fn footer(last: Position, first_change: u64, checksum: u64) -> ChangeFooter {
-    let mut buffer = buffer(100, BTreeMap::new());
-    apply(
-        &mut buffer,
-        [
-            begin(10),
-            relation(1, "users", 1),
-            insert(1, "a"),
-            commit(11),
-        ],
-    );
+    let mut buffer = buffer_with_a_row();
     ChangeFooter {
         last_lsn: last.lsn,
         last_seq: last.seq,

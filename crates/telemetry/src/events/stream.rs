@@ -273,7 +273,7 @@ events! { STREAM;
         /// What to do.
         remedy: String,
     }
-    /// A record could not become a row; its bytes are in the dead-letter topic. At most one a second is logged, all are counted.
+    /// A record could not become a row; its bytes go to the dead-letter topic, and ingest stops if that can't be done. At most one a second is logged, all are counted.
     WARN RecordRejected "record_rejected" {
         /// Kafka partition.
         partition: i32,
