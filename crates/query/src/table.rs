@@ -82,13 +82,12 @@ async fn columns_of(
     objects: &[ListedObject],
     declared: &Schema,
 ) -> std::result::Result<SchemaRef, LakeError> {
-    let footers = stream::iter(objects.iter().rev()).map(|object| async move {
-        let metadata = lake.parquet_metadata(&object.key).await?;
-        let file = metadata.file_metadata();
-        parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
-            .map_err(|source| LakeError::object(&object.key, source))
-    });
-    let schemas: Vec<Schema> = footers.buffered(FOOTER_READS).try_collect().await?;
+    let newest_first = objects.iter().rev();
+    let footers: Vec<_> = newest_first
+        .map(|object| footer_columns(lake, &object.key))
+        .collect();
+    let footers = stream::iter(footers).buffered(FOOTER_READS);
+    let schemas: Vec<Schema> = footers.try_collect().await?;
     let mut names = Vec::new();
     let mut types: BTreeMap<String, DataType> = BTreeMap::new();
     for field in schemas.iter().flat_map(|schema| schema.fields()) {
@@ -111,6 +110,13 @@ async fn columns_of(
         .iter()
         .filter_map(|name| Some(Field::new(name, types.get(name)?.clone(), true)));
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+}
+
+async fn footer_columns(lake: &LakeStore, key: &str) -> std::result::Result<Schema, LakeError> {
+    let metadata = lake.parquet_metadata(key).await?;
+    let file = metadata.file_metadata();
+    parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
+        .map_err(|source| LakeError::object(key, source))
 }
 
 fn all_nullable(schema: &Schema) -> SchemaRef {
