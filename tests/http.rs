@@ -86,7 +86,14 @@ fn answers_carry_security_headers_and_refuse_other_hosts_and_methods() {
         .as_str()
         .unwrap()
         .to_owned();
-    for path in ["/", "/status.css", "/status.js", "/healthz", "/nothing"] {
+    let page = get(&url, "/").body;
+    let assets: Vec<_> = page
+        .split('"')
+        .filter(|part| part.starts_with("/assets/"))
+        .collect();
+    assert_eq!(assets.len(), 3, "{page}");
+    for path in ["/", "/healthz", "/nothing"].iter().chain(&assets) {
+        let path = *path;
         let answer = get(&url, path);
         assert_eq!(answer.status, if path == "/nothing" { 404 } else { 200 });
         for header in [
@@ -102,7 +109,6 @@ fn answers_carry_security_headers_and_refuse_other_hosts_and_methods() {
             );
         }
     }
-    let page = get(&url, "/").body;
     // The policy forbids what is inline or from elsewhere, so there must be none.
     assert!(!page.contains("style=") && !page.contains("<script>") && !page.contains("http"));
     let port = url.rsplit(':').next().unwrap();
@@ -160,8 +166,10 @@ fn with_a_token_only_alive_and_ready_are_answered_without_it() {
         };
         for path in [
             "/",
-            "/status.js",
-            "/status.css",
+            "/analytics",
+            "/cards/headline",
+            "/assets/0/page.js",
+            "/events",
             "/metrics",
             "/api/status",
             "/nothing",
@@ -204,7 +212,7 @@ fn with_a_token_only_alive_and_ready_are_answered_without_it() {
         // `printf 'me:canary-token:0123456789abcdef' | base64`
         let basic = "Basic bWU6Y2FuYXJ5LXRva2VuOjAxMjM0NTY3ODlhYmNkZWY=";
         for right in [bearer.as_str(), basic] {
-            for path in ["/", "/status.js", "/metrics", "/api/status"] {
+            for path in ["/", "/assets/0/page.js", "/metrics", "/api/status"] {
                 let answer = ask(path, right);
                 assert_eq!(answer.status, 200, "{path}");
                 assert!(!answer.body.contains(TOKEN) && !answer.head.contains(TOKEN));
@@ -266,7 +274,7 @@ fn large_requests_and_other_methods_are_refused_and_no_answer_names_a_version() 
         for path in ["/", "/api/status", "/healthz", "/metrics"] {
             let answer = request(&url, method, path, "localhost");
             assert_eq!(answer.status, 405, "{method} {path}");
-            assert!(answer.head.contains("allow: get, head"), "{}", answer.head);
+            assert!(answer.head.contains("allow: get,head"), "{}", answer.head);
         }
     }
     let head = get(&url, "/healthz").head;

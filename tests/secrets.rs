@@ -261,7 +261,8 @@ fn no_page_shows_a_secret() {
     let bearer = format!("Bearer {}", canaries()["DASHBOARD_TOKEN"]);
     for path in [
         "/",
-        "/status.js",
+        "/analytics",
+        "/cards/by_day",
         "/api/status",
         "/metrics",
         "/healthz",

@@ -8,9 +8,9 @@ use ftap_supervision::Health;
 use ftap_watch::Watched;
 
 use crate::config::Config;
+use crate::dashboard::{self, Parts};
 use crate::data_dir::make_writable;
 use crate::exit;
-use crate::http::{self, Shown};
 use crate::signals;
 use crate::telemetry::Telemetry;
 use crate::topology::jobs::{JobContext, Process};
@@ -50,10 +50,11 @@ pub(crate) fn execute(
     if jobs.may_start_cluster() {
         make_writable(&config.data_dir, "DATA_DIR")?;
     }
-    let http = http::start(
+    let http = dashboard::start(
         config,
-        Shown {
+        Parts {
             command: process.command(),
+            reads_lake: true,
             health: health.clone(),
             watched: watched.clone(),
             prometheus: telemetry.prometheus.clone(),

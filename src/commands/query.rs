@@ -130,7 +130,7 @@ pub(super) async fn open(config: &Config, limits: &LimitArgs) -> anyhow::Result<
 }
 
 /// The data sets; the columns of the changes are those that PostgreSQL had.
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let sources = DATA_SETS.iter().map(|set| Source {
         set,
         columns: match set.name {

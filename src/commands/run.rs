@@ -18,9 +18,9 @@ use tokio::sync::watch;
 
 use crate::closing;
 use crate::config::Config;
+use crate::dashboard::{self, Parts};
 use crate::data_dir::{PublishLock, make_writable};
 use crate::exit::{self, BadUsage};
-use crate::http::{self, Shown};
 use crate::kafka_access::KafkaAccess;
 use crate::output;
 use crate::replay::Replay;
@@ -75,10 +75,11 @@ pub(crate) fn execute(
     let _lock = take_directories(config, options, telemetry)?;
     let kafka = KafkaAccess::open(config)?;
     let (health, watched) = (Arc::new(Health::default()), Arc::new(Watched::default()));
-    let http = http::start(
+    let http = dashboard::start(
         config,
-        Shown {
+        Parts {
             command: command_name(options.role),
+            reads_lake: ingests,
             health: health.clone(),
             watched: watched.clone(),
             prometheus: telemetry.prometheus.clone(),

@@ -26,7 +26,6 @@ use std::path::Path;
 use layers::{Layers, Source};
 pub(crate) use list::Config;
 use reader::Reader;
-pub(crate) use secret::Secret;
 pub(crate) use setting::{SETTINGS, Setting};
 pub(crate) use show::Effective;
 pub(crate) use warnings::Warning;

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// What is shown in a secret's place.
@@ -20,11 +19,6 @@ impl Secret {
     /// Wraps a value.
     pub(crate) fn new(value: impl Into<String>) -> Self {
         Self(Zeroizing::new(value.into()))
-    }
-
-    /// Whether this is it. Takes equally long wherever a guess of the right length first differs.
-    pub(crate) fn is(&self, guess: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(guess).into()
     }
 
     /// The value itself, for the one call that needs it. Never print it.
@@ -93,14 +87,5 @@ mod tests {
         let shown = format!("{secret} {secret:?} {:#?} {:?}", secret, Some(&secret));
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(secret.expose(), "hunter2");
-    }
-
-    #[test]
-    fn only_the_whole_secret_is_it() {
-        let secret = Secret::new("hunter2");
-        assert!(secret.is(b"hunter2"));
-        for guess in [&b""[..], b"hunter", b"hunter22", b"hunter3", b"Hunter2"] {
-            assert!(!secret.is(guess), "{guess:?}");
-        }
     }
 }

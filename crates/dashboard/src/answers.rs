@@ -1,0 +1,149 @@
+//! Answers about the lake, for the pages.
+//!
+//! One [`Moment`] of the lake serves all pages until the lake has changed and somebody looks: then a new
+//! one takes its place. Queries run on threads of their own, below the stages' priority.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ftap_lake::LakeStore;
+use ftap_query::{Engine, Limits, QueryError, Source};
+use tokio::runtime::Runtime;
+use tokio::sync::{Mutex, OnceCell};
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use crate::rows::Rows;
+
+/// The lake is listed at most this often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const THREADS: usize = 2;
+/// Rows of an answer that a page shows, or a chart draws.
+pub(crate) const MAX_ROWS: usize = 2_000;
+
+/// The lake, to be asked.
+pub struct Answers {
+    lake: LakeStore,
+    sources: Vec<Source>,
+    limits: Limits,
+    newest: Arc<Mutex<Option<Newest>>>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+struct Newest {
+    moment: Arc<Moment>,
+    looked: Instant,
+}
+
+/// What the lake had at one time.
+pub(crate) struct Moment {
+    /// Counts the moments of this process.
+    pub number: u64,
+    pub engine: Engine,
+    /// Answers by their statement.
+    answers: parking_lot::Mutex<HashMap<String, Arc<OnceCell<Arc<Rows>>>>>,
+}
+
+impl Moment {
+    /// The answer, computed once.
+    async fn rows(&self, sql: &str) -> Result<Arc<Rows>, QueryError> {
+        let cell = self
+            .answers
+            .lock()
+            .entry(sql.to_owned())
+            .or_default()
+            .clone();
+        let rows = cell
+            .get_or_try_init(|| async {
+                let answer = self.engine.query(sql).await?;
+                Ok::<_, QueryError>(Arc::new(Rows::read(answer, MAX_ROWS).await?))
+            })
+            .await?;
+        Ok(rows.clone())
+    }
+}
+
+impl Answers {
+    /// Nothing is read yet.
+    ///
+    /// # Errors
+    /// If the threads can't be started.
+    pub fn new(lake: LakeStore, sources: Vec<Source>, limits: Limits) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("query")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            lake,
+            sources,
+            limits,
+            newest: Arc::default(),
+            runtime: Some(runtime),
+        })
+    }
+
+    /// What the lake has now, as of the last look.
+    pub(crate) async fn moment(&self) -> Result<Arc<Moment>, QueryError> {
+        let mut newest = self.newest.lock().await;
+        if let Some(newest) = newest.as_ref()
+            && newest.looked.elapsed() < LOOK_INTERVAL
+        {
+            return Ok(newest.moment.clone());
+        }
+        let number = match newest.as_mut() {
+            None => 1,
+            Some(last) => {
+                if last.moment.number == 0 {
+                    last.looked = Instant::now();
+                    return Ok(last.moment.clone());
+                }
+                last.moment.number + 1
+            }
+        };
+        let engine = Engine::open(&self.lake, &self.sources, self.limits).await?;
+        let moment = Arc::new(Moment {
+            number,
+            engine,
+            answers: parking_lot::Mutex::default(),
+        });
+        *newest = Some(Newest {
+            moment: moment.clone(),
+            looked: Instant::now(),
+        });
+        Ok(moment)
+    }
+
+    /// At most [`MAX_ROWS`] rows of an answer, computed once for a moment of the lake.
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Arc<Rows>, QueryError> {
+        let moment = self.moment().await?;
+        let sql = sql.to_owned();
+        self.spawn(async move { moment.rows(&sql).await }).await
+    }
+
+    /// Runs on the queries' threads.
+    pub(crate) async fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let runtime = self.runtime.as_ref();
+        let runtime = runtime.expect("the runtime is taken by drop only");
+        match runtime.spawn(work).await.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The process ends, and the client with it.
+            Err(Err(_stopped)) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        // The place it is dropped in must not wait for a query.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Cards: the parts of a page that are made from the data, each loaded by itself.
+//!
+//! `/cards/NAME` is a card, `/cards/NAME.csv` the rows behind it, both with a page's filters.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use ftap_query::{Format, QueryError, write};
+use hyper::{StatusCode, header};
+use serde_json::Value;
+
+use crate::Dashboard;
+use crate::answers::{Answers, MAX_ROWS};
+use crate::filters::{Filters, RawFilters};
+use crate::questions::{QUESTIONS, Question};
+use crate::router::{self, Answer};
+use crate::rows::{Column, Rows, plain};
+
+mod headline;
+mod newest;
+
+/// Rows of a card's table.
+const TABLE_ROWS: usize = 200;
+
+/// Why there is no card.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CardError {
+    #[error("this process does not read the lake: `ftap run` and `ftap serve` do")]
+    NoLake,
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("a template failed")]
+    Template(#[from] askama::Error),
+}
+
+/// What a card's template shows of a chart.
+#[derive(Template)]
+#[template(path = "chart.html")]
+struct ChartCard<'a> {
+    question: &'a Question,
+    query: String,
+    /// The chart for the script; `<` can't end its element.
+    figure: String,
+    table: Table<'a>,
+}
+
+/// Rows as a table.
+pub(crate) struct Table<'a> {
+    rows: &'a Rows,
+    shown: usize,
+}
+
+impl<'a> Table<'a> {
+    pub(crate) fn new(rows: &'a Rows, shown: usize) -> Self {
+        Self { rows, shown }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.rows.is_empty()
+    }
+
+    fn columns(&self) -> &'a [Column] {
+        &self.rows.columns
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &'a Vec<Value>> {
+        self.rows.rows.iter().take(self.shown)
+    }
+
+    /// What the rows that are not shown are named.
+    fn rest(&self) -> Option<String> {
+        let hidden = self.rows.rows.len().saturating_sub(self.shown);
+        match (hidden, self.rows.cut) {
+            (0, false) => None,
+            (hidden, false) => Some(format!("and {hidden} more rows")),
+            (_, true) => Some("and more rows".to_owned()),
+        }
+    }
+}
+
+pub(crate) async fn card(
+    State(dashboard): State<Arc<Dashboard>>,
+    Path(name): Path<String>,
+    filters: Result<Query<RawFilters>, QueryRejection>,
+) -> Answer {
+    let filters = match filters {
+        Ok(Query(raw)) => Filters::try_from(raw).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let filters = match filters {
+        Ok(filters) => filters,
+        Err(error) => return router::plain(StatusCode::BAD_REQUEST, error),
+    };
+    let (stem, wants_csv) = match name.strip_suffix(".csv") {
+        Some(stem) => (stem, true),
+        None => (name.as_str(), false),
+    };
+    let question = QUESTIONS.iter().find(|question| question.name == stem);
+    let made = match (question, stem, wants_csv) {
+        (Some(question), _, true) => csv(&dashboard, question, &filters).await,
+        (Some(question), _, false) => chart(&dashboard, question, &filters).await,
+        (None, "headline", false) => headline::card(&dashboard, &filters).await,
+        (None, "newest", false) => newest::card(&dashboard, &filters).await,
+        _ => return router::nothing_here().await,
+    };
+    made.unwrap_or_else(|error| failure(&error))
+}
+
+/// The lake's answers.
+pub(crate) fn answers(dashboard: &Dashboard) -> Result<&Answers, CardError> {
+    dashboard.answers.as_ref().ok_or(CardError::NoLake)
+}
+
+pub(crate) fn html(template: &impl Template) -> Result<Answer, CardError> {
+    let page = template.render()?;
+    Ok(router::text(
+        StatusCode::OK,
+        "text/html; charset=utf-8",
+        page,
+    ))
+}
+
+async fn chart(
+    dashboard: &Dashboard,
+    question: &Question,
+    filters: &Filters,
+) -> Result<Answer, CardError> {
+    let rows = answers(dashboard)?.rows(&(question.sql)(filters)).await?;
+    html(&ChartCard {
+        question,
+        query: filters.query(),
+        figure: (question.draw)(&rows).to_json().replace('<', "\\u003c"),
+        table: Table::new(&rows, TABLE_ROWS),
+    })
+}
+
+async fn csv(
+    dashboard: &Dashboard,
+    question: &Question,
+    filters: &Filters,
+) -> Result<Answer, CardError> {
+    let answers = answers(dashboard)?;
+    let moment = answers.moment().await?;
+    let sql = (question.sql)(filters);
+    let written = answers.spawn(async move {
+        let mut file = Vec::new();
+        let answer = moment.engine.query(&sql).await?;
+        write(answer, Format::Csv, Some(MAX_ROWS), &mut file).await?;
+        Ok::<_, QueryError>(file)
+    });
+    let mut answer = router::text(StatusCode::OK, "text/csv; charset=utf-8", written.await?);
+    let name = format!("attachment; filename=\"{}.csv\"", question.name);
+    if let Ok(name) = header::HeaderValue::from_str(&name) {
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(answer)
+}
+
+fn failure(error: &CardError) -> Answer {
+    let code = match error {
+        CardError::NoLake => StatusCode::NOT_FOUND,
+        CardError::Query(QueryError::TimedOut(_)) => StatusCode::GATEWAY_TIMEOUT,
+        CardError::Query(_) | CardError::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    router::plain(code, text)
+}
+
+/// A value in a table for people: numbers with separators, at most two digits after the point.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => grouped(&whole.to_string()),
+            None => decimal(number.as_f64().unwrap_or_default(), 2),
+        },
+        other => plain(other),
+    }
+}
+
+/// With so many digits after the point.
+pub(crate) fn decimal(number: f64, digits: usize) -> String {
+    let text = format!("{number:.digits$}");
+    match text.split_once('.') {
+        Some((whole, rest)) => format!("{}.{rest}", grouped(whole)),
+        None => grouped(&text),
+    }
+}
+
+fn grouped(digits: &str) -> String {
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", digits),
+    };
+    let mut text = sign.to_owned();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_have_separators() {
+        for (value, text) in [
+            (json!(0), "0"),
+            (json!(-1234567), "-1,234,567"),
+            (json!(999), "999"),
+            (json!(1234.5), "1,234.50"),
+            (json!(-0.004), "-0.00"),
+            (json!(null), ""),
+            (json!("1234"), "1234"),
+        ] {
+            assert_eq!(shown(&value), text);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Server-sent events: once a second what the pages show live.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, Sse};
+use ftap_supervision::GroupState;
+use ftap_telemetry::metrics;
+use futures::{FutureExt as _, Stream, stream};
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::{Dashboard, status};
+
+/// Browsers connect again afterwards, so that no connection is for ever.
+pub(crate) const LENGTH: Duration = Duration::from_secs(120);
+const INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) async fn events(
+    State(dashboard): State<Arc<Dashboard>>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let end = Instant::now() + LENGTH;
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Sse::new(stream::unfold(
+        (dashboard, ticks),
+        move |(dashboard, mut ticks)| async move {
+            ticks.tick().await;
+            if Instant::now() >= end {
+                return None;
+            }
+            let now = live(dashboard.clone()).boxed().await;
+            let event = Event::default().data(now.to_string());
+            Some((Ok(event), (dashboard, ticks)))
+        },
+    ))
+}
+
+/// What changes by itself: the line at the top, and the number of the lake's moment, with which the page knows
+/// that its cards are old.
+async fn live(dashboard: Arc<Dashboard>) -> Value {
+    let moment = match &dashboard.answers {
+        Some(answers) => answers.moment().await.ok().map(|moment| moment.number),
+        None => None,
+    };
+    let (state, text) = line(&dashboard);
+    json!({ "state": state, "text": text, "moment": moment })
+}
+
+/// How the platform is, in a word for the style and a few for people.
+pub(crate) fn line(dashboard: &Dashboard) -> (&'static str, String) {
+    let health = &dashboard.health;
+    if let Some(down) = health.lake_down() {
+        return ("bad", format!("the lake takes nothing: {}", down.reason));
+    }
+    let groups = health.snapshot();
+    let troubled = groups
+        .iter()
+        .find(|(_, group)| matches!(group.state, GroupState::BackingOff | GroupState::GaveUp));
+    if let Some((name, group)) = troubled {
+        let why = group
+            .last_failure
+            .as_deref()
+            .unwrap_or("no reason is known");
+        let state = group.state.as_str().replace('_', " ");
+        return ("bad", format!("{name} {state}: {why}"));
+    }
+    if !status::is_ready(dashboard) {
+        return ("warn", format!("{} is not ready yet", dashboard.command));
+    }
+    let now = metrics::Snapshot::now();
+    let text = match now.lag_records {
+        Some(lag) => format!("{} · lag {lag}", dashboard.command),
+        None => dashboard.command.to_owned(),
+    };
+    ("ok", text)
+}

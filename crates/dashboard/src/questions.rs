@@ -1,0 +1,368 @@
+//! What the charts ask, and how an answer is drawn.
+//!
+//! A colour that begins with `--` is one of the style sheet's; the script puts in what it is then, so that a
+//! chart is right in light and in dark.
+
+use plotly::common::{AxisSide, Fill, Line, Marker, Mode, Orientation, Title};
+use plotly::layout::{Axis, AxisType, BarMode, HoverMode, RangeMode};
+use plotly::{Bar, HeatMap, Layout, Plot, Scatter};
+
+use crate::filters::Filters;
+use crate::rows::Rows;
+
+const VOLUME: &str = "--accent";
+const FRAUD: &str = "--fraud";
+
+/// One chart: a question to the facts and the picture of its answer.
+pub(crate) struct Question {
+    /// Part of addresses.
+    pub name: &'static str,
+    pub title: &'static str,
+    /// What is shown in which unit.
+    pub unit: &'static str,
+    pub sql: fn(&Filters) -> String,
+    pub draw: fn(&Rows) -> Plot,
+}
+
+pub(crate) const QUESTIONS: &[Question] = &[
+    Question {
+        name: "by_day",
+        title: "Volume and fraud by day",
+        unit: "USD a day by that day's rates; fraud rate in basis points (1 in 10,000 transactions)",
+        sql: |filters| {
+            facts(
+                filters,
+                "cast(transaction_datetime_UTC as date) as day",
+                "1",
+                1_000,
+            )
+        },
+        draw: |rows| {
+            let days = rows.texts("day");
+            let volume = line(
+                days.clone(),
+                rows.numbers("amount_usd"),
+                "volume, USD",
+                VOLUME,
+            );
+            let fraud = line(days, rows.numbers("fraud_bp"), "fraud rate, bp", FRAUD);
+            two_axes([
+                volume.fill(Fill::ToZeroY),
+                fraud.y_axis("y2").line(Line::new().color(FRAUD).width(1.2)),
+            ])
+        },
+    },
+    Question {
+        name: "by_hour",
+        title: "Fraud by hour",
+        unit: "Basis points of the transactions of each hour of the day, UTC",
+        sql: |filters| {
+            facts(
+                filters,
+                "cast(extract(hour from transaction_datetime_UTC) as int) as hour",
+                "1",
+                24,
+            )
+        },
+        draw: |rows| {
+            let bars = Bar::new(rows.texts("hour"), rows.numbers("fraud_bp"));
+            let mut plot = Plot::new();
+            plot.add_trace(
+                bars.name("fraud rate, bp")
+                    .marker(Marker::new().color(FRAUD)),
+            );
+            plot
+        },
+    },
+    Question {
+        name: "week",
+        title: "When people pay",
+        unit: "Transactions by day of the week and hour, UTC",
+        sql: |filters| {
+            let condition = filters.condition();
+            format!(
+                "select cast(extract(dow from transaction_datetime_UTC) as int) as day_of_week, \
+                 cast(extract(hour from transaction_datetime_UTC) as int) as hour, count(*) as transactions \
+                 from fct_transactions {condition} group by 1, 2 order by 1, 2"
+            )
+        },
+        draw: |rows| {
+            const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+            let days = rows.numbers("day_of_week");
+            let days = days.into_iter().map(|day| {
+                let day = day.and_then(|day| DAYS.get(day as usize));
+                day.copied().unwrap_or_default()
+            });
+            let heat = HeatMap::new(
+                rows.numbers("hour"),
+                days.collect(),
+                rows.numbers("transactions"),
+            );
+            let mut plot = Plot::new();
+            plot.add_trace(heat.name("transactions"));
+            plot.set_layout(Layout::new().x_axis(Axis::new().title(Title::with_text("hour, UTC"))));
+            plot
+        },
+    },
+    Question {
+        name: "part_of_day",
+        title: "Parts of the day",
+        unit: "Volume in USD and fraud rate in basis points; the parts begin at 0, 6, 12 and 18 h UTC",
+        sql: |filters| {
+            facts(
+                filters,
+                "case when extract(hour from transaction_datetime_UTC) < 6 then 'Night' \
+                 when extract(hour from transaction_datetime_UTC) < 12 then 'Morning' \
+                 when extract(hour from transaction_datetime_UTC) < 18 then 'Afternoon' \
+                 else 'Evening' end as part_of_day",
+                "min(time_key)",
+                4,
+            )
+        },
+        draw: |rows| columns_and_rate(rows, "part_of_day"),
+    },
+    Question {
+        name: "by_category",
+        title: "Categories",
+        unit: "Volume in USD; hover for the fraud rate",
+        sql: |filters| facts(filters, "category", "amount_usd desc nulls last", 100),
+        draw: |rows| ranking(rows, "category"),
+    },
+    Question {
+        name: "by_currency",
+        title: "Currencies",
+        unit: "Volume in USD by the rate of each day",
+        sql: |filters| facts(filters, "currency", "amount_usd desc nulls last", 100),
+        draw: |rows| ranking(rows, "currency"),
+    },
+    Question {
+        name: "by_segment",
+        title: "Segments",
+        unit: "Volume in USD by gender and age of the user on the day of the transaction",
+        sql: |filters| {
+            format!(
+                "select gender, case when age < 25 then 'under 25' when age < 35 then '25-34' \
+                 when age < 45 then '35-44' when age < 55 then '45-54' when age >= 55 then '55+' \
+                 else 'unknown' end as age_group, {FIGURES} from (select facts.*, \
+                 case when users.gender in ('F', 'M') then users.gender else 'unknown' end as gender, \
+                 (date_key - cast(to_char(users.dob, '%Y%m%d') as int)) / 10000 as age \
+                 from (select * from fct_transactions {}) as facts \
+                 left join dim_users_history as users on users.user_version_id = facts.user_version_id) as ages \
+                 group by 1, 2 order by min(coalesce(age, 1000)), 1",
+                filters.condition()
+            )
+        },
+        draw: |rows| {
+            let (genders, ages) = (rows.texts("gender"), rows.texts("age_group"));
+            let volume = rows.numbers("amount_usd");
+            let mut plot = Plot::new();
+            for (gender, colour) in [("F", VOLUME), ("M", "--second"), ("unknown", "--dim")] {
+                let mine = (0..genders.len()).filter(|index| genders[*index] == gender);
+                let (ages, volume): (Vec<_>, Vec<_>) = mine
+                    .map(|index| (ages[index].clone(), volume[index]))
+                    .unzip();
+                if !ages.is_empty() {
+                    plot.add_trace(
+                        Bar::new(ages, volume)
+                            .name(gender)
+                            .marker(Marker::new().color(colour)),
+                    );
+                }
+            }
+            plot.set_layout(Layout::new().bar_mode(BarMode::Group));
+            plot
+        },
+    },
+    Question {
+        name: "merchants",
+        title: "Merchants",
+        unit: "The 20 with most volume, USD",
+        sql: |filters| facts(filters, "merchant_name", "amount_usd desc nulls last", 20),
+        draw: |rows| ranking(rows, "merchant_name"),
+    },
+    Question {
+        name: "merchant_fraud",
+        title: "Where fraud hits",
+        unit: "The 20 merchants that lost most, USD",
+        sql: |filters| facts(filters, "merchant_name", "fraud_usd desc nulls last", 20),
+        draw: |rows| {
+            let bars = Bar::new(
+                reversed(rows.numbers("fraud_usd")),
+                reversed(rows.texts("merchant_name")),
+            );
+            sideways(bars.name("fraud, USD").marker(Marker::new().color(FRAUD)))
+        },
+    },
+    Question {
+        name: "map",
+        title: "Where it happens",
+        unit: "Merchants by their coordinates; the larger, the more transactions",
+        sql: |filters| {
+            format!(
+                "select facts.merchant_name, longitude, latitude, {FIGURES} \
+                 from (select * from fct_transactions {}) as facts \
+                 join dim_merchants on dim_merchants.merchant_name = facts.merchant_name and has_merchant_geo \
+                 group by 1, 2, 3 order by transactions desc limit 2000",
+                filters.condition()
+            )
+        },
+        draw: |rows| {
+            let most = rows
+                .numbers("transactions")
+                .into_iter()
+                .flatten()
+                .fold(1.0, f64::max);
+            let sizes = rows.numbers("transactions").into_iter().flatten();
+            let sizes = sizes.map(|count| (4.0 + 14.0 * (count / most).sqrt()) as usize);
+            let marker = Marker::new()
+                .size_array(sizes.collect())
+                .opacity(0.6)
+                .color(VOLUME);
+            let places = Scatter::new(rows.numbers("longitude"), rows.numbers("latitude"))
+                .mode(Mode::Markers)
+                .name("merchants")
+                .text_array(rows.texts("merchant_name"))
+                .marker(marker);
+            let mut plot = Plot::new();
+            plot.add_trace(places);
+            let axis = |title: &str| Axis::new().title(Title::with_text(title)).zero_line(false);
+            plot.set_layout(
+                Layout::new()
+                    .x_axis(axis("longitude, °"))
+                    .y_axis(axis("latitude, °").scale_anchor("x")),
+            );
+            plot
+        },
+    },
+    Question {
+        name: "users",
+        title: "Users",
+        unit: "The 20 who spend most, USD",
+        sql: |filters| facts(filters, "user_id", "amount_usd desc nulls last", 20),
+        draw: |rows| ranking(rows, "user_id"),
+    },
+    Question {
+        name: "rates",
+        title: "Exchange rates used",
+        unit: "Currency units for one USD, by day",
+        sql: |filters| {
+            let condition = filters.condition();
+            format!(
+                "select cast(transaction_datetime_UTC as date) as day, currency, max(fx_rate_to_currency) as rate, \
+                 max(fx_rate_provider) as provider, max(fx_rate_rule) as rule \
+                 from fct_transactions {condition} group by 1, 2 order by 1, 2 limit 2000"
+            )
+        },
+        draw: |rows| {
+            let (days, currencies) = (rows.texts("day"), rows.texts("currency"));
+            let rates = rows.numbers("rate");
+            let mut names = currencies.clone();
+            names.sort();
+            names.dedup();
+            let mut plot = Plot::new();
+            for name in names {
+                let mine = (0..days.len()).filter(|index| currencies[*index] == name);
+                let (days, rates): (Vec<_>, Vec<_>) = mine
+                    .map(|index| (days[index].clone(), rates[index]))
+                    .unzip();
+                plot.add_trace(Scatter::new(days, rates).mode(Mode::Lines).name(name));
+            }
+            plot.set_layout(Layout::new().hover_mode(HoverMode::XUnified));
+            plot
+        },
+    },
+];
+
+/// The key figures of a group of transactions.
+const FIGURES: &str = "count(*) as transactions, sum(amount_usd) as amount_usd, \
+    count(case when is_fraud = 1 then 1 end) as fraud_transactions, \
+    sum(case when is_fraud = 1 then amount_usd end) as fraud_usd, 10000.0 * avg(is_fraud) as fraud_bp";
+
+/// The key figures of each group of transactions.
+fn facts(filters: &Filters, group: &str, order: &str, limit: usize) -> String {
+    let condition = filters.condition();
+    format!(
+        "select {group}, {FIGURES} from fct_transactions {condition} group by 1 order by {order} limit {limit}"
+    )
+}
+
+type Numbers = Vec<Option<f64>>;
+
+fn line(
+    days: Vec<String>,
+    values: Numbers,
+    name: &str,
+    colour: &'static str,
+) -> Box<Scatter<String, Option<f64>>> {
+    Scatter::new(days, values)
+        .mode(Mode::Lines)
+        .name(name)
+        .line(Line::new().color(colour).width(2.0))
+}
+
+/// The second of the traces has its axis at the right.
+fn two_axes(traces: [Box<Scatter<String, Option<f64>>>; 2]) -> Plot {
+    let mut plot = Plot::new();
+    for trace in traces {
+        plot.add_trace(trace);
+    }
+    let left = Axis::new().range_mode(RangeMode::ToZero);
+    let right = left.clone().overlaying("y").side(AxisSide::Right);
+    let right = right.show_grid(false);
+    plot.set_layout(
+        Layout::new()
+            .hover_mode(HoverMode::XUnified)
+            .y_axis(left)
+            .y_axis2(right),
+    );
+    plot
+}
+
+/// Volume as columns, the fraud rate as points with an axis of their own.
+fn columns_and_rate(rows: &Rows, names: &str) -> Plot {
+    let names = rows.texts(names);
+    let volume = Bar::new(names.clone(), rows.numbers("amount_usd"))
+        .name("volume, USD")
+        .marker(Marker::new().color(VOLUME));
+    let rate = Scatter::new(names, rows.numbers("fraud_bp"))
+        .mode(Mode::Markers)
+        .name("fraud rate, bp")
+        .marker(Marker::new().color(FRAUD).size(10))
+        .y_axis("y2");
+    let mut plot = Plot::new();
+    plot.add_trace(volume);
+    plot.add_trace(rate);
+    let right = Axis::new().overlaying("y").side(AxisSide::Right);
+    let right = right.show_grid(false).range_mode(RangeMode::ToZero);
+    plot.set_layout(Layout::new().y_axis2(right));
+    plot
+}
+
+/// One bar a row, the first on top.
+fn ranking(rows: &Rows, names: &str) -> Plot {
+    let rates = reversed(rows.numbers("fraud_bp")).into_iter();
+    let notes =
+        rates.map(|rate| rate.map_or_else(String::new, |rate| format!("fraud {rate:.0} bp")));
+    let bars = Bar::new(
+        reversed(rows.numbers("amount_usd")),
+        reversed(rows.texts(names)),
+    );
+    sideways(
+        bars.name("volume, USD")
+            .hover_text_array(notes.collect())
+            .marker(Marker::new().color(VOLUME)),
+    )
+}
+
+fn sideways(bars: Box<Bar<Option<f64>, String>>) -> Plot {
+    let mut plot = Plot::new();
+    plot.add_trace(bars.orientation(Orientation::Horizontal));
+    let names = Axis::new().type_(AxisType::Category).auto_margin(true);
+    plot.set_layout(Layout::new().y_axis(names.n_ticks(100)));
+    plot
+}
+
+fn reversed<T>(mut values: Vec<T>) -> Vec<T> {
+    values.reverse();
+    values
+}

@@ -1,0 +1,47 @@
+//! Which address shows what.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use hyper::{Response, StatusCode, header};
+
+use crate::{Dashboard, assets, cards, events, pages, status};
+
+pub(crate) type Answer = Response<Body>;
+
+pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
+    Router::new()
+        .route("/", get(pages::overview))
+        .route("/analytics", get(pages::analytics))
+        .route("/cards/{name}", get(cards::card))
+        .route("/events", get(events::events))
+        .route("/assets/{fingerprint}/{name}", get(assets::asset))
+        .route("/api/status", get(status::status))
+        .route("/metrics", get(status::metrics))
+        .route("/healthz", get(status::alive))
+        .route("/readyz", get(status::ready))
+        .fallback(nothing_here)
+        .with_state(dashboard)
+}
+
+pub(crate) async fn nothing_here() -> Answer {
+    let body = "nothing here: the pages begin at /, machines read /metrics, /healthz, /readyz and /api/status\n";
+    plain(StatusCode::NOT_FOUND, body)
+}
+
+/// Text as it is.
+pub(crate) fn plain(code: StatusCode, body: impl Into<Body>) -> Answer {
+    text(code, "text/plain; charset=utf-8", body)
+}
+
+pub(crate) fn text(code: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Answer {
+    let mut answer = Response::new(body.into());
+    *answer.status_mut() = code;
+    let content_type = header::HeaderValue::from_static(content_type);
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    answer
+}

@@ -1,0 +1,112 @@
+"use strict";
+// Loads the cards of a page, draws their charts, and follows what the server says is new.
+
+const style = () => getComputedStyle(document.documentElement);
+
+// A colour that begins with `--` is the style sheet's.
+const painted = (value) => {
+  if (typeof value === "string" && value.startsWith("--")) return style().getPropertyValue(value).trim();
+  if (Array.isArray(value)) return typeof value[0] === "object" ? value.map(painted) : value;
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, painted(part)]));
+};
+
+// The library is large and comes last: the cards' tables are there before it.
+const library = new Promise((resolve) => {
+  const script = document.getElementById("plotly");
+  if (window.Plotly) resolve(window.Plotly);
+  else script?.addEventListener("load", () => resolve(window.Plotly));
+});
+
+async function draw(card) {
+  const plot = card.querySelector(".plot");
+  if (!plot) return;
+  const figure = painted(JSON.parse(card.querySelector("script").textContent));
+  const [ink, dim, rule, card_colour, second] =
+    ["--ink", "--dim", "--rule", "--card", "--second"].map((name) => style().getPropertyValue(name).trim());
+  const axis = { gridcolor: rule, zerolinecolor: rule, linecolor: rule, tickfont: { color: dim }, automargin: true };
+  const layout = { ...figure.layout };
+  for (const name of ["xaxis", "yaxis", "yaxis2"]) {
+    if (name !== "yaxis2" || layout[name]) layout[name] = { ...axis, ...layout[name] };
+  }
+  const family = style().fontFamily;
+  const Plotly = await library;
+  await Plotly.react(plot, figure.data, {
+    ...layout,
+    autosize: true,
+    colorway: [style().getPropertyValue("--accent").trim(), second, style().getPropertyValue("--fraud").trim(), dim],
+    font: { family, color: ink, size: 12 },
+    hoverlabel: { bgcolor: card_colour, bordercolor: rule, font: { family, color: ink } },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    margin: { l: 8, r: 8, t: 8, b: 8 },
+    paper_bgcolor: "transparent",
+    plot_bgcolor: "transparent",
+  }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
+}
+
+// Fetches a card and puts it in place; what the server writes there is escaped by it.
+async function load(card) {
+  card.setAttribute("aria-busy", "true");
+  try {
+    const answer = await fetch(`/cards/${card.dataset.card}${location.search}`);
+    const text = await answer.text();
+    if (answer.ok) {
+      const open = card.querySelector("details")?.open;
+      const plot = card.querySelector(".plot");
+      if (plot && window.Plotly) window.Plotly.purge(plot);
+      card.innerHTML = text;
+      const details = card.querySelector("details");
+      if (details && open) details.open = true;
+      await draw(card);
+    } else {
+      problem(card, text);
+    }
+  } catch {
+    problem(card, "The process does not answer. What is shown is as it was.");
+  }
+  card.setAttribute("aria-busy", "false");
+}
+
+function problem(card, text) {
+  const line = card.querySelector(".problem") ?? document.createElement("p");
+  line.className = "problem";
+  line.setAttribute("role", "alert");
+  line.textContent = text;
+  if (!line.parentNode) card.append(line);
+}
+
+const cards = () => [...document.querySelectorAll("[data-card]")];
+
+function follow() {
+  const live = document.getElementById("live");
+  let source = null;
+  let moment = null;
+  const open = () => {
+    source = new EventSource("/events");
+    source.onmessage = (message) => {
+      const now = JSON.parse(message.data);
+      live.className = now.state;
+      if (live.textContent !== now.text) live.textContent = now.text;
+      if (moment !== null && now.moment !== null && now.moment !== moment) cards().forEach(load);
+      moment = now.moment ?? moment;
+    };
+    source.onerror = () => {
+      live.className = "bad";
+      live.textContent = "the process does not answer";
+    };
+  };
+  // A page that nobody sees keeps no connection.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      source?.close();
+      source = null;
+    } else if (!source) {
+      open();
+    }
+  });
+  if (!document.hidden) open();
+}
+
+cards().forEach(load);
+follow();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cards().forEach(draw));
