@@ -262,7 +262,7 @@ fn no_page_shows_a_secret() {
     for path in [
         "/",
         "/analytics",
-        "/cards/by_day",
+        "/cards/over_time",
         "/api/status",
         "/metrics",
         "/healthz",

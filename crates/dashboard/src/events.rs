@@ -67,6 +67,16 @@ pub(crate) fn line(dashboard: &Dashboard) -> (&'static str, String) {
         let state = group.state.as_str().replace('_', " ");
         return ("bad", format!("{name} {state}: {why}"));
     }
+    let ends = dashboard.watched.snapshot().ends;
+    if let Some(ends) = ends
+        && let (Some(lasts), Some(error)) = (ends.down_for(), &ends.error)
+    {
+        let seconds = lasts.as_secs();
+        return (
+            "bad",
+            format!("Kafka has not answered for {seconds} s: {error}"),
+        );
+    }
     if !status::is_ready(dashboard) {
         return ("warn", format!("{} is not ready yet", dashboard.command));
     }

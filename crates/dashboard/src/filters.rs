@@ -86,6 +86,11 @@ fn day(name: &'static str, value: String) -> Result<NaiveDate, BadFilter> {
 }
 
 impl Filters {
+    /// How many days are chosen, if both ends are.
+    pub(crate) fn days(&self) -> Option<i64> {
+        Some((self.to? - self.from?).num_days() + 1)
+    }
+
     /// The condition on `fct_transactions`, with its `where`; empty if everything is shown.
     pub(crate) fn condition(&self) -> String {
         self.with_days(self.from, self.to)

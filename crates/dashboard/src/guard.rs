@@ -26,11 +26,11 @@ const MAX_HEADER_BYTES: usize = 8192;
 const OPEN: &[&str] = &["/healthz", "/readyz"];
 
 const HEADERS: &[(&str, &str)] = &[
-    // The charts' library begins with one empty style element, whose hash that is, and adds its rules by script;
-    // it makes a PNG by way of an image.
+    // What the charts' library needs: one empty style element, to which it adds its rules by script; two style
+    // attributes that it sets, by their hashes; an image to make a PNG of.
     (
         "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        "default-src 'none'; script-src 'self'; style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; style-src-attr 'unsafe-hashes' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-AR/cKIZjWPcPmBUPDA6oti9XBiTbJvz0Cro2J1VzzS8='; img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),

@@ -3,15 +3,19 @@
 //! A colour that begins with `--` is one of the style sheet's; the script puts in what it is then, so that a
 //! chart is right in light and in dark.
 
-use plotly::common::{AxisSide, Fill, Line, Marker, Mode, Orientation, Title};
+use plotly::common::{
+    AxisSide, ColorScale, ColorScaleElement, Fill, Line, Marker, Mode, Orientation, Title,
+};
 use plotly::layout::{Axis, AxisType, BarMode, HoverMode, RangeMode};
 use plotly::{Bar, HeatMap, Layout, Plot, Scatter};
 
-use crate::filters::Filters;
+use crate::filters::{Filters, Fraud};
 use crate::rows::Rows;
 
 const VOLUME: &str = "--accent";
 const FRAUD: &str = "--fraud";
+/// A line of more points than this is drawn by week.
+const MAX_DAYS: i64 = 120;
 
 /// One chart: a question to the facts and the picture of its answer.
 pub(crate) struct Question {
@@ -26,19 +30,20 @@ pub(crate) struct Question {
 
 pub(crate) const QUESTIONS: &[Question] = &[
     Question {
-        name: "by_day",
-        title: "Volume and fraud by day",
-        unit: "USD a day by that day's rates; fraud rate in basis points (1 in 10,000 transactions)",
+        name: "over_time",
+        title: "Volume and fraud over time",
+        unit: "USD by each day's rates; fraud rate in basis points (1 in 10,000); by week, or by day for up to 120 days",
         sql: |filters| {
-            facts(
-                filters,
-                "cast(transaction_datetime_UTC as date) as day",
-                "1",
-                1_000,
-            )
+            let step = if filters.days().is_some_and(|days| days <= MAX_DAYS) {
+                "cast(transaction_datetime_UTC as date) as day"
+            } else {
+                "cast(date_trunc('week', transaction_datetime_UTC) as date) as week_from"
+            };
+            facts(filters, step, "1", 1_000)
         },
         draw: |rows| {
-            let days = rows.texts("day");
+            let first = rows.columns.first();
+            let days = rows.texts(first.map_or("", |column| column.name.as_str()));
             let volume = line(
                 days.clone(),
                 rows.numbers("amount_usd"),
@@ -48,7 +53,7 @@ pub(crate) const QUESTIONS: &[Question] = &[
             let fraud = line(days, rows.numbers("fraud_bp"), "fraud rate, bp", FRAUD);
             two_axes([
                 volume.fill(Fill::ToZeroY),
-                fraud.y_axis("y2").line(Line::new().color(FRAUD).width(1.2)),
+                fraud.y_axis("y2").line(Line::new().color(FRAUD).width(1.5)),
             ])
         },
     },
@@ -99,6 +104,11 @@ pub(crate) const QUESTIONS: &[Question] = &[
                 rows.numbers("transactions"),
             );
             let mut plot = Plot::new();
+            let scale = vec![
+                ColorScaleElement(0.0, "--bg".to_owned()),
+                ColorScaleElement(1.0, VOLUME.to_owned()),
+            ];
+            let heat = heat.color_scale(ColorScale::Vector(scale));
             plot.add_trace(heat.name("transactions"));
             plot.set_layout(Layout::new().x_axis(Axis::new().title(Title::with_text("hour, UTC"))));
             plot
@@ -126,14 +136,14 @@ pub(crate) const QUESTIONS: &[Question] = &[
         title: "Categories",
         unit: "Volume in USD; hover for the fraud rate",
         sql: |filters| facts(filters, "category", "amount_usd desc nulls last", 100),
-        draw: |rows| ranking(rows, "category"),
+        draw: |rows| ranking(rows, rows.texts("category")),
     },
     Question {
         name: "by_currency",
         title: "Currencies",
         unit: "Volume in USD by the rate of each day",
         sql: |filters| facts(filters, "currency", "amount_usd desc nulls last", 100),
-        draw: |rows| ranking(rows, "currency"),
+        draw: |rows| ranking(rows, rows.texts("currency")),
     },
     Question {
         name: "by_segment",
@@ -178,13 +188,23 @@ pub(crate) const QUESTIONS: &[Question] = &[
         title: "Merchants",
         unit: "The 20 with most volume, USD",
         sql: |filters| facts(filters, "merchant_name", "amount_usd desc nulls last", 20),
-        draw: |rows| ranking(rows, "merchant_name"),
+        draw: |rows| ranking(rows, rows.texts("merchant_name")),
     },
     Question {
         name: "merchant_fraud",
         title: "Where fraud hits",
         unit: "The 20 merchants that lost most, USD",
-        sql: |filters| facts(filters, "merchant_name", "fraud_usd desc nulls last", 20),
+        sql: |filters| {
+            let fraud = match filters.fraud {
+                Fraud::Without => Fraud::Without,
+                Fraud::All | Fraud::Only => Fraud::Only,
+            };
+            let filters = Filters {
+                fraud,
+                ..filters.clone()
+            };
+            facts(&filters, "merchant_name", "fraud_usd desc nulls last", 20)
+        },
         draw: |rows| {
             let bars = Bar::new(
                 reversed(rows.numbers("fraud_usd")),
@@ -239,7 +259,10 @@ pub(crate) const QUESTIONS: &[Question] = &[
         title: "Users",
         unit: "The 20 who spend most, USD",
         sql: |filters| facts(filters, "user_id", "amount_usd desc nulls last", 20),
-        draw: |rows| ranking(rows, "user_id"),
+        draw: |rows| {
+            let ids = rows.texts("user_id").into_iter();
+            ranking(rows, ids.map(|id| id.chars().take(8).collect()).collect())
+        },
     },
     Question {
         name: "rates",
@@ -339,14 +362,11 @@ fn columns_and_rate(rows: &Rows, names: &str) -> Plot {
 }
 
 /// One bar a row, the first on top.
-fn ranking(rows: &Rows, names: &str) -> Plot {
+fn ranking(rows: &Rows, names: Vec<String>) -> Plot {
     let rates = reversed(rows.numbers("fraud_bp")).into_iter();
     let notes =
         rates.map(|rate| rate.map_or_else(String::new, |rate| format!("fraud {rate:.0} bp")));
-    let bars = Bar::new(
-        reversed(rows.numbers("amount_usd")),
-        reversed(rows.texts(names)),
-    );
+    let bars = Bar::new(reversed(rows.numbers("amount_usd")), reversed(names));
     sideways(
         bars.name("volume, USD")
             .hover_text_array(notes.collect())

@@ -6,7 +6,7 @@ const style = () => getComputedStyle(document.documentElement);
 // A colour that begins with `--` is the style sheet's.
 const painted = (value) => {
   if (typeof value === "string" && value.startsWith("--")) return style().getPropertyValue(value).trim();
-  if (Array.isArray(value)) return typeof value[0] === "object" ? value.map(painted) : value;
+  if (Array.isArray(value)) return value.map(painted);
   if (value === null || typeof value !== "object") return value;
   return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, painted(part)]));
 };

@@ -20,6 +20,8 @@ struct Headline {
     figures: Vec<Figure>,
     days: Option<(NaiveDate, NaiveDate)>,
     without_rate: u64,
+    /// Whether some rates are the offline provider's.
+    made_up_rates: bool,
 }
 
 struct Figure {
@@ -83,20 +85,23 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
             figures: Vec::new(),
             days: None,
             without_rate: 0,
+            made_up_rates: false,
         });
     };
     let first = filters.from.unwrap_or(first);
     let sums = Sums::of(&all_days, first, last);
-    let (new, old, length) = match filters.from {
+    let (new, old, than) = match filters.from {
         // The chosen days, and as many before them.
         Some(from) => {
             let length = (last - from).num_days().unsigned_abs() + 1;
-            (from, before(from, length), length)
+            let than = format!("against the {length} days before");
+            (from, before(from, length), than)
         }
         None => {
             let new = before(last, DAYS - 1).max(first);
             let length = (last - new).num_days().unsigned_abs() + 1;
-            (new, before(new, length), length)
+            let than = format!("in the last {length} days");
+            (new, before(new, length), than)
         }
     };
     // A period that the data does not cover is not compared with.
@@ -107,8 +112,8 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
         )
     });
     let change = |figure: fn(Sums) -> f64| match compared {
-        None => "no earlier period to compare with".to_owned(),
-        Some((new, old)) => relative(figure(new), figure(old), length),
+        None => "no earlier data".to_owned(),
+        Some((new, old)) => relative(figure(new), figure(old), &than),
     };
     let users = answers
         .rows(&users(&filters.with_days(Some(first), Some(last))))
@@ -158,7 +163,8 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
             },
         ],
         days: Some((first, last)),
-        without_rate: all_days_without_rate(&all_days, first),
+        without_rate: since(&all_days, "without_rate", first),
+        made_up_rates: since(&all_days, "offline", first) > 0,
     })
 }
 
@@ -167,7 +173,8 @@ fn by_day(condition: &str) -> String {
         "select cast(transaction_datetime_UTC as date) as day, count(*) as transactions, \
          sum(amount_usd) as amount_usd, count(case when is_fraud = 1 then 1 end) as fraud_transactions, \
          sum(case when is_fraud = 1 then amount_usd end) as fraud_usd, 10000.0 * avg(is_fraud) as fraud_bp, \
-         count(distinct user_id) as users, count(case when amount_usd is null then 1 end) as without_rate \
+         count(distinct user_id) as users, count(case when amount_usd is null then 1 end) as without_rate, \
+         count(case when fx_rate_provider = 'offline' then 1 end) as offline \
          from fct_transactions {condition} group by 1 order by 1"
     )
 }
@@ -176,11 +183,9 @@ fn users(condition: &str) -> String {
     format!("select count(distinct user_id) as users from fct_transactions {condition}")
 }
 
-fn all_days_without_rate(rows: &Rows, first: NaiveDate) -> u64 {
-    let days = rows
-        .days("day")
-        .into_iter()
-        .zip(rows.numbers("without_rate"));
+/// The sum of a column from a day on.
+fn since(rows: &Rows, name: &str, first: NaiveDate) -> u64 {
+    let days = rows.days("day").into_iter().zip(rows.numbers(name));
     let counts = days.filter_map(|(day, count)| count.filter(|_| day >= first));
     counts.sum::<f64>() as u64
 }
@@ -189,12 +194,12 @@ fn before(day: NaiveDate, days: u64) -> NaiveDate {
     day.checked_sub_days(Days::new(days)).unwrap_or(day)
 }
 
-/// `+4.1 % against the 90 days before`.
-fn relative(new: f64, old: f64, days: u64) -> String {
+/// `+4.1 % in the last 90 days`.
+fn relative(new: f64, old: f64, than: &str) -> String {
     let change = 100.0 * (new / old - 1.0);
     if change.is_finite() {
         let sign = if change >= 0.0 { "+" } else { "" };
-        format!("{sign}{} % in {days} days", decimal(change, 1))
+        format!("{sign}{} % {than}", decimal(change, 1))
     } else {
         "nothing in the period before".to_owned()
     }
@@ -261,8 +266,8 @@ mod tests {
         ] {
             assert_eq!(short(number), text);
         }
-        assert_eq!(relative(104.1, 100.0, 90), "+4.1 % in 90 days");
-        assert_eq!(relative(50.0, 100.0, 7), "-50.0 % in 7 days");
-        assert_eq!(relative(1.0, 0.0, 7), "nothing in the period before");
+        assert_eq!(relative(104.1, 100.0, "in"), "+4.1 % in");
+        assert_eq!(relative(50.0, 100.0, "in"), "-50.0 % in");
+        assert_eq!(relative(1.0, 0.0, "in"), "nothing in the period before");
     }
 }

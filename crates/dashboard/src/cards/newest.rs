@@ -15,7 +15,7 @@ struct Newest<'a> {
 
 pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Answer, CardError> {
     let sql = format!(
-        "select transaction_datetime_UTC as time_utc, left(user_id, 8) as user, merchant_name as merchant, category, \
+        "select to_char(transaction_datetime_UTC, '%Y-%m-%d %H:%M') as time, left(user_id, 8) as user, merchant_name as merchant, category, \
          original_amount as amount, currency, amount_usd as usd, case when is_fraud = 1 then 'fraud' end as mark \
          from fct_transactions {} order by transaction_datetime_UTC desc, transaction_id limit 12",
         filters.condition()
