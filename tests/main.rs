@@ -34,6 +34,7 @@ mod gcs;
 mod http;
 mod machine;
 mod monitoring;
+mod pages_ask;
 mod postgres;
 mod postgres_changed;
 mod postgres_tls;

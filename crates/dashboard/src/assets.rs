@@ -1,5 +1,5 @@
 //! What the pages load besides themselves: the style, the script, the charts' library. Their addresses have a
-//! fingerprint of all three, so that browsers keep them until another version of the program serves others.
+//! fingerprint, so that browsers keep them until another version of the program serves others.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::LazyLock;
@@ -12,6 +12,7 @@ use crate::router;
 
 const STYLE: &str = include_str!("../static/page.css");
 const SCRIPT: &str = include_str!("../static/page.js");
+const SQL_SCRIPT: &str = include_str!("../static/sql.js");
 
 /// plotly.js as its crate has it, which is inside of an element of a page.
 static CHARTS: LazyLock<String> = LazyLock::new(|| {
@@ -25,7 +26,7 @@ static CHARTS: LazyLock<String> = LazyLock::new(|| {
 /// Part of the addresses.
 pub(crate) static FINGERPRINT: LazyLock<String> = LazyLock::new(|| {
     let mut hasher = DefaultHasher::new();
-    (env!("CARGO_PKG_VERSION"), STYLE, SCRIPT).hash(&mut hasher);
+    (env!("CARGO_PKG_VERSION"), STYLE, SCRIPT, SQL_SCRIPT).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 });
 
@@ -34,6 +35,7 @@ pub(crate) async fn asset(Path((_, name)): Path<(String, String)>) -> Response {
     let (content_type, body) = match name.as_str() {
         "page.css" => ("text/css; charset=utf-8", STYLE),
         "page.js" => ("text/javascript; charset=utf-8", SCRIPT),
+        "sql.js" => ("text/javascript; charset=utf-8", SQL_SCRIPT),
         "plotly.js" => ("text/javascript; charset=utf-8", CHARTS.as_str()),
         _ => return router::nothing_here().await,
     };

@@ -57,20 +57,20 @@ impl<'a> Table<'a> {
         Self { rows, shown }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.rows.is_empty()
     }
 
-    fn columns(&self) -> &'a [Column] {
+    pub(crate) fn columns(&self) -> &'a [Column] {
         &self.rows.columns
     }
 
-    fn rows(&self) -> impl Iterator<Item = &'a Vec<Value>> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &'a Vec<Value>> {
         self.rows.rows.iter().take(self.shown)
     }
 
     /// What the rows that are not shown are named.
-    fn rest(&self) -> Option<String> {
+    pub(crate) fn rest(&self) -> Option<String> {
         let hidden = self.rows.rows.len().saturating_sub(self.shown);
         match (hidden, self.rows.cut) {
             (0, false) => None,
@@ -160,7 +160,7 @@ async fn csv(
     Ok(answer)
 }
 
-fn failure(error: &CardError) -> Answer {
+pub(crate) fn failure(error: &CardError) -> Answer {
     let code = match error {
         CardError::NoLake => StatusCode::NOT_FOUND,
         CardError::Query(QueryError::TimedOut(_)) => StatusCode::GATEWAY_TIMEOUT,
@@ -198,7 +198,7 @@ pub(crate) fn decimal(number: f64, digits: usize) -> String {
     }
 }
 
-fn grouped(digits: &str) -> String {
+pub(crate) fn grouped(digits: &str) -> String {
     let (sign, digits) = match digits.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", digits),

@@ -2,11 +2,14 @@
 //!
 //! Promises that without the token, where there is one, a client learns only whether the process
 //! is alive and ready, which orchestrators have to ask without secrets; that a web page elsewhere
-//! can't read the figures by DNS rebinding; and that no client can make the server hold much memory.
-//! Nothing here changes anything, so there is nothing for a forged request to do.
+//! can't read the figures by DNS rebinding; that no client can make the server hold much memory; and that
+//! what takes a POST takes it from the process's own pages only ([`own_pages_only`]), so that no page of
+//! another site can send one in a browser's name.
 
 use std::net::IpAddr;
 
+use axum::body::Body;
+use axum::middleware::Next;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -15,10 +18,13 @@ use hyper::{Request, StatusCode};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use crate::pages::sql;
 use crate::router::{Answer, plain};
 
-/// Nothing here takes a body; one that small is not worth a refusal.
+/// One that small is not worth a refusal, wherever it is sent.
 const MAX_BODY_BYTES: u64 = 4096;
+/// Of a statement, as JSON.
+const MAX_STATEMENT_BYTES: u64 = 64 << 10;
 const MAX_URI_BYTES: usize = 1024;
 /// The longest token, as Basic writes it, is a fifth of it.
 const MAX_HEADER_BYTES: usize = 8192;
@@ -79,7 +85,7 @@ pub(crate) fn add_headers(headers: &mut HeaderMap) {
 pub(crate) fn judge<B>(access: &Access, request: &Request<B>) -> Result<Trusted, Box<Answer>> {
     let headers = request.headers();
     if let Some(code) = too_large(request) {
-        let refusal = plain(code, "nothing here takes a body, or a request that long\n");
+        let refusal = plain(code, "nothing here takes a request that long\n");
         return Err(Box::new(refusal));
     }
     if access.only_this_machine && !is_this_machine(headers) {
@@ -118,9 +124,13 @@ fn too_large<B>(request: &Request<B>) -> Option<StatusCode> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let limit = match request.uri().path() {
+        sql::QUERY_PATH => MAX_STATEMENT_BYTES,
+        _ => MAX_BODY_BYTES,
+    };
     // With an unknown length it could be any.
     if headers.contains_key(header::TRANSFER_ENCODING)
-        || length.is_some_and(|length| length > MAX_BODY_BYTES)
+        || length.is_some_and(|length| length > limit)
     {
         return Some(StatusCode::PAYLOAD_TOO_LARGE);
     }
@@ -133,6 +143,44 @@ fn too_large<B>(request: &Request<B>) -> Option<StatusCode> {
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum();
     (size > MAX_HEADER_BYTES).then_some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+}
+
+/// Lets through what a page of this process sends, as JSON, which forms can't send.
+pub(crate) async fn own_pages_only(request: Request<Body>, next: Next) -> Answer {
+    let headers = request.headers();
+    if !is_same_origin(headers) {
+        return plain(
+            StatusCode::FORBIDDEN,
+            "only a page of this process may send that: a program adds the header `Sec-Fetch-Site: same-origin`\n",
+        );
+    }
+    if !is_json(headers) {
+        return plain(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "expected JSON: `Content-Type: application/json`\n",
+        );
+    }
+    next.run(request).await
+}
+
+/// Browsers say which site's page sends a request; where they do not, over plain HTTP to another machine, the page's
+/// own address must be ours.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
+    match (origin, text(header::HOST)) {
+        (Some((_scheme, origin)), Some(host)) => origin.eq_ignore_ascii_case(host),
+        _ => false,
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Whether the token is there, as a bearer's or as the password of any user. Never in the address,
@@ -211,6 +259,39 @@ mod tests {
             assert!(!passes(host), "{host}");
         }
         assert!(!is_this_machine(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_pages_of_the_same_host_may_send_something() {
+        let passes = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).unwrap(),
+                );
+            }
+            is_same_origin(&headers)
+        };
+        let host = ("host", "ftap.example:8080");
+        assert!(passes(&[("sec-fetch-site", "same-origin")]));
+        assert!(passes(&[host, ("origin", "http://ftap.example:8080")]));
+        for pairs in [
+            &[host][..],
+            &[host, ("origin", "null")],
+            &[host, ("origin", "http://ftap.example:8081")],
+            &[host, ("origin", "http://ftap.example:8080.evil.example")],
+            &[host, ("origin", "http://evil.example/ftap.example:8080")],
+            &[
+                host,
+                ("origin", "http://ftap.example:8080"),
+                ("sec-fetch-site", "cross-site"),
+            ],
+            &[host, ("sec-fetch-site", "same-site")],
+            &[host, ("sec-fetch-site", "none")],
+        ] {
+            assert!(!passes(pairs), "{pairs:?}");
+        }
     }
 
     #[test]

@@ -15,8 +15,14 @@ use crate::filters::{Filters, Fraud, RawFilters};
 use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 
+pub(crate) mod sql;
+
 /// Pages in the order of the navigation: address and name.
-const NAVIGATION: &[(&str, &str)] = &[("/", "Overview"), ("/analytics", "Analytics")];
+const NAVIGATION: &[(&str, &str)] = &[
+    ("/", "Overview"),
+    ("/analytics", "Analytics"),
+    ("/sql", "SQL"),
+];
 
 /// What every page has around its own content.
 struct Frame {

@@ -4,17 +4,24 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::routing::get;
+use axum::middleware::from_fn;
+use axum::routing::{get, post};
 use hyper::{Response, StatusCode, header};
 
-use crate::{Dashboard, assets, cards, events, pages, status};
+use crate::pages::sql;
+use crate::{Dashboard, assets, cards, events, guard, pages, status};
 
 pub(crate) type Answer = Response<Body>;
 
 pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
+    let posts = Router::new()
+        .route(sql::QUERY_PATH, post(sql::query))
+        .route_layer(from_fn(guard::own_pages_only));
     Router::new()
+        .merge(posts)
         .route("/", get(pages::overview))
         .route("/analytics", get(pages::analytics))
+        .route("/sql", get(sql::show))
         .route("/cards/{name}", get(cards::card))
         .route("/events", get(events::events))
         .route("/assets/{fingerprint}/{name}", get(assets::asset))

@@ -144,8 +144,10 @@ impl Engine {
         };
         let rows = timeout_at(deadline, planned).await;
         let rows = rows.map_err(|_elapsed| QueryError::TimedOut(self.limits.time))?;
+        let rows = rows.map_err(|error| QueryError::planning(sql, &self.tables, error))?;
         Ok(Answer {
-            rows: rows.map_err(|error| QueryError::planning(sql, &self.tables, error))?,
+            schema: with_names_of_their_own(&rows.schema()),
+            rows,
             deadline,
             time: self.limits.time,
         })
@@ -226,6 +228,7 @@ impl Engine {
 
 /// The rows of an answer, as they come.
 pub struct Answer {
+    schema: SchemaRef,
     rows: SendableRecordBatchStream,
     deadline: Instant,
     time: Duration,
@@ -233,13 +236,39 @@ pub struct Answer {
 
 impl Answer {
     pub fn schema(&self) -> SchemaRef {
-        self.rows.schema()
+        Arc::clone(&self.schema)
     }
 
     /// The next rows, `None` at the end.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
         let next = timeout_at(self.deadline, self.rows.next()).await;
         let next = next.map_err(|_elapsed| QueryError::TimedOut(self.time))?;
-        Ok(next.transpose()?)
+        let Some(rows) = next.transpose()? else {
+            return Ok(None);
+        };
+        let rows = RecordBatch::try_new(self.schema(), rows.columns().to_vec());
+        Ok(Some(rows.map_err(DataFusionError::from)?))
     }
+}
+
+/// A join may give several columns one name, of which JSON could hold only one and Parquet readers find only one.
+fn with_names_of_their_own(schema: &Schema) -> SchemaRef {
+    let mut taken: BTreeSet<String> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    let mut seen = BTreeSet::new();
+    let fields = schema.fields().iter().map(|field| {
+        let mut name = field.name().clone();
+        if !seen.insert(name.clone()) {
+            let numbered = (2..).map(|number| format!("{}_{number}", field.name()));
+            let mut free = numbered.filter(|name| !taken.contains(name));
+            name = free.next().unwrap_or_default();
+            taken.insert(name.clone());
+        }
+        field.as_ref().clone().with_name(name)
+    });
+    let fields: Vec<_> = fields.collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }

@@ -1,0 +1,372 @@
+//! Statements that a person writes: answered as a table with a chart, or as a file.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use askama::Template;
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use chrono::NaiveDate;
+use ftap_query::{Format, QueryError, write};
+use hyper::{StatusCode, header};
+use plotly::common::{AxisSide, Line, Marker, Mode};
+use plotly::layout::{Axis, RangeMode};
+use plotly::{Bar, Layout, Plot, Scatter};
+use serde::Deserialize;
+
+use super::{Frame, page};
+use crate::Dashboard;
+use crate::cards::{CardError, Table, answers, failure, html};
+use crate::router::{self, Answer};
+use crate::rows::Rows;
+
+/// Where statements are sent.
+pub(crate) const QUERY_PATH: &str = "/sql/query";
+/// Rows of an answer on the page.
+const SHOWN_ROWS: usize = 1_000;
+/// Rows of which each is a bar.
+const MAX_BARS: usize = 60;
+const MAX_SERIES: usize = 4;
+/// A file is made in memory before it is sent.
+const MAX_FILE_BYTES: usize = 64 << 20;
+
+#[derive(Template)]
+#[template(path = "sql.html")]
+struct SqlPage {
+    frame: Frame,
+    tables: Vec<NamedTable>,
+    /// Why there are no tables.
+    problem: Option<String>,
+    examples: &'static [Example],
+}
+
+struct NamedTable {
+    name: String,
+    /// Names and types.
+    columns: Vec<(String, String)>,
+}
+
+struct Example {
+    name: &'static str,
+    sql: &'static str,
+}
+
+const EXAMPLES: &[Example] = &[
+    Example {
+        name: "Volume and fraud by month",
+        sql: "SELECT date_trunc('month', transaction_datetime_UTC) AS month,\n       sum(amount_usd) AS usd, sum(is_fraud) AS frauds\nFROM fct_transactions GROUP BY 1 ORDER BY 1",
+    },
+    Example {
+        name: "Fraud rate by category",
+        sql: "SELECT category, 10000.0 * avg(is_fraud) AS fraud_bp, count(*) AS transactions\nFROM fct_transactions GROUP BY 1 ORDER BY 2 DESC",
+    },
+    Example {
+        name: "Merchants that lost most to fraud",
+        sql: "SELECT merchant_name, sum(amount_usd) AS fraud_usd, count(*) AS frauds\nFROM fct_transactions WHERE is_fraud = 1\nGROUP BY 1 ORDER BY 2 DESC LIMIT 20",
+    },
+    Example {
+        name: "Largest transactions",
+        sql: "SELECT transaction_datetime_UTC, merchant_name, category, amount_usd, is_fraud\nFROM fct_transactions ORDER BY amount_usd DESC NULLS LAST LIMIT 50",
+    },
+    Example {
+        name: "Who pays most, with job and city",
+        sql: "SELECT u.last_name, u.job, u.city, count(*) AS transactions, sum(t.amount_usd) AS usd\nFROM fct_transactions t JOIN dim_users_current u ON u.user_id = t.user_id\nGROUP BY u.user_id, 1, 2, 3 ORDER BY usd DESC NULLS LAST LIMIT 20",
+    },
+    Example {
+        name: "Which rule gave the exchange rates",
+        sql: "SELECT fx_rate_rule, count(*) AS transactions, sum(amount_usd) AS usd\nFROM fct_transactions GROUP BY 1 ORDER BY 2 DESC",
+    },
+    Example {
+        name: "What is in the lake, by partition",
+        sql: "SELECT cast(_kafka_partition AS varchar) AS partition, count(*) AS messages,\n       max(_kafka_offset) AS last_offset\nFROM transactions GROUP BY 1 ORDER BY 1",
+    },
+];
+
+pub(crate) async fn show(State(dashboard): State<Arc<Dashboard>>) -> Answer {
+    let (tables, problem) = match tables(&dashboard).await {
+        Ok(tables) => (tables, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    page(&SqlPage {
+        frame: Frame::of(&dashboard, "/sql"),
+        tables,
+        problem,
+        examples: EXAMPLES,
+    })
+}
+
+async fn tables(dashboard: &Dashboard) -> Result<Vec<NamedTable>, CardError> {
+    let sql = "select table_name, column_name, data_type from information_schema.columns \
+               where table_schema = 'lake' order by table_name, ordinal_position";
+    let rows = answers(dashboard)?.rows(sql).await?;
+    let [tables, columns, types] =
+        ["table_name", "column_name", "data_type"].map(|name| rows.texts(name));
+    let mut named: Vec<NamedTable> = Vec::new();
+    for ((table, column), kind) in tables.into_iter().zip(columns).zip(types) {
+        // `Timestamp(µs)` and the like: what is in the parentheses is for programs.
+        let kind = kind.split('(').next().unwrap_or_default().to_lowercase();
+        match named.last_mut() {
+            Some(last) if last.name == table => last.columns.push((column, kind)),
+            _ => named.push(NamedTable {
+                name: table,
+                columns: vec![(column, kind)],
+            }),
+        }
+    }
+    Ok(named)
+}
+
+/// A statement, and as what its answer is wanted.
+#[derive(Deserialize)]
+pub(crate) struct Asked {
+    sql: String,
+    /// `None` for the page.
+    format: Option<FileFormat>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FileFormat {
+    Csv,
+    Json,
+    Parquet,
+}
+
+impl FileFormat {
+    fn format(self) -> Format {
+        match self {
+            Self::Csv => Format::Csv,
+            Self::Json => Format::Json,
+            Self::Parquet => Format::Parquet,
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Json => "application/x-ndjson",
+            Self::Parquet => "application/vnd.apache.parquet",
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "sql_answer.html")]
+struct SqlAnswer<'a> {
+    rows: &'a Rows,
+    milliseconds: u128,
+    chart: Option<Chart>,
+    table: Table<'a>,
+}
+
+struct Chart {
+    /// For the script; `<` can't end its element.
+    figure: String,
+    /// What is drawn, for those who can't see it.
+    text: String,
+}
+
+pub(crate) async fn query(
+    State(dashboard): State<Arc<Dashboard>>,
+    asked: Result<Json<Asked>, JsonRejection>,
+) -> Answer {
+    let asked = match asked {
+        Ok(Json(asked)) => asked,
+        Err(error) => return router::plain(error.status(), error.body_text()),
+    };
+    if asked.sql.trim().is_empty() {
+        return router::plain(StatusCode::BAD_REQUEST, "the statement is empty");
+    }
+    let answered = match asked.format {
+        None => shown(&dashboard, asked.sql).await,
+        Some(format) => file(&dashboard, asked.sql, format).await,
+    };
+    answered.unwrap_or_else(|error| refusal(&error))
+}
+
+async fn shown(dashboard: &Dashboard, sql: String) -> Result<Answer, CardError> {
+    let began = Instant::now();
+    let answers = answers(dashboard)?;
+    let moment = answers.moment().await?;
+    let rows = answers.spawn(async move {
+        let answer = moment.engine.query(&sql).await?;
+        Rows::read(answer, SHOWN_ROWS).await
+    });
+    let rows = rows.await?;
+    html(&SqlAnswer {
+        rows: &rows,
+        milliseconds: began.elapsed().as_millis(),
+        chart: chart(&rows),
+        table: Table::new(&rows, SHOWN_ROWS),
+    })
+}
+
+async fn file(dashboard: &Dashboard, sql: String, format: FileFormat) -> Result<Answer, CardError> {
+    let answers = answers(dashboard)?;
+    let moment = answers.moment().await?;
+    let written = answers.spawn(async move {
+        let mut file = BoundedFile(Vec::new());
+        let answer = moment.engine.query(&sql).await?;
+        write(answer, format.format(), None, &mut file).await?;
+        Ok::<_, QueryError>(file.0)
+    });
+    let mut answer = router::text(StatusCode::OK, format.content_type(), written.await?);
+    answer.headers_mut().insert(
+        header::CONTENT_DISPOSITION,
+        header::HeaderValue::from_static("attachment"),
+    );
+    Ok(answer)
+}
+
+/// A file in memory, up to [`MAX_FILE_BYTES`].
+struct BoundedFile(Vec<u8>);
+
+impl Write for BoundedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_FILE_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As `ftap query` has it, with limits that are fixed here.
+fn refusal(error: &CardError) -> Answer {
+    match error {
+        CardError::Query(QueryError::TimedOut(limit)) => router::plain(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!(
+                "no answer within {} s: ask for less, or use `ftap query --timeout SECONDS`",
+                limit.as_secs()
+            ),
+        ),
+        CardError::Query(QueryError::OutOfMemory(_)) => router::plain(
+            StatusCode::BAD_REQUEST,
+            "the query needs more memory than it may have: ask for less, or use `ftap query --memory MEGABYTES`",
+        ),
+        CardError::Query(QueryError::Output(_)) => router::plain(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "the file would be larger than {} MiB: ask for less, or use `ftap query --out FILE`",
+                MAX_FILE_BYTES >> 20
+            ),
+        ),
+        // Its message has everything; what the engine says behind it repeats it at length.
+        CardError::Query(error @ QueryError::Sql { .. }) => {
+            router::plain(StatusCode::BAD_REQUEST, error.to_string())
+        }
+        other => failure(other),
+    }
+}
+
+/// Names or times with numbers are drawn: the first number by the axis on the left, others by one on the right, since
+/// amounts and counts share no scale.
+fn chart(rows: &Rows) -> Option<Chart> {
+    let (first, numbers) = rows.columns.split_first()?;
+    if first.is_number || numbers.is_empty() || !numbers.iter().all(|column| column.is_number) {
+        return None;
+    }
+    let are_times = rows.texts(&first.name).iter().all(|text| is_time(text));
+    let drawn = if are_times { SHOWN_ROWS } else { MAX_BARS };
+    let names: Vec<_> = rows.texts(&first.name).into_iter().take(drawn).collect();
+    if names.len() < 2 {
+        return None;
+    }
+    let mut plot = Plot::new();
+    let series = numbers.iter().take(MAX_SERIES).enumerate();
+    for (index, column) in series {
+        let values: Vec<_> = rows.numbers(&column.name).into_iter().take(drawn).collect();
+        let (names, name) = (names.clone(), column.name.as_str());
+        let points = Scatter::new(names.clone(), values.clone()).name(name);
+        match (index, are_times) {
+            (0, true) => plot.add_trace(points.mode(Mode::Lines).line(Line::new().width(2.0))),
+            (_, true) => plot.add_trace(points.mode(Mode::Lines).y_axis("y2")),
+            (0, false) => plot.add_trace(Bar::new(names, values).name(name)),
+            (_, false) => {
+                let marker = Marker::new().size(9);
+                plot.add_trace(points.mode(Mode::Markers).marker(marker).y_axis("y2"));
+            }
+        }
+    }
+    let left = Axis::new().range_mode(RangeMode::ToZero);
+    let right = left.clone().overlaying("y").side(AxisSide::Right);
+    let mut layout = Layout::new().y_axis(left).show_legend(true);
+    if numbers.len() > 1 {
+        layout = layout.y_axis2(right.show_grid(false));
+    }
+    plot.set_layout(layout);
+    let named: Vec<_> = numbers.iter().take(MAX_SERIES).collect();
+    let named: Vec<_> = named.iter().map(|column| column.name.as_str()).collect();
+    Some(Chart {
+        figure: plot.to_json().replace('<', "\\u003c"),
+        text: format!("{} by {}", named.join(", "), first.name),
+    })
+}
+
+/// A date, or a time as the engine writes it.
+fn is_time(text: &str) -> bool {
+    text.get(..10)
+        .is_some_and(|day| day.parse::<NaiveDate>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rows::Column;
+
+    fn rows(columns: &[(&str, bool)], rows: Value) -> Rows {
+        let column = |(name, is_number): &(&str, bool)| Column {
+            name: (*name).to_owned(),
+            is_number: *is_number,
+        };
+        Rows {
+            columns: columns.iter().map(column).collect(),
+            rows: serde_json::from_value(rows).unwrap(),
+            cut: false,
+        }
+    }
+
+    #[test]
+    fn names_are_bars_times_are_lines_and_anything_else_has_none() {
+        let two = [("what", false), ("n", true)];
+        let kind = |rows: &Rows| {
+            let figure: Value = serde_json::from_str(&chart(rows)?.figure).unwrap();
+            Some(figure["data"][0]["type"].as_str()?.to_owned())
+        };
+        let names = rows(&two, json!([["</script>", 1], ["b", null]]));
+        assert_eq!(kind(&names).as_deref(), Some("bar"));
+        assert!(!chart(&names).unwrap().figure.contains('<'));
+        let days = rows(&two, json!([["2019-01-01", 1], ["2019-01-02T00:00:00", 2]]));
+        assert_eq!(kind(&days).as_deref(), Some("scatter"));
+        for none in [
+            rows(&two, json!([["one row", 1]])),
+            rows(&[("a", true), ("b", true)], json!([[1, 2], [3, 4]])),
+            rows(
+                &[("a", false), ("b", false)],
+                json!([["1", "2"], ["3", "4"]]),
+            ),
+            rows(&[("a", false)], json!([["1"], ["2"]])),
+            rows(&[], json!([])),
+        ] {
+            assert!(chart(&none).is_none());
+        }
+    }
+
+    #[test]
+    fn a_file_is_bounded() {
+        let mut file = BoundedFile(Vec::new());
+        file.write_all(&vec![0; MAX_FILE_BYTES]).unwrap();
+        let error = file.write_all(b"1").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+}

@@ -1,0 +1,188 @@
+//! The pages on which people ask: what is answered equals what `ftap` answers on the command line.
+
+use crate::shell::{Answer, PATIENCE, Place, Running, raw, request};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const MARKUP: &str = "<img src=x onerror=alert(1)>&'\"";
+
+/// A run whose rows are all in the lake, and its address.
+fn drained(place: &Place) -> (Running, String) {
+    let mut command = place.ftap(&["run", "--rows", "2000", "--gcs-flush-seconds", "0.2"]);
+    command.env("POSTGRES", "off");
+    let running = Running::start(command);
+    let url = running.event("http_listening")["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let status = request(&url, "GET", "/api/status", "localhost").json();
+        if status["meters"]["rows_committed"] == 2000 {
+            break;
+        }
+        assert!(Instant::now() < end, "{status}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // The pages look at the lake every few seconds.
+    loop {
+        let counted = ask(
+            &url,
+            &json!({"sql": "select count(*) as n from transactions"}),
+        );
+        if counted.body.contains("2,000") {
+            return (running, url);
+        }
+        assert!(Instant::now() < end, "{}", counted.body);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn post(url: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    raw(
+        url,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        ),
+    )
+}
+
+fn ask(url: &str, body: &Value) -> Answer {
+    let headers = "Content-Type: application/json\r\nSec-Fetch-Site: same-origin\r\n";
+    post(url, "/sql/query", headers, &body.to_string())
+}
+
+#[test]
+fn a_statement_of_the_page_is_answered_as_ftap_query_answers_it() {
+    let place = Place::new();
+    let (_running, url) = drained(&place);
+
+    let page = request(&url, "GET", "/sql", "localhost");
+    assert_eq!(page.status, 200);
+    for name in [
+        "fct_transactions",
+        "amount_usd",
+        "mart_daily",
+        "users_changes",
+    ] {
+        assert!(
+            page.body.contains(&format!("data-name=\"{name}\"")),
+            "{name}"
+        );
+    }
+
+    let sql = "select category, count(*) as n, max(original_amt) as amount from transactions group by 1 order by 1";
+    for format in ["csv", "json"] {
+        let file = ask(&url, &json!({"sql": sql, "format": format}));
+        let printed = place.run(&["query", "--format", format, sql]).ends_with(0);
+        assert_eq!((file.status, file.body), (200, printed.stdout), "{format}");
+    }
+    let parquet = ask(&url, &json!({"sql": sql, "format": "parquet"}));
+    assert!(parquet.body.starts_with("PAR1") && parquet.body.ends_with("PAR1"));
+    let shown = ask(&url, &json!({"sql": sql}));
+    let printed = place.run(&["query", "--format", "json", sql]).ends_with(0);
+    for line in printed.stdout.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let (category, count) = (row["category"].as_str().unwrap(), &row["n"]);
+        let cells = format!("<td>{category}</td><td class=\"number\">{count}</td>");
+        assert!(shown.body.contains(&cells), "{cells}: {}", shown.body);
+    }
+    assert!(shown.body.contains("class=\"plot\""), "{}", shown.body);
+
+    // A thousand rows are shown, and that there are more.
+    let all = ask(&url, &json!({"sql": "select trans_num from transactions"}));
+    assert!(all.body.contains("1,000 rows") && all.body.contains("there are more"));
+    assert_eq!(all.body.matches("<td>").count(), 1000);
+
+    // Columns of one name are two columns.
+    let joined = "select * from (select 1 as a) as x cross join (select 2 as a) as y";
+    let joined = ask(&url, &json!({"sql": joined, "format": "json"}));
+    assert_eq!(joined.body, "{\"a\":1,\"a_2\":2}\n");
+
+    // Text is text, in names, values and charts.
+    let literal = MARKUP.replace('\'', "''");
+    let odd = format!(
+        "select '{literal}' || value as \"{}\", value as n from generate_series(1, 3)",
+        MARKUP.replace('"', "\"\"")
+    );
+    let odd = ask(&url, &json!({"sql": odd}));
+    assert_eq!(odd.status, 200, "{}", odd.body);
+    assert!(!odd.body.contains("<img"), "{}", odd.body);
+    assert!(
+        odd.body.contains("&#60;img src=x onerror=alert(1)&#62;"),
+        "{}",
+        odd.body
+    );
+
+    for sql in [
+        "select\n  currncy\nfrom transactions",
+        "select * from transaction",
+        "selct 1",
+        "drop table transactions",
+        "copy transactions to '/tmp/x.csv'",
+        "select * from '/etc/passwd'",
+    ] {
+        let refused = ask(&url, &json!({"sql": sql}));
+        let printed = place.run(&["query", sql]).ends_with(2);
+        assert_eq!(refused.status, 400, "{sql}");
+        assert!(
+            printed.stderr.contains(&refused.body),
+            "{} {}",
+            refused.body,
+            printed.stderr
+        );
+    }
+}
+
+#[test]
+fn only_the_process_own_pages_may_send_statements() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("data/lake")).unwrap();
+    let mut command = place.ftap(&["serve"]);
+    command.env("POSTGRES", "off");
+    let running = Running::start(command);
+    let url = running.event("http_listening")["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let body = json!({"sql": "select 1 as one"}).to_string();
+    let kind = "Content-Type: application/json\r\n";
+    let send = |headers: &str| post(&url, "/sql/query", headers, &body).status;
+    assert_eq!(send(&format!("{kind}Sec-Fetch-Site: same-origin\r\n")), 200);
+    assert_eq!(send(&format!("{kind}Origin: http://localhost\r\n")), 200);
+    for other in [
+        "",
+        "Origin: http://evil.example\r\n",
+        "Origin: null\r\n",
+        "Sec-Fetch-Site: cross-site\r\nOrigin: http://localhost\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+    ] {
+        assert_eq!(send(&format!("{kind}{other}")), 403, "{other}");
+    }
+    // What a form of another site could send.
+    for kind in ["text/plain", "application/x-www-form-urlencoded"] {
+        let headers = format!("Content-Type: {kind}\r\nSec-Fetch-Site: same-origin\r\n");
+        assert_eq!(send(&headers), 415, "{kind}");
+    }
+
+    let long = |bytes: usize| format!("select 1 as one -- {}", "x".repeat(bytes));
+    assert_eq!(ask(&url, &json!({"sql": long(60_000)})).status, 200);
+    assert_eq!(ask(&url, &json!({"sql": long(70_000)})).status, 413);
+    for nonsense in [
+        json!({}),
+        json!({"sql": 1}),
+        json!({"sql": "select 1", "format": "exe"}),
+    ] {
+        assert!(
+            (400..500).contains(&ask(&url, &nonsense).status),
+            "{nonsense}"
+        );
+    }
+    let empty = ask(&url, &json!({"sql": " \n"}));
+    assert_eq!(
+        (empty.status, empty.body.as_str()),
+        (400, "the statement is empty")
+    );
+}
