@@ -1,6 +1,6 @@
 //! Answers about the lake, for the pages.
 //!
-//! One [`Moment`] of the lake serves all pages until the lake has changed and somebody looks: then a new
+//! One [`Moment`] of the lake serves all pages until the lake has changed and a page is loaded: then a new
 //! one takes its place. Queries run on threads of their own, below the stages' priority.
 
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{Dashboard, status};
 
-/// Browsers connect again afterwards, so that no connection is for ever.
+/// Browsers connect again afterwards, so that no connection lasts indefinitely.
 pub(crate) const LENGTH: Duration = Duration::from_secs(120);
 const INTERVAL: Duration = Duration::from_secs(1);
 

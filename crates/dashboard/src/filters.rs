@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_named() {
+    fn a_wrong_filter_is_named() {
         for (pairs, message) in [
             (
                 vec![("from", "yesterday")],

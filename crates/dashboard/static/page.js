@@ -95,7 +95,7 @@ function follow() {
       live.textContent = "the process does not answer";
     };
   };
-  // A page that nobody sees keeps no connection.
+  // A hidden page keeps no connection.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
       source?.close();
