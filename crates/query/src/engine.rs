@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::QueryError;
 use crate::json_text::json_text;
 use crate::models::{Model, models, source_columns};
+use crate::moment::Moment;
 use crate::table::{Columns, LakeTable};
 
 /// Where the engine finds the lake's objects by their keys.
@@ -52,6 +53,8 @@ pub struct Source {
 
 /// The tables of one moment.
 pub struct Engine {
+    sources: Vec<Source>,
+    moment: Moment,
     context: SessionContext,
     limits: Limits,
     /// Names of the tables and views.
@@ -93,6 +96,7 @@ impl Engine {
         config.options_mut().sql_parser.collect_spans = true;
         let context = SessionContext::new_with_config_rt(config, runtime);
         context.register_udf(json_text());
+        let moment = Moment::now(lake, sources).await?;
         let declared = source_columns()?;
         let mut tables = Vec::new();
         for source in sources {
@@ -102,7 +106,8 @@ impl Engine {
                 (None, Some(columns)) => Columns::AtLeast(Arc::clone(columns)),
                 (None, None) => Columns::AtLeast(Arc::new(Schema::empty())),
             };
-            let table = LakeTable::open(lake, url.clone(), source.set, columns).await?;
+            let table =
+                LakeTable::open(lake, url.clone(), moment.objects(source.set), columns).await?;
             context.register_table(name, Arc::new(table))?;
             tables.push(name.to_owned());
         }
@@ -113,12 +118,20 @@ impl Engine {
             tables.push(model.name.clone());
         }
         Ok(Self {
+            sources: sources.to_vec(),
+            moment,
             context,
             limits,
             tables,
             models,
             computed: Mutex::default(),
         })
+    }
+
+    /// Whether the lake still holds what this engine answers from. Lists the objects again, and reads none.
+    pub async fn is_current(&self, lake: &LakeStore) -> Result<bool, QueryError> {
+        let now = Moment::now(lake, &self.sources).await?;
+        Ok(now == self.moment)
     }
 
     /// The models, each after those that it reads.

@@ -5,10 +5,13 @@
 //! engine is DataFusion. Relies on objects never changing once they are there.
 
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod error;
 mod format;
 mod json_text;
 mod models;
+mod moment;
 mod table;
 
 pub use engine::{Answer, Engine, Limits, Source};

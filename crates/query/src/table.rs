@@ -15,7 +15,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use ftap_lake::{DataSet, LakeError, LakeStore, ListedObject};
+use ftap_lake::{LakeError, LakeStore, ListedObject};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -41,26 +41,20 @@ pub(crate) struct LakeTable {
 }
 
 impl LakeTable {
-    /// A table of the objects that are there now.
+    /// A table of these objects.
     pub(crate) async fn open(
         lake: &LakeStore,
         store: ObjectStoreUrl,
-        set: &DataSet,
+        objects: &[ListedObject],
         columns: Columns,
     ) -> std::result::Result<Self, LakeError> {
-        let mut objects: Vec<ListedObject> = lake
-            .list(set.name)
-            .try_filter(|object| std::future::ready(set.owns(&object.key)))
-            .try_collect()
-            .await?;
-        objects.sort_by(|left, right| left.key.cmp(&right.key));
         let schema = match columns {
             Columns::Known(schema) => all_nullable(&schema),
-            Columns::AtLeast(schema) => columns_of(lake, &objects, &schema).await?,
+            Columns::AtLeast(schema) => columns_of(lake, objects, &schema).await?,
         };
-        let files = objects.into_iter().map(|object| {
+        let files = objects.iter().map(|object| {
             PartitionedFile::new_from_meta(ObjectMeta {
-                location: Path::from(object.key),
+                location: Path::from(object.key.as_str()),
                 last_modified: object.written,
                 size: object.bytes,
                 e_tag: None,
