@@ -82,13 +82,9 @@ fn lake(config: &Config) -> String {
     if config.gcs_bucket.is_none() && files.is_empty() {
         return format!("the lake {place} is empty\n");
     }
-    let note = match &config.gcs_bucket {
-        Some(_) => " (DuckDB needs a secret of type gcs for it)",
-        None => "",
-    };
     format!(
-        "in the lake {place}\n{files}query it{note}:\n  {}\n",
-        query(&place)
+        "in the lake {place}\n{files}query it:\n  {}\n",
+        query(config)
     )
 }
 
@@ -121,19 +117,36 @@ fn files_in(folder: &Path) -> (u64, u64) {
     sum
 }
 
-/// A command for a shell.
-fn query(place: &str) -> String {
-    let place = place.trim_end_matches('/').replace('\'', "''");
-    let place = place.chars().fold(String::new(), |mut quoted, sign| {
-        if matches!(sign, '"' | '$' | '`' | '\\') {
-            quoted.push('\\');
-        }
-        quoted.push(sign);
-        quoted
-    });
-    format!(
-        "duckdb -c \"SELECT currency, count(*), sum(original_amt) FROM '{place}/transactions/*/*.parquet' GROUP BY 1\""
-    )
+/// Settings that say which lake it is.
+const WHERE: [&str; 5] = [
+    "DATA_DIR",
+    "LAKE_DIR",
+    "GCS_BUCKET_NAME",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GCS_ENDPOINT",
+];
+
+/// A command for a shell: this program, with those flags of this run that say where the lake is.
+fn query(config: &Config) -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let program = program.into_string().unwrap_or_default();
+    let program = if program.is_empty() { "ftap" } else { &program };
+    let words = [program, "query"].into_iter().map(str::to_owned);
+    let flags = WHERE.iter().filter_map(|name| config.flag(name));
+    let words: Vec<String> = words.chain(flags).map(|word| quoted(&word)).collect();
+    format!("{} \"{QUERY}\"", words.join(" "))
+}
+
+const QUERY: &str = "SELECT currency, count(*) AS transactions, round(sum(amount_usd)) AS usd FROM fct_transactions GROUP BY currency";
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |sign: char| sign.is_ascii_alphanumeric() || "-_./=:,@+".contains(sign);
+    if word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -141,10 +154,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_query_survives_the_shell_and_sql() {
+    fn a_word_survives_the_shell() {
+        assert_eq!(quoted("--lake-dir=data/lake"), "--lake-dir=data/lake");
         assert_eq!(
-            query("a b/it's$5/"),
-            "duckdb -c \"SELECT currency, count(*), sum(original_amt) FROM 'a b/it''s\\$5/transactions/*/*.parquet' GROUP BY 1\""
+            quoted("--lake-dir=a b/it's$5"),
+            r"'--lake-dir=a b/it'\''s$5'"
         );
     }
 }

@@ -91,8 +91,7 @@ fn a_run_on_a_terminal_shows_shares_and_jobs_and_ends_with_the_lake_and_a_query(
         "in the lake data/lake",
         "transactions",
         "fx_rates",
-        "duckdb -c \"SELECT",
-        "'data/lake/transactions/*/*.parquet'",
+        "ftap query \"SELECT",
     ] {
         assert!(end.contains(part), "no {part} in {end}");
     }
@@ -104,6 +103,29 @@ fn a_run_on_a_terminal_shows_shares_and_jobs_and_ends_with_the_lake_and_a_query(
         text.contains("nothing new: 2,000 rows of data/prepared/"),
         "{text}"
     );
+}
+
+#[test]
+fn the_query_that_a_run_ends_with_answers_when_it_is_pasted() {
+    let place = place_with_data(2000);
+    let lake = "the lake's \"$HOME\"";
+    let run = ["run", "--until-drained", "--lake-dir", lake];
+    let mut command = place.ftap(&run);
+    let run = shell::Done::from(command.env("POSTGRES", "off").output().unwrap()).ends_with(0);
+    let (_, end) = run.stdout.split_once("query it:\n").unwrap();
+    let mut pasted = std::process::Command::new("sh");
+    pasted
+        .args(["-c", end.lines().next().unwrap()])
+        .current_dir(place.path(""))
+        .env_clear();
+    let pasted = shell::Done::from(pasted.output().unwrap()).ends_with(0);
+    for currency in ["DKK", "EUR", "NOK", "SEK"] {
+        let row = pasted.stdout.lines().find(|line| line.contains(currency));
+        let cells: Vec<&str> = row.unwrap().split('|').map(str::trim).collect();
+        // Transactions and dollars.
+        let figures = [cells[2], cells[3]].map(|cell| cell.parse::<f64>().unwrap());
+        assert!(figures.iter().all(|figure| *figure > 100.0), "{row:?}");
+    }
 }
 
 #[test]

@@ -129,6 +129,15 @@ impl Config {
         }
     }
 
+    /// The flag that set it, as `--lake-dir=PATH`; `None` if no flag did.
+    pub(crate) fn flag(&self, name: &str) -> Option<String> {
+        let mut settings = self.effective.iter();
+        let setting = settings.find(|setting| setting.name == name)?;
+        let value = setting.value.as_deref()?;
+        let flag = &Setting::find(name)?.flag;
+        (setting.source == Source::Flag).then(|| format!("--{flag}={value}"))
+    }
+
     fn layer(&self, name: &str) -> Source {
         let mut settings = self.effective.iter();
         let setting = settings.find(|setting| setting.name == name);
