@@ -278,7 +278,7 @@ pub(crate) enum QueryFormat {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryArgs {
     /// One statement; without it, or with `-`, standard input is read
-    #[arg(value_name = "SQL")]
+    #[arg(value_name = "SQL", allow_hyphen_values = true, value_parser = sql)]
     pub sql: Option<String>,
     /// Read the statement from this file
     #[arg(long, value_name = "PATH", conflicts_with = "sql")]
@@ -382,6 +382,17 @@ fn rate(text: &str) -> Result<f64, String> {
     let kind = kind::number(0.0..=f64::MAX);
     kind.parse(text)
         .map_err(|_always_empty| "expected a number from 0, fractions allowed".to_owned())
+}
+
+/// A statement may begin with a comment, and an option that does not exist must not become one.
+fn sql(text: &str) -> Result<String, String> {
+    let is_comment = |rest: &str| rest.starts_with(char::is_whitespace);
+    let is_option =
+        text.len() > 1 && text.starts_with('-') && !text.strip_prefix("--").is_some_and(is_comment);
+    if is_option {
+        return Err("it is not an option of `ftap query`: --help lists them".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn tick(text: &str) -> Result<DateTime<Utc>, String> {

@@ -33,6 +33,7 @@ mod fx_job;
 mod gcs;
 mod http;
 mod machine;
+mod models;
 mod monitoring;
 mod pages_ask;
 mod postgres;

@@ -96,6 +96,15 @@ fn a_statement_comes_from_the_command_line_a_file_or_standard_input() {
     assert!(described.stdout.contains("trans_num"));
     assert!(rows(&lab, "select * from fx_rates").is_empty());
     query(&lab, &[" "]).ends_with(2).says(&["empty"]);
+    let commented = query(&lab, &["-- One.\nselect 1 as one", "--format", "csv"]).ends_with(0);
+    assert_eq!(commented.stdout, "one\n1\n");
+    for args in [
+        &["--formt"][..],
+        &["--formt", "csv"],
+        &["select 1", "--formt=csv"],
+    ] {
+        query(&lab, args).ends_with(2);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ftap_query::{Format, Model, models};
+use ftap_query::{Format, Model, models, nearest};
 
 use super::query::{judge, open, until_stopped, write_new};
 use crate::cli::{ModelsAction, ModelsArgs};
@@ -48,9 +48,12 @@ fn show(name: &str) -> anyhow::Result<u8> {
 fn find<'a>(models: &'a [Model], name: &str) -> Result<&'a Model, BadUsage> {
     let found = models.iter().find(|model| model.name == name);
     found.ok_or_else(|| {
-        BadUsage(format!(
-            "there is no model {name}: `ftap models list` shows them"
-        ))
+        let names = models.iter().map(|model| model.name.as_str());
+        let advice = match nearest(name, names) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => "`ftap models list` shows them".to_owned(),
+        };
+        BadUsage(format!("there is no model {name}: {advice}"))
     })
 }
 

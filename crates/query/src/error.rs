@@ -184,7 +184,7 @@ fn similar_table(diagnostic: &Diagnostic, tables: &[String]) -> Option<String> {
 }
 
 /// The name that may have been meant.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let rated = names.map(|name| (strsim::jaro_winkler(name, wanted), name));
     let best = rated.max_by(|(left, _), (right, _)| left.total_cmp(right));
     best.filter(|(similarity, _)| *similarity > 0.8)

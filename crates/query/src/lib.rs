@@ -15,6 +15,6 @@ mod moment;
 mod table;
 
 pub use engine::{Answer, Engine, Limits, Source};
-pub use error::{Position, QueryError};
+pub use error::{Position, QueryError, nearest};
 pub use format::{Format, Written, write};
 pub use models::{Model, ModelColumn, ModelError, ModelTest, models};
