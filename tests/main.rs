@@ -41,6 +41,7 @@ mod postgres_changed;
 mod postgres_tls;
 mod postgres_trouble;
 mod query;
+mod questions;
 mod readers;
 mod rights;
 mod secrets;
