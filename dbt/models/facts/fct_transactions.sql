@@ -1,9 +1,6 @@
 -- One row per transaction, with the rate of its day and the version of its user that was valid then.
 with transactions as (
     select *, cast(transaction_datetime_UTC as date) as date_day from {{ ref('stg_transactions') }}
-),
-captured as (
-    select count(*) as versions from {{ ref('dim_users_history') }}
 )
 select
     transactions.transaction_id,
@@ -25,7 +22,7 @@ select
     rates.fx_rate_provider,
     case
         when users.user_version_id is not null then 'valid_then'
-        when captured.versions = 0 then 'nothing_captured'
+        when (select count(*) from {{ ref('dim_users_history') }}) = 0 then 'nothing_captured'
         else 'none'
     end as user_version_rule
 from transactions
@@ -35,4 +32,3 @@ left join {{ ref('dim_users_history') }} as users
     on transactions.user_id = users.user_id
     and (users.valid_from is null or users.valid_from <= transactions.transaction_datetime_UTC)
     and (users.valid_to is null or transactions.transaction_datetime_UTC < users.valid_to)
-cross join captured
