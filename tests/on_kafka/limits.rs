@@ -45,10 +45,6 @@ fn a_client_quota_is_published_under_without_a_restart() {
 
 #[test]
 fn a_topic_for_small_batches_takes_all_rows() {
-    // The embedded broker has no such setting.
-    if real_kafka().is_none() {
-        return;
-    }
     let lab = Lab::shared("small-batches");
     let limit = [("max.message.bytes", "20000")];
     kafka::create_topic_with(lab.broker(), lab.topic(), 3, &limit);
@@ -61,9 +57,6 @@ fn a_topic_for_small_batches_takes_all_rows() {
 
 #[test]
 fn a_row_that_the_topic_does_not_take_is_final_and_names_the_limit() {
-    if real_kafka().is_none() {
-        return;
-    }
     let lab = Lab::shared("large-rows");
     let limit = [("max.message.bytes", "300")];
     kafka::create_topic_with(lab.broker(), lab.topic(), 3, &limit);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::BrokerError;
 use crate::log::LogOptions;
+use crate::topics::TopicSettings;
 
 /// Options of a [`crate::Broker`]. The default serves any free port of 127.0.0.1 with the data in
 /// `data/kafka`.
@@ -31,7 +32,8 @@ pub struct BrokerOptions {
     pub worker_threads: usize,
     /// Size of the largest request; a larger one closes its connection.
     pub max_request_bytes: usize,
-    /// Size of the largest record batch; a larger one is answered MESSAGE_TOO_LARGE.
+    /// Size of the largest record batch, unless the topic has a `max.message.bytes` of its own; a
+    /// larger one is answered MESSAGE_TOO_LARGE.
     pub max_batch_bytes: usize,
     /// Most bytes of records in one answer to a fetch, whatever the client allows.
     pub max_fetch_bytes: usize,
@@ -130,6 +132,12 @@ impl BrokerOptions {
             }
         }
         Ok(())
+    }
+
+    /// The largest batch that a topic takes: what fits into a request at most.
+    pub(crate) fn batch_limit(&self, topic: TopicSettings) -> usize {
+        let wanted = topic.max_message_bytes.unwrap_or(self.max_batch_bytes);
+        wanted.min(self.max_request_bytes)
     }
 
     pub(crate) fn log_options(&self) -> LogOptions {

@@ -16,19 +16,69 @@ use crate::log::{LogOptions, PartitionLog, storage_error, sync_dir};
 const UNFINISHED: char = '~';
 const MAX_NAME_BYTES: usize = 249;
 const MAX_PARTITIONS: i32 = 10_000;
+/// In a topic's directory: its own settings, a line `name=value` each. Absent if it has none.
+const SETTINGS_FILE: &str = "settings";
+pub(crate) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+
+/// A topic's own settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TopicSettings {
+    /// The largest batch that it takes, in place of the broker's limit.
+    pub max_message_bytes: Option<usize>,
+}
+
+impl TopicSettings {
+    fn read(topic: &Path) -> io::Result<Self> {
+        let path = topic.join(SETTINGS_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        let mut settings = Self::default();
+        for line in text.lines() {
+            let value = line.split_once('=').and_then(|(name, value)| {
+                let is_known = name == MAX_MESSAGE_BYTES;
+                is_known.then(|| value.parse().ok()).flatten()
+            });
+            settings.max_message_bytes = Some(value.ok_or_else(|| {
+                let problem = format!("{}: {line:?} is not a setting", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, problem)
+            })?);
+        }
+        Ok(settings)
+    }
+
+    fn write(self, topic: &Path) -> io::Result<()> {
+        match self.max_message_bytes {
+            None => Ok(()),
+            Some(bytes) => fs::write(
+                topic.join(SETTINGS_FILE),
+                format!("{MAX_MESSAGE_BYTES}={bytes}\n"),
+            ),
+        }
+    }
+}
 
 /// A partition: its log and those who wait for it to grow.
 pub(crate) struct Partition {
     log: Mutex<PartitionLog>,
     watchers: Mutex<Vec<Arc<Notify>>>,
+    settings: TopicSettings,
 }
 
 impl Partition {
-    fn open(dir: &Path, options: LogOptions) -> io::Result<Arc<Self>> {
+    fn open(dir: &Path, options: LogOptions, settings: TopicSettings) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             log: Mutex::new(PartitionLog::open(dir, options)?),
             watchers: Mutex::default(),
+            settings,
         }))
+    }
+
+    /// The settings of its topic.
+    pub(crate) fn settings(&self) -> TopicSettings {
+        self.settings
     }
 
     pub(crate) fn log(&self) -> MutexGuard<'_, PartitionLog> {
@@ -85,7 +135,8 @@ pub(crate) struct Topics {
     changing: Mutex<()>,
 }
 
-fn check_name(name: &str) -> Result<(), ResponseError> {
+/// Checks that a topic may have this name.
+pub(crate) fn check_name(name: &str) -> Result<(), ResponseError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && name != "." && name != "..";
     if fits && name.chars().all(legal) {
@@ -133,6 +184,16 @@ impl Topics {
             .collect()
     }
 
+    /// Another topic whose name differs from this one in `.` and `_` only. Apache Kafka's metrics
+    /// can't tell the two apart, so it refuses the second.
+    pub(crate) fn collision(&self, name: &str) -> Option<String> {
+        let unified = |name: &str| name.replace('.', "_");
+        let wanted = unified(name);
+        let topics = self.topics.read();
+        let mut others = topics.keys().filter(|other| *other != name);
+        others.find(|other| unified(other) == wanted).cloned()
+    }
+
     /// Checks whether a topic could be made.
     pub(crate) fn check_new(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
         check_name(name)?;
@@ -142,13 +203,21 @@ impl Topics {
         if self.get(name).is_some() {
             return Err(ResponseError::TopicAlreadyExists);
         }
+        if self.collision(name).is_some() {
+            return Err(ResponseError::InvalidTopicException);
+        }
         Ok(())
     }
 
-    pub(crate) fn create(&self, name: &str, partitions: i32) -> Result<(), ResponseError> {
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: TopicSettings,
+    ) -> Result<(), ResponseError> {
         let _changing = self.changing.lock();
         self.check_new(name, partitions)?;
-        let made = self.create_on_disk(name, partitions);
+        let made = self.create_on_disk(name, partitions, settings);
         let made = made.map_err(|error| storage_error(&self.dir.join(name), &error))?;
         self.topics.write().insert(name.to_string(), Arc::new(made));
         tracing::info!(
@@ -159,11 +228,21 @@ impl Topics {
         Ok(())
     }
 
-    fn create_on_disk(&self, name: &str, partitions: i32) -> io::Result<Partitions> {
+    fn create_on_disk(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: TopicSettings,
+    ) -> io::Result<Partitions> {
         let unfinished = self.dir.join(format!("{UNFINISHED}new{UNFINISHED}{name}"));
+        // An attempt that failed may have left other settings.
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
         for index in 0..partitions {
             fs::create_dir_all(unfinished.join(index.to_string()))?;
         }
+        settings.write(&unfinished)?;
         let dir = self.dir.join(name);
         fs::rename(&unfinished, &dir)?;
         if self.options.fsync {
@@ -193,7 +272,8 @@ impl Topics {
         let mut partitions = old.as_ref().clone();
         for index in old.len()..wanted {
             let dir = self.dir.join(name).join(index.to_string());
-            let opened = Partition::open(&dir, self.options.clone());
+            let settings = old.first().map(|p| p.settings()).unwrap_or_default();
+            let opened = Partition::open(&dir, self.options.clone(), settings);
             partitions.push(opened.map_err(|error| storage_error(&dir, &error))?);
         }
         self.topics
@@ -259,12 +339,13 @@ impl Topics {
 }
 
 fn open_partitions(dir: &Path, options: &LogOptions) -> io::Result<Partitions> {
+    let settings = TopicSettings::read(dir)?;
     let mut partitions = Vec::new();
     loop {
         let path = dir.join(partitions.len().to_string());
         if !path.is_dir() {
             return Ok(partitions);
         }
-        partitions.push(Partition::open(&path, options.clone())?);
+        partitions.push(Partition::open(&path, options.clone(), settings)?);
     }
 }

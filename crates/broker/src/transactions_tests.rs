@@ -10,7 +10,7 @@ use crate::batch::tests::batch_of;
 use crate::batch::{BatchHeader, Decision};
 use crate::ledger::{Entry, TxnState};
 use crate::log::{Isolation, LogOptions};
-use crate::topics::Topics;
+use crate::topics::{TopicSettings, Topics};
 use crate::transactions::{Coordinator, ProducerKey};
 
 const PARTITIONS: i32 = 3;
@@ -30,7 +30,9 @@ fn open(dir: &Path) -> Opened {
     };
     let topics = Arc::new(Topics::open(&dir.join("topics"), options).unwrap());
     if topics.get("t").is_none() {
-        topics.create("t", PARTITIONS).unwrap();
+        topics
+            .create("t", PARTITIONS, TopicSettings::default())
+            .unwrap();
     }
     let longest = Duration::from_secs(60);
     let journal = dir.join("journal");

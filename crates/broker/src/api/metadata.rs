@@ -16,9 +16,12 @@ use kafka_protocol::messages::{
 use super::table::SUPPORTED;
 use super::{LEADER_EPOCH, NODE, code, text};
 use crate::broker::Shared;
+use crate::topics::{MAX_MESSAGE_BYTES, TopicSettings, check_name};
 
 const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
+/// `config_source` for a value that the topic was created with.
+const TOPIC_CONFIG: i8 = 1;
 /// `config_source` for a value the broker was started with.
 const STATIC_BROKER_CONFIG: i8 = 4;
 /// Lets a client know that this request counted as the old one that had no such flag.
@@ -78,12 +81,12 @@ fn find_or_create(shared: &Shared, name: &str, create: bool) -> Result<usize, Re
     if let Some(partitions) = shared.topics.get(name) {
         return Ok(partitions.len());
     }
-    let count = shared.options.default_partitions;
-    shared.topics.check_new(name, count)?;
     if !create {
+        check_name(name)?;
         return Err(ResponseError::UnknownTopicOrPartition);
     }
-    match shared.topics.create(name, count) {
+    let count = shared.options.default_partitions;
+    match shared.topics.create(name, count, TopicSettings::default()) {
         Ok(()) | Err(ResponseError::TopicAlreadyExists) => {
             let partitions = shared.topics.get(name);
             partitions
@@ -124,12 +127,15 @@ pub(crate) fn describe_configs(
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let results = request.resources.into_iter().map(|resource| {
-        let known = match resource.resource_type {
-            BROKER_RESOURCE => Ok(()),
+        let found = match resource.resource_type {
+            BROKER_RESOURCE => Ok(broker_settings(shared)),
             TOPIC_RESOURCE => shared
                 .topics
                 .get(&resource.resource_name)
-                .map(|_| ())
+                .map(|partitions| {
+                    let own = partitions.first().map(|partition| partition.settings());
+                    topic_settings(shared, own.unwrap_or_default())
+                })
                 .ok_or(ResponseError::UnknownTopicOrPartition),
             _ => Err(ResponseError::InvalidRequest),
         };
@@ -139,19 +145,26 @@ pub(crate) fn describe_configs(
                 .as_ref()
                 .is_none_or(|keys| keys.iter().any(|key| key.as_str() == name))
         };
-        let configs = settings(shared, resource.resource_type)
+        let error_code = code(&found);
+        let configs = found
+            .unwrap_or_default()
             .into_iter()
-            .filter(|(name, _)| known.is_ok() && wanted(name))
-            .map(|(name, value)| {
+            .filter(|setting| wanted(setting.name))
+            .map(|setting| {
+                let source = if setting.is_topics_own {
+                    TOPIC_CONFIG
+                } else {
+                    STATIC_BROKER_CONFIG
+                };
                 DescribeConfigsResourceResult::default()
-                    .with_name(text(name))
-                    .with_value(Some(text(&value)))
+                    .with_name(text(setting.name))
+                    .with_value(Some(text(&setting.value)))
                     .with_read_only(true)
-                    .with_config_source(STATIC_BROKER_CONFIG)
+                    .with_config_source(source)
             })
             .collect();
         DescribeConfigsResult::default()
-            .with_error_code(code(&known))
+            .with_error_code(error_code)
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name)
             .with_configs(configs)
@@ -159,35 +172,60 @@ pub(crate) fn describe_configs(
     DescribeConfigsResponse::default().with_results(results.collect())
 }
 
-fn settings(shared: &Shared, resource_type: i8) -> Vec<(&'static str, String)> {
-    let options = &shared.options;
-    let bytes = options
-        .retention_bytes
-        .map_or("-1".into(), |b| b.to_string());
-    let age_ms = options
-        .retention_age
-        .map_or("-1".into(), |age| age.as_millis().to_string());
-    if resource_type == TOPIC_RESOURCE {
-        vec![
-            ("cleanup.policy", "delete".into()),
-            ("retention.bytes", bytes),
-            ("retention.ms", age_ms),
-            ("segment.bytes", options.segment_bytes.to_string()),
-            ("max.message.bytes", options.max_batch_bytes.to_string()),
-            ("message.timestamp.type", "CreateTime".into()),
-        ]
-    } else {
-        vec![
-            (
-                "auto.create.topics.enable",
-                options.auto_create_topics.to_string(),
-            ),
-            ("default.replication.factor", "1".into()),
-            ("log.retention.bytes", bytes),
-            ("log.retention.ms", age_ms),
-            ("log.segment.bytes", options.segment_bytes.to_string()),
-            ("message.max.bytes", options.max_batch_bytes.to_string()),
-            ("num.partitions", options.default_partitions.to_string()),
-        ]
+/// A setting as it is in effect.
+pub(super) struct Setting {
+    pub(super) name: &'static str,
+    pub(super) value: String,
+    is_topics_own: bool,
+}
+
+impl Setting {
+    fn of_broker(name: &'static str, value: impl ToString) -> Self {
+        Self {
+            name,
+            value: value.to_string(),
+            is_topics_own: false,
+        }
     }
+}
+
+pub(super) fn topic_settings(shared: &Shared, own: TopicSettings) -> Vec<Setting> {
+    let options = &shared.options;
+    vec![
+        Setting::of_broker("cleanup.policy", "delete"),
+        Setting::of_broker("retention.bytes", retention_bytes(shared)),
+        Setting::of_broker("retention.ms", retention_ms(shared)),
+        Setting::of_broker("segment.bytes", options.segment_bytes),
+        Setting {
+            name: MAX_MESSAGE_BYTES,
+            value: options.batch_limit(own).to_string(),
+            is_topics_own: own.max_message_bytes.is_some(),
+        },
+        Setting::of_broker("message.timestamp.type", "CreateTime"),
+    ]
+}
+
+fn broker_settings(shared: &Shared) -> Vec<Setting> {
+    let options = &shared.options;
+    vec![
+        Setting::of_broker("auto.create.topics.enable", options.auto_create_topics),
+        Setting::of_broker("default.replication.factor", 1),
+        Setting::of_broker("log.retention.bytes", retention_bytes(shared)),
+        Setting::of_broker("log.retention.ms", retention_ms(shared)),
+        Setting::of_broker("log.segment.bytes", options.segment_bytes),
+        Setting::of_broker("message.max.bytes", options.max_batch_bytes),
+        Setting::of_broker("num.partitions", options.default_partitions),
+    ]
+}
+
+/// -1 for no limit.
+fn retention_bytes(shared: &Shared) -> String {
+    let limit = shared.options.retention_bytes;
+    limit.map_or("-1".into(), |bytes| bytes.to_string())
+}
+
+/// -1 for no limit.
+fn retention_ms(shared: &Shared) -> String {
+    let limit = shared.options.retention_age;
+    limit.map_or("-1".into(), |age| age.as_millis().to_string())
 }

@@ -53,7 +53,8 @@ fn append(
     // Unpacking takes time, and the page cache takes a write at once only if it is not full: other
     // connections must not notice.
     let base_offset = tokio::task::block_in_place(|| {
-        let header = batch::check_produced(&records, shared.options.max_batch_bytes)?;
+        let limit = shared.options.batch_limit(partition.settings());
+        let header = batch::check_produced(&records, limit)?;
         if header.is_transactional() {
             shared
                 .coordinator

@@ -283,6 +283,97 @@ fn a_batch_over_the_limit_is_refused_and_a_large_one_is_read_whole() {
 }
 
 #[test]
+fn a_topics_own_limit_is_kept_described_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start_with(dir.path(), |o| o.max_batch_bytes = 1 << 20);
+    let at = broker.bootstrap();
+    let options = AdminOptions::new();
+    for (name, bytes) in [("small", "20000"), ("large", "3000000")] {
+        let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        let topic = topic.set("max.message.bytes", bytes);
+        block_on(admin(&at).create_topics([&topic], &options)).unwrap()[0]
+            .as_ref()
+            .unwrap();
+    }
+    let growth = NewPartitions::new("small", 2);
+    block_on(admin(&at).create_partitions([&growth], &options)).unwrap();
+    let (before, _) = producer(&client(&at));
+    send(&before, "plain", 0, "x");
+    before.flush(PATIENCE).unwrap();
+    broker.shutdown().unwrap();
+
+    let broker = start_with(dir.path(), |o| o.max_batch_bytes = 1 << 20);
+    let at = broker.bootstrap();
+    for (topic, limit) in [("small", 20_000), ("plain", 1 << 20), ("large", 3_000_000)] {
+        let asked = ResourceSpecifier::Topic(topic);
+        let configs = block_on(admin(&at).describe_configs([&asked], &options)).unwrap();
+        let shown = configs[0].as_ref().unwrap().get("max.message.bytes");
+        assert_eq!(shown.unwrap().value, Some(limit.to_string()), "{topic}");
+        let last_partition = i32::from(topic == "small");
+        let (producer, acks) = producer(client(&at).set("message.max.bytes", "8000000"));
+        // A batch's header and a record's lengths take less than 100 bytes.
+        for bytes in [limit - 100, limit] {
+            send(&producer, topic, last_partition, &"x".repeat(bytes));
+            producer.flush(PATIENCE).unwrap();
+        }
+        let failed = acks.failed.load(std::sync::atomic::Ordering::Relaxed);
+        let taken = acks.acknowledged.lock().unwrap().len();
+        assert_eq!((taken, failed), (1, 1), "{topic}");
+    }
+}
+
+#[test]
+fn a_setting_that_no_topic_can_have_is_refused_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path());
+    let admin = admin(&broker.bootstrap());
+    let create = |only_ask: bool, name: &str, value: &str| {
+        let options = AdminOptions::new().validate_only(only_ask);
+        let topic = NewTopic::new("t", 1, TopicReplication::Fixed(1));
+        let made = block_on(admin.create_topics([&topic.set(name, value)], &options));
+        made.unwrap().remove(0)
+    };
+    for (name, value) in [
+        ("cleanup.policy", "compact"),
+        ("retention.ms", "1000"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("max.message.bytes", "-1"),
+        ("max.message.bytes", "1MB"),
+        ("no.such.setting", "1"),
+    ] {
+        for only_ask in [true, false] {
+            let refused = create(only_ask, name, value).unwrap_err();
+            assert_eq!(refused.1, RDKafkaErrorCode::InvalidConfig, "{name}");
+        }
+    }
+    // What is in effect anyway.
+    create(false, "cleanup.policy", "delete").unwrap();
+}
+
+#[test]
+fn a_name_that_differs_from_another_in_dots_and_underscores_only_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path());
+    let at = broker.bootstrap();
+    send_numbers(&at, "card.tx_dlq", 0..1);
+    let topic = NewTopic::new("card_tx.dlq", 1, TopicReplication::Fixed(1));
+    let made = block_on(admin(&at).create_topics([&topic], &AdminOptions::new())).unwrap();
+    assert_eq!(
+        made[0].as_ref().unwrap_err().1,
+        RDKafkaErrorCode::InvalidTopic
+    );
+    // Nor does asking for it create it.
+    let consumer: BaseConsumer = consumer_config(&at, "g").create().unwrap();
+    let metadata = consumer
+        .fetch_metadata(Some("card_tx.dlq"), PATIENCE)
+        .unwrap();
+    assert!(metadata.topics()[0].error().is_some());
+    let all = consumer.fetch_metadata(None, PATIENCE).unwrap();
+    let names: Vec<_> = all.topics().iter().map(|topic| topic.name()).collect();
+    assert_eq!(names, ["card.tx_dlq"]);
+}
+
+#[test]
 fn a_waiting_reader_is_woken_by_the_record_it_waits_for() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start_with(dir.path(), |o| o.default_partitions = 1);
