@@ -154,7 +154,7 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     topics.hidden_rows(topic, &hidden, |row| ledger.hidden_row(row))?;
     notes.extend(source_notes(seen.into_iter().collect(), partitions));
 
-    read_dead_letters(&topics, &dead_letter_topic, &marks, &mut ledger)?;
+    let has_dead_letters = read_dead_letters(&topics, &dead_letter_topic, &marks, &mut ledger)?;
 
     let mut auditor = Auditor::new(topic, &mut ledger);
     for found in &objects {
@@ -173,6 +173,8 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         source: inputs.source.display().to_string(),
         source_rows,
         topic: topic.to_owned(),
+        dead_letter_topic,
+        has_dead_letters,
         lake: store.describe(),
         objects: objects.len() as u64,
         object_bytes: objects.iter().map(|found| found.bytes).sum(),
@@ -241,14 +243,15 @@ fn source_notes(sources: BTreeSet<String>, partitions: i32) -> Vec<String> {
     notes
 }
 
+/// Returns whether there is such a topic.
 fn read_dead_letters(
     topics: &Topics<'_>,
     topic: &str,
     before: &[Watermarks],
     ledger: &mut Ledger,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let Some(watermarks) = topics.watermarks(topic)? else {
-        return Ok(());
+        return Ok(false);
     };
     if watermarks.iter().any(|(low, _)| *low > 0) {
         ledger.marks_may_have_expired();
@@ -265,5 +268,6 @@ fn read_dead_letters(
                 }
             }
         },
-    )
+    )?;
+    Ok(true)
 }

@@ -9,7 +9,7 @@ use super::bigquery::BigQueryReport;
 use super::changes::ChangesReport;
 use super::items::Account;
 use super::ledger::Balance;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::output::{count, size};
 
 /// What was compared with what, and what came of it.
@@ -19,6 +19,10 @@ pub(super) struct Report {
     /// Rows of it that were looked at.
     pub source_rows: u64,
     pub topic: String,
+    /// The topic in which rejected records were looked for.
+    pub dead_letter_topic: String,
+    /// Whether it exists.
+    pub has_dead_letters: bool,
     pub lake: String,
     pub objects: u64,
     /// Their size.
@@ -85,7 +89,23 @@ impl Report {
         ];
         let counted = counted.into_iter().filter(|(count, _)| *count > 0);
         let counted = counted.map(|(_, note)| note);
-        counted.chain(self.notes.iter().cloned()).collect()
+        let all = counted.chain(self.notes.iter().cloned());
+        all.chain(self.dead_letter_note()).collect()
+    }
+
+    /// Where rejected records and their marks were looked for, if any are missing: the setting may have changed.
+    fn dead_letter_note(&self) -> Option<String> {
+        let mut kinds = self.balance.problems.iter().map(|problem| problem.kind);
+        kinds.find(|kind| matches!(kind, Kind::NoDeadLetter | Kind::RedriveUnmarked))?;
+        let exists = if self.has_dead_letters {
+            ""
+        } else {
+            ", which does not exist"
+        };
+        Some(format!(
+            "rejected records were looked for in the dead-letter topic {}{exists}: if they were written to another one, set KAFKA_DEAD_LETTER_TOPIC to that",
+            self.dead_letter_topic
+        ))
     }
 
     fn total(&self) -> Account {
@@ -128,6 +148,7 @@ impl Report {
                 "broken_rows": self.balance.broken,
             },
             "topic": self.topic,
+            "dead_letter_topic": self.dead_letter_topic,
             "lake": {
                 "location": self.lake,
                 "objects": self.objects,

@@ -406,3 +406,35 @@ fn a_dead_letter_topic_that_can_t_be_created_is_reported_before_a_record_needs_i
     drain(&lab);
     assert_eq!(lab.verify().total("rejected"), 1);
 }
+
+#[test]
+fn verify_names_the_dead_letter_topic_in_which_it_looked_in_vain() {
+    let mut lab = Lab::shared("dlq-renamed");
+    lab.set("TRANSACTION_ROWS", "1000");
+    lab.start(["produce"]).wait_for_success();
+    kafka::produce(lab.broker(), lab.topic(), 0, &[Some(bad(4))]);
+    drain(&lab);
+    let before = lab.verify();
+    before.assert_exact();
+    assert!(
+        !before.report["notes"].to_string().contains("looked for"),
+        "{before}"
+    );
+
+    let other = format!("{}-other", lab.topic());
+    lab.set("KAFKA_DEAD_LETTER_TOPIC", &other);
+    for ending in [", which does not exist", ""] {
+        let verdict = lab.verify();
+        assert_eq!(verdict.code, 3, "{verdict}");
+        assert_eq!(verdict.kinds(), ["no_dead_letter"], "{verdict}");
+        assert_eq!(verdict.report["dead_letter_topic"], other.as_str());
+        let said = format!("the dead-letter topic {other}{ending}: if");
+        assert!(
+            verdict.report["notes"].to_string().contains(&said),
+            "{verdict}"
+        );
+        if !kafka::has_topic(lab.broker(), &other) {
+            kafka::create_topic(lab.broker(), &other, 1);
+        }
+    }
+}
