@@ -495,7 +495,7 @@ fn explain(error: clap::Error) -> clap::Error {
         return error;
     };
     let is_meant = |name: &str| flag.trim_start_matches("--") == name;
-    let mut secrets = SETTINGS.iter().filter(|setting| setting.is_secret());
+    let mut secrets = SETTINGS.iter().filter(|setting| setting.is_secret);
     match secrets.find(|setting| is_meant(&setting.flag)) {
         Some(setting) if error.kind() == ErrorKind::UnknownArgument => command().error(
             ErrorKind::UnknownArgument,
@@ -510,7 +510,7 @@ fn explain(error: clap::Error) -> clap::Error {
 
 /// The whole command line, setting flags included.
 pub(crate) fn command() -> clap::Command {
-    let open = SETTINGS.iter().filter(|setting| !setting.is_secret());
+    let open = SETTINGS.iter().filter(|setting| !setting.is_secret);
     open.fold(Cli::command(), |command, setting| {
         let mut help = format!("{}. Expected: {}", setting.meaning, setting.expected);
         for note in [setting.default.description(), setting.example()] {

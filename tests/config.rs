@@ -132,6 +132,33 @@ fn secrets_show_nowhere() {
 }
 
 #[test]
+fn the_path_of_an_address_is_not_shown_but_for_its_version() {
+    let place = Place::new();
+    for name in [
+        "FX_API_URL",
+        "KAGGLE_API_URL",
+        "GCS_ENDPOINT",
+        "BIGQUERY_API_URL",
+    ] {
+        let config = |url: &str| {
+            let output = place.ftap(&["config"]).env(name, url).output().unwrap();
+            Done::from(output)
+        };
+        let shown = config("https://host.example:1/api/s3cret/v1/").ends_with(0);
+        assert!(
+            shown.stdout.contains("https://host.example:1/api/***/v1"),
+            "{}",
+            shown.stdout
+        );
+        let refused = config("ftp://host.example/s3cret").ends_with(2);
+        assert!(refused.stderr.contains("ftp://host.example/***"));
+        for text in [shown.stdout, shown.stderr, refused.stderr] {
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_misspelt_name_and_a_speed_of_zero_are_warnings_and_the_program_runs() {
     let place = Place::new();
     let done = Done::from(

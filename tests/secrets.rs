@@ -41,13 +41,13 @@ fn settings() -> Vec<(String, String)> {
         .collect()
 }
 
+/// A key that is a part of FX_API_URL.
+const PATH_CANARY: &str = "canary-of-a-path";
+
 #[track_caller]
 fn assert_silent(what: &str, text: &str) {
-    for canary in canaries().values() {
-        assert!(
-            !text.contains(canary.as_str()),
-            "{what}: {canary} in\n{text}"
-        );
+    for canary in canaries().values().map(String::as_str).chain([PATH_CANARY]) {
+        assert!(!text.contains(canary), "{what}: {canary} in\n{text}");
     }
 }
 
@@ -92,7 +92,7 @@ fn with_canaries(place: &Place, args: &[&str]) -> Command {
         .env("LOG_LEVEL", "DEBUG")
         .env("KAFKA_RETRY_DELAY", "0.05")
         // Where nothing listens: the key would go there.
-        .env("FX_API_URL", "http://127.0.0.1:1/v1")
+        .env("FX_API_URL", format!("http://127.0.0.1:1/v1/{PATH_CANARY}"))
         .env("RUST_BACKTRACE", "full");
     command
 }

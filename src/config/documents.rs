@@ -39,7 +39,7 @@ fn markdown() -> String {
             Default::Depends(description, _) => description.to_string(),
             unset => unset.description(),
         };
-        let secret = if setting.is_secret() { " (secret)" } else { "" };
+        let secret = if setting.is_secret { " (secret)" } else { "" };
         let Setting {
             name,
             meaning,

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ftap_actors::settings::Pace;
+use ftap_http_client::without_path;
 use ftap_schedule::Schedule;
 
 use super::secret::{MASK, Secret, without_credentials};
@@ -26,8 +27,9 @@ type Parse<T> = dyn Fn(&str) -> Result<T, Reason>;
 pub(crate) struct Kind<T> {
     /// Completes "expected …".
     pub expected: String,
-    /// How a secret's text is shown.
-    pub mask: Option<fn(&str) -> String>,
+    /// How a value is shown, if not as it is.
+    pub show: Option<fn(&str) -> String>,
+    pub is_secret: bool,
     parse: Box<Parse<T>>,
 }
 
@@ -46,7 +48,8 @@ impl<T> Kind<T> {
     ) -> Self {
         Self {
             expected: expected.into(),
-            mask: None,
+            show: None,
+            is_secret: false,
             parse: Box::new(parse),
         }
     }
@@ -65,7 +68,14 @@ impl<T> Kind<T> {
 
     fn masked(self, mask: fn(&str) -> String) -> Self {
         Self {
-            mask: Some(mask),
+            is_secret: true,
+            ..self.shown_as(mask)
+        }
+    }
+
+    fn shown_as(self, show: fn(&str) -> String) -> Self {
+        Self {
+            show: Some(show),
             ..self
         }
     }
@@ -323,6 +333,7 @@ pub(crate) fn url() -> Kind<String> {
             _ => Err(Reason::new()),
         }
     })
+    .shown_as(|text| without_path(&without_credentials(text)))
 }
 
 /// A path, whether or not something is there.

@@ -75,7 +75,7 @@ impl Layers {
 
     /// `NAME_FILE` is a file with the value of the secret NAME, as container images have it.
     fn read_secret_files(&mut self) -> Result<(), String> {
-        for setting in SETTINGS.iter().filter(|setting| setting.is_secret()) {
+        for setting in SETTINGS.iter().filter(|setting| setting.is_secret) {
             let variable = format!("{}_FILE", setting.name);
             let Some((path, source)) = self.get(&variable) else {
                 continue;

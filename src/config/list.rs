@@ -89,7 +89,8 @@ macro_rules! settings {
                     meaning: concat!($($meaning),+).trim_start(),
                     default: settings!(@default $how $default),
                     expected: kind.expected,
-                    mask: kind.mask,
+                    show: kind.show,
+                    is_secret: kind.is_secret,
                     example: None $( .or(Some($example)) )?,
                     commands: $commands,
                 }

@@ -75,10 +75,10 @@ impl<'a> Reader<'a> {
     pub(super) fn fault(&mut self, name: &str, complaint: &str) {
         let problem = match (self.layers.get(name), Setting::find(name)) {
             (Some((text, source)), Some(setting)) => {
-                let value = if setting.is_secret() {
+                let value = if setting.is_secret {
                     MASK.to_owned()
                 } else {
-                    format!("{:?}", without_credentials(text))
+                    format!("{:?}", setting.shown(&without_credentials(text)))
                 };
                 let place = match source {
                     Source::Flag => format!("the flag --{}", setting.flag),

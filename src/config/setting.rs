@@ -24,8 +24,9 @@ pub(crate) struct Setting {
     pub default: Default,
     /// Completes "expected …".
     pub expected: String,
-    /// How a secret's text is shown.
-    pub mask: Option<fn(&str) -> String>,
+    /// How a value is shown, if not as it is.
+    pub(super) show: Option<fn(&str) -> String>,
+    pub is_secret: bool,
     /// In `.env.example`, instead of the default.
     pub(super) example: Option<&'static str>,
     /// The commands that use it, separated by commas, or [`EVERY`].
@@ -49,10 +50,6 @@ impl Setting {
         SETTINGS.iter().find(|setting| setting.name == name)
     }
 
-    pub(crate) fn is_secret(&self) -> bool {
-        self.mask.is_some()
-    }
-
     pub(crate) fn is_used_by(&self, command: &str) -> bool {
         self.commands == EVERY || self.commands.split(", ").any(|user| user == command)
     }
@@ -67,7 +64,7 @@ impl Setting {
 
     /// The value as it may be shown.
     pub(crate) fn shown(&self, text: &str) -> String {
-        self.mask.map_or_else(|| text.to_owned(), |mask| mask(text))
+        self.show.map_or_else(|| text.to_owned(), |show| show(text))
     }
 }
 

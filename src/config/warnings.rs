@@ -86,7 +86,7 @@ fn meant_by(name: &str) -> Option<&'static str> {
 fn open_dot_env(layers: &Layers, path: &Path) -> Option<Warning> {
     let names: Vec<&str> = SETTINGS
         .iter()
-        .filter(|setting| setting.is_secret() && layers.dot_env.contains_key(setting.name))
+        .filter(|setting| setting.is_secret && layers.dot_env.contains_key(setting.name))
         .map(|setting| setting.name)
         .collect();
     if names.is_empty() {

@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
+use ftap_http_client::{
+    UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url, without_path,
+};
 use ftap_supervision::{Retry, Retryable};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
@@ -56,7 +58,7 @@ impl FxApi {
         let base = safe_url(api_url)
             .map_err(|UnsafeUrl { url, problem }| FxError::BadUrl { url, problem })?;
         let bad = |problem: String| FxError::BadUrl {
-            url: base.to_string(),
+            url: without_path(base.as_str()),
             problem,
         };
         let mut value = HeaderValue::from_str(key.expose()).map_err(|_says_no_more| {
@@ -90,15 +92,13 @@ impl FxApi {
 
     /// The newest rates.
     pub async fn latest(&self) -> Result<Answer, FxError> {
-        let url = self.endpoint("latest", None);
-        self.ask(&url, rates_of).await
+        self.ask("latest", None, rates_of).await
     }
 
     /// The rates of a day; costs one request, as [`FxApi::latest`] does.
     pub async fn historical(&self, date: NaiveDate) -> Result<Answer, FxError> {
         let date = date.to_string();
-        let url = self.endpoint("historical", Some(&date));
-        self.ask(&url, |data| match data.get(&date) {
+        self.ask("historical", Some(&date), |data| match data.get(&date) {
             Some(Value::Object(day)) => rates_of(day),
             _ => Err(format!("`data` has no object of {date}")),
         })
@@ -124,14 +124,17 @@ impl FxApi {
 
     async fn ask(
         &self,
-        url: &Url,
+        endpoint: &str,
+        date: Option<&str>,
         read: impl Fn(&Map<String, Value>) -> Result<Rates, String>,
     ) -> Result<Answer, FxError> {
-        let shown = shown(url);
+        let url = self.endpoint(endpoint, date);
+        let base = without_path(self.base.as_str());
+        let shown = format!("{}/{endpoint}", base.trim_end_matches('/'));
         let mut attempts = 0;
         let ask = async || {
             attempts += 1;
-            self.attempt(url, &shown, &read).await
+            self.attempt(&url, &shown, &read).await
         };
         match self.policy.backoff.retry(ask, |_, _| {}).await {
             Ok((rates, quota)) => Ok(Answer {
@@ -299,11 +302,4 @@ fn quota_of(headers: &HeaderMap) -> Quota {
         month: number(REMAINING_MONTH),
         minute: number(REMAINING_MINUTE),
     }
-}
-
-/// The address without its query.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.to_string()
 }

@@ -2,6 +2,7 @@
 //!
 //! Losing the file costs one request, nothing else; a file that can't be read counts as none.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,10 +13,17 @@ use super::{CURRENCIES, Provider, Rates};
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    /// Where it is from: another address' answer is not ours.
-    api_url: String,
+    /// A hash of the address that it is from: another address' answer is not ours. The address itself
+    /// may contain a key. Another version of the program may hash otherwise, which costs a request.
+    api: u64,
     at: i64,
     rates: [f64; CURRENCIES.len()],
+}
+
+fn hash(api_url: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    api_url.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The answer of `api_url` if it is younger than `cache_time`.
@@ -24,7 +32,7 @@ pub fn load(path: &Path, api_url: &str, cache_time: Duration, now: DateTime<Utc>
     let age = now.timestamp().checked_sub(entry.at)?;
     // An answer of the future: the clock was wrong then, or is now.
     let is_young = u64::try_from(age).is_ok_and(|age| age < cache_time.as_secs());
-    if !is_young || entry.api_url != api_url {
+    if !is_young || entry.api != hash(api_url) {
         return None;
     }
     Rates::new(entry.rates, Provider::FreeCurrencyApi).ok()
@@ -37,7 +45,7 @@ pub fn save(path: &Path, api_url: &str, rates: &Rates, now: DateTime<Utc>) -> st
         *value = rate;
     }
     let text = serde_json::to_vec(&Entry {
-        api_url: api_url.to_owned(),
+        api: hash(api_url),
         at: now.timestamp(),
         rates: values,
     })?;
@@ -62,6 +70,8 @@ mod tests {
         let now = DateTime::from_timestamp(1_000_000, 0).expect("in range");
         let hour = Duration::from_secs(3600);
         save(&path, "https://a", &rates, now).expect("written");
+        let text = std::fs::read_to_string(&path).expect("written");
+        assert!(!text.contains("https"), "{text}");
         let after = |seconds| now + chrono::TimeDelta::seconds(seconds);
         assert_eq!(load(&path, "https://a", hour, after(3599)), Some(rates));
         assert_eq!(load(&path, "https://a", hour, after(3600)), None);

@@ -12,7 +12,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{url} can't be used: {problem}")]
 pub struct UnsafeUrl {
-    /// The address without user and password.
+    /// As [`without_path`] shows it, without user and password.
     pub url: String,
     pub problem: String,
 }
@@ -23,10 +23,7 @@ pub struct UnsafeUrl {
 /// Anything else.
 pub fn safe_url(text: &str) -> Result<Url, UnsafeUrl> {
     let unsafe_url = |problem: String| UnsafeUrl {
-        url: match text.rsplit_once('@') {
-            Some((_, host)) => host.to_owned(),
-            None => text.to_owned(),
-        },
+        url: without_path(text.rsplit_once('@').map_or(text, |(_, host)| host)),
         problem,
     };
     let url =
@@ -43,6 +40,33 @@ pub fn safe_url(text: &str) -> Result<Url, UnsafeUrl> {
             "credentials are sent over https only: begin it with https://".to_owned(),
         )),
     }
+}
+
+/// An address with scheme, host and port, and of its path only what surely contains no secret, such as
+/// `/api/v1`: some services take a key there. `***` stands for everything else.
+pub fn without_path(text: &str) -> String {
+    let host = text.find("://").map_or(0, |at| at + "://".len());
+    let Some(path) = text[host..].find('/').map(|at| host + at) else {
+        return text.to_owned();
+    };
+    let (address, path) = text.split_at(path);
+    let shown = path.split('/').map(|part| match part {
+        "" | "api" => part,
+        version if is_version(version) => version,
+        _ => "***",
+    });
+    address.to_owned() + &shown.collect::<Vec<_>>().join("/")
+}
+
+/// `v1`, `v10.2`.
+fn is_version(part: &str) -> bool {
+    part.len() <= 5
+        && part.strip_prefix('v').is_some_and(|rest| {
+            !rest.is_empty()
+                && rest
+                    .chars()
+                    .all(|char| char.is_ascii_digit() || char == '.')
+        })
 }
 
 /// Whether the host is `localhost` or a loopback address.
@@ -95,6 +119,7 @@ mod tests {
             ("https://me:secret@api.example.com:none", "not an address"),
             ("https://me:secret@api.example.com", "user and password"),
             ("https://secret@api.example.com", "user and password"),
+            ("http://api.example.com/secret/v1", "https only"),
             ("http://api.example.com", "https only"),
             ("http://localhost.example.com", "https only"),
             ("http://127.0.0.1.example.com", "https only"),
@@ -103,6 +128,22 @@ mod tests {
             let error = safe_url(url).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn of_a_path_only_versions_and_api_are_shown() {
+        for (given, shown) in [
+            ("https://host:1/api/v1", "https://host:1/api/v1"),
+            ("https://host", "https://host"),
+            ("https://host/", "https://host/"),
+            ("https://host/v1/s3cret/v2.1/", "https://host/v1/***/v2.1/"),
+            ("https://host/v123456", "https://host/***"),
+            ("https://host/secret?a/b", "https://host/***/***"),
+            ("host/secret", "host/***"),
+            ("host:9092", "host:9092"),
+        ] {
+            assert_eq!(without_path(given), shown);
         }
     }
 

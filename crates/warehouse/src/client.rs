@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ftap_http_client::{is_this_machine, problem_of};
+use ftap_http_client::{is_this_machine, problem_of, without_path};
 use ftap_lake::{DataSet, DayOf};
 use gcp_bigquery_client::Client;
 use gcp_bigquery_client::client_builder::ClientBuilder;
@@ -430,7 +430,11 @@ fn parts(error: NestedResponseError) -> (Option<u16>, String, String) {
 fn setting(settings: &BigQuerySettings, problem: &str) -> BigQueryError {
     BigQueryError::Setting {
         setting: "BIGQUERY_API_URL",
-        value: settings.api_url.clone().unwrap_or_default(),
+        value: settings
+            .api_url
+            .as_deref()
+            .map(without_path)
+            .unwrap_or_default(),
         problem: problem.to_owned(),
     }
 }

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use credentials::KaggleCredentials;
-use ftap_http_client::{UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url};
+use ftap_http_client::{
+    UnsafeUrl, is_this_machine, problem_of, retry_after, safe_url, without_path,
+};
 use ftap_supervision::{Backoff, Retry, Retryable};
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response, StatusCode, Url, redirect};
@@ -130,7 +132,7 @@ impl Failure {
     }
 
     fn into_error(self, url: &Url, attempts: u32) -> DatasetError {
-        let url = url.to_string();
+        let url = shown(url);
         match self {
             Self::Final(error) => error,
             Self::AskedToWait(wait) => DatasetError::RateLimited { wait },
@@ -155,8 +157,21 @@ impl From<DatasetError> for Failure {
 
 fn endpoint(base_url: &str) -> Result<Url, DatasetError> {
     let base = base_url.trim_end_matches('/');
-    safe_url(&format!("{base}/datasets/download/{DATASET}"))
+    safe_url(&format!("{base}{}", path()))
         .map_err(|UnsafeUrl { url, problem }| DatasetError::BadBaseUrl { url, problem })
+}
+
+fn path() -> String {
+    format!("/datasets/download/{DATASET}")
+}
+
+/// The address as errors show it.
+fn shown(url: &Url) -> String {
+    let path = path();
+    match url.as_str().strip_suffix(&path) {
+        Some(base) => without_path(base) + &path,
+        None => without_path(url.as_str()),
+    }
 }
 
 fn client(url: &Url, policy: &DownloadPolicy) -> Result<Client, DatasetError> {
@@ -253,14 +268,14 @@ fn check_status(
             }))
         }
         StatusCode::NOT_FOUND => Err(Failure::Final(DatasetError::DatasetNotFound {
-            url: url.to_string(),
+            url: shown(url),
         })),
         StatusCode::TOO_MANY_REQUESTS => Err(Failure::AskedToWait(retry_after(response.headers()))),
         status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
             Err(Failure::Passing(Passing::Status(status)))
         }
         status => Err(Failure::Final(DatasetError::HttpStatus {
-            url: url.to_string(),
+            url: shown(url),
             status: status.as_u16(),
         })),
     }
@@ -290,7 +305,7 @@ fn not_an_archive(head: &[u8], url: &Url) -> DatasetError {
         "something else".to_owned()
     };
     DatasetError::NotAnArchive {
-        url: url.to_string(),
+        url: shown(url),
         seen,
     }
 }
