@@ -24,7 +24,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use line::{Fields, Shape};
 pub(crate) use notes::Notes;
 
@@ -94,12 +94,12 @@ pub(crate) struct Telemetry {
 /// Installs logs, metrics and the panic hook. Call once.
 pub(crate) fn init(config: &Config) -> anyhow::Result<Telemetry> {
     let terminal = std::io::stderr().is_terminal();
-    let shape = match config.log_format {
-        LogFormat::Json => Shape::Json,
-        LogFormat::Auto if !terminal => Shape::Json,
-        LogFormat::Auto | LogFormat::Text => Shape::Text {
+    let shape = if config.log_format.is_json() {
+        Shape::Json
+    } else {
+        Shape::Text {
             color: terminal && std::env::var_os("NO_COLOR").is_none(),
-        },
+        }
     };
     let layer = LogLayer {
         threshold: config.log_level,

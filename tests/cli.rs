@@ -195,11 +195,17 @@ fn in_json_every_line_of_stderr_is_json_errors_included() {
         ),
         (&["run", "--until-drained"], 0, ""),
     ];
-    for (args, code, part) in cases {
+    // By default, too: stderr is not a terminal.
+    let formats = [None, Some("json"), Some("auto"), Some("automatic")];
+    for ((args, code, part), format) in cases.into_iter().zip(formats.into_iter().cycle()) {
+        let (code, part) = match format {
+            Some("automatic") => (2, "LOG_FORMAT"),
+            _ => (code, part),
+        };
         let mut command = place.ftap(args);
-        command.env("LOG_FORMAT", "json");
+        command.envs(format.map(|format| ("LOG_FORMAT", format)));
         let done = Done::from(command.output().unwrap()).ends_with(code);
-        let lines = done.stderr.lines().map(|line| {
+        let lines = done.log.lines().map(|line| {
             let parsed = serde_json::from_str::<Value>(line);
             parsed.unwrap_or_else(|error| panic!("{error}: {line}"))
         });
@@ -228,8 +234,11 @@ fn in_json_every_line_of_stderr_is_json_errors_included() {
     // Asked for in the file, with a setting that is wrong.
     place.write(".env", "LOG_FORMAT=json\nKAFKA_PARTITIONS=many\n");
     let done = place.run(&["run"]).ends_with(2);
-    let failed: Value = serde_json::from_str(&done.stderr).unwrap();
+    let failed: Value = serde_json::from_str(&done.log).unwrap();
     assert_eq!(failed["event"], "command_failed");
+    place.write(".env", "LOG_FORMAT=text\nKAFKA_PARTITIONS=many\n");
+    let text = place.run(&["run"]).ends_with(2).log;
+    assert!(text.starts_with("error: KAFKA_PARTITIONS"), "{text}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::common::verdict::said;
 use crate::shell;
 use crate::shell::{PATIENCE, Place, request_with};
 
@@ -243,7 +244,7 @@ fn a_secret_in_a_setting_that_is_not_secret_is_refused_and_not_quoted() {
         for command in ["config", "run"] {
             let mut ftap = place.ftap(&[command]);
             ftap.env(name, value);
-            let said = search(&place, ftap, command);
+            let said = said(&search(&place, ftap, command));
             assert!(said.contains(name) && said.contains(expected), "{said}");
             assert!(!said.contains("canary"), "{said}");
         }

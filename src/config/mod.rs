@@ -21,6 +21,7 @@ mod warnings;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use layers::{Layers, Source};
@@ -37,6 +38,17 @@ pub(crate) enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+impl LogFormat {
+    /// What it means for this process.
+    pub(crate) fn is_json(self) -> bool {
+        match self {
+            Self::Auto => !std::io::stderr().is_terminal(),
+            Self::Text => false,
+            Self::Json => true,
+        }
+    }
 }
 
 /// Whether PostgreSQL is used.
@@ -82,7 +94,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether LOG_FORMAT asks for JSON, however wrong the other settings are.
+    /// Whether LOG_FORMAT makes every line of stderr JSON, however wrong the other settings are.
     pub(crate) fn wants_json(flags: &BTreeMap<String, String>) -> bool {
         let dot_env = Path::new(".env");
         let layers = Layers::load("", flags.clone(), std::env::vars_os(), dot_env);
@@ -91,11 +103,12 @@ impl Config {
             environment: std::env::vars().collect(),
             ..Layers::default()
         });
-        [&layers.flags, &layers.environment, &layers.dot_env]
-            .into_iter()
-            .filter_map(|layer| layer.get("LOG_FORMAT"))
-            .find(|value| !value.is_empty())
-            .is_some_and(|value| value.eq_ignore_ascii_case("json"))
+        let format = layers.get("LOG_FORMAT").map_or("auto", |(text, _)| text);
+        match format.to_ascii_lowercase().as_str() {
+            "json" => true,
+            "text" => false,
+            _ => LogFormat::Auto.is_json(),
+        }
     }
 
     /// Types and checks the values of all layers.

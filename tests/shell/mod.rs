@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::common::verdict::said;
+
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -69,15 +71,20 @@ impl Place {
 pub(crate) struct Done {
     pub code: Option<i32>,
     pub stdout: String,
+    /// What it said to people: the error that ended it is text.
     pub stderr: String,
+    /// The same as it was written.
+    pub log: String,
 }
 
 impl From<Output> for Done {
     fn from(output: Output) -> Self {
+        let log = String::from_utf8(output.stderr).unwrap();
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+            stderr: said(&log),
+            log,
         }
     }
 }

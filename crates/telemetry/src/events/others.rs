@@ -54,7 +54,7 @@ pub const OTHERS: &[EventDoc] = &[
     event(
         "command_failed",
         "ERROR",
-        "The command ends with an error; only with `LOG_FORMAT=json`, else it is text.",
+        "The command ends with an error; only where the log is JSON, else it is text.",
         &[
             text("error", "What failed, why, and what to do."),
             number("exit_code", "As of `process_stopped`."),
