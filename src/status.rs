@@ -115,6 +115,21 @@ struct Lines {
     jobs: [Option<ProgressBar>; JOBS.len()],
     process: ProgressBar,
     hint: ProgressBar,
+    goal: Goal,
+}
+
+/// How many records there are for the lake. The lag comes once a second, and what is done meanwhile is
+/// a part of it.
+#[derive(Default)]
+struct Goal(Option<(u64, u64)>);
+
+impl Goal {
+    /// Of done and lag now; `None` while the lag is not known.
+    fn update(&mut self, done: u64, lag: Option<u64>) -> Option<u64> {
+        let known = self.0.filter(|(seen, _)| Some(*seen) == lag);
+        self.0 = known.or_else(|| lag.map(|lag| (lag, done + lag)));
+        self.0.map(|(_, total)| total.max(done))
+    }
 }
 
 impl Lines {
@@ -133,6 +148,7 @@ impl Lines {
             hint: line("          {wide_msg}"),
             bars,
             parts,
+            goal: Goal::default(),
         }
     }
 
@@ -150,8 +166,8 @@ impl Lines {
             let has_ended = state_of(&self.parts.health, "publish") == Some(GroupState::Finished);
             bar.set_message(published_message(now, speed, left, has_ended));
         }
-        let ingests = state_of(&self.parts.health, "ingest").is_some();
-        if !ingests && elapsed > SPEED_WINDOW {
+        let ingest = state_of(&self.parts.health, "ingest");
+        if ingest.is_none() && elapsed > SPEED_WINDOW {
             // This process only publishes.
             if let Some(bar) = self.lake.take() {
                 bar.finish_and_clear();
@@ -160,10 +176,14 @@ impl Lines {
         if let Some(bar) = &self.lake {
             let lag = now.lag_records.and_then(|lag| u64::try_from(lag).ok());
             let done = now.rows_committed + now.records_rejected;
-            let total = done + lag.unwrap_or(0);
-            bar.set_length(total.max(1));
+            let is_drained = ingest == Some(GroupState::Finished) && !is_stopping;
+            let total = match self.goal.update(done, lag) {
+                Some(_) if is_drained => Some(done),
+                total => total,
+            };
+            bar.set_length(total.unwrap_or(done).max(1));
             bar.set_position(done);
-            bar.set_message(lake_message(now, speed, lag));
+            bar.set_message(lake_message(now, speed, total));
         }
         self.process
             .set_message(process_message(now, &self.parts, elapsed));
@@ -259,11 +279,11 @@ fn published_message(
     }
 }
 
-fn lake_message(now: &Snapshot, speed: Speed, lag: Option<u64>) -> String {
+fn lake_message(now: &Snapshot, speed: Speed, total: Option<u64>) -> String {
     let done = now.rows_committed + now.records_rejected;
     let mut message = String::new();
-    if let Some(lag) = lag {
-        message = format!("{} ", percent(done, done + lag));
+    if let Some(total) = total {
+        message = format!("{} ", percent(done, total));
     }
     message.push_str(&format!(
         "{} rows · {}/s · {} files, {}",
@@ -283,7 +303,9 @@ fn process_message(now: &Snapshot, parts: &StatusParts, elapsed: Duration) -> St
     if let Some(memory) = process::memory_bytes() {
         message.push_str(&format!(" · {}", size(memory)));
     }
-    if let Some(lag) = now.lag_records {
+    // After its end the lag is not looked at.
+    let ingests = state_of(&parts.health, "ingest") != Some(GroupState::Finished);
+    if let Some(lag) = now.lag_records.filter(|_| ingests) {
         message.push_str(&format!(" · lag {}", count(lag.max(0).unsigned_abs())));
     }
     message.push_str(&format!(" · restarts {}", now.restarts));
@@ -486,6 +508,11 @@ impl WorkClock {
     }
 }
 
+/// Of less, a rate would be that of the start and of the end.
+const LEAST_ROWS: u64 = 1000;
+/// Several ticks of the clock that it is measured by.
+const LEAST_TIME: Duration = Duration::from_millis(250);
+
 /// See [`Stopwatch`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Summary {
@@ -508,17 +535,20 @@ impl Summary {
         }
     }
 
-    /// `None` if there was no row.
+    /// `None` if it would say nothing.
     fn rows_per_second(&self) -> Option<u64> {
-        let seconds = self.busy.as_secs_f64();
-        let rows = self.rows();
-        (rows > 0 && seconds > 0.0).then(|| (rows as f64 / seconds) as u64)
+        self.rates_mean_something()
+            .then(|| (self.rows() as f64 / self.busy.as_secs_f64()) as u64)
     }
 
-    /// CPU-seconds per million rows; `None` if there was no row.
+    /// CPU-seconds per million rows; `None` if it would say nothing.
     fn cpu_per_million(&self) -> Option<f64> {
-        let rows = self.rows();
-        (rows > 0).then(|| self.cpu.as_secs_f64() * 1e6 / rows as f64)
+        self.rates_mean_something()
+            .then(|| self.cpu.as_secs_f64() * 1e6 / self.rows() as f64)
+    }
+
+    fn rates_mean_something(&self) -> bool {
+        self.rows() >= LEAST_ROWS && self.busy >= LEAST_TIME
     }
 
     /// A small table of what applies to the command.
@@ -552,8 +582,8 @@ impl Summary {
             ("files", ingests.then(|| count(figures.files))),
             ("bytes", ingests.then(|| size(figures.bytes))),
             ("seconds", Some(seconds(self.elapsed))),
-            ("seconds with work", Some(seconds(self.busy))),
-            ("rows/s with work", self.rows_per_second().map(count)),
+            ("of which busy", Some(seconds(self.busy))),
+            ("rows/s while busy", self.rows_per_second().map(count)),
             (
                 "CPU-s per million rows",
                 self.cpu_per_million().map(|cpu| format!("{cpu:.2}")),
@@ -649,6 +679,35 @@ mod tests {
             "{table}"
         );
         assert!(nothing.json()["rows_per_second"].is_null());
+    }
+
+    #[test]
+    fn a_rate_of_few_rows_or_of_a_moment_is_left_out() {
+        let short = Summary {
+            busy: Duration::from_millis(100),
+            ..summary(Role::Run)
+        };
+        let mut few = summary(Role::Run);
+        few.figures.rows_committed = 1;
+        for summary in [short, few] {
+            let table = summary.table();
+            assert!(!table.contains("rows/s"), "{table}");
+            assert!(!table.contains("CPU-s"), "{table}");
+            let json = summary.json();
+            assert!(json["rows_per_second"].is_null(), "{json}");
+            assert!(json["cpu_seconds_per_million_rows"].is_null(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_lag_of_a_moment_ago_is_not_added_to_what_was_done_since() {
+        let mut goal = Goal::default();
+        assert_eq!(goal.update(0, None), None);
+        assert_eq!(goal.update(10, Some(90)), Some(100));
+        assert_eq!(goal.update(100, Some(90)), Some(100), "all of it");
+        assert_eq!(goal.update(120, Some(90)), Some(120), "and more that came");
+        assert_eq!(goal.update(120, Some(30)), Some(150));
+        assert_eq!(goal.update(120, None), None);
     }
 
     #[test]
