@@ -70,15 +70,29 @@ fn example() -> String {
         let default = effective.value.unwrap_or_default();
         let value = setting.example.unwrap_or(&default);
         let quote = if value.contains(' ') { "'" } else { "" };
-        let first_sentence = setting.meaning.split([';', ':']).next().unwrap_or_default();
-        let first_sentence = first_sentence.split(". ").next().unwrap_or_default();
-        let _ = writeln!(
-            out,
-            "# {first_sentence}\n#{}={quote}{value}{quote}",
-            setting.name
-        );
+        let first_sentence = setting.meaning.split(". ").next().unwrap_or_default();
+        for line in wrapped(first_sentence) {
+            let _ = writeln!(out, "# {line}");
+        }
+        let _ = writeln!(out, "#{}={quote}{value}{quote}", setting.name);
     }
     out
+}
+
+/// Lines that fit on a screen.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().unwrap();
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.len() + word.len() < 100 {
+            *line += &format!(" {word}");
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 fn defaults() -> Vec<Effective> {

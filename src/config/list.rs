@@ -111,7 +111,7 @@ settings! {
         /// The prepared events file that is published
         EVENTS_FILE => events_file: PathBuf = path("an existing file, made by `ftap prepare`"),
             default "$DATA_DIR/prepared/credit_card_transactions_events.csv", for "run, produce, prepare, batch, cdc, verify";
-        /// Seconds of the data replayed per second of the clock; `max` does not wait at all
+        /// Seconds of the data that are replayed in a second: at 100 a day of transactions takes 14 minutes; `max` does not wait at all
         PRODUCE_SPEED => pace: Pace = pace(),
             default ("100; `max` for `ftap run`", |given| if given.command == "run" { "max" } else { "100" }.to_owned()),
             example "100", for "run, produce";
@@ -336,7 +336,7 @@ settings! {
         FX_API_URL => fx_api_url: String = url(), default "https://api.freecurrencyapi.com/v1", for FX;
         /// How long a response counts as the newest rates, which change daily; each run still writes its object
         FX_CACHE_SECONDS => fx_cache_time: Duration = seconds(0.0..=604_800.0), default "21600", for FX;
-        /// Also write the rates of each day of EVENTS_FILE, once; with an API key this takes one request a day, and the last 500 of a month are left to INGEST_FX_SCHEDULE
+        /// Also write the rates of each day of EVENTS_FILE, once; with an API key this takes one request for each of these days, as long as the month's quota has more than 500 left, which are for INGEST_FX_SCHEDULE
         FX_FILL_DAYS => fx_fill_days: bool = boolean(), default "true", for "run, batch";
         /// Timeout of one request to the FX API; a run makes up to 5
         FX_TIMEOUT_SECONDS => fx_timeout: Duration = seconds(0.1..=300.0), default "20", for FX;

@@ -390,6 +390,10 @@ fn a_dead_letter_topic_that_can_t_be_created_is_reported_before_a_record_needs_i
     assert!(error.contains(&words), "{error}");
     let remedy = unfit[0]["remedy"].as_str().unwrap();
     assert!(remedy.contains("KAFKA_DEAD_LETTER_TOPIC"), "{remedy}");
+    assert!(
+        remedy.contains("ingest stops at the first record"),
+        "{remedy}"
+    );
     // Nothing was created, and nothing is lost.
     assert!(!kafka::has_topic(
         lab.broker(),

@@ -222,6 +222,11 @@ pub fn check_dead_letter_topic(settings: &KafkaSettings, stage: &Stage) {
 
 const ALLOW_WRITE: &str = "allow this account Write on it, and Create unless it exists, or set KAFKA_DEAD_LETTER_TOPIC to a topic that it may write; README lists the rights of each command";
 
+/// The remedy of a problem that costs more than parts of large records.
+fn or_ingest_stops(remedy: &str) -> String {
+    format!("{remedy}; until then ingest stops at the first record that can't become a row")
+}
+
 /// A problem and its remedy.
 fn dead_letter_problem(
     settings: &KafkaSettings,
@@ -229,7 +234,7 @@ fn dead_letter_problem(
 ) -> Result<Option<(String, String)>, Failure> {
     match partition_count(settings, topic) {
         Err(error) if error.is(KafkaFailure::TopicForbidden) => {
-            Ok(Some((error.to_string(), ALLOW_WRITE.to_owned())))
+            Ok(Some((error.to_string(), or_ingest_stops(ALLOW_WRITE))))
         }
         Err(error) => Err(error),
         Ok(None) => Ok(
@@ -245,15 +250,15 @@ fn dead_letter_problem(
                 )),
                 Created::Not(Refusal { code, said }) => Some((
                     format!("it can't be created: {said}"),
-                    remedy(TopicUse::DeadLetter, code).unwrap_or_else(|| {
+                    or_ingest_stops(&remedy(TopicUse::DeadLetter, code).unwrap_or_else(|| {
                         "have it created, or set KAFKA_DEAD_LETTER_TOPIC to another topic".to_owned()
-                    }),
+                    })),
                 )),
             },
         ),
         Ok(Some(_)) if !native::may_write(settings, topic)? => Ok(Some((
             "this account may not write it".to_owned(),
-            ALLOW_WRITE.to_owned(),
+            or_ingest_stops(ALLOW_WRITE),
         ))),
         Ok(Some(_)) => {
             let limit = |topic| Ok(topic_settings(settings, topic)?.max_message_bytes);

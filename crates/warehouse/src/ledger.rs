@@ -265,7 +265,7 @@ impl Ledger {
     fn hole(&self, key: &str) -> ManifestError {
         let previous = match &self.last {
             Some(last) => manifest_key(&self.folder, last.manifest.sequence),
-            None => "the start of the chain".to_owned(),
+            None => "the start, before any manifest".to_owned(),
         };
         ManifestError::Chain {
             key: key.to_owned(),

@@ -264,7 +264,7 @@ events! { STREAM;
         /// Its timestamp in milliseconds.
         timestamp_ms: i64,
     }
-    /// The dead-letter topic can't be created or written, or takes smaller records than the topic. Found at the start, before a record needs it.
+    /// The dead-letter topic can't be created or written, or takes smaller records than the topic. Found at the start. Ingest stops at the first record that can't be kept in it; of one that is too large a part is kept.
     WARN DeadLetterTopicUnfit "dead_letter_topic_unfit" {
         /// Its name.
         topic: String,
