@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::dlq::args::{DlqAction, DlqArgs, ListArgs, ShowArgs, State};
-use crate::dlq::index::{self, Entry, Index};
+use crate::dlq::index::{self, Entry, Index, Original};
 use crate::dlq::{EntryId, line, shown};
 use crate::exit::{self, BadUsage};
 use crate::kafka_access::KafkaAccess;
@@ -215,7 +215,7 @@ fn export(
     let is_stdout = path == Path::new("-");
     let (mut entries, mut truncated) = (0, 0);
     let mut each = |write: &mut dyn FnMut(&str) -> anyhow::Result<()>| {
-        index.payloads(topics, &is_wanted, |entry, message| {
+        index.in_order(topics, &is_wanted, |entry, message| {
             entries += 1;
             truncated += u64::from(entry.is_truncated);
             write(&line::write(entry, &index::original(message)))
@@ -277,7 +277,7 @@ fn show(
         .into());
     }
     let mut is_first = true;
-    index.payloads(
+    index.in_order(
         topics,
         |entry| wanted.contains(&entry.id),
         |entry, message| {
@@ -289,7 +289,7 @@ fn show(
             }
             let gap = if is_first { "" } else { "\n" };
             is_first = false;
-            print(&format!("{gap}{}", whole(entry, message)))
+            print(&format!("{gap}{}", whole(entry, &index::original(message))))
         },
     )
 }
@@ -305,7 +305,8 @@ fn raw(payload: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-fn whole(entry: &Entry, message: &rdkafka::message::BorrowedMessage<'_>) -> String {
+/// The record as it was, and what is known of it: none of our own headers, which say just that.
+fn whole(entry: &Entry, original: &Original<'_>) -> String {
     let cut = if entry.is_truncated {
         ", only the beginning of it: the topic has the rest as long as it keeps the record"
     } else {
@@ -320,16 +321,15 @@ fn whole(entry: &Entry, message: &rdkafka::message::BorrowedMessage<'_>) -> Stri
         shown::time(entry.written_ms),
         count(entry.bytes),
     );
-    for (name, value) in index::headers(message) {
+    let value = |value: Option<&[u8]>| value.map_or("none (null)".to_owned(), shown::bytes);
+    out.push_str(&format!("key       {}\n", value(original.key)));
+    for (name, header) in &original.headers {
         out.push_str(&format!(
             "header    {}: {}\n",
             shown::text(name),
-            shown::bytes(value)
+            value(*header)
         ));
     }
-    match message.payload() {
-        Some(payload) => out.push_str(&format!("payload   {}\n", shown::bytes(payload))),
-        None => out.push_str("payload   none (null)\n"),
-    }
+    out.push_str(&format!("payload   {}\n", value(original.payload)));
     out
 }

@@ -25,7 +25,7 @@ pub(crate) enum DlqAction {
         after_help = "Examples:\n  ftap dlq list --limit 20\n  ftap dlq list --by-reason\n  ftap dlq list --reason missing_field --export repair.jsonl"
     )]
     List(ListArgs),
-    /// Show rejected records whole: where from, why, headers, payload
+    /// Show rejected records whole: where from, why, their key, headers and payload
     #[command(
         after_help = "Examples:\n  ftap dlq show 2-1234\n  ftap dlq show 2-1234 --raw > payload.bin"
     )]
@@ -73,7 +73,7 @@ pub(crate) struct ListArgs {
     /// Print JSON, one object a line, without the counts (or only them, with --by-reason)
     #[arg(long)]
     pub json: bool,
-    /// Write the entries with their payloads to a new file, to be edited and redriven; - is stdout
+    /// Write the entries with their payloads to a new file, by partition and offset, to be edited and redriven; - is stdout
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "by_reason", "limit"])]
     pub export: Option<PathBuf>,
 }

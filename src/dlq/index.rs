@@ -2,17 +2,20 @@
 //!
 //! Promises: each entry once, however often the topic holds it; its state as a
 //! `read_committed` reader sees it. Takes about 150 bytes for an entry: payloads are never kept,
-//! [`Index::payloads`] reads them again, one at a time.
+//! [`Index::payloads`] reads them again, one at a time, and [`Index::in_order`] some at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ftap_kafka::{ORIGINAL_HEADERS, REDRIVEN_HEADER};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedMessage};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::EntryId;
 use crate::verify::topic::{Topics, Watermarks, header};
+
+/// Messages in memory at a time, to be put in order.
+const BYTES_IN_ORDER: u64 = 64 << 20;
 
 /// What was rejected.
 pub(crate) struct Original<'m> {
@@ -38,6 +41,8 @@ pub(crate) struct Entry {
     pub reason: Arc<str>,
     /// Size of the payload that is kept.
     pub bytes: u64,
+    /// Size of its message: payload and headers.
+    pub message_bytes: u64,
     pub hash: u64,
     /// Whether that is only the beginning of the payload.
     pub is_truncated: bool,
@@ -129,12 +134,55 @@ impl Index {
             written_ms: written.unwrap_or(-1),
             reason,
             bytes: message.payload_len() as u64,
+            message_bytes: bytes_of(message),
             hash: xxh3_64(message.payload().unwrap_or_default()),
             is_truncated: header(message, "truncated").is_some(),
             is_redriven: false,
         };
         // The same record rejected again after a crash: one entry.
         self.entries.insert(id, entry);
+    }
+
+    /// Reads the topic again and hands over the wanted entries by partition and offset of their records,
+    /// so that two readings can be compared. The topic may have them in any order, which makes this slower
+    /// than [`Index::payloads`] if there are many.
+    pub(crate) fn in_order(
+        &self,
+        topics: &Topics<'_>,
+        wanted: impl Fn(&Entry) -> bool,
+        mut take: impl FnMut(&Entry, &OwnedMessage) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut entries = self
+            .entries
+            .values()
+            .filter(|entry| wanted(entry))
+            .peekable();
+        while entries.peek().is_some() {
+            let mut bytes = 0;
+            let mut some: BTreeMap<EntryId, Option<OwnedMessage>> = BTreeMap::new();
+            while let Some(entry) = entries
+                .next_if(|entry| some.is_empty() || bytes + entry.message_bytes <= BYTES_IN_ORDER)
+            {
+                bytes += entry.message_bytes;
+                some.insert(entry.id, None);
+            }
+            let ids: BTreeSet<EntryId> = some.keys().copied().collect();
+            self.payloads(
+                topics,
+                |entry| ids.contains(&entry.id),
+                |entry, message| {
+                    some.insert(entry.id, Some(message.detach()));
+                    Ok(())
+                },
+            )?;
+            for (id, message) in some {
+                // Retention may have taken it since.
+                if let (Some(entry), Some(message)) = (self.entries.get(&id), message) {
+                    take(entry, &message)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the topic again and hands over the wanted entries in its order.
@@ -164,16 +212,14 @@ impl Index {
     }
 }
 
-/// The headers of a message, as bytes.
-pub(crate) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])> {
+fn bytes_of(message: &impl Message) -> u64 {
     let headers = message.headers().into_iter().flat_map(|all| all.iter());
-    headers
-        .map(|header| (header.key, header.value.unwrap_or_default()))
-        .collect()
+    let headers = headers.map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len));
+    (message.payload().map_or(0, <[u8]>::len) + headers.sum::<usize>()) as u64
 }
 
 /// The headers of the record that was rejected: the last ones.
-fn original_headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<OriginalHeader<'m>> {
+fn original_headers(message: &impl Message) -> Vec<OriginalHeader<'_>> {
     let count = header(message, ORIGINAL_HEADERS)
         .and_then(|count| std::str::from_utf8(count).ok()?.parse().ok())
         .unwrap_or(0);
@@ -183,7 +229,7 @@ fn original_headers<'m>(message: &'m BorrowedMessage<'_>) -> Vec<OriginalHeader<
 }
 
 /// The record that was rejected.
-pub(crate) fn original<'m>(message: &'m BorrowedMessage<'_>) -> Original<'m> {
+pub(crate) fn original(message: &impl Message) -> Original<'_> {
     Original {
         key: header(message, "key"),
         headers: original_headers(message),

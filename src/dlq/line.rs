@@ -128,6 +128,7 @@ mod tests {
             written_ms: -1,
             reason: "not_json".into(),
             bytes: 3,
+            message_bytes: 3,
             hash: 0,
             is_truncated: false,
             is_redriven: false,

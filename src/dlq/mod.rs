@@ -16,7 +16,7 @@ pub(crate) mod shown;
 use std::fmt;
 use std::str::FromStr;
 
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message;
 
 /// Where an entry's record came from; written `{partition}-{offset}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +28,7 @@ pub(crate) struct EntryId {
 
 impl EntryId {
     /// The id that is the key of a record of the dead-letter topic.
-    pub(crate) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
+    pub(crate) fn of(message: &impl Message) -> Option<Self> {
         std::str::from_utf8(message.key()?).ok()?.parse().ok()
     }
 }

@@ -344,7 +344,7 @@ fn is_passing(error: &KafkaError) -> bool {
 }
 
 /// The value of a header.
-pub(crate) fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
+pub(crate) fn header<'m>(message: &'m impl Message, name: &str) -> Option<&'m [u8]> {
     message
         .headers()?
         .iter()

@@ -75,7 +75,7 @@ fn entries_are_listed_counted_and_shown_and_can_not_reach_the_terminal() {
         shown.contains(r#"{"a":"\u{1b}[2J\u{1b}]0;pwned\u{7}\u{202e}\u{9b}31m\xff\r\n"}"#),
         "{shown}"
     );
-    assert!(shown.contains(r"key: k\u{1b}[1m"), "{shown}");
+    assert!(shown.contains(r"key       k\u{1b}[1m"), "{shown}");
     for text in [
         shown,
         table,
@@ -89,6 +89,16 @@ fn entries_are_listed_counted_and_shown_and_can_not_reach_the_terminal() {
         );
     }
     assert_eq!(dlq(&lab, &["show", "--raw", newest]).stdout, ESCAPES);
+
+    let place = |entry: &Value| {
+        let (partition, offset) = entry["id"].as_str().unwrap().split_once('-').unwrap();
+        (
+            partition.parse::<i32>().unwrap(),
+            offset.parse::<i64>().unwrap(),
+        )
+    };
+    let exported = lines(&lab, &["list", "--export", "-"]);
+    assert!(exported.is_sorted_by_key(place), "{exported:?}");
 
     // What is exported and not touched holds the same bytes.
     let file = lab.path("all.jsonl");
@@ -291,6 +301,14 @@ fn headers_of_a_rejected_message_are_kept_shown_and_sent_back() {
     let entries = lines(&lab, &["list", "--export", "-"]);
     let headers = own.map(|(name, value)| json!([name, value]));
     assert_eq!(entries[0]["headers"], json!(headers));
+    // People see the record's own, and none of ours, which say where it was and why.
+    let shown = said(&lab, &["show", "1-0"]);
+    let shown: Vec<_> = shown
+        .lines()
+        .filter(|line| line.starts_with("header"))
+        .collect();
+    let wanted = own.map(|(name, value)| format!("header    {name}: {value}"));
+    assert_eq!(shown, wanted);
     assert_ne!(entries[0]["reason"], "theirs");
     let mut entry = entries[0].clone();
     entry["payload"] = json!(good(1));
