@@ -120,6 +120,16 @@ impl KafkaAccess {
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
+
+    /// Whether this process serves it: then no other one publishes.
+    pub(crate) fn is_served_here(&self) -> bool {
+        self.served.is_some()
+    }
+}
+
+/// Whether DATA_DIR has an embedded broker, running or not.
+pub(crate) fn has_embedded(config: &Config) -> bool {
+    broker_dir(config).is_dir()
 }
 
 impl Drop for KafkaAccess {

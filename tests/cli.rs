@@ -374,11 +374,13 @@ fn a_hanging_stop_is_over_within_ten_seconds() {
 #[test]
 fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_no_process_reads() {
     let place = place_with_data(2000);
-    place
-        .run(&["tap"])
-        .ends_with(2)
-        .says(&["no topic transactions", "KAFKA_TOPIC"]);
+    let says = ["no topic transactions", "start `ftap run`", "KAFKA_TOPIC"];
+    place.run(&["tap"]).ends_with(2).says(&says);
+    assert!(!place.path("data/kafka").exists());
     place.run(&["run", "--until-drained"]).ends_with(0);
+    // Nothing runs that would create another one.
+    let other = ["tap", "--kafka-topic", "other"];
+    place.run(&other).ends_with(2).says(&says[1..]);
 
     let tapped = place
         .run(&["tap", "--from", "beginning", "--count", "50"])

@@ -6,10 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ftap_kafka::admin::partition_count_within;
 use ftap_kafka::{UNPACK_LIMIT, access};
+use ftap_supervision::Retryable as _;
 use ftap_telemetry::events::{Speaker, TapWaiting};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -23,12 +25,14 @@ use crate::cli::{TapArgs, TapStart};
 use crate::config::Config;
 use crate::dlq::shown;
 use crate::exit::{self, BadUsage};
-use crate::kafka_access::KafkaAccess;
+use crate::kafka_access::{self, KafkaAccess};
 use crate::output;
 use crate::signals;
 
 /// How long a broker may take to tell about the topic.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a topic is looked for that is not there.
+const TOPIC_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
 /// Messages a second of the live topic, unless `--rate` or `--count` says otherwise.
@@ -38,15 +42,81 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// Prints until stopped, counted out, or the reader of the output is gone.
 pub(crate) fn execute(config: &Config, args: &TapArgs) -> anyhow::Result<u8> {
+    if config.kafka_broker.is_none() && !kafka_access::has_embedded(config) {
+        return Err(nothing_runs(config).into());
+    }
     let kafka = KafkaAccess::open_to_read(config)?;
     let shutdown = signals::listen()?;
-    let consumer = connect(config, kafka.bootstrap(), args.from)?;
+    let settings = config.kafka_settings(kafka.bootstrap());
+    access::check(&settings)?;
+    let Some((partitions, start)) = wait_for_topic(config, &kafka, args.from, &shutdown)? else {
+        return Ok(exit::DONE);
+    };
+    let consumer = connect(config, kafka.bootstrap(), partitions, start)?;
     follow(&consumer, args, &config.kafka_topic, &shutdown)?;
     Ok(exit::DONE)
 }
 
-fn connect(config: &Config, bootstrap: &str, from: TapStart) -> anyhow::Result<BaseConsumer> {
-    access::check(&config.kafka_settings(bootstrap))?;
+fn nothing_runs(config: &Config) -> BadUsage {
+    BadUsage(format!(
+        "there is no topic {} in {}, and nothing runs that would publish to it: start `ftap run` in another terminal, or set KAFKA_BROKER, KAFKA_TOPIC or DATA_DIR",
+        config.kafka_topic,
+        config.data_dir.join("kafka").display()
+    ))
+}
+
+/// The number of partitions, and where to start: a topic that comes meanwhile has only new messages.
+/// `None` if a stop was asked for.
+fn wait_for_topic(
+    config: &Config,
+    kafka: &KafkaAccess,
+    from: TapStart,
+    shutdown: &watch::Receiver<bool>,
+) -> anyhow::Result<Option<(i32, Offset)>> {
+    let settings = config.kafka_settings(kafka.bootstrap());
+    let topic = &settings.topic;
+    let mut said = false;
+    loop {
+        let found = partition_count_within(METADATA_TIMEOUT, &settings, topic);
+        let found = match found {
+            // A broker that goes away is waited for, too.
+            Err(error) if said && error.retry().helps() => None,
+            found => found.map_err(|error| anyhow!("{error}\n  {}", error.entry().remedy))?,
+        };
+        match found {
+            Some(partitions) if said || from == TapStart::Beginning => {
+                return Ok(Some((partitions, Offset::Beginning)));
+            }
+            Some(partitions) => return Ok(Some((partitions, Offset::End))),
+            None if kafka.is_served_here() => return Err(nothing_runs(config).into()),
+            None if !said => TapWaiting {
+                topic: topic.clone(),
+                printed: 0,
+                reason: format!(
+                    "{} has no topic {topic} yet: `ftap run` or `ftap produce` creates it; KAFKA_TOPIC names another one",
+                    settings.bootstrap_servers
+                ),
+            }
+            .emit(Speaker::PROCESS),
+            None => {}
+        }
+        said = true;
+        let again = Instant::now() + TOPIC_INTERVAL;
+        while Instant::now() < again {
+            if *shutdown.borrow() {
+                return Ok(None);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+fn connect(
+    config: &Config,
+    bootstrap: &str,
+    partitions: i32,
+    start: Offset,
+) -> anyhow::Result<BaseConsumer> {
     let mut client = ClientConfig::new();
     client
         .set(UNPACK_LIMIT.0, UNPACK_LIMIT.1)
@@ -61,29 +131,10 @@ fn connect(config: &Config, bootstrap: &str, from: TapStart) -> anyhow::Result<B
         client.set(name, value);
     }
     let consumer: BaseConsumer = client.create().context("the Kafka client can't be made")?;
-    let topic = &config.kafka_topic;
-    let metadata = consumer
-        .fetch_metadata(Some(topic), METADATA_TIMEOUT)
-        .with_context(|| format!("{bootstrap} does not tell about topic {topic}"))?;
-    let partitions = metadata
-        .topics()
-        .iter()
-        .find(|found| found.name() == topic && found.error().is_none())
-        .map(|found| found.partitions())
-        .filter(|partitions| !partitions.is_empty())
-        .ok_or_else(|| {
-            BadUsage(format!(
-                "{bootstrap} has no topic {topic}: publish with `ftap run` or `ftap produce`, or set KAFKA_TOPIC"
-            ))
-        })?;
-    let offset = match from {
-        TapStart::Latest => Offset::End,
-        TapStart::Beginning => Offset::Beginning,
-    };
     let mut assignment = TopicPartitionList::new();
-    for partition in partitions {
+    for partition in 0..partitions {
         assignment
-            .add_partition_offset(topic, partition.id(), offset)
+            .add_partition_offset(&config.kafka_topic, partition, start)
             .context("the start can't be set")?;
     }
     consumer

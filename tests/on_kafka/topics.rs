@@ -242,3 +242,24 @@ fn merge(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn tap_waits_for_a_topic_that_is_not_there_yet_and_misses_none_of_its_messages() {
+    let lab = Lab::shared("tap-waits");
+    let mut tap = lab.start(["tap", "--count", "2"]);
+    let reason = tap.wait_for_event("tap_waiting")["reason"].to_string();
+    assert!(
+        reason.contains(&format!("no topic {}", lab.topic())),
+        "{reason}"
+    );
+    let stopped = lab.start(["tap"]);
+    stopped.wait_for_event("tap_waiting");
+    stopped.signal(libc::SIGINT);
+    stopped.wait_for_success();
+
+    kafka::create_topic(lab.broker(), lab.topic(), 1);
+    let rows = [0, 1].map(|number| Some(dlq::good(number).into_bytes()));
+    kafka::produce(lab.broker(), lab.topic(), 0, &rows);
+    assert_eq!(tap.printed().lines().count(), 2);
+    tap.wait_for_success();
+}
