@@ -194,7 +194,7 @@ settings! {
                 t.len() >= 3 && is_word(t, 222, "._-") && !has_upper_case(t) && !t.starts_with(['.', '_', '-']) && !t.ends_with(['.', '_', '-'])
             }),
             unset "the lake is in LAKE_DIR", example "my-lake", for LAKE;
-        /// Service-account key file; a relative path is also looked up in `credentials/`
+        /// Key file of a service account, or that of your own login; a relative path is also looked up in `credentials/`
         GOOGLE_APPLICATION_CREDENTIALS => gcs_credentials_file: Option<PathBuf> = path("an existing JSON key file"),
             unset "the metadata server is asked", example "credentials/key.json", for LAKE;
         /// Another endpoint than Google's, for tests; no credentials are sent to it

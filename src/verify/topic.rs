@@ -13,6 +13,7 @@ use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
 use ftap_kafka::{KafkaFailure, KafkaSettings, UNPACK_LIMIT, failure};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, is_source};
+use ftap_supervision::Retryable as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -46,7 +47,7 @@ impl<'a> Topics<'a> {
     /// which setting is why.
     pub(crate) fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
         match access::check(settings) {
-            Err(error) if error.is(KafkaFailure::Refused) => return Err(error.into()),
+            Err(error) if !error.retry().helps() => return Err(error.into()),
             _ => {}
         }
         let consumer = consumer(settings, "read_committed")?;

@@ -116,11 +116,7 @@ pub fn ensure_topic(
         // Another process was faster.
         Created::Not(refusal) if refusal.code == RDKafkaErrorCode::TopicAlreadyExists => {}
         Created::Not(Refusal { code, said }) => {
-            let remedy = remedy(usage, code).map(|remedy| format!(" ({remedy})"));
-            let text = format!(
-                "creating topic {topic}: {said}{}",
-                remedy.unwrap_or_default()
-            );
+            let text = format!("creating topic {topic}: {said}");
             return Err(Failure::new(KafkaFailure::from(code), text));
         }
     }
@@ -186,25 +182,6 @@ fn create(
     }
 }
 
-/// What to do about a topic that can't be created, if it is not the same for every refusal.
-fn remedy(usage: TopicUse, code: RDKafkaErrorCode) -> Option<String> {
-    let setting = match usage {
-        TopicUse::Source => "KAFKA_TOPIC",
-        TopicUse::DeadLetter => "KAFKA_DEAD_LETTER_TOPIC",
-    };
-    match code {
-        RDKafkaErrorCode::InvalidTopic => Some(format!(
-            "Kafka refuses a name that differs from another topic's in `.` and `_` only; set {setting} to another name"
-        )),
-        RDKafkaErrorCode::PolicyViolation
-        | RDKafkaErrorCode::TopicAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed => Some(format!(
-            "have it created, or set {setting} to a topic that this account may write"
-        )),
-        _ => None,
-    }
-}
-
 /// Logs what will keep records, or parts of them, from the dead-letter topic, before there is one to
 /// keep. Creates nothing and returns no error: a record that needs the topic will.
 pub fn check_dead_letter_topic(settings: &KafkaSettings, stage: &Stage) {
@@ -250,9 +227,10 @@ fn dead_letter_problem(
                 )),
                 Created::Not(Refusal { code, said }) => Some((
                     format!("it can't be created: {said}"),
-                    or_ingest_stops(&remedy(TopicUse::DeadLetter, code).unwrap_or_else(|| {
-                        "have it created, or set KAFKA_DEAD_LETTER_TOPIC to another topic".to_owned()
-                    })),
+                    or_ingest_stops(match KafkaFailure::from(code) {
+                        KafkaFailure::TopicName => "set KAFKA_DEAD_LETTER_TOPIC to a name that differs from every other topic's in more than `.` and `_`",
+                        _ => "have it created, or set KAFKA_DEAD_LETTER_TOPIC to a topic that this account may write",
+                    }),
                 )),
             },
         ),

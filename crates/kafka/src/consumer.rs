@@ -134,7 +134,7 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 320;
 impl GroupConsumer {
     /// Joins the group.
     pub fn subscribe(settings: &KafkaSettings) -> Result<Self, Failure> {
-        let refused = |text: String| Failure::new(KafkaFailure::Refused, text);
+        let refused = |text: String| Failure::new(KafkaFailure::Property, text);
         let topic = CString::new(settings.topic.as_str()).map_err(|_zero_byte| {
             refused(format!("topic {:?} contains a zero byte", settings.topic))
         })?;

@@ -10,8 +10,16 @@ pub enum KafkaFailure {
     Unavailable,
     /// As many tries as `KAFKA_MAX_RETRIES` allows have failed.
     RetriesExhausted,
-    /// The broker refuses: a login, a policy, a bad property.
+    /// The broker does not let us in: a login, a certificate, a listener that speaks something else.
     Refused,
+    /// librdkafka does not take a property.
+    Property,
+    /// No topic can have this name.
+    TopicName,
+    /// The broker does not create this topic: a policy, a setting, too many partitions.
+    TopicCreation,
+    /// The broker is too old for what is asked.
+    Unsupported,
     /// A broker's advertised address can't be resolved.
     Unresolved,
     /// An ACL for this topic is missing.
@@ -56,7 +64,27 @@ impl FailureKind for KafkaFailure {
             Self::Refused => entry(
                 "kafka_refused",
                 Retry::Permanent,
-                "check the settings that the error names, the topic, its permissions and KAFKA_EXTRA",
+                "change what the error names: the setting here, or the user, the listener or the certificate on the broker",
+            ),
+            Self::Property => entry(
+                "kafka_property_refused",
+                Retry::Permanent,
+                "correct the property that the error names, in KAFKA_EXTRA or in the KAFKA_ setting that it comes from, or remove it",
+            ),
+            Self::TopicName => entry(
+                "kafka_topic_name_refused",
+                Retry::Permanent,
+                "set KAFKA_TOPIC, or KAFKA_DEAD_LETTER_TOPIC if the error names that one, to another name; it must differ from every other topic's in more than `.` and `_`",
+            ),
+            Self::TopicCreation => entry(
+                "kafka_topic_creation_refused",
+                Retry::Permanent,
+                "have the topic that the error names created as the broker allows it, set KAFKA_TOPIC or KAFKA_DEAD_LETTER_TOPIC to one that exists, or change KAFKA_PARTITIONS if it is about their number",
+            ),
+            Self::Unsupported => entry(
+                "kafka_feature_unsupported",
+                Retry::Permanent,
+                "use a newer broker: the one at KAFKA_BROKER does not have what the error names",
             ),
             Self::Unresolved => entry(
                 "kafka_address_unknown",
@@ -130,15 +158,15 @@ impl From<RDKafkaErrorCode> for KafkaFailure {
             Code::InconsistentGroupProtocol => Self::OtherMember,
             Code::FencedInstanceId => Self::InstanceTaken,
             Code::InvalidTransactionTimeout => Self::TransactionTimeout,
-            Code::SaslAuthenticationFailed
-            | Code::Authentication
-            | Code::InvalidArgument
-            | Code::InvalidConfig
+            Code::SaslAuthenticationFailed | Code::Authentication | Code::InvalidArgument => {
+                Self::Refused
+            }
+            Code::InvalidTopic => Self::TopicName,
+            Code::InvalidConfig
             | Code::PolicyViolation
-            | Code::InvalidTopic
             | Code::InvalidReplicationFactor
-            | Code::InvalidPartitions
-            | Code::UnsupportedFeature => Self::Refused,
+            | Code::InvalidPartitions => Self::TopicCreation,
+            Code::UnsupportedFeature => Self::Unsupported,
             Code::BadMessage
             | Code::BadCompression
             | Code::InvalidMessage
@@ -155,10 +183,12 @@ pub fn failure(what: &str, error: KafkaError) -> Failure {
     match error {
         // The error itself holds the property's value, which may be a secret.
         KafkaError::ClientConfig(_, reason, property, _) => Failure::new(
-            KafkaFailure::Refused,
+            KafkaFailure::Property,
             format!("{what}: property {property}: {reason}"),
         ),
-        KafkaError::ClientCreation(_) => Failure::new(KafkaFailure::Refused, what).caused_by(error),
+        KafkaError::ClientCreation(_) => {
+            Failure::new(KafkaFailure::Property, what).caused_by(error)
+        }
         other => {
             let code = other.rdkafka_error_code();
             let kind = code.map_or(KafkaFailure::Unavailable, KafkaFailure::from);
@@ -170,4 +200,40 @@ pub fn failure(what: &str, error: KafkaError) -> Failure {
 /// The failure that a code in an answer is.
 pub(crate) fn refused_with(what: &str, code: RDKafkaErrorCode) -> Failure {
     Failure::new(KafkaFailure::from(code), what).caused_by(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_the_remedy_of_what_was_refused() {
+        use RDKafkaErrorCode as Code;
+        for (code, named) in [
+            (Code::InvalidTopic, "KAFKA_TOPIC"),
+            (Code::InvalidTopic, "KAFKA_DEAD_LETTER_TOPIC"),
+            (Code::PolicyViolation, "created"),
+            (Code::InvalidPartitions, "KAFKA_PARTITIONS"),
+            (Code::Authentication, "user"),
+            (Code::UnsupportedFeature, "newer broker"),
+            (Code::GroupAuthorizationFailed, "Read on the consumer group"),
+            (Code::TopicAuthorizationFailed, "Write to publish"),
+        ] {
+            let entry = KafkaFailure::from(code).entry();
+            assert_eq!(entry.retry, Retry::Permanent, "{code}");
+            assert!(entry.remedy.contains(named), "{code}: {}", entry.remedy);
+        }
+        let error = KafkaError::ClientConfig(
+            rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+            "no such value".to_owned(),
+            "linger.ms".to_owned(),
+            "hunter2".to_owned(),
+        );
+        let failure = failure("creating the producer", error);
+        assert!(failure.is(KafkaFailure::Property));
+        assert_eq!(
+            failure.to_string(),
+            "creating the producer: property linger.ms: no such value"
+        );
+    }
 }

@@ -61,8 +61,8 @@ pub enum LakeError {
         /// Whether waiting helps.
         retry: Retry,
     },
-    /// The service-account key file can't be used.
-    #[error("credentials file {path} {problem}; set GOOGLE_APPLICATION_CREDENTIALS to a service-account key file in JSON", path = path.display())]
+    /// The file with the account's key can't be used.
+    #[error("credentials file {path} {problem}; set GOOGLE_APPLICATION_CREDENTIALS to the JSON key file of a service account, or to that of your own login, which `gcloud auth application-default login` writes", path = path.display())]
     Credentials {
         /// The file.
         path: PathBuf,

@@ -142,10 +142,7 @@ fn check_credentials(path: &Path) -> Result<CredentialsKind, LakeError> {
         .into_iter()
         .find(|kind| text("type") == Some(kind) || json.get(kind).is_some());
     if let Some(kind) = other {
-        let problem = format!(
-            "is of the type {kind}, which is not supported; use the key of a service account \
-             (service_account) or your own login (authorized_user)"
-        );
+        let problem = format!("is of the type {kind}, which is not supported");
         return Err(credentials_error(path, problem));
     }
     needs(["client_email", "private_key"])?;

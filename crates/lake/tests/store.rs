@@ -288,7 +288,7 @@ fn a_credentials_file_is_checked_before_anything_else() {
         ),
         (
             Some("{\"type\":\"external_account\",\"audience\":\"SECRET\"}"),
-            "is of the type external_account, which is not supported; use",
+            "is of the type external_account, which is not supported; set",
         ),
         (
             Some("{\"type\":\"impersonated_service_account\"}"),
@@ -312,6 +312,9 @@ fn a_credentials_file_is_checked_before_anything_else() {
             "{text}"
         );
         assert!(!text.contains("SECRET"), "{text}");
+        // One remedy, which names all that works.
+        let remedies = text.matches("service account").count();
+        assert!(remedies == 1 && text.contains("your own login"), "{text}");
     }
     for bucket in ["", "gs://bucket", "bucket/folder"] {
         let error = LakeStore::open(&LakeLocation::Gcs {

@@ -212,7 +212,7 @@ fn text(text: &str) -> Result<CString, Failure> {
 }
 
 fn refused(text: String) -> Failure {
-    Failure::new(KafkaFailure::Refused, text)
+    Failure::new(KafkaFailure::TopicName, text)
 }
 
 /// SAFETY: `text` is null or a string that lives through the call.

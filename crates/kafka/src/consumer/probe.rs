@@ -50,7 +50,7 @@ impl Drop for Probe {
 impl Probe {
     /// Makes the client; nothing is asked yet. Certificate and key files are read here.
     pub(crate) fn open(settings: &KafkaSettings) -> Result<Self, Failure> {
-        let refused = |text: String| Failure::new(KafkaFailure::Refused, text);
+        let refused = |text: String| Failure::new(KafkaFailure::Property, text);
         let name = CString::new(settings.topic.as_str()).map_err(|_zero_byte| {
             refused(format!("topic {:?} contains a zero byte", settings.topic))
         })?;
