@@ -41,7 +41,7 @@ impl<L: Look> Watcher<L> {
             let mut look = look.lock().await;
             let looked = match tokio::time::timeout(L::LIMIT, look.look()).await {
                 Ok(looked) => looked,
-                Err(_) => Err(format!("no answer within {} s", L::LIMIT.as_secs())),
+                Err(_) => Err(format!("no answer within {} s", L::LIMIT.as_secs()).into()),
             };
             watched.note(&*look, looked, speaker);
         };

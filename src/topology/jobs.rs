@@ -21,7 +21,7 @@ use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_postgres::{Database, PostgresSettings, UPDATE_USERS, UserUpdates};
 use ftap_supervision::Health;
-use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook, Watched};
+use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook, Unseen, Watched};
 use tokio::sync::watch;
 
 use super::{AtStop, CronNames, Wiring, cron_job, lone_job, watch_job};
@@ -373,15 +373,20 @@ fn running_kafka(config: &Config) -> Locate<KafkaSettings> {
     })
 }
 
-/// POSTGRES_HOST, else the private cluster that another process runs from DATA_DIR.
+/// POSTGRES_HOST, else the private cluster that another process runs from DATA_DIR. Unless POSTGRES
+/// asks for one, none need run.
 fn running_postgres(config: &Config) -> Locate<PostgresSettings> {
     let config = config.clone();
     Box::new(move || {
         postgres_access::running(&config).ok_or_else(|| {
-            format!(
+            let reason = format!(
                 "POSTGRES_HOST is not set, and no process runs the private cluster of {}",
                 config.data_dir.display()
-            )
+            );
+            match config.postgres {
+                PostgresUse::On => Unseen::Down(reason),
+                PostgresUse::Auto | PostgresUse::Off => Unseen::Off(reason),
+            }
         })
     })
 }

@@ -54,6 +54,52 @@ fn sum(partitions: &Value, figure: &str) -> u64 {
 }
 
 #[test]
+fn a_postgresql_that_no_setting_asks_for_is_off_and_serve_is_ready_without_it() {
+    let mut lab = lab("serve-off");
+    lab.set("POSTGRES", "auto");
+    lab.start(["produce", "--dashboard-addr", "off"])
+        .wait_for_success();
+    lab.start(["consume", "--until-drained", "--dashboard-addr", "off"])
+        .wait_for_success();
+    let serve = lab.start(["serve"]);
+    let postgres = source(&serve, "postgres", |source| !source["off"].is_null());
+    assert!(postgres["up"].is_null(), "{postgres}");
+    wait_until("readiness", || {
+        (ask(&serve, "/readyz").status == 200).then_some(())
+    });
+    let up = serve.metric("ftap_service_up{service=\"postgres\"}");
+    assert_eq!(up, None, "an alert would fire");
+    assert_eq!(serve.events("source_off").len(), 1);
+
+    lab.set("POSTGRES", "on");
+    let serve = lab.start(["serve"]);
+    source(
+        &serve,
+        "postgres",
+        is_down_because("POSTGRES_HOST is not set"),
+    );
+    assert_eq!(ask(&serve, "/readyz").status, 503);
+}
+
+#[test]
+fn a_process_without_a_lake_shows_none() {
+    let mut lab = lab("no-lake");
+    lab.set("PRODUCE_SPEED", "1");
+    let produce = lab.start(["produce"]);
+    wait_until("readiness", || {
+        (ask(&produce, "/readyz").status == 200).then_some(())
+    });
+    for path in ["/readyz", "/api/status"] {
+        let answer = ask(&produce, path);
+        assert!(answer.body["lake"].is_null(), "{path}: {}", answer.body);
+    }
+    let consume = lab.start(["consume"]);
+    wait_until("the lake's answer", || {
+        (ask(&consume, "/readyz").body["lake"]["up"] == true).then_some(())
+    });
+}
+
+#[test]
 fn what_is_down_is_shown_with_the_reason_and_the_rest_continues() {
     let mut lab = lab("serve");
     lab.set("POSTGRES", "on");

@@ -32,7 +32,8 @@ fn seen<T>(seen: Option<&Seen<T>>, show: fn(&T) -> Value) -> Value {
     // A clock that was set back makes figures new again.
     let age = |at: &SystemTime| at.elapsed().unwrap_or_default().as_secs_f64();
     json!({
-        "up": seen.is_up(),
+        "up": if seen.off.is_some() { Value::Null } else { seen.is_up().into() },
+        "off": seen.off,
         "error": seen.error,
         "age_seconds": seen.figures.as_ref().map(|(_, at)| age(at)),
         "figures": seen.figures.as_ref().map(|(figures, _)| show(figures)),

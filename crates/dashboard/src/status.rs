@@ -82,8 +82,11 @@ fn groups(health: &Health) -> Value {
         .into()
 }
 
-/// Whether the lake takes files, and if not, since when and why.
+/// Whether the lake takes files, and if not, since when and why; null while it was not asked.
 fn lake(health: &Health) -> Value {
+    if !health.has_asked_lake() {
+        return Value::Null;
+    }
     match health.lake_down() {
         Some(down) => json!({
             "up": false,

@@ -1,6 +1,8 @@
 //! What each group of stages is doing, for `/readyz`, the status line and the dashboard.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ftap_telemetry::metrics;
@@ -51,6 +53,7 @@ pub struct GroupHealth {
 pub struct Health {
     groups: Mutex<BTreeMap<&'static str, GroupHealth>>,
     lake_outage: Mutex<Option<Outage>>,
+    has_asked_lake: AtomicBool,
     unreadable: Mutex<Vec<String>>,
 }
 
@@ -96,6 +99,7 @@ impl Health {
 
     /// Notes that the lake refused a request, and why.
     pub fn lake_refused(&self, reason: &str) {
+        self.has_asked_lake.store(true, Relaxed);
         let mut outage = self.outage();
         let since = outage.as_ref().map_or_else(Instant::now, |last| last.since);
         *outage = Some(Outage {
@@ -108,8 +112,14 @@ impl Health {
 
     /// Notes that the lake answered.
     pub fn lake_answered(&self) {
+        self.has_asked_lake.store(true, Relaxed);
         *self.outage() = None;
         metrics::SERVICE_UP.set_for(["lake"], 1.0);
+    }
+
+    /// Whether anything is known of the lake: not in a process that does not use it.
+    pub fn has_asked_lake(&self) -> bool {
+        self.has_asked_lake.load(Relaxed)
     }
 
     /// The lake's outage, once it has refused all requests for some seconds.

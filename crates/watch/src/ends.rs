@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
-use super::{Look, Seen, Sources};
+use super::{Look, Seen, Sources, Unseen};
 
 /// Time between two polls.
 pub const ENDS_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl Look for EndsLook {
 
     const LIMIT: Duration = Duration::from_secs(4);
 
-    async fn look(&mut self) -> Result<Ends, String> {
+    async fn look(&mut self) -> Result<Ends, Unseen> {
         let (settings, client) = (self.settings.clone(), self.client.clone());
         let (send, receive) = oneshot::channel();
         // librdkafka blocks. A thread that nothing waits for does not hold up the process' end.

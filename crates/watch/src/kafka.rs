@@ -14,7 +14,7 @@ use ftap_telemetry::metrics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{Locate, Look, Seen, Sources};
+use super::{Locate, Look, Seen, Sources, Unseen};
 
 /// Two looks that fail are an outage, which is to show soon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,7 +68,7 @@ impl Look for KafkaLook {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    async fn look(&mut self) -> Result<KafkaFigures, String> {
+    async fn look(&mut self) -> Result<KafkaFigures, Unseen> {
         let settings = (self.locate)()?;
         let mut known = std::mem::take(&mut self.known);
         // librdkafka blocks.
@@ -78,7 +78,7 @@ impl Look for KafkaLook {
         });
         let (looked, known) = looked.await.map_err(|error| error.to_string())?;
         self.known = known;
-        looked
+        Ok(looked?)
     }
 
     fn place(sources: &mut Sources) -> &mut Option<Seen<KafkaFigures>> {

@@ -17,7 +17,7 @@ use ftap_lake::{
 use ftap_telemetry::{chain, metrics};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Look, Seen, Sources};
+use super::{Look, Seen, Sources, Unseen};
 
 /// Folders that were never listed and are listed in one look.
 const NEW_FOLDERS: usize = 64;
@@ -158,7 +158,7 @@ impl Look for LakeLook {
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    async fn look(&mut self) -> Result<LakeFigures, String> {
+    async fn look(&mut self) -> Result<LakeFigures, Unseen> {
         let store = match &self.store {
             Some(store) => store.clone(),
             None => {
@@ -167,7 +167,8 @@ impl Look for LakeLook {
                 self.store.insert(store).clone()
             }
         };
-        self.look_at(&store).await.map_err(|error| chain(&error))
+        let looked = self.look_at(&store).await;
+        Ok(looked.map_err(|error| chain(&error))?)
     }
 
     fn place(sources: &mut Sources) -> &mut Option<Seen<LakeFigures>> {
@@ -336,6 +337,9 @@ mod tests {
         assert_eq!(look.look().await.unwrap().kinds["fx_rates"].objects, 1);
         std::fs::remove_dir_all(dir.path()).unwrap();
         let gone = look.look().await.unwrap_err();
-        assert!(gone.contains("lake's folder"), "{gone}");
+        assert!(
+            matches!(&gone, Unseen::Down(why) if why.contains("lake's folder")),
+            "{gone:?}"
+        );
     }
 }

@@ -14,7 +14,7 @@ pub mod postgres;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use ends::{Ends, EndsLook};
-use ftap_telemetry::events::{SourceAnswers, SourceDown, Speaker};
+use ftap_telemetry::events::{SourceAnswers, SourceDown, SourceOff, Speaker};
 use ftap_telemetry::metrics;
 pub use kafka::{KafkaFigures, KafkaLook, PartitionFigures};
 pub use lake::{FolderFigures, LakeFigures, LakeLook};
@@ -22,7 +22,22 @@ use parking_lot::{Mutex, MutexGuard};
 pub use postgres::{PostgresFigures, PostgresLook, SlotFigures};
 
 /// Finds out where something is; asked before each look, because it may move or come later.
-pub type Locate<T> = Box<dyn Fn() -> Result<T, String> + Send>;
+pub type Locate<T> = Box<dyn Fn() -> Result<T, Unseen> + Send>;
+
+/// Why a look brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// It should answer and does not: what is wrong, and what to do.
+    Down(String),
+    /// It does not run, and no setting asks for it: what was looked for.
+    Off(String),
+}
+
+impl From<String> for Unseen {
+    fn from(error: String) -> Self {
+        Self::Down(error)
+    }
+}
 
 /// Looks at one source.
 pub trait Look: Send + 'static {
@@ -35,8 +50,8 @@ pub trait Look: Send + 'static {
     /// Longest look.
     const LIMIT: Duration;
 
-    /// Looks once; the error says what is wrong and what to do.
-    fn look(&mut self) -> impl Future<Output = Result<Self::Figures, String>>;
+    /// Looks once.
+    fn look(&mut self) -> impl Future<Output = Result<Self::Figures, Unseen>>;
 
     /// Where the figures are kept.
     fn place(sources: &mut Sources) -> &mut Option<Seen<Self::Figures>>;
@@ -64,6 +79,8 @@ pub struct Seen<T> {
     pub error: Option<String>,
     /// The figures of the newest look that succeeded, and when that was.
     pub figures: Option<(T, SystemTime)>,
+    /// It does not run, and no setting asks for it: what was looked for.
+    pub off: Option<String>,
     /// Looks in a row that failed, and when the first of them ended.
     missed: u64,
     missed_since: Option<Instant>,
@@ -74,6 +91,7 @@ impl<T> Default for Seen<T> {
         Self {
             error: None,
             figures: None,
+            off: None,
             missed: 0,
             missed_since: None,
         }
@@ -84,6 +102,11 @@ impl<T> Seen<T> {
     /// Whether it answers; what never did is not up.
     pub fn is_up(&self) -> bool {
         self.figures.is_some() && self.missed < MISSED
+    }
+
+    /// Whether it is as the settings ask for: it answers, or is off.
+    fn is_as_wanted(&self) -> bool {
+        self.is_up() || self.off.is_some()
     }
 
     /// How long it has not answered, once it is down.
@@ -122,7 +145,7 @@ impl Watched {
     }
 
     /// Notes what a look brought.
-    pub fn note<L: Look>(&self, look: &L, looked: Result<L::Figures, String>, speaker: Speaker) {
+    pub fn note<L: Look>(&self, look: &L, looked: Result<L::Figures, Unseen>, speaker: Speaker) {
         let mut sources = self.sources();
         let seen = L::place(&mut sources).get_or_insert_default();
         let was_down = !seen.is_up();
@@ -139,7 +162,25 @@ impl Watched {
                     ..Seen::default()
                 };
             }
-            Err(error) => {
+            Err(Unseen::Off(reason)) => {
+                if seen.off.is_none() {
+                    SourceOff {
+                        source: L::SOURCE.to_owned(),
+                        reason: reason.clone(),
+                    }
+                    .emit(speaker);
+                }
+                L::export(None);
+                metrics::SERVICE_ANSWER_AGE.forget_for([L::SOURCE]);
+                metrics::SERVICE_UP.forget_for([L::SOURCE]);
+                *seen = Seen {
+                    off: Some(reason),
+                    ..Seen::default()
+                };
+                return;
+            }
+            Err(Unseen::Down(error)) => {
+                seen.off = None;
                 seen.missed += 1;
                 seen.missed_since.get_or_insert_with(Instant::now);
                 // Once, and not at each look.
@@ -155,13 +196,13 @@ impl Watched {
         metrics::SERVICE_UP.set_for([L::SOURCE], up);
     }
 
-    /// Whether everything that is watched answers.
+    /// Whether everything that is watched answers, as far as the settings ask for it.
     pub fn all_up(&self) -> bool {
         let sources = self.sources();
-        sources.kafka.as_ref().is_none_or(Seen::is_up)
-            && sources.ends.as_ref().is_none_or(Seen::is_up)
-            && sources.lake.as_ref().is_none_or(Seen::is_up)
-            && sources.postgres.as_ref().is_none_or(Seen::is_up)
+        sources.kafka.as_ref().is_none_or(Seen::is_as_wanted)
+            && sources.ends.as_ref().is_none_or(Seen::is_as_wanted)
+            && sources.lake.as_ref().is_none_or(Seen::is_as_wanted)
+            && sources.postgres.as_ref().is_none_or(Seen::is_as_wanted)
     }
 
     /// Where the topic's partitions end, if the newest look found out.
@@ -208,7 +249,7 @@ mod tests {
 
     #[test]
     fn two_missed_looks_are_an_outage_in_which_nothing_is_known() {
-        let look = KafkaLook::new(Box::new(|| Err("not asked".to_owned())));
+        let look = KafkaLook::new(Box::new(|| Err("not asked".to_owned().into())));
         let watched = Watched::default();
         let up = || series("ftap_service_up{service=\"kafka\"}");
         let note = |looked| watched.note(&look, looked, Speaker::PROCESS);
@@ -227,11 +268,11 @@ mod tests {
         );
         assert!(series("ftap_group_committed_offset").is_empty());
 
-        note(Err("lost".to_owned()));
+        note(Err("lost".to_owned().into()));
         assert!(watched.all_up(), "one may be lost on the way");
         let seen = watched.snapshot().kafka.unwrap();
         assert_eq!(seen.current(), None, "what was true is not known to be");
-        note(Err("lost".to_owned()));
+        note(Err("lost".to_owned().into()));
         assert!(!watched.all_up());
         assert_eq!(up(), ["ftap_service_up{service=\"kafka\"} 0"]);
         for gauge in ["ftap_consumer_lag_records", "ftap_topic_end_offset"] {
@@ -244,5 +285,33 @@ mod tests {
         note(Ok(figures(1)));
         assert!(watched.all_up());
         assert_eq!(series("ftap_consumer_lag_records").len(), 1);
+    }
+    #[test]
+    fn what_no_setting_asks_for_is_off_and_not_down() {
+        let look = PostgresLook::new(Box::new(|| Err(Unseen::Off(String::new()))), String::new());
+        let watched = Watched::default();
+        let up = || series("ftap_service_up{service=\"postgres\"}");
+        let note = |looked| watched.note(&look, looked, Speaker::PROCESS);
+        watched.expect::<PostgresLook>();
+        assert!(!watched.all_up(), "it was not looked for yet");
+        note(Err(Unseen::Off("no cluster".to_owned())));
+        assert!(watched.all_up());
+        assert!(up().is_empty(), "an alert would fire at 0");
+        note(Ok(PostgresFigures {
+            address: String::new(),
+            rows: Vec::new(),
+            slot: None,
+        }));
+        assert_eq!(up(), ["ftap_service_up{service=\"postgres\"} 1"]);
+        note(Err(Unseen::Off("no cluster".to_owned())));
+        assert!(watched.all_up() && up().is_empty());
+        let seen = watched.snapshot().postgres.unwrap();
+        assert!(!seen.is_up() && seen.figures.is_none());
+        // A server that does not answer is down.
+        for _ in 0..MISSED {
+            note(Err(Unseen::Down("lost".to_owned())));
+        }
+        assert!(!watched.all_up());
+        assert_eq!(up(), ["ftap_service_up{service=\"postgres\"} 0"]);
     }
 }

@@ -9,7 +9,7 @@ use ftap_postgres::{PostgresError, PostgresSettings, connection, pool};
 use ftap_telemetry::{chain, metrics};
 use tokio_postgres::types::ToSql;
 
-use super::{Locate, Look, Seen, Sources};
+use super::{Locate, Look, Seen, Sources, Unseen};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotFigures {
@@ -60,7 +60,7 @@ impl Look for PostgresLook {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    async fn look(&mut self) -> Result<PostgresFigures, String> {
+    async fn look(&mut self) -> Result<PostgresFigures, Unseen> {
         let settings = PostgresSettings {
             // One look at a time.
             pool_size: 1,
@@ -75,11 +75,10 @@ impl Look for PostgresLook {
             self.open = Some((Arc::new(settings), pool));
         }
         let Some((settings, pool)) = &self.open else {
-            return Err("there is no connection pool".to_owned());
+            return Err("there is no connection pool".to_owned().into());
         };
-        look(settings, pool, &self.slot)
-            .await
-            .map_err(|error| chain(&error))
+        let looked = look(settings, pool, &self.slot).await;
+        Ok(looked.map_err(|error| chain(&error))?)
     }
 
     fn place(sources: &mut Sources) -> &mut Option<Seen<PostgresFigures>> {

@@ -278,6 +278,13 @@ events! { JOBS;
         /// `kafka`, `lake` or `postgres`.
         source: String,
     }
+    /// A service that `ftap serve` could watch does not run, and no setting asks for it. It is not down, and is looked for further.
+    INFO SourceOff "source_off" {
+        /// `postgres`.
+        source: String,
+        /// What is looked for.
+        reason: String,
+    }
     /// A service that `ftap serve` watches does not answer. It is shown as down and polled further.
     WARN SourceDown "source_down" {
         /// `kafka`, `lake` or `postgres`.
