@@ -58,7 +58,12 @@ impl Http {
 
 fn answers(config: &Config) -> anyhow::Result<Answers> {
     let lake = LakeStore::open_to_read(&config.lake())?;
-    Ok(Answers::new(lake, sources(), QUERY_LIMITS)?)
+    Ok(Answers::new(
+        lake,
+        sources(),
+        QUERY_LIMITS,
+        process::yield_to_others,
+    )?)
 }
 
 /// Serves on DASHBOARD_ADDR; `None` if that is off. If the default port is in use, the next free one

@@ -34,6 +34,15 @@ pub(crate) fn memory_bytes() -> Option<u64> {
     status_bytes("VmRSS:")
 }
 
+/// From now on the calling thread runs in what the others leave, where the system can do that for a thread.
+pub(crate) fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: setpriority takes numbers only; 0 is the calling thread. If it fails, nothing has changed.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+    }
+}
+
 /// The user this process runs as.
 pub(crate) fn user_id() -> u32 {
     // SAFETY: geteuid has no arguments and cannot fail.

@@ -1,7 +1,7 @@
 //! Answers about the lake, for the pages.
 //!
 //! One [`Moment`] of the lake serves all pages until the lake has changed and a page is loaded: then a new
-//! one takes its place. Queries run on threads of their own, below the stages' priority.
+//! one takes its place. Queries run on threads of their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,14 +66,20 @@ impl Moment {
 }
 
 impl Answers {
-    /// Nothing is read yet.
+    /// Nothing is read yet. Each thread begins with `on_thread_start`, such as to yield to others.
     ///
     /// # Errors
     /// If the threads can't be started.
-    pub fn new(lake: LakeStore, sources: Vec<Source>, limits: Limits) -> std::io::Result<Self> {
+    pub fn new(
+        lake: LakeStore,
+        sources: Vec<Source>,
+        limits: Limits,
+        on_thread_start: fn(),
+    ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("query")
+            .on_thread_start(on_thread_start)
             .enable_all()
             .build()?;
         Ok(Self {
@@ -96,7 +102,7 @@ impl Answers {
         let number = match newest.as_mut() {
             None => 1,
             Some(last) => {
-                if last.moment.number == 0 {
+                if last.moment.engine.is_current(&self.lake).await? {
                     last.looked = Instant::now();
                     return Ok(last.moment.clone());
                 }

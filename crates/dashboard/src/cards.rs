@@ -5,19 +5,19 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use ftap_query::{Format, QueryError, write};
 use hyper::{StatusCode, header};
 use serde_json::Value;
 
 use crate::Dashboard;
 use crate::answers::{Answers, MAX_ROWS};
-use crate::filters::{Filters, RawFilters};
+use crate::filters::Filters;
 use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 use crate::rows::{Column, Rows, plain};
 
+mod filters;
 mod headline;
 mod newest;
 
@@ -83,16 +83,8 @@ impl<'a> Table<'a> {
 pub(crate) async fn card(
     State(dashboard): State<Arc<Dashboard>>,
     Path(name): Path<String>,
-    filters: Result<Query<RawFilters>, QueryRejection>,
+    filters: Filters,
 ) -> Answer {
-    let filters = match filters {
-        Ok(Query(raw)) => Filters::try_from(raw).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let filters = match filters {
-        Ok(filters) => filters,
-        Err(error) => return router::plain(StatusCode::BAD_REQUEST, error),
-    };
     let (stem, wants_csv) = match name.strip_suffix(".csv") {
         Some(stem) => (stem, true),
         None => (name.as_str(), false),
@@ -101,6 +93,7 @@ pub(crate) async fn card(
     let made = match (question, stem, wants_csv) {
         (Some(question), _, true) => csv(&dashboard, question, &filters).await,
         (Some(question), _, false) => chart(&dashboard, question, &filters).await,
+        (None, "filters", false) => filters::card(&dashboard, &filters).await,
         (None, "headline", false) => headline::card(&dashboard, &filters).await,
         (None, "newest", false) => newest::card(&dashboard, &filters).await,
         _ => return router::nothing_here().await,

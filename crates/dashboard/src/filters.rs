@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use axum::extract::{FromRequestParts, Query};
 use chrono::{Datelike as _, NaiveDate};
-use serde::Deserialize;
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+
+use crate::router::{self, Answer};
 
 /// The filters of an address. What is empty is not filtered by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,15 +38,20 @@ pub(crate) struct BadFilter {
     expected: &'static str,
 }
 
-/// As they are in an address.
-#[derive(Debug, Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct RawFilters(BTreeMap<String, String>);
+impl<S: Send + Sync> FromRequestParts<S> for Filters {
+    type Rejection = Answer;
 
-impl TryFrom<RawFilters> for Filters {
-    type Error = BadFilter;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
+        let bad = |error: String| router::plain(StatusCode::BAD_REQUEST, error);
+        let Query(raw) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error| bad(error.to_string()))?;
+        Self::parse(raw).map_err(|error| bad(error.to_string()))
+    }
+}
 
-    fn try_from(RawFilters(mut raw): RawFilters) -> Result<Self, BadFilter> {
+impl Filters {
+    fn parse(mut raw: BTreeMap<String, String>) -> Result<Self, BadFilter> {
         let mut take = |name: &str| raw.remove(name).filter(|value| !value.is_empty());
         let filters = Self {
             from: take("from").map(|value| day("from", value)).transpose()?,
@@ -179,7 +188,7 @@ mod tests {
         let pairs = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        RawFilters(pairs.collect()).try_into()
+        Filters::parse(pairs.collect())
     }
 
     #[test]

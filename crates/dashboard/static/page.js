@@ -75,6 +75,8 @@ function problem(card, text) {
   if (!line.parentNode) card.append(line);
 }
 
+// A card that is being used is left alone.
+const idle = (card) => !card.contains(document.activeElement);
 const cards = () => [...document.querySelectorAll("[data-card]")];
 
 function follow() {
@@ -87,7 +89,7 @@ function follow() {
       const now = JSON.parse(message.data);
       live.className = now.state;
       if (live.textContent !== now.text) live.textContent = now.text;
-      if (moment !== null && now.moment !== null && now.moment !== moment) cards().forEach(load);
+      if (moment !== null && now.moment !== null && now.moment !== moment) cards().filter(idle).forEach(load);
       moment = now.moment ?? moment;
     };
     source.onerror = () => {
