@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::Lab;
+use crate::common::changes::{catch_up, lab, user};
+use crate::common::http::address_of;
+use crate::common::process::Ftap;
+use crate::shell::Done;
+
 const MARKUP: &str = "<img src=x onerror=alert(1)>&'\"";
 
 /// A run whose rows are all in the lake, and its address.
@@ -184,5 +190,143 @@ fn only_the_process_own_pages_may_send_statements() {
     assert_eq!(
         (empty.status, empty.body.as_str()),
         (400, "the statement is empty")
+    );
+}
+
+/// `ftap serve` on what a test left, and its address.
+fn served(lab: &mut Lab) -> (Ftap, String) {
+    lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
+    let serving = lab.start(["serve"]);
+    let address = address_of(&serving);
+    (serving, address)
+}
+
+fn query(lab: &Lab, sql: &str) -> Vec<Value> {
+    let mut command = lab.command(["query", "--format", "json", sql]);
+    let done = Done::from(command.output().unwrap()).ends_with(0);
+    let lines = done.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn page(address: &str, path: &str) -> String {
+    let answer = request(address, "GET", path, "localhost");
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    assert!(!answer.body.contains("<img"), "{path}: {}", answer.body);
+    answer.body
+}
+
+/// Text as a part of an address.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[test]
+fn changes_are_shown_with_values_commits_and_the_validity_of_the_models() {
+    let Some((mut lab, postgres)) = lab("pages-changes") else {
+        return;
+    };
+    catch_up(&lab);
+    let text = MARKUP.replace('\'', "''");
+    let (one, two, three, new) = (user(1), user(2), user(3), user(900));
+    postgres.sql(&format!(
+        "UPDATE users SET city = 'Rome' WHERE user_id = '{one}'"
+    ));
+    postgres.sql(&format!(
+        "UPDATE users SET job = '{text}', first_name = '{text}' WHERE user_id = '{one}';
+         DELETE FROM users WHERE user_id = '{two}';
+         UPDATE users SET user_id = '{new}' WHERE user_id = '{three}';
+         INSERT INTO merchants VALUES ('{text}', 1, 2, 3)"
+    ));
+    catch_up(&lab);
+    let (_serving, address) = served(&mut lab);
+
+    let shown = page(&address, &format!("/changes?of=users&key={one}"));
+    let models =
+        format!("select * from dim_users_history where user_id = '{one}' order by version");
+    let versions = query(&lab, &models);
+    assert_eq!(versions.len(), 3);
+    let second = |value: &Value| {
+        let text = value.as_str().unwrap();
+        text[..19].replace('T', " ")
+    };
+    for version in &versions {
+        let validity = match (&version["valid_from"], &version["valid_to"]) {
+            (Value::Null, to) => format!("valid from the beginning to {}", second(to)),
+            (from, Value::Null) => format!("{} · valid from then until now", second(from)),
+            (from, to) => format!("{} · valid from then to {}", second(from), second(to)),
+        };
+        assert!(shown.contains(&validity), "{validity}: {shown}");
+    }
+    let cells = "<tr><th scope=\"row\">city</th><td>Oslo</td><td>Rome</td></tr>";
+    assert!(shown.contains(cells), "{shown}");
+    assert!(
+        shown.contains("<td>First 1</td><td>&#60;img src=x"),
+        "{shown}"
+    );
+    let commits = format!(
+        "select _commit_lsn as lsn, _xid as xid from users_changes where user_id = '{one}' and _op = 'update'"
+    );
+    for commit in query(&lab, &commits) {
+        let lsn = commit["lsn"].as_i64().unwrap();
+        let place = format!("<code>{:X}/{:X}</code>", lsn >> 32, lsn & 0xffff_ffff);
+        assert!(shown.contains(&place), "{place}: {shown}");
+        assert!(shown.contains(&format!("transaction {}<", commit["xid"])));
+    }
+
+    let deleted = page(&address, &format!("/changes?of=users&key={two}"));
+    assert!(deleted.contains("<strong>delete</strong>"), "{deleted}");
+    let renamed = page(&address, &format!("/changes?of=users&key={three}"));
+    assert!(
+        renamed.contains(&format!("the key became {new}")),
+        "{renamed}"
+    );
+    let unknown = page(&address, "/changes?of=users&key=unknown");
+    assert!(unknown.contains("has no user with this key"), "{unknown}");
+
+    let newest = page(&address, "/changes");
+    for part in [
+        "50 users",
+        "5 merchants",
+        "<strong>delete</strong>",
+        "<strong>insert</strong>",
+        cells,
+    ] {
+        assert!(newest.contains(part), "{part}: {newest}");
+    }
+    // Found by a part of the name or of the id, whatever is in them.
+    for (of, text, key) in [
+        ("users", "<IMG src", one.as_str()),
+        ("users", "first 7", &user(7)),
+        ("users", "0000900", &new),
+        ("merchants", MARKUP, ""),
+    ] {
+        let found = page(&address, &format!("/changes?of={of}&q={}", encoded(text)));
+        assert_eq!(found.matches("<tr><td><a").count(), 1, "{text}: {found}");
+        if of == "users" {
+            assert!(found.contains(&format!("key={key}\"")), "{text}: {found}");
+        }
+    }
+    let merchant = page(
+        &address,
+        &format!("/changes?of=merchants&key={}", encoded(MARKUP)),
+    );
+    assert!(merchant.contains("<strong>insert</strong>"), "{merchant}");
+    assert_eq!(
+        request(&address, "GET", "/changes?of=prices", "localhost").status,
+        400
+    );
+}
+
+#[test]
+fn without_changes_the_page_tells_how_they_are_captured() {
+    let mut lab = Lab::new("pages-no-changes").without_broker();
+    std::fs::create_dir_all(lab.path("lake")).unwrap();
+    let (_serving, address) = served(&mut lab);
+    let empty = page(&address, "/changes");
+    assert!(
+        empty.contains("No change is captured") && empty.contains("POSTGRES_HOST"),
+        "{empty}"
     );
 }

@@ -129,6 +129,16 @@ impl Answers {
         self.spawn(async move { moment.rows(&sql).await }).await
     }
 
+    /// At most `limit` rows of an answer that is not kept, since hardly another page asks the same.
+    pub(crate) async fn once(&self, sql: String, limit: usize) -> Result<Rows, QueryError> {
+        let moment = self.moment().await?;
+        let rows = self.spawn(async move {
+            let answer = moment.engine.query(&sql).await?;
+            Rows::read(answer, limit).await
+        });
+        rows.await
+    }
+
     /// Runs on the queries' threads.
     pub(crate) async fn spawn<T: Send + 'static>(
         &self,

@@ -138,16 +138,7 @@ impl Filters {
         let mut add = |name: &str, value: &str| {
             let separator = if query.is_empty() { '?' } else { '&' };
             let _ = write!(query, "{separator}{name}=");
-            for byte in value.bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-                        query.push(char::from(byte));
-                    }
-                    other => {
-                        let _ = write!(query, "%{other:02X}");
-                    }
-                }
-            }
+            query.push_str(&encoded(value));
         };
         if let Some(from) = self.from {
             add("from", &from.to_string());
@@ -174,8 +165,24 @@ fn date_key(day: NaiveDate) -> i32 {
     day.year() * 10_000 + i32::try_from(day.month() * 100 + day.day()).unwrap_or_default()
 }
 
+/// Text as a value in an address.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                encoded.push(char::from(byte));
+            }
+            other => {
+                let _ = write!(encoded, "%{other:02X}");
+            }
+        }
+    }
+    encoded
+}
+
 /// Text in SQL.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

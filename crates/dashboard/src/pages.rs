@@ -14,12 +14,14 @@ use crate::filters::Filters;
 use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 
+pub(crate) mod changes;
 pub(crate) mod sql;
 
 /// Pages in the order of the navigation: address and name.
 const NAVIGATION: &[(&str, &str)] = &[
     ("/", "Overview"),
     ("/analytics", "Analytics"),
+    (changes::PATH, "Changes"),
     ("/sql", "SQL"),
 ];
 

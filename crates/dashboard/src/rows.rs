@@ -60,6 +60,11 @@ impl Rows {
         self.column(name).map(Value::as_f64).collect()
     }
 
+    /// A column of whole numbers.
+    pub(crate) fn integers(&self, name: &str) -> Vec<Option<i64>> {
+        self.column(name).map(Value::as_i64).collect()
+    }
+
     /// A column as text; NULL is empty.
     pub(crate) fn texts(&self, name: &str) -> Vec<String> {
         self.column(name).map(plain).collect()

@@ -188,13 +188,7 @@ pub(crate) async fn query(
 
 async fn shown(dashboard: &Dashboard, sql: String) -> Result<Answer, CardError> {
     let began = Instant::now();
-    let answers = answers(dashboard)?;
-    let moment = answers.moment().await?;
-    let rows = answers.spawn(async move {
-        let answer = moment.engine.query(&sql).await?;
-        Rows::read(answer, SHOWN_ROWS).await
-    });
-    let rows = rows.await?;
+    let rows = answers(dashboard)?.once(sql, SHOWN_ROWS).await?;
     html(&SqlAnswer {
         rows: &rows,
         milliseconds: began.elapsed().as_millis(),
