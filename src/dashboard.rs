@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ftap_dashboard::{Access, Answers, Dashboard, Server, Token, serve};
-use ftap_lake::LakeStore;
 use ftap_query::Limits;
 use ftap_supervision::Health;
 use ftap_telemetry::events::{HttpListening, SettingDoubtful, Speaker};
@@ -57,13 +56,13 @@ impl Http {
 }
 
 fn answers(config: &Config) -> anyhow::Result<Answers> {
-    let lake = LakeStore::open_to_read(&config.lake())?;
-    Ok(Answers::new(
-        lake,
+    Answers::new(
+        config.lake(),
         sources(),
         QUERY_LIMITS,
         process::yield_to_others,
-    )?)
+    )
+    .context("the threads of the pages' queries can't be started")
 }
 
 /// Serves on DASHBOARD_ADDR; `None` if that is off. If the default port is in use, the next free one
@@ -87,11 +86,7 @@ pub(crate) fn start(config: &Config, parts: Parts) -> anyhow::Result<Option<Http
         // Beyond loopback the token protects: a page elsewhere does not have it.
         only_this_machine: addr.ip().is_loopback() || config.dashboard_only_localhost,
     };
-    let answers = parts
-        .reads_lake
-        .then(|| answers(config))
-        .transpose()
-        .context("the lake can't be shown")?;
+    let answers = parts.reads_lake.then(|| answers(config)).transpose()?;
     let dashboard = Dashboard {
         command: parts.command,
         health: parts.health,

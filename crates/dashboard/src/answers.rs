@@ -4,10 +4,10 @@
 //! one takes its place. Queries run on threads of their own.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ftap_lake::LakeStore;
+use ftap_lake::{LakeLocation, LakeStore};
 use ftap_query::{Engine, Limits, QueryError, Source};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
@@ -24,7 +24,9 @@ pub(crate) const MAX_ROWS: usize = 2_000;
 
 /// The lake, to be asked.
 pub struct Answers {
-    lake: LakeStore,
+    location: LakeLocation,
+    /// Once it was there.
+    lake: OnceLock<LakeStore>,
     sources: Vec<Source>,
     limits: Limits,
     newest: Arc<Mutex<Option<Newest>>>,
@@ -66,12 +68,12 @@ impl Moment {
 }
 
 impl Answers {
-    /// Nothing is read yet. Each thread begins with `on_thread_start`, such as to yield to others.
+    /// Nothing is read yet: the lake may come later. Each thread begins with `on_thread_start`, such as to yield to others.
     ///
     /// # Errors
     /// If the threads can't be started.
     pub fn new(
-        lake: LakeStore,
+        location: LakeLocation,
         sources: Vec<Source>,
         limits: Limits,
         on_thread_start: fn(),
@@ -83,7 +85,8 @@ impl Answers {
             .enable_all()
             .build()?;
         Ok(Self {
-            lake,
+            location,
+            lake: OnceLock::new(),
             sources,
             limits,
             newest: Arc::default(),
@@ -99,17 +102,24 @@ impl Answers {
         {
             return Ok(newest.moment.clone());
         }
+        let lake = match self.lake.get() {
+            Some(lake) => lake,
+            None => {
+                let opened = LakeStore::open_to_read(&self.location)?;
+                self.lake.get_or_init(|| opened)
+            }
+        };
         let number = match newest.as_mut() {
             None => 1,
             Some(last) => {
-                if last.moment.engine.is_current(&self.lake).await? {
+                if last.moment.engine.is_current(lake).await? {
                     last.looked = Instant::now();
                     return Ok(last.moment.clone());
                 }
                 last.moment.number + 1
             }
         };
-        let engine = Engine::open(&self.lake, &self.sources, self.limits).await?;
+        let engine = Engine::open(lake, &self.sources, self.limits).await?;
         let moment = Arc::new(Moment {
             number,
             engine,
