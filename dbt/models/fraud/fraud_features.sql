@@ -71,7 +71,12 @@ select
     with_past.pair_txn_count_30d,
     with_past.pair_amount_usd_avg_30d,
     with_past.is_fraud
-from with_past
-inner join {{ ref('dim_date') }} as days on with_past.date_key = days.date_key
-inner join {{ ref('dim_time') }} as times on with_past.time_key = times.time_key
-inner join {{ ref('dim_merchants') }} as merchants on with_past.merchant_name = merchants.merchant_name
+-- Small tables first: an engine without statistics keeps the left side of a join in memory.
+from {{ ref('dim_merchants') }} as merchants
+inner join (
+    {{ ref('dim_time') }} as times
+    inner join (
+        {{ ref('dim_date') }} as days
+        inner join with_past on with_past.date_key = days.date_key
+    ) on with_past.time_key = times.time_key
+) on with_past.merchant_name = merchants.merchant_name
