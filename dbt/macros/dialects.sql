@@ -52,3 +52,10 @@
 {%- else -%} json_text({{ object }}, '{{ field }}')
 {%- endif -%}
 {% endmacro %}
+
+{# Different texts in each of many groups. DataFusion: by their hashes, since it has a set per group for texts. #}
+{% macro count_distinct(text) %}
+{%- if target.type == 'datafusion' -%} count(distinct text_hash({{ text }}))
+{%- else -%} count(distinct {{ text }})
+{%- endif -%}
+{% endmacro %}

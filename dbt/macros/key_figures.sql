@@ -10,7 +10,7 @@
     sum(amount_usd) as amount_usd_total,
     avg(amount_usd) as amount_usd_avg,
     sum(case when is_fraud = 1 then amount_usd else 0 end) as amount_usd_fraud_total,
-    {% if users %}count(distinct user_id) as distinct_users,{% endif %}
-    {% if merchants %}count(distinct merchant_name) as distinct_merchants,{% endif %}
+    {% if users %}{{ count_distinct('user_id') }} as distinct_users,{% endif %}
+    {% if merchants %}{{ count_distinct('merchant_name') }} as distinct_merchants,{% endif %}
     count(case when amount_usd is null then 1 end) as txn_without_rate_count
 {% endmacro %}

@@ -1,15 +1,14 @@
 //! One session of the engine: the tables, the limits, a query's way to its answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::{Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::catalog::TableProvider;
 use datafusion::common::cast::as_int64_array;
 use datafusion::common::{DataFusionError, TableReference};
-use datafusion::datasource::{MemTable, ViewTable};
+use datafusion::datasource::ViewTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -23,9 +22,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::QueryError;
 use crate::json_text::json_text;
+use crate::kept::Kept;
 use crate::models::{Model, models, source_columns};
 use crate::moment::Moment;
 use crate::table::{Columns, LakeTable};
+use crate::text_hash::text_hash;
 
 /// Where the engine finds the lake's objects by their keys.
 const LAKE_URL: &str = "lake://lake";
@@ -66,9 +67,11 @@ pub struct Engine {
 /// What earlier queries left.
 #[derive(Default)]
 struct Computed {
-    /// Names of the models that were read.
-    models: BTreeSet<String>,
-    /// Of those that are kept in memory.
+    /// How often models were read, by their names.
+    reads: BTreeMap<String, usize>,
+    /// Names of those that are kept in memory, or would be if they were smaller.
+    settled: BTreeSet<String>,
+    /// Memory of those that are kept.
     bytes: usize,
 }
 
@@ -96,6 +99,7 @@ impl Engine {
         config.options_mut().sql_parser.collect_spans = true;
         let context = SessionContext::new_with_config_rt(config, runtime);
         context.register_udf(json_text());
+        context.register_udf(text_hash());
         let moment = Moment::now(lake, sources).await?;
         let declared = source_columns()?;
         let mut tables = Vec::new();
@@ -151,8 +155,11 @@ impl Engine {
             .with_allow_dml(false)
             .with_allow_statements(false);
         let planned = async {
-            self.compute_what_it_reads(sql).await?;
+            // Tables change under the lock only, and a plan has its tables.
+            let mut computed = self.computed.lock().await;
+            self.compute_what_it_reads(sql, &mut computed).await?;
             let frame = self.context.sql_with_options(sql, options).await?;
+            drop(computed);
             frame.execute_stream().await
         };
         let rows = timeout_at(deadline, planned).await;
@@ -166,9 +173,14 @@ impl Engine {
         })
     }
 
-    /// Facts and dimensions are computed once for all queries and kept while all of them fit half of the memory:
-    /// each mart reads several of them, and as a view of views it would compute them each time.
-    async fn compute_what_it_reads(&self, sql: &str) -> Result<(), DataFusionError> {
+    /// Dimensions are computed once for all queries, facts when they are read for the second time: a single mart needs
+    /// some columns of them only, but several would compute them each time. They are kept while all of them fit half of
+    /// the memory.
+    async fn compute_what_it_reads(
+        &self,
+        sql: &str,
+        computed: &mut Computed,
+    ) -> Result<(), DataFusionError> {
         let state = self.context.state();
         let dialect = state.config().options().sql_parser.dialect;
         let statement = state.sql_to_statement(sql, &dialect)?;
@@ -177,31 +189,39 @@ impl Engine {
             return Ok(());
         }
         let named = state.resolve_table_references(&statement)?;
-        let mut wanted: BTreeSet<&str> = named.iter().map(TableReference::table).collect();
+        // A name as often as it is read, by the statement or by a model.
+        let mut wanted: Vec<&str> = named.iter().map(TableReference::table).collect();
         for model in self.models.iter().rev() {
-            if wanted.contains(model.name.as_str()) {
+            if wanted.contains(&model.name.as_str()) && !computed.settled.contains(&model.name) {
                 wanted.extend(model.reads.iter().map(String::as_str));
             }
         }
-        let mut computed = self.computed.lock().await;
         for model in &self.models {
-            if !wanted.contains(model.name.as_str()) || !computed.models.insert(model.name.clone())
-            {
+            let name = model.name.as_str();
+            let times = wanted.iter().filter(|wanted| **wanted == name).count();
+            if times == 0 || computed.settled.contains(name) {
                 continue;
             }
-            let is_kept = matches!(model.layer.as_str(), "dimensions" | "facts");
+            let reads = computed.reads.entry(model.name.clone()).or_default();
+            *reads += times;
+            let is_kept = match model.layer.as_str() {
+                "dimensions" => true,
+                "facts" => *reads > 1,
+                _ => false,
+            };
             let rows = if is_kept {
+                computed.settled.insert(model.name.clone());
                 self.collect(model, &mut computed.bytes).await?
             } else {
                 None
             };
-            let table: Arc<dyn TableProvider> = match rows {
-                Some(rows) => Arc::new(rows),
-                // Also a view reads what has been computed: its plan names the tables.
-                None => Arc::new(view(&self.context, model).await?),
+            // Also a view reads what has been computed: its plan has the tables.
+            let table = match rows {
+                Some(rows) => rows.into_table()?,
+                None => view(&self.context, model).await?,
             };
-            self.context.deregister_table(model.name.as_str())?;
-            self.context.register_table(model.name.as_str(), table)?;
+            self.context.deregister_table(name)?;
+            self.context.register_table(name, Arc::new(table))?;
         }
         Ok(())
     }
@@ -210,21 +230,19 @@ impl Engine {
     async fn collect(
         &self,
         model: &Model,
-        kept: &mut usize,
-    ) -> Result<Option<MemTable>, DataFusionError> {
+        bytes: &mut usize,
+    ) -> Result<Option<Kept>, DataFusionError> {
         let frame = self.context.sql(&model.sql).await?;
         let mut rows = frame.execute_stream().await?;
-        let (mut batches, mut bytes) = (Vec::new(), *kept);
+        let mut kept = Kept::new(rows.schema());
         while let Some(batch) = rows.next().await.transpose()? {
-            bytes += batch.get_array_memory_size();
-            if bytes > self.limits.memory_bytes / 2 {
+            kept.add(&batch)?;
+            if *bytes + kept.bytes() > self.limits.memory_bytes / 2 {
                 return Ok(None);
             }
-            batches.push(batch);
         }
-        let table = MemTable::try_new(rows.schema(), vec![batches])?;
-        *kept = bytes;
-        Ok(Some(table))
+        *bytes += kept.bytes();
+        Ok(Some(kept))
     }
 
     /// The one whole number that a statement gives, such as a `count(*)`.

@@ -10,9 +10,11 @@ mod engine_tests;
 mod error;
 mod format;
 mod json_text;
+mod kept;
 mod models;
 mod moment;
 mod table;
+mod text_hash;
 
 pub use engine::{Answer, Engine, Limits, Source};
 pub use error::{Position, QueryError, nearest};
