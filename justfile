@@ -42,6 +42,10 @@ chaos MINUTES="3" SEED="1":
 bench:
     cargo bench --workspace --benches
 
+# Time each model of dbt/ against DuckDB, on the lake of a run
+bench-models LAKE="data/lake":
+    python3 tests/dbt/bench.py target/release/ftap {{ LAKE }}
+
 # What must hold before a change lands
 ci:
     bash .ci/run

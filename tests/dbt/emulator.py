@@ -97,8 +97,8 @@ def fill(emulator, project, lake):
         emulator.run(f"insert into lake.{table['name']} ({', '.join(columns)}) values {', '.join(rows)}")
 
 
-def render(project):
-    """(name, statement) of each model, those that others need first."""
+def render(project, engine, place):
+    """(name, statement) of each model for an engine, those that others need first; `place` stands before their names."""
     macros = "".join(
         file.read_text() for file in sorted((project / "macros").glob("*.sql")) if file.stem != "lake"
     )
@@ -108,12 +108,12 @@ def render(project):
 
         def ref(name):
             named.add(name)
-            return f"marts.{name}"
+            return place + name
 
         statements[file.stem] = jinja2.Template(macros + file.read_text()).render(
             ref=ref,
             source=lambda _, name: f"lake.{name}",
-            target=types.SimpleNamespace(type="bigquery"),
+            target=types.SimpleNamespace(type=engine),
         )
         needs[file.stem] = named
     done = []
@@ -130,7 +130,7 @@ def main():
     rows = compare.read_lake(lake)
     fill(emulator, project, rows)
     wanted = expected.tables(**rows)
-    for name, statement in render(project):
+    for name, statement in render(project, "bigquery", "marts."):
         kind = "table" if name in wanted else "view"
         emulator.run(f"create {kind} marts.{name} as {statement}")
         if name in wanted:
