@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::commands::query::sources;
 use crate::config::Config;
 use crate::exit::BadUsage;
+use crate::messages::TopicMessages;
 use crate::process;
 
 /// Ports after the default one that are tried, in order, before any free one is taken.
@@ -96,6 +97,7 @@ pub(crate) fn start(config: &Config, parts: Parts) -> anyhow::Result<Option<Http
         cpu_time: process::cpu_time,
         memory_bytes: process::memory_bytes,
         answers,
+        messages: Some(Box::new(TopicMessages::new(config))),
     };
     let server = serve(listener, dashboard, access).context("the status page can't be served")?;
     let url = format!("http://{addr}");

@@ -12,6 +12,7 @@ mod data_dir;
 mod dlq;
 mod exit;
 mod kafka_access;
+mod messages;
 mod monotonic_waits;
 mod open_files;
 mod output;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::Lab;
 use crate::common::changes::{catch_up, lab, user};
+use crate::common::dlq::{drain, good, lines, redrive, said, write};
 use crate::common::http::address_of;
 use crate::common::process::Ftap;
+use crate::common::{Lab, kafka};
 use crate::shell::Done;
 
 const MARKUP: &str = "<img src=x onerror=alert(1)>&'\"";
@@ -329,4 +330,92 @@ fn without_changes_the_page_tells_how_they_are_captured() {
         empty.contains("No change is captured") && empty.contains("POSTGRES_HOST"),
         "{empty}"
     );
+}
+
+#[test]
+fn messages_and_rejected_ones_are_searched_and_shown_as_text() {
+    let mut lab = Lab::shared("pages-messages");
+    lab.start(["produce"]).wait_for_success();
+    let odd = format!("{{\"a\": \"{MARKUP}\"}}");
+    let payloads = [Some(odd.into_bytes()), Some(vec![0xff, 0x00, 0x01])];
+    kafka::produce(lab.broker(), lab.topic(), 1, &payloads);
+    drain(&lab);
+    let (_serving, address) = served(&mut lab);
+
+    // As `ftap tap` prints them.
+    let mut tap = lab.command(["tap", "--from", "beginning", "--count", "1"]);
+    let tapped = Done::from(tap.output().unwrap()).ends_with(0);
+    let tapped: Value = serde_json::from_str(tapped.stdout.trim()).unwrap();
+    let (partition, offset) = (&tapped["partition"], &tapped["offset"]);
+    let exact = page(
+        &address,
+        &format!("/messages?partition={partition}&offset={offset}"),
+    );
+    let place = format!("<strong>partition {partition}, offset {offset}</strong>");
+    assert!(exact.contains(&place), "{exact}");
+    let number = tapped["message"]["trans_num"].as_str().unwrap();
+    assert!(exact.contains(number), "{exact}");
+    assert_eq!(exact.matches("<li>").count(), 100);
+    let key = tapped["key"].as_str().unwrap();
+    let keyed = page(&address, &format!("/messages?key={}", encoded(key)));
+    let shown = keyed.matches("<li>").count();
+    assert!(
+        shown >= 1 && keyed.matches(&format!("key <code>{key}</code>")).count() == shown,
+        "{keyed}"
+    );
+
+    // Of the newest ones the odd ones are the last of their partition.
+    let newest = page(&address, "/messages?partition=1");
+    assert_eq!(newest.matches("<li>").count(), 100);
+    assert!(newest.contains("&#60;img src=x"), "{newest}");
+    assert!(newest.contains("<pre>hex ff 00 01</pre>"), "{newest}");
+    let later = page(&address, "/messages?time=2199-01-01T00:00");
+    assert!(later.contains("No message fits."), "{later}");
+    let earlier = page(&address, "/messages?time=1999-01-01T00:00");
+    assert_eq!(earlier.matches("<li>").count(), 100);
+    let wrong = page(&address, "/messages?offset=x%3Cimg%3E");
+    assert!(wrong.contains("expected a number from 0"), "{wrong}");
+
+    let rejected = page(&address, "/messages?in=quarantine");
+    let listed = lines(&lab, &["list", "--json"]);
+    assert_eq!(listed.len(), 2);
+    assert_eq!(rejected.matches("<li>").count(), 2);
+    for entry in &listed {
+        let (id, reason) = (
+            entry["id"].as_str().unwrap(),
+            entry["reason"].as_str().unwrap(),
+        );
+        for part in [
+            format!("key <code>{id}</code>"),
+            format!("<strong>{reason}</strong>"),
+        ] {
+            assert!(rejected.contains(&part), "{part}: {rejected}");
+        }
+        let (partition, offset) = id.split_once('-').unwrap();
+        let one = format!("/messages?in=quarantine&partition={partition}&offset={offset}");
+        assert!(page(&address, &one).contains(&format!("key <code>{id}</code>")));
+    }
+    assert!(
+        rejected.contains("&#60;img src=x") && rejected.contains("hex ff 00 01"),
+        "{rejected}"
+    );
+    assert!(rejected.contains("ftap dlq redrive"), "{rejected}");
+    let elsewhere = page(&address, "/messages?in=quarantine&partition=0");
+    assert!(
+        elsewhere.contains("No rejected message fits."),
+        "{elsewhere}"
+    );
+
+    let export = lab.path("open.jsonl");
+    said(&lab, &["list", "--export", export.to_str().unwrap()]);
+    let exported = std::fs::read_to_string(&export).unwrap();
+    let repaired = exported.lines().enumerate().map(|(number, line)| {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        json!({"id": entry["id"], "payload": good(number)})
+    });
+    let file = lab.path("repaired.jsonl");
+    write(&file, &repaired.collect::<Vec<_>>());
+    redrive(&lab, &["--from", file.to_str().unwrap()]);
+    let sent = page(&address, "/messages?in=quarantine");
+    assert_eq!(sent.matches(" · sent again</strong>").count(), 2, "{sent}");
 }

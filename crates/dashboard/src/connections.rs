@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use crate::guard::{self, Access};
-use crate::pages::changes;
+use crate::pages::{changes, messages};
 use crate::router::{self, Answer};
 use crate::{Dashboard, events};
 
@@ -122,7 +122,7 @@ async fn answer(stream: TcpStream, serving: Arc<Serving>, deadline: watch::Sende
     let respond = service_fn(|request: Request<Incoming>| {
         let patience = match request.uri().path() {
             "/events" => events::LENGTH + CONNECTION_TIMEOUT,
-            changes::PATH => QUERY_TIMEOUT,
+            changes::PATH | messages::PATH => QUERY_TIMEOUT,
             path if path.starts_with("/cards/") || path.starts_with("/sql") => QUERY_TIMEOUT,
             _ => CONNECTION_TIMEOUT,
         };

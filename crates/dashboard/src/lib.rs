@@ -12,6 +12,7 @@ mod connections;
 mod events;
 mod filters;
 mod guard;
+mod messages;
 mod pages;
 mod platform;
 mod questions;
@@ -29,6 +30,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 pub use answers::Answers;
 pub use connections::{Server, serve};
 pub use guard::{Access, Token};
+pub use messages::{Found, MAX_MESSAGES, Message, Messages, Place, Rejected, Search, Start};
 
 /// What is shown.
 pub struct Dashboard {
@@ -48,4 +50,6 @@ pub struct Dashboard {
     pub memory_bytes: fn() -> Option<u64>,
     /// What is in the lake; `None` for a process that does not read it.
     pub answers: Option<Answers>,
+    /// Searches in Kafka; `None` for a process that knows none.
+    pub messages: Option<Box<dyn Messages>>,
 }

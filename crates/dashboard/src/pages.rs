@@ -15,6 +15,7 @@ use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 
 pub(crate) mod changes;
+pub(crate) mod messages;
 pub(crate) mod sql;
 
 /// Pages in the order of the navigation: address and name.
@@ -22,6 +23,7 @@ const NAVIGATION: &[(&str, &str)] = &[
     ("/", "Overview"),
     ("/analytics", "Analytics"),
     (changes::PATH, "Changes"),
+    (messages::PATH, "Messages"),
     ("/sql", "SQL"),
 ];
 

@@ -8,7 +8,7 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use hyper::{Response, StatusCode, header};
 
-use crate::pages::{changes, sql};
+use crate::pages::{changes, messages, sql};
 use crate::{Dashboard, assets, cards, events, guard, pages, status};
 
 pub(crate) type Answer = Response<Body>;
@@ -22,6 +22,7 @@ pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
         .route("/", get(pages::overview))
         .route("/analytics", get(pages::analytics))
         .route(changes::PATH, get(changes::show))
+        .route(messages::PATH, get(messages::show))
         .route("/sql", get(sql::show))
         .route("/cards/{name}", get(cards::card))
         .route("/events", get(events::events))

@@ -190,6 +190,7 @@ mod tests {
             cpu_time: || Duration::ZERO,
             memory_bytes: || None,
             answers: None,
+            messages: None,
         });
         let ask = async || ready(State(shown.clone()), Extension(Trusted(true))).await;
 

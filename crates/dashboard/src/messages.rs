@@ -1,0 +1,83 @@
+//! Messages of the topic and of its quarantine, as far as the pages know them: who starts the server gives it a
+//! [`Messages`] that reads them.
+
+use std::error::Error;
+
+/// Most messages of one search.
+pub const MAX_MESSAGES: usize = 100;
+
+/// Where messages are searched.
+pub trait Messages: Send + Sync {
+    /// Blocks for a few seconds at most.
+    ///
+    /// # Errors
+    /// If there is no broker, or it does not answer or refuses.
+    fn search(&self, search: &Search) -> Result<Found, Box<dyn Error + Send + Sync>>;
+}
+
+/// Which of the two topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Topic,
+    /// What the lake rejected.
+    Quarantine,
+}
+
+/// What is searched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    pub place: Place,
+    /// `None` for all.
+    pub partition: Option<i32>,
+    pub start: Start,
+    /// Only messages with this key.
+    pub key: Option<Vec<u8>>,
+}
+
+/// Which messages are taken if there are more than [`MAX_MESSAGES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The newest ones, which come first.
+    Newest,
+    /// The first ones at or after an offset.
+    Offset(i64),
+    /// The first ones at or after a time, in Unix milliseconds.
+    Time(i64),
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Name of the topic.
+    pub topic: String,
+    /// Whether the topic exists.
+    pub is_there: bool,
+    pub messages: Vec<Message>,
+    /// Whether time was up before everything was searched.
+    pub is_incomplete: bool,
+}
+
+/// A message, as it is in Kafka.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub partition: i32,
+    pub offset: i64,
+    /// Unix milliseconds.
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The beginning of the payload.
+    pub payload: Option<Vec<u8>>,
+    /// Size of the whole payload.
+    pub payload_bytes: usize,
+    /// In quarantine.
+    pub rejected: Option<Rejected>,
+}
+
+/// What is known of a rejected message.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub reason: String,
+    /// Whether it was sent again.
+    pub is_redriven: bool,
+}
