@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ftap_dashboard::{Access, Answers, Dashboard, Server, Token, serve};
+use ftap_dashboard::{Access, Answers, Dashboard, History, OffJob, Server, Token, serve};
 use ftap_query::Limits;
 use ftap_supervision::Health;
 use ftap_telemetry::events::{HttpListening, SettingDoubtful, Speaker};
@@ -37,6 +37,8 @@ pub(crate) struct Parts {
     pub health: Arc<Health>,
     /// What is seen of the platform's services; nothing but in `ftap serve`.
     pub watched: Arc<Watched>,
+    /// Jobs that the settings may turn off.
+    pub optional_jobs: Vec<OffJob>,
     /// Renders `/metrics`.
     pub prometheus: PrometheusHandle,
     /// When the process started.
@@ -98,6 +100,8 @@ pub(crate) fn start(config: &Config, parts: Parts) -> anyhow::Result<Option<Http
         memory_bytes: process::memory_bytes,
         answers,
         messages: Some(Box::new(TopicMessages::new(config))),
+        optional_jobs: parts.optional_jobs,
+        history: History::default(),
     };
     let server = serve(listener, dashboard, access).context("the status page can't be served")?;
     let url = format!("http://{addr}");

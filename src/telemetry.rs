@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ftap_telemetry::events::{KafkaClientMessage, Speaker};
-use ftap_telemetry::metrics;
+use ftap_telemetry::{metrics, troubles};
 use indicatif::MultiProgress;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
@@ -194,16 +194,19 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let level = *event.metadata().level();
         let mut fields = Fields::default();
         event.record(&mut fields);
+        match event.metadata().target() {
+            OWN_TARGET => {}
+            target if is_own(target) => fields.adopt_embedded(target),
+            target => fields.adopt_foreign(target),
+        }
+        if level <= Level::WARN {
+            troubles::note(fields.trouble(level));
+        }
         if SCREEN.live.load(Relaxed) {
             SCREEN.notes.lock().take(&fields);
             if !self.chosen && notes::is_held_back(level, &fields) {
                 return;
             }
-        }
-        match event.metadata().target() {
-            OWN_TARGET => {}
-            target if is_own(target) => fields.adopt_embedded(target),
-            target => fields.adopt_foreign(target),
         }
         SCREEN.write_line(&self.shape.render(level, &fields));
     }
@@ -264,6 +267,7 @@ fn log_panics(shape: Shape) {
         if let Some(location) = panic.location() {
             fields.text("location", &location.to_string());
         }
+        troubles::note(fields.trouble(Level::ERROR));
         SCREEN.write_line(&shape.render(Level::ERROR, &fields));
     }));
 }

@@ -102,7 +102,9 @@ fn publish(kafka: Arc<KafkaSettings>, settings: PublishSettings) -> Wiring {
     Wiring::new("publish", AtStop::Finish, move |stages| {
         let reader = stages.mailbox::<CsvReader>("csv_reader", MAILBOX);
         let publisher = stages.mailbox::<KafkaPublisher>("kafka_publisher", MAILBOX);
-        let (to_reader, to_publisher) = (reader.outbox(), publisher.outbox());
+        let (to_reader, to_publisher) = (reader.outbox(&publisher), publisher.outbox(&reader));
+        reader.reads("events file");
+        publisher.writes("Kafka");
 
         let own = settings.clone();
         stages.spawn(reader, move |stage| {
@@ -137,18 +139,22 @@ fn ingest(
         let subscriber = stages.mailbox::<KafkaSubscriber>("kafka_subscriber", MAILBOX);
         let uploader = stages.mailbox::<GcsUploader>("gcs_uploader", MAILBOX);
         let dead_letters = stages.mailbox::<DeadLetters>("dead_letters", MAILBOX);
-        let (to_subscriber, to_uploader) = (subscriber.outbox(), uploader.outbox());
+        let (to_subscriber, to_uploader) =
+            (subscriber.outbox(&uploader), uploader.outbox(&subscriber));
+        subscriber.reads("Kafka");
+        uploader.writes("lake");
+        dead_letters.writes("dead letters");
 
         let mut buffers = Vec::new();
         for worker in 0..settings.workers.get() {
             let name = StageName::numbered("parquet_buffer", worker);
             let buffer = stages.mailbox::<ParquetBuffer>(name, MAILBOX);
-            buffers.push(buffer.outbox());
+            buffers.push(buffer.outbox(&subscriber));
             let parts = BufferParts {
                 topic: topic.clone(),
                 settings: settings.clone(),
-                uploader: uploader.outbox(),
-                dead_letters: dead_letters.outbox(),
+                uploader: uploader.outbox(&buffer),
+                dead_letters: dead_letters.outbox(&buffer),
                 budget: budget.clone(),
             };
             stages.spawn(buffer, move |stage| ParquetBuffer::new(stage, parts));
@@ -179,7 +185,8 @@ fn report() -> Wiring {
         stages.generation().ready();
         let reporter = stages.mailbox::<Reporter>("reporter", MAILBOX);
         let clock = stages.mailbox::<Clock>("clock", MAILBOX);
-        let to_reporter = reporter.outbox();
+        let to_reporter = reporter.outbox(&clock);
+        reporter.writes("log");
         stages.spawn(reporter, Reporter::new);
         stages.spawn(clock, move |_| Clock::new(REPORT_INTERVAL, to_reporter));
     })
@@ -192,6 +199,8 @@ struct CronNames {
     actor: &'static str,
     /// The job's name in events.
     job: &'static str,
+    /// Where its work goes.
+    writes: &'static str,
 }
 
 /// A job that runs by cron. What a run has not finished has not happened: a stop ends it at once.
@@ -206,7 +215,8 @@ where
     Wiring::new(names.group, AtStop::End, move |stages| {
         let actor = stages.mailbox::<A>(names.actor, MAILBOX);
         let clock = stages.mailbox::<CronClock>(names.clock, MAILBOX);
-        let to_actor = actor.outbox();
+        let to_actor = actor.outbox(&clock);
+        actor.writes(names.writes);
         stages.spawn(actor, make.clone());
         let (job, schedule) = (names.job, schedule.clone());
         stages.spawn(clock, move |stage| {
@@ -215,18 +225,27 @@ where
     })
 }
 
-/// A job of one actor that works all the time.
-fn lone_job<A>(
+/// Names of a job of one actor, and the places it works between.
+struct LoneNames {
     group: &'static str,
     actor: &'static str,
+    reads: &'static str,
+    writes: &'static str,
+}
+
+/// A job of one actor that works all the time.
+fn lone_job<A>(
+    names: LoneNames,
     at_stop: AtStop,
     make: impl FnOnce(Stage) -> A + Clone + Send + 'static,
 ) -> Wiring
 where
     A: Actor<Context = Context<A>>,
 {
-    Wiring::new(group, at_stop, move |stages| {
-        let mailbox = stages.mailbox::<A>(actor, MAILBOX);
+    Wiring::new(names.group, at_stop, move |stages| {
+        let mailbox = stages.mailbox::<A>(names.actor, MAILBOX);
+        mailbox.reads(names.reads);
+        mailbox.writes(names.writes);
         stages.spawn(mailbox, make.clone());
     })
 }
@@ -246,7 +265,8 @@ fn watch_job<L: Look>(
     Wiring::new(name, AtStop::End, move |stages| {
         let watcher = stages.mailbox::<Watcher<L>>(name, MAILBOX);
         let clock = stages.mailbox::<Clock>("clock", MAILBOX);
-        let to_watcher = watcher.outbox();
+        let to_watcher = watcher.outbox(&clock);
+        watcher.reads(L::PLACE);
         let (look, watched) = (look.clone(), watched.clone());
         stages.spawn(watcher, move |stage| Watcher::new(stage, look, watched));
         stages.spawn(clock, move |_| Clock::new(interval, to_watcher));

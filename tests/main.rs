@@ -36,6 +36,7 @@ mod machine;
 mod models;
 mod monitoring;
 mod pages_ask;
+mod pipeline_page;
 mod postgres;
 mod postgres_changed;
 mod postgres_tls;

@@ -55,7 +55,7 @@ impl Group for Both {
     fn start(&mut self, stages: &mut Stages) {
         let job = stages.mailbox::<Job>("job", 4);
         let clock = stages.mailbox::<CronClock>("clock", 4);
-        let to_job = job.outbox();
+        let to_job = job.outbox(&clock);
         let (ticks, ends) = (self.ticks.clone(), self.ends.clone());
         stages.spawn(job, move |_| Job { ticks, ends });
         stages.spawn(clock, move |stage| {

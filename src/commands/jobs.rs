@@ -13,7 +13,7 @@ use crate::data_dir::make_writable;
 use crate::exit;
 use crate::signals;
 use crate::telemetry::Telemetry;
-use crate::topology::jobs::{JobContext, Process};
+use crate::topology::jobs::{JobContext, Process, optional_jobs};
 use crate::topology::{self, TopologyOptions};
 
 /// What the command line adds to the settings.
@@ -57,6 +57,7 @@ pub(crate) fn execute(
             reads_lake: true,
             health: health.clone(),
             watched: watched.clone(),
+            optional_jobs: optional_jobs(process, config),
             prometheus: telemetry.prometheus.clone(),
             started,
         },

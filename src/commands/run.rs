@@ -27,7 +27,7 @@ use crate::replay::Replay;
 use crate::signals;
 use crate::status::{LiveStatus, StatusParts, Stopwatch};
 use crate::telemetry::Telemetry;
-use crate::topology::jobs::{JobContext, Process};
+use crate::topology::jobs::{JobContext, Process, optional_jobs};
 use crate::topology::{self, TopologyOptions};
 
 /// Rows made up when there is no data: seconds of work, files to look at.
@@ -82,6 +82,10 @@ pub(crate) fn execute(
             reads_lake: ingests,
             health: health.clone(),
             watched: watched.clone(),
+            optional_jobs: match options.role {
+                Role::Run => optional_jobs(Process::Run, config),
+                Role::Produce | Role::Consume => Vec::new(),
+            },
             prometheus: telemetry.prometheus.clone(),
             started,
         },

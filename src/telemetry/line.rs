@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use ftap_telemetry::events::JSON_MARK;
+use ftap_telemetry::troubles::Trouble;
 use serde_json::Value;
 use tracing::Level;
 use tracing::field::{Field, Visit};
@@ -42,6 +43,37 @@ impl Fields {
             .iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value)
+    }
+
+    /// For the list of newest troubles.
+    pub(super) fn trouble(&self, level: Level) -> Trouble {
+        let text = |name| self.get(name).and_then(Value::as_str).map(str::to_owned);
+        let (mut texts, mut figures) = (Vec::new(), Vec::new());
+        for (name, value) in &self.0 {
+            match value {
+                _ if matches!(*name, "event" | "actor" | "generation" | "remedy") => {}
+                Value::Null => {}
+                Value::String(text) if matches!(*name, "error" | "detail" | "message") => {
+                    texts.push(text.clone());
+                }
+                Value::String(text) => texts.push(format!("{name}: {text}")),
+                other => figures.push(format!("{name}: {other}")),
+            }
+        }
+        Trouble {
+            at: std::time::SystemTime::now(),
+            is_error: level == Level::ERROR,
+            event: text("event").unwrap_or_default(),
+            actor: text("actor").unwrap_or_default(),
+            generation: self
+                .get("generation")
+                .and_then(Value::as_u64)
+                .unwrap_or_default(),
+            text: texts.join(" · "),
+            figures: figures.join(" · "),
+            remedy: text("remedy"),
+            times: 1,
+        }
     }
 
     /// Adds what the events of the embedded services lack.

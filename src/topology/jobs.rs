@@ -14,6 +14,7 @@ use ftap_actors::fx_days::{EventDays, FxDays};
 use ftap_actors::fx_fetcher::FxFetcher;
 use ftap_actors::user_mutator::{self, UserMutator};
 use ftap_cdc::capture::CaptureParts;
+use ftap_dashboard::OffJob;
 use ftap_dataset::prepare::event_days;
 use ftap_fx::job::FxJob;
 use ftap_fx::{Provider, report as fx_report};
@@ -24,7 +25,7 @@ use ftap_supervision::Health;
 use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook, Unseen, Watched};
 use tokio::sync::watch;
 
-use super::{AtStop, CronNames, Wiring, cron_job, lone_job, watch_job};
+use super::{AtStop, CronNames, LoneNames, Wiring, cron_job, lone_job, watch_job};
 use crate::commands;
 use crate::config::{Config, PostgresUse};
 use crate::kafka_access;
@@ -61,6 +62,11 @@ impl Process {
 }
 
 struct Job {
+    group: &'static str,
+    /// What it does, for people.
+    what: &'static str,
+    /// What they read if `is_on` has it off.
+    off: Off,
     processes: &'static [Process],
     /// It works in PostgreSQL: without PostgreSQL it does not run.
     uses_postgres: bool,
@@ -69,52 +75,112 @@ struct Job {
     make: fn(&JobContext<'_>) -> anyhow::Result<Option<Wiring>>,
 }
 
+/// Why a job is off, and what turns it on.
+#[derive(Clone, Copy)]
+struct Off {
+    why: &'static str,
+    remedy: &'static str,
+}
+
+/// No setting turns it off.
+const ALWAYS_ON: Off = Off {
+    why: "it has not started yet",
+    remedy: "wait for what it needs",
+};
+const POSTGRES_OFF: Off = Off {
+    why: "POSTGRES is off",
+    remedy: "set POSTGRES to auto or on",
+};
+const NO_POSTGRES: Off = Off {
+    why: "no PostgreSQL has been found yet",
+    remedy: "install PostgreSQL's server (Debian: apt-get install postgresql) or set POSTGRES_HOST; ftap run --until-drained uses it with POSTGRES_HOST only",
+};
+
 /// Every job. Those that only need settings come first: what is wrong with these shows before
 /// PostgreSQL is waited for.
 const JOBS: [Job; 8] = [
     Job {
+        group: "fx_rates",
+        what: "FX rates",
+        off: Off {
+            why: "INGEST_FX_SCHEDULE is off",
+            remedy: "set INGEST_FX_SCHEDULE to a cron expression such as */5 * * * *",
+        },
         processes: &[Process::Run, Process::Batch],
         uses_postgres: false,
         is_on: |config| config.ingest_fx_schedule.is_some(),
         make: fx_rates,
     },
     Job {
+        group: "fx_days",
+        what: "FX rates of each day of the events",
+        off: Off {
+            why: "INGEST_FX_SCHEDULE is off, or FX_FILL_DAYS is false",
+            remedy: "set INGEST_FX_SCHEDULE to a cron expression such as */5 * * * *, and FX_FILL_DAYS to true",
+        },
         processes: &[Process::Run, Process::Batch],
         uses_postgres: false,
         is_on: |config| config.ingest_fx_schedule.is_some() && config.fx_fill_days,
         make: fx_days,
     },
     Job {
+        group: "bigquery",
+        what: "Loads into BigQuery",
+        off: Off {
+            why: "BIGQUERY_PROJECT, BIGQUERY_DATASET and GCS_BUCKET_NAME are not all set",
+            remedy: "set these three; tables are loaded from a lake in GCS",
+        },
         processes: &[Process::Run, Process::Batch],
         uses_postgres: false,
         is_on: |config| config.bigquery_settings().is_some(),
         make: bigquery,
     },
     Job {
+        group: user_mutator::GROUP,
+        what: "Updates of users in PostgreSQL",
+        off: Off {
+            why: "UPDATE_USERS_SCHEDULE is off",
+            remedy: "set UPDATE_USERS_SCHEDULE to a cron expression such as */5 * * * *",
+        },
         processes: &[Process::Run, Process::Batch],
         uses_postgres: true,
         is_on: |config| config.update_users_schedule.is_some(),
         make: user_updates,
     },
     Job {
+        group: "changes",
+        what: "Changes of users and merchants, from PostgreSQL into the lake",
+        off: ALWAYS_ON,
         processes: &[Process::Run, Process::Cdc],
         uses_postgres: true,
         is_on: |_| true,
         make: changes,
     },
     Job {
+        group: "watch_kafka",
+        what: "Watching Kafka",
+        off: ALWAYS_ON,
         processes: &[Process::Serve],
         uses_postgres: false,
         is_on: |_| true,
         make: watch_kafka,
     },
     Job {
+        group: "watch_lake",
+        what: "Watching the lake",
+        off: ALWAYS_ON,
         processes: &[Process::Serve],
         uses_postgres: false,
         is_on: |_| true,
         make: watch_lake,
     },
     Job {
+        group: "watch_postgres",
+        what: "Watching PostgreSQL",
+        off: Off {
+            why: "POSTGRES is off",
+            remedy: "set POSTGRES to auto or on",
+        },
         processes: &[Process::Serve],
         uses_postgres: false,
         is_on: |config| config.postgres != PostgresUse::Off,
@@ -156,6 +222,26 @@ fn jobs_of(process: Process, config: &Config) -> impl Iterator<Item = &'static J
         let is_possible = !job.uses_postgres || config.postgres != PostgresUse::Off;
         job.processes.contains(&process) && is_possible && (job.is_on)(config)
     })
+}
+
+/// The jobs of a process, with what is shown of those that do not run.
+pub(crate) fn optional_jobs(process: Process, config: &Config) -> Vec<OffJob> {
+    let jobs = JOBS.iter().filter(|job| job.processes.contains(&process));
+    let jobs = jobs.map(|job| {
+        let off = match config.postgres {
+            _ if !(job.is_on)(config) => job.off,
+            PostgresUse::Off if job.uses_postgres => POSTGRES_OFF,
+            _ if job.uses_postgres => NO_POSTGRES,
+            _ => ALWAYS_ON,
+        };
+        OffJob {
+            group: job.group,
+            what: job.what,
+            why: off.why,
+            remedy: off.remedy,
+        }
+    });
+    jobs.collect()
 }
 
 /// Whether the settings have this process run any job.
@@ -243,6 +329,7 @@ fn fx_rates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
         clock: "fx_clock",
         actor: "fx_fetcher",
         job: fx_report::JOB,
+        writes: "lake",
     };
     let job = context.fx_job()?;
     let health = context.health.clone();
@@ -261,7 +348,13 @@ fn fx_days(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     let days: EventDays = Arc::new(move || event_days(&file));
     let health = context.health.clone();
     let make = move |stage| FxDays::new(stage, job, health, days);
-    Ok(Some(lone_job("fx_days", "fx_days", at_stop, make)))
+    let names = LoneNames {
+        group: "fx_days",
+        actor: "fx_days",
+        reads: "events file",
+        writes: "lake",
+    };
+    Ok(Some(lone_job(names, at_stop, make)))
 }
 
 fn user_updates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
@@ -274,6 +367,7 @@ fn user_updates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
         clock: "cron_clock",
         actor: "user_mutator",
         job: UPDATE_USERS,
+        writes: "PostgreSQL",
     };
     let config = context.config;
     let database = Database::new(postgres.location(), config.preparation());
@@ -303,8 +397,13 @@ fn changes(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
         health: context.health.clone(),
     };
     let make = move |stage| ChangeCapture::new(stage, parts);
-    let group = lone_job("changes", "change_capture", AtStop::Finish, make);
-    Ok(Some(group))
+    let names = LoneNames {
+        group: "changes",
+        actor: "change_capture",
+        reads: "PostgreSQL",
+        writes: "lake",
+    };
+    Ok(Some(lone_job(names, AtStop::Finish, make)))
 }
 
 fn bigquery(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
@@ -316,8 +415,13 @@ fn bigquery(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
         lake: context.lake()?,
     };
     let make = move |stage| BigQueryLoader::new(stage, parts);
-    let group = lone_job("bigquery", "bigquery_loader", AtStop::End, make);
-    Ok(Some(group))
+    let names = LoneNames {
+        group: "bigquery",
+        actor: "bigquery_loader",
+        reads: "lake",
+        writes: "BigQuery",
+    };
+    Ok(Some(lone_job(names, AtStop::End, make)))
 }
 
 fn watch_kafka(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {

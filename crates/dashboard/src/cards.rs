@@ -20,6 +20,7 @@ use crate::rows::{Column, Rows, plain};
 mod filters;
 mod headline;
 mod newest;
+mod pipeline;
 
 /// Rows of a card's table.
 const TABLE_ROWS: usize = 200;
@@ -96,6 +97,10 @@ pub(crate) async fn card(
         (None, "filters", false) => filters::card(&dashboard, &filters).await,
         (None, "headline", false) => headline::card(&dashboard, &filters).await,
         (None, "newest", false) => newest::card(&dashboard, &filters).await,
+        (None, name, false) => match pipeline::card(&dashboard, name) {
+            Some(made) => made,
+            None => return router::nothing_here().await,
+        },
         _ => return router::nothing_here().await,
     };
     made.unwrap_or_else(|error| failure(&error))

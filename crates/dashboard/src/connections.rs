@@ -63,7 +63,8 @@ pub fn serve(
         let _entered = runtime.enter();
         TcpListener::from_std(listener)?
     };
-    let router = router::router(Arc::new(dashboard));
+    let dashboard = Arc::new(dashboard);
+    let router = router::router(dashboard.clone());
     let serving = accept(listener, Arc::new(Serving { router, access }));
     let (stop, stopped) = oneshot::channel::<()>();
     std::thread::Builder::new()
@@ -73,6 +74,7 @@ pub fn serve(
             runtime.block_on(async {
                 tokio::select! {
                     () = serving => {}
+                    () = dashboard.history.keep(&dashboard.health) => {}
                     _ = stopped => {}
                 }
             });

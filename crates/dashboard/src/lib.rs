@@ -12,8 +12,10 @@ mod connections;
 mod events;
 mod filters;
 mod guard;
+mod history;
 mod messages;
 mod pages;
+mod picture;
 mod platform;
 mod questions;
 mod router;
@@ -30,6 +32,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 pub use answers::Answers;
 pub use connections::{Server, serve};
 pub use guard::{Access, Token};
+pub use history::History;
 pub use messages::{Found, MAX_MESSAGES, Message, Messages, Place, Rejected, Search, Start};
 
 /// What is shown.
@@ -52,4 +55,18 @@ pub struct Dashboard {
     pub answers: Option<Answers>,
     /// Searches in Kafka; `None` for a process that knows none.
     pub messages: Option<Box<dyn Messages>>,
+    /// Jobs that the command runs if its settings and surroundings have them run.
+    pub optional_jobs: Vec<OffJob>,
+    /// The last quarter of an hour.
+    pub history: History,
+}
+
+/// A job, and what is shown of it while its group has not started.
+pub struct OffJob {
+    pub group: &'static str,
+    /// What it does.
+    pub what: &'static str,
+    pub why: &'static str,
+    /// How it is turned on.
+    pub remedy: &'static str,
 }

@@ -16,12 +16,16 @@ use crate::router::{self, Answer};
 
 pub(crate) mod changes;
 pub(crate) mod messages;
+mod pipeline;
 pub(crate) mod sql;
+
+pub(crate) use pipeline::pipeline;
 
 /// Pages in the order of the navigation: address and name.
 const NAVIGATION: &[(&str, &str)] = &[
     ("/", "Overview"),
     ("/analytics", "Analytics"),
+    (pipeline::ADDRESS, "Pipeline"),
     (changes::PATH, "Changes"),
     (messages::PATH, "Messages"),
     ("/sql", "SQL"),

@@ -24,6 +24,7 @@ pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
         .route(changes::PATH, get(changes::show))
         .route(messages::PATH, get(messages::show))
         .route("/sql", get(sql::show))
+        .route("/pipeline", get(pages::pipeline))
         .route("/cards/{name}", get(cards::card))
         .route("/events", get(events::events))
         .route("/assets/{fingerprint}/{name}", get(assets::asset))

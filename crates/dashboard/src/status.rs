@@ -191,6 +191,8 @@ mod tests {
             memory_bytes: || None,
             answers: None,
             messages: None,
+            optional_jobs: Vec::new(),
+            history: crate::History::default(),
         });
         let ask = async || ready(State(shown.clone()), Extension(Trusted(true))).await;
 

@@ -44,17 +44,27 @@ async function draw(card) {
   }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] });
 }
 
+const shown = new WeakMap();
+
 // Fetches a card and puts it in place; what the server writes there is escaped by it.
 async function load(card) {
-  card.setAttribute("aria-busy", "true");
+  // What is fetched every few seconds is replaced in place, and only if it has changed.
+  const again = card.dataset.every && shown.has(card);
+  if (!again) card.setAttribute("aria-busy", "true");
   try {
     const answer = await fetch(`/cards/${card.dataset.card}${location.search}`);
     const text = await answer.text();
     if (answer.ok) {
       const open = card.querySelector("details")?.open;
+      if (again && shown.get(card) === text) return;
+      shown.set(card, text);
+      const fresh = document.createElement("template");
+      fresh.innerHTML = text;
       const plot = card.querySelector(".plot");
-      if (plot && window.Plotly) window.Plotly.purge(plot);
-      card.innerHTML = text;
+      const place = fresh.content.querySelector(".plot");
+      if (again && plot && place) place.replaceWith(plot);
+      else if (plot && window.Plotly) window.Plotly.purge(plot);
+      card.replaceChildren(fresh.content);
       const details = card.querySelector("details");
       if (details && open) details.open = true;
       await draw(card);
@@ -68,6 +78,7 @@ async function load(card) {
 }
 
 function problem(card, text) {
+  shown.delete(card);
   const line = card.querySelector(".problem") ?? document.createElement("p");
   line.className = "problem";
   line.setAttribute("role", "alert");
@@ -77,6 +88,23 @@ function problem(card, text) {
 
 // A card that is being used is left alone.
 const idle = (card) => !card.contains(document.activeElement);
+
+// What shows this moment is fetched again and again, but not under the hands of a person.
+function watch(card) {
+  let busy = false;
+  setInterval(async () => {
+    if (busy || document.hidden || !idle(card) || chosen(card)) return;
+    busy = true;
+    await load(card);
+    busy = false;
+  }, 1000 * Number(card.dataset.every));
+}
+
+function chosen(card) {
+  const selection = getSelection();
+  return !selection.isCollapsed && card.contains(selection.anchorNode);
+}
+
 const cards = () => [...document.querySelectorAll("[data-card]")];
 
 function follow() {
@@ -110,5 +138,6 @@ function follow() {
 }
 
 cards().forEach(load);
+document.querySelectorAll("[data-every]").forEach(watch);
 follow();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cards().forEach(draw));

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::failure::{Entry, Failure, FailureKind as _, Internal};
+use super::graph::{Way, Wired};
 use super::progress::Progress;
 
 /// How a stage failed.
@@ -91,6 +92,7 @@ struct Inner {
     changed: Notify,
     threads: Mutex<Vec<(StageName, JoinHandle<()>)>>,
     progress: Mutex<Vec<(StageName, Arc<Progress>)>>,
+    ways: Mutex<Vec<Way>>,
     abandon_hooks: Mutex<Vec<Hook>>,
 }
 
@@ -117,6 +119,7 @@ impl Generation {
             changed: Notify::new(),
             threads: Mutex::new(Vec::new()),
             progress: Mutex::new(Vec::new()),
+            ways: Mutex::new(Vec::new()),
             abandon_hooks: Mutex::new(Vec::new()),
         }))
     }
@@ -221,6 +224,21 @@ impl Generation {
 
     pub(super) fn progress(&self) -> Vec<(StageName, Arc<Progress>)> {
         self.0.progress.lock().clone()
+    }
+
+    /// Notes a way; several stages of a kind have the same.
+    pub(super) fn add_way(&self, way: Way) {
+        let mut ways = self.0.ways.lock();
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+
+    pub(super) fn wired(&self) -> Wired {
+        Wired {
+            stages: self.progress(),
+            ways: self.0.ways.lock().clone(),
+        }
     }
 
     pub(super) fn add_thread(&self, stage: StageName, thread: JoinHandle<()>) {

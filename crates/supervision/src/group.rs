@@ -82,6 +82,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         let generation = Generation::new(number);
         let mut stages = Stages::new(generation.clone());
         group.start(&mut stages);
+        context.health.set_wired(name, generation.wired());
         for stage in stages.names() {
             for cause in FaultCause::NAMES {
                 metrics::RESTARTS.expect_for([&stage.to_string(), cause]);

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ftap_telemetry::metrics;
 use parking_lot::{Mutex, MutexGuard};
+
+use super::graph::{Graph, Wired};
 
 /// A lake that refuses for longer makes the process not ready.
 const LAKE_PATIENCE: Duration = Duration::from_secs(5);
@@ -46,12 +48,15 @@ pub struct GroupHealth {
     pub generation: u64,
     /// The newest root cause, if it ever failed.
     pub last_failure: Option<String>,
+    /// When that was.
+    pub failed_at: Option<SystemTime>,
 }
 
 /// All groups of the process.
 #[derive(Debug, Default)]
 pub struct Health {
     groups: Mutex<BTreeMap<&'static str, GroupHealth>>,
+    wired: Mutex<BTreeMap<&'static str, Wired>>,
     lake_outage: Mutex<Option<Outage>>,
     has_asked_lake: AtomicBool,
     unreadable: Mutex<Vec<String>>,
@@ -76,13 +81,16 @@ impl Health {
     /// Notes a group's new state.
     pub fn set(&self, group: &'static str, state: GroupState, generation: u64) {
         let mut groups = self.groups.lock();
-        let last_failure = groups.remove(group).and_then(|health| health.last_failure);
+        let before = groups.remove(group);
+        let failed_at = before.as_ref().and_then(|health| health.failed_at);
+        let last_failure = before.and_then(|health| health.last_failure);
         groups.insert(
             group,
             GroupHealth {
                 state,
                 generation,
                 last_failure,
+                failed_at,
             },
         );
     }
@@ -93,6 +101,7 @@ impl Health {
             state: GroupState::BackingOff,
             generation,
             last_failure: Some(root_cause),
+            failed_at: Some(SystemTime::now()),
         };
         self.groups.lock().insert(group, health);
     }
@@ -157,6 +166,20 @@ impl Health {
             && groups
                 .values()
                 .all(|group| matches!(group.state, GroupState::Running | GroupState::Finished))
+    }
+
+    /// Notes how a group's newest generation is wired.
+    pub(crate) fn set_wired(&self, group: &'static str, wired: Wired) {
+        self.wired.lock().insert(group, wired);
+    }
+
+    /// What each group is made of, and the work its stages have in hand.
+    pub fn graphs(&self) -> BTreeMap<&'static str, Graph> {
+        let wired = self.wired.lock();
+        wired
+            .iter()
+            .map(|(name, wired)| (*name, wired.graph()))
+            .collect()
     }
 
     pub fn snapshot(&self) -> BTreeMap<&'static str, GroupHealth> {

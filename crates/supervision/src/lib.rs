@@ -10,6 +10,7 @@
 pub mod failpoint;
 mod failure;
 mod generation;
+mod graph;
 mod group;
 mod health;
 mod memory;
@@ -23,6 +24,7 @@ mod stage;
 pub use failure::{Entry, Failure, FailureKind, Internal, Retry};
 pub use ftap_telemetry::events::StageName;
 pub use generation::{Fault, FaultCause, Generation};
+pub use graph::{Graph, StageWork, Way};
 pub use group::{Group, GroupEnd, SupervisionContext, supervise};
 pub use health::{GroupHealth, GroupState, Health};
 pub use memory::{MemoryBudget, Permit};

@@ -14,6 +14,7 @@ use ftap_telemetry::events::{Speaker, StageName};
 
 use super::failure::{Failure, Internal};
 use super::generation::{FaultCause, Generation};
+use super::graph::Way;
 use super::outbox::{Handed, Outbox};
 use super::progress::Progress;
 
@@ -84,15 +85,32 @@ pub struct Mailbox<A: Actor> {
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
-    /// The way to this stage.
-    pub fn outbox<M>(&self) -> Outbox<M>
+    /// The way to this stage from the one of `sender`.
+    pub fn outbox<M, S>(&self, sender: &Mailbox<S>) -> Outbox<M>
     where
         A: Handler<Handed<M>>,
+        S: Actor,
         M: Message + Send + 'static,
         M::Result: Send,
     {
+        let way = Way::of_messages::<M>(sender.stage.name, self.stage.name);
+        self.stage.generation.add_way(way);
         let recipient = self.address.clone().recipient();
         Outbox::new(recipient, self.stage.progress.clone())
+    }
+
+    /// Names a place outside of the group that the stage reads from.
+    pub fn reads(&self, place: &'static str) {
+        let (from, to, message) = (place, self.stage.name.kind(), "");
+        let way = Way { from, to, message };
+        self.stage.generation.add_way(way);
+    }
+
+    /// Names a place outside of the group that the stage writes to.
+    pub fn writes(&self, place: &'static str) {
+        let (from, to, message) = (self.stage.name.kind(), place, "");
+        let way = Way { from, to, message };
+        self.stage.generation.add_way(way);
     }
 }
 

@@ -135,7 +135,7 @@ impl Group for TestGroup {
         };
         let bystander = stages.mailbox::<Worker>("bystander", 4);
         let worker = stages.mailbox::<Worker>("worker", 4);
-        let to_worker = worker.outbox();
+        let to_worker = worker.outbox(&bystander);
         let (effects, release) = (self.effects.clone(), self.release.clone());
         stages.spawn(bystander, move |stage| Worker {
             stage,

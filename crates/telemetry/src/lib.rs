@@ -3,5 +3,6 @@
 mod chain;
 pub mod events;
 pub mod metrics;
+pub mod troubles;
 
 pub use chain::{chain, with_causes};

@@ -155,6 +155,14 @@ impl<const L: usize> Gauge<L> {
     }
 }
 
+impl Gauge<1> {
+    /// The largest value; `None` while none is known.
+    pub fn max(&self) -> Option<f64> {
+        let values = self.values.lock();
+        values.values().map(|value| value.now()).reduce(f64::max)
+    }
+}
+
 impl<const L: usize> Metric for Gauge<L> {
     fn describe(&self, _: &'static str) {}
 

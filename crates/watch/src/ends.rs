@@ -53,6 +53,8 @@ impl Look for EndsLook {
 
     const SOURCE: &'static str = "kafka";
 
+    const PLACE: &'static str = "Kafka";
+
     const LIMIT: Duration = Duration::from_secs(4);
 
     async fn look(&mut self) -> Result<Ends, Unseen> {

@@ -66,6 +66,8 @@ impl Look for KafkaLook {
 
     const SOURCE: &'static str = "kafka";
 
+    const PLACE: &'static str = "Kafka";
+
     const LIMIT: Duration = Duration::from_secs(30);
 
     async fn look(&mut self) -> Result<KafkaFigures, Unseen> {

@@ -156,6 +156,8 @@ impl Look for LakeLook {
 
     const SOURCE: &'static str = "lake";
 
+    const PLACE: &'static str = "lake";
+
     const LIMIT: Duration = Duration::from_secs(60);
 
     async fn look(&mut self) -> Result<LakeFigures, Unseen> {

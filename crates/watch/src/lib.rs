@@ -47,6 +47,9 @@ pub trait Look: Send + 'static {
     /// The source's name in logs and metrics.
     const SOURCE: &'static str;
 
+    /// Its name for people.
+    const PLACE: &'static str;
+
     /// Longest look.
     const LIMIT: Duration;
 

@@ -58,6 +58,8 @@ impl Look for PostgresLook {
 
     const SOURCE: &'static str = "postgres";
 
+    const PLACE: &'static str = "PostgreSQL";
+
     const LIMIT: Duration = Duration::from_secs(30);
 
     async fn look(&mut self) -> Result<PostgresFigures, Unseen> {

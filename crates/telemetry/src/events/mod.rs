@@ -25,6 +25,11 @@ impl StageName {
         }
     }
 
+    /// What all actors of its kind are called.
+    pub const fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     const fn only(kind: &'static str) -> Self {
         Self { kind, index: None }
     }

@@ -1,0 +1,476 @@
+//! The parts of the pipeline's page. Each shows this moment; none asks the lake.
+
+use std::time::SystemTime;
+
+use askama::Template;
+use chrono::{DateTime, SecondsFormat, Utc};
+use ftap_supervision::{Graph, GroupState};
+use ftap_telemetry::metrics::{self, Snapshot};
+use ftap_telemetry::troubles::{self, Trouble};
+use ftap_watch::{Ends, KafkaFigures, LakeFigures, PostgresFigures, Seen};
+use plotly::common::{AxisSide, Line, Mode};
+use plotly::layout::{Axis, RangeMode};
+use plotly::{Layout, Plot, Scatter};
+
+use super::{CardError, Table, decimal, html};
+use crate::history::{COMMITTED, LAG_ROWS, LAG_SECONDS, PUBLISHED, TIME};
+use crate::picture::Picture;
+use crate::router::Answer;
+use crate::rows::Rows;
+use crate::{Dashboard, OffJob};
+
+/// A card of this page; `None` if it has none of that name.
+pub(super) fn card(dashboard: &Dashboard, name: &str) -> Option<Result<Answer, CardError>> {
+    Some(match name {
+        "pipeline_figures" => figures(dashboard),
+        "pipeline_groups" => groups(dashboard),
+        "pipeline_speed" => speed(dashboard),
+        "pipeline_lag" => lag(dashboard),
+        "pipeline_troubles" => newest_troubles(),
+        "pipeline_off" => off(dashboard),
+        "pipeline_watched" => watched(dashboard),
+        _ => return None,
+    })
+}
+
+#[derive(Template)]
+#[template(path = "pipeline_figures.html")]
+struct Figures {
+    figures: Vec<Figure>,
+}
+
+struct Figure {
+    name: &'static str,
+    value: String,
+    note: String,
+}
+
+fn figures(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let now = Snapshot::now();
+    let speed = dashboard.history.speed();
+    let whole = |number: u64| decimal(number as f64, 0);
+    let known =
+        |value: Option<f64>| value.map_or_else(|| "not known".to_owned(), |rows| decimal(rows, 0));
+    let published = match now.publish_total {
+        Some(total) => {
+            let done = now.published_before + now.rows_published;
+            format!(
+                "rows/s; {} of {} rows in the topic",
+                whole(done),
+                whole(total.max(done))
+            )
+        }
+        None => "rows/s into the topic".to_owned(),
+    };
+    let committed = match now.rows_committed {
+        0 => "rows/s into the lake".to_owned(),
+        rows => format!(
+            "rows/s; {} rows in {} files by this process",
+            whole(rows),
+            whole(now.files)
+        ),
+    };
+    let lag = match metrics::LAG_SECONDS.max() {
+        Some(seconds) => format!("rows; the oldest waits for {} s", decimal(seconds, 0)),
+        None => "rows that are not in the lake yet".to_owned(),
+    };
+    let memory = (dashboard.memory_bytes)();
+    html(&Figures {
+        figures: vec![
+            Figure {
+                name: "Published",
+                value: known(speed.published),
+                note: published,
+            },
+            Figure {
+                name: "Into the lake",
+                value: known(speed.committed),
+                note: committed,
+            },
+            Figure {
+                name: "Lag",
+                value: known(now.lag_records.map(|rows| rows as f64)),
+                note: lag,
+            },
+            Figure {
+                name: "Rejected",
+                value: whole(now.records_rejected),
+                note: format!("records; {} restarts", whole(now.restarts)),
+            },
+            Figure {
+                name: "Memory",
+                value: known(memory.map(|bytes| bytes as f64 / 1e6)),
+                note: format!(
+                    "MB; {} MB hold rows for the lake",
+                    whole(now.memory_bytes / 1_000_000)
+                ),
+            },
+        ],
+    })
+}
+
+#[derive(Template)]
+#[template(path = "pipeline_groups.html")]
+struct Groups {
+    groups: Vec<GroupCard>,
+}
+
+struct GroupCard {
+    name: &'static str,
+    state: String,
+    class: &'static str,
+    generation: u64,
+    restarts: u64,
+    failure: Option<String>,
+    failed_at: Option<String>,
+    picture: Picture,
+    /// The picture in words.
+    text: String,
+    /// Too wide for half of the page.
+    is_wide: bool,
+}
+
+/// Of the columns of a grid of two.
+const HALF_WIDTH: usize = 560;
+
+fn groups(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let mut graphs = dashboard.health.graphs();
+    let groups = dashboard.health.snapshot().into_iter();
+    let groups = groups.map(|(name, health)| {
+        let mut graph = graphs.remove(name).unwrap_or_default();
+        let runs = matches!(health.state, GroupState::Starting | GroupState::Running);
+        if !runs {
+            // What they had went with them.
+            for stage in &mut graph.stages {
+                stage.in_hand = 0;
+            }
+        }
+        let picture = Picture::of(&graph);
+        GroupCard {
+            name,
+            state: health.state.as_str().replace('_', " "),
+            class: class_of(health.state),
+            generation: health.generation,
+            restarts: health.generation.saturating_sub(1),
+            failure: health.last_failure,
+            failed_at: health.failed_at.map(time),
+            is_wide: picture.width > HALF_WIDTH,
+            picture,
+            text: in_words(name, &graph),
+        }
+    });
+    let mut groups: Vec<_> = groups.collect();
+    // The stream in its direction, then the jobs.
+    groups.sort_by_key(|group| match group.name {
+        "publish" => (0, true),
+        "ingest" => (1, true),
+        _ => (2, !group.is_wide),
+    });
+    html(&Groups { groups })
+}
+
+fn class_of(state: GroupState) -> &'static str {
+    match state {
+        GroupState::Running => "ok",
+        GroupState::Finished => "dim",
+        GroupState::Starting => "warn",
+        GroupState::BackingOff | GroupState::GaveUp => "bad",
+    }
+}
+
+fn in_words(name: &str, graph: &Graph) -> String {
+    let ways = graph.ways.iter().map(|way| match way.message {
+        "" => format!("{} to {}", way.from, way.to),
+        message => format!("{} sends {message} to {}", way.from, way.to),
+    });
+    format!("{name}: {}", ways.collect::<Vec<_>>().join("; "))
+}
+
+fn time(at: SystemTime) -> String {
+    let at = DateTime::<Utc>::from(at);
+    at.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+#[derive(Template)]
+#[template(path = "pipeline_history.html")]
+struct Chart<'a> {
+    title: &'static str,
+    unit: &'static str,
+    figure: String,
+    table: Table<'a>,
+}
+
+fn speed(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let rows = dashboard.history.rows();
+    let mut plot = Plot::new();
+    for (column, name, colour) in [
+        (PUBLISHED, "published", "--accent"),
+        (COMMITTED, "into the lake", "--second"),
+    ] {
+        plot.add_trace(line(&rows, column, name, colour));
+    }
+    plot.set_layout(Layout::new().y_axis(Axis::new().range_mode(RangeMode::ToZero)));
+    chart(
+        "Throughput",
+        "Rows per second in the last 15 minutes, UTC",
+        &plot,
+        &rows,
+    )
+}
+
+fn lag(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let rows = dashboard.history.rows();
+    let mut plot = Plot::new();
+    plot.add_trace(line(&rows, LAG_ROWS, "rows", "--accent"));
+    plot.add_trace(line(&rows, LAG_SECONDS, "seconds", "--fraud").y_axis("y2"));
+    let left = Axis::new().range_mode(RangeMode::ToZero);
+    let right = left.clone().overlaying("y").side(AxisSide::Right);
+    let right = right.show_grid(false);
+    plot.set_layout(Layout::new().y_axis(left).y_axis2(right));
+    let unit =
+        "Rows that are not in the lake yet, and the age of the oldest of them in seconds, UTC";
+    chart("Lag", unit, &plot, &rows)
+}
+
+fn line(
+    rows: &Rows,
+    column: &str,
+    name: &str,
+    colour: &'static str,
+) -> Box<Scatter<String, Option<f64>>> {
+    Scatter::new(rows.texts(TIME), rows.numbers(column))
+        .mode(Mode::Lines)
+        .name(name)
+        .line(Line::new().color(colour).width(2.0))
+}
+
+fn chart(
+    title: &'static str,
+    unit: &'static str,
+    plot: &Plot,
+    rows: &Rows,
+) -> Result<Answer, CardError> {
+    // The newest are on top of the table.
+    let newest = Rows {
+        columns: rows.columns.clone(),
+        rows: rows.rows.iter().rev().cloned().collect(),
+        cut: rows.cut,
+    };
+    html(&Chart {
+        title,
+        unit,
+        figure: plot.to_json().replace('<', "\\u003c"),
+        table: Table::new(&newest, usize::MAX),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "pipeline_troubles.html")]
+struct Troubles {
+    troubles: Vec<TroubleRow>,
+}
+
+struct TroubleRow {
+    at: String,
+    is_error: bool,
+    event: String,
+    actor: String,
+    text: String,
+    figures: String,
+    remedy: Option<String>,
+    times: u64,
+}
+
+fn newest_troubles() -> Result<Answer, CardError> {
+    let rows = troubles::newest().into_iter().map(|trouble| {
+        let Trouble {
+            at,
+            is_error,
+            event,
+            actor,
+            generation,
+            text,
+            figures,
+            remedy,
+            times,
+        } = trouble;
+        TroubleRow {
+            at: time(at),
+            is_error,
+            event,
+            actor: match generation {
+                0 => actor,
+                generation => format!("{actor}, generation {generation}"),
+            },
+            text,
+            figures,
+            remedy,
+            times,
+        }
+    });
+    html(&Troubles {
+        troubles: rows.collect(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "pipeline_off.html")]
+struct Off<'a> {
+    /// Where jobs run, if this command has none.
+    elsewhere: Option<&'static str>,
+    off: Vec<&'a OffJob>,
+}
+
+fn off(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let started = dashboard.health.snapshot();
+    let off = dashboard.optional_jobs.iter();
+    html(&Off {
+        elsewhere: match dashboard.command {
+            "run" | "batch" | "cdc" => None,
+            _ => Some(
+                "Jobs alongside the stream are part of `ftap run`, or of `ftap batch` and `ftap cdc`.",
+            ),
+        },
+        off: off.filter(|job| !started.contains_key(job.group)).collect(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "pipeline_watched.html")]
+struct WatchedCard {
+    services: Vec<Service>,
+}
+
+struct Service {
+    name: &'static str,
+    state: &'static str,
+    class: &'static str,
+    note: String,
+    error: Option<String>,
+    columns: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
+
+fn watched(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let sources = dashboard.watched.snapshot();
+    let services = [
+        sources.kafka.map(|seen| {
+            let columns = &["partition", "first", "end", "committed", "lag"][..];
+            service("Kafka", columns, &seen, kafka)
+        }),
+        sources.ends.map(|seen| {
+            let columns = &["partition", "end"][..];
+            service("Kafka", columns, &seen, ends)
+        }),
+        sources.lake.map(|seen| {
+            let columns = &["data set", "objects", "MB", "newest"][..];
+            service("Lake", columns, &seen, lake)
+        }),
+        sources.postgres.map(|seen| {
+            let columns = &["table", "rows"][..];
+            service("PostgreSQL", columns, &seen, postgres)
+        }),
+    ];
+    html(&WatchedCard {
+        services: services.into_iter().flatten().collect(),
+    })
+}
+
+type Shown = (String, Vec<Vec<String>>);
+
+fn service<T>(
+    name: &'static str,
+    columns: &'static [&'static str],
+    seen: &Seen<T>,
+    show: fn(&T) -> Shown,
+) -> Service {
+    let (state, class) = match (&seen.figures, seen.is_up(), &seen.error) {
+        _ if seen.off.is_some() => ("off", "dim"),
+        (_, true, _) => ("answers", "ok"),
+        (None, false, None) => ("not asked yet", "warn"),
+        (_, false, _) => ("does not answer", "bad"),
+    };
+    let (note, rows) = match &seen.figures {
+        Some((figures, at)) => {
+            let age = at.elapsed().unwrap_or_default().as_secs();
+            let (note, rows) = show(figures);
+            let separator = if note.is_empty() { "" } else { "; " };
+            (format!("{note}{separator}as of {age} s ago"), rows)
+        }
+        None => (seen.off.clone().unwrap_or_default(), Vec::new()),
+    };
+    Service {
+        name,
+        state,
+        class,
+        note,
+        error: seen.error.clone(),
+        columns,
+        rows,
+    }
+}
+
+fn whole(number: i64) -> String {
+    decimal(number as f64, 0)
+}
+
+fn kafka(figures: &KafkaFigures) -> Shown {
+    let rows = figures.partitions.iter().map(|found| {
+        vec![
+            found.partition.to_string(),
+            whole(found.start),
+            whole(found.end),
+            found
+                .committed
+                .map_or_else(|| "nothing yet".to_owned(), whole),
+            whole(found.lag),
+        ]
+    });
+    let lag: i64 = figures.partitions.iter().map(|found| found.lag).sum();
+    let note = format!(
+        "topic {} at {}, lag {}",
+        figures.topic,
+        figures.bootstrap,
+        whole(lag)
+    );
+    (note, rows.collect())
+}
+
+fn ends(ends: &Ends) -> Shown {
+    let rows = ends.by_partition.iter();
+    let rows = rows.map(|(partition, end)| vec![partition.to_string(), whole(*end)]);
+    (String::new(), rows.collect())
+}
+
+fn lake(figures: &LakeFigures) -> Shown {
+    let rows = figures.kinds.iter().map(|(kind, found)| {
+        let more = if found.is_complete { "" } else { " or more" };
+        let newest = found.newest.as_ref();
+        vec![
+            (*kind).to_owned(),
+            format!("{}{more}", decimal(found.objects as f64, 0)),
+            decimal(found.bytes as f64 / 1e6, 1),
+            newest.map_or_else(String::new, |(_, written)| {
+                written.to_rfc3339_opts(SecondsFormat::Secs, true)
+            }),
+        ]
+    });
+    (figures.place.clone(), rows.collect())
+}
+
+fn postgres(figures: &PostgresFigures) -> Shown {
+    let rows = figures.rows.iter();
+    let rows = rows.map(|(table, rows)| vec![(*table).to_owned(), whole(*rows)]);
+    let slot = match &figures.slot {
+        Some(slot) => {
+            let reader = if slot.is_active { "read" } else { "not read" };
+            format!(
+                "slot {} is {reader}, {} bytes behind",
+                slot.name,
+                whole(slot.lag_bytes)
+            )
+        }
+        None => "no replication slot".to_owned(),
+    };
+    (format!("{}; {slot}", figures.address), rows.collect())
+}
