@@ -32,6 +32,7 @@ mod fx_days;
 mod fx_job;
 mod gcs;
 mod http;
+mod lake_page;
 mod machine;
 mod models;
 mod monitoring;

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ftap_lake::{LakeLocation, LakeStore};
+use ftap_lake::{LakeError, LakeLocation, LakeStore};
 use ftap_query::{Engine, Limits, QueryError, Source};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use crate::holdings::{Held, Holdings};
 use crate::rows::Rows;
 
 /// The lake is listed at most this often.
@@ -30,6 +31,7 @@ pub struct Answers {
     sources: Vec<Source>,
     limits: Limits,
     newest: Arc<Mutex<Option<Newest>>>,
+    holdings: Arc<Holdings>,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
 }
@@ -90,6 +92,7 @@ impl Answers {
             sources,
             limits,
             newest: Arc::default(),
+            holdings: Arc::default(),
             runtime: Some(runtime),
         })
     }
@@ -102,13 +105,7 @@ impl Answers {
         {
             return Ok(newest.moment.clone());
         }
-        let lake = match self.lake.get() {
-            Some(lake) => lake,
-            None => {
-                let opened = LakeStore::open_to_read(&self.location)?;
-                self.lake.get_or_init(|| opened)
-            }
-        };
+        let lake = self.lake()?;
         let number = match newest.as_mut() {
             None => 1,
             Some(last) => {
@@ -130,6 +127,25 @@ impl Answers {
             looked: Instant::now(),
         });
         Ok(moment)
+    }
+
+    /// The lake, once it is there.
+    pub(crate) fn lake(&self) -> Result<&LakeStore, LakeError> {
+        Ok(match self.lake.get() {
+            Some(lake) => lake,
+            None => {
+                let opened = LakeStore::open_to_read(&self.location)?;
+                self.lake.get_or_init(|| opened)
+            }
+        })
+    }
+
+    /// The objects and chains of the moment.
+    pub(crate) async fn held(&self) -> Result<Arc<Held>, QueryError> {
+        let number = self.moment().await?.number;
+        let (holdings, lake) = (self.holdings.clone(), self.lake()?.clone());
+        let held = self.spawn(async move { holdings.held(number, &lake).await });
+        Ok(held.await?)
     }
 
     /// At most [`MAX_ROWS`] rows of an answer, computed once for a moment of the lake.

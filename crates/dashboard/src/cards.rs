@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Path, State};
+use ftap_lake::LakeError;
 use ftap_query::{Format, QueryError, write};
 use hyper::{StatusCode, header};
 use serde_json::Value;
@@ -19,6 +20,7 @@ use crate::rows::{Column, Rows, plain};
 
 mod filters;
 mod headline;
+pub(crate) mod lake;
 mod newest;
 mod pipeline;
 
@@ -32,6 +34,8 @@ pub(crate) enum CardError {
     NoLake,
     #[error(transparent)]
     Query(#[from] QueryError),
+    #[error(transparent)]
+    Lake(#[from] LakeError),
     #[error("a template failed")]
     Template(#[from] askama::Error),
 }
@@ -97,6 +101,12 @@ pub(crate) async fn card(
         (None, "filters", false) => filters::card(&dashboard, &filters).await,
         (None, "headline", false) => headline::card(&dashboard, &filters).await,
         (None, "newest", false) => newest::card(&dashboard, &filters).await,
+        (None, name, false) if name.starts_with("lake_") => {
+            match lake::card(&dashboard, name).await {
+                Some(made) => made,
+                None => return router::nothing_here().await,
+            }
+        }
         (None, name, false) => match pipeline::card(&dashboard, name) {
             Some(made) => made,
             None => return router::nothing_here().await,
@@ -162,7 +172,9 @@ pub(crate) fn failure(error: &CardError) -> Answer {
     let code = match error {
         CardError::NoLake => StatusCode::NOT_FOUND,
         CardError::Query(QueryError::TimedOut(_)) => StatusCode::GATEWAY_TIMEOUT,
-        CardError::Query(_) | CardError::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        CardError::Query(_) | CardError::Lake(_) | CardError::Template(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     };
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

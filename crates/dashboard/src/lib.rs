@@ -13,6 +13,7 @@ mod events;
 mod filters;
 mod guard;
 mod history;
+mod holdings;
 mod messages;
 mod pages;
 mod picture;

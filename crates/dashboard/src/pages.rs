@@ -15,6 +15,7 @@ use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 
 pub(crate) mod changes;
+pub(crate) mod lake;
 pub(crate) mod messages;
 mod pipeline;
 pub(crate) mod sql;
@@ -26,6 +27,7 @@ const NAVIGATION: &[(&str, &str)] = &[
     ("/", "Overview"),
     ("/analytics", "Analytics"),
     (pipeline::ADDRESS, "Pipeline"),
+    (lake::ADDRESS, "Lake"),
     (changes::PATH, "Changes"),
     (messages::PATH, "Messages"),
     ("/sql", "SQL"),

@@ -25,6 +25,8 @@ pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
         .route(messages::PATH, get(messages::show))
         .route("/sql", get(sql::show))
         .route("/pipeline", get(pages::pipeline))
+        .route("/lake", get(pages::lake::lake))
+        .route("/lake/file", get(pages::lake::file))
         .route("/cards/{name}", get(cards::card))
         .route("/events", get(events::events))
         .route("/assets/{fingerprint}/{name}", get(assets::asset))

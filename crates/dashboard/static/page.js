@@ -55,7 +55,7 @@ async function load(card) {
     const answer = await fetch(`/cards/${card.dataset.card}${location.search}`);
     const text = await answer.text();
     if (answer.ok) {
-      const open = card.querySelector("details")?.open;
+      const open = [...card.querySelectorAll("details")].map((details) => details.open);
       if (again && shown.get(card) === text) return;
       shown.set(card, text);
       const fresh = document.createElement("template");
@@ -65,8 +65,7 @@ async function load(card) {
       if (again && plot && place) place.replaceWith(plot);
       else if (plot && window.Plotly) window.Plotly.purge(plot);
       card.replaceChildren(fresh.content);
-      const details = card.querySelector("details");
-      if (details && open) details.open = true;
+      card.querySelectorAll("details").forEach((details, index) => { details.open = open[index] ?? false; });
       await draw(card);
     } else {
       problem(card, text);

@@ -221,6 +221,40 @@ pub fn check_continuation(
     })
 }
 
+/// Between two records of a partition are so few marks of transactions, or fewer; only the topic tells them from
+/// records.
+const MAX_MARKS: u64 = 8;
+
+/// How an object of a chain follows the one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Joint {
+    /// Each offset between the first and the last is in one of the two.
+    Whole,
+    /// At most [`MAX_MARKS`] offsets that neither has: as a rule the marks that transactions leave in the log.
+    Marks(RangeInclusive<i64>),
+    /// More offsets that neither has.
+    Gap(RangeInclusive<i64>),
+    /// Offsets that both have.
+    Overlap(RangeInclusive<i64>),
+}
+
+/// Compares two neighbours of a partition's chain.
+pub fn joint(before: &TransactionFooter, after: &TransactionFooter) -> Joint {
+    let next = before.next_offset();
+    if after.first_offset > next {
+        let offsets = next..=after.first_offset - 1;
+        if after.first_offset.abs_diff(next) <= MAX_MARKS {
+            Joint::Marks(offsets)
+        } else {
+            Joint::Gap(offsets)
+        }
+    } else if after.first_offset < next {
+        Joint::Overlap(after.first_offset..=before.last_offset.min(after.last_offset))
+    } else {
+        Joint::Whole
+    }
+}
+
 /// What `AlreadyExists` means (rule 5), from the footer we wanted to write and the one
 /// that is there.
 ///

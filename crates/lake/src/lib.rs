@@ -35,8 +35,8 @@ mod whole_listings;
 mod writer;
 
 pub use chain::{
-    ChainError, SkipCause, Skipped, Start, StartFrom, check_continuation, on_already_exists,
-    start_offset,
+    ChainError, Joint, SkipCause, Skipped, Start, StartFrom, check_continuation, joint,
+    on_already_exists, start_offset,
 };
 pub use checksum::{Checksum, ChecksumError, checksum_of};
 pub use datasets::{

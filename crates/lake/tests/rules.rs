@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use ftap_lake::{
-    Adoption, ChainError, CloseReason, FooterError, FooterFormat as _, MAX_REJECTED_RANGES,
+    Adoption, ChainError, CloseReason, FooterError, FooterFormat as _, Joint, MAX_REJECTED_RANGES,
     ObjectName, RejectedRange, RollingSettings, SkipCause, Skipped, Start, StartFrom,
-    TransactionFooter, check_continuation, date_of_millis, footer_table, on_already_exists,
+    TransactionFooter, check_continuation, date_of_millis, footer_table, joint, on_already_exists,
     parse_date, should_close, start_offset,
 };
 use proptest::prelude::*;
@@ -118,6 +118,26 @@ fn read(pairs: &[(&'static str, String)]) -> Result<TransactionFooter, FooterErr
 }
 
 /// Files that have been written must be read, so neither keys nor values may change.
+#[test]
+fn neighbours_of_a_chain_are_whole_apart_or_share_offsets() {
+    let run = |first_offset, last_offset| TransactionFooter {
+        first_offset,
+        last_offset,
+        ..footer()
+    };
+    let before = run(10, 19);
+    for (after, expected) in [
+        (run(20, 29), Joint::Whole),
+        (run(21, 29), Joint::Marks(20..=20)),
+        (run(28, 29), Joint::Marks(20..=27)),
+        (run(29, 29), Joint::Gap(20..=28)),
+        (run(19, 29), Joint::Overlap(19..=19)),
+        (run(12, 15), Joint::Overlap(12..=15)),
+    ] {
+        assert_eq!(joint(&before, &after), expected);
+    }
+}
+
 #[test]
 fn a_footer_is_written_as_it_always_was_and_read_with_more_than_that() {
     let written = [

@@ -12,7 +12,7 @@ use datafusion::datasource::ViewTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::prelude::{ParquetReadOptions, SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use ftap_lake::{DataSet, LakeStore};
@@ -243,6 +243,29 @@ impl Engine {
         }
         *bytes += kept.bytes();
         Ok(Some(kept))
+    }
+
+    /// The first rows of one object.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn first_rows(&self, key: &str, rows: usize) -> Result<Answer, QueryError> {
+        let deadline = Instant::now() + self.limits.time;
+        let address = format!("{LAKE_URL}/{key}");
+        let read = async {
+            let options = ParquetReadOptions::default();
+            let frame = self.context.read_parquet(address, options).await?;
+            frame.limit(0, Some(rows))?.execute_stream().await
+        };
+        let rows = timeout_at(deadline, read).await;
+        let rows = rows.map_err(|_elapsed| QueryError::TimedOut(self.limits.time))?;
+        let rows = rows?;
+        Ok(Answer {
+            schema: rows.schema(),
+            rows,
+            deadline,
+            time: self.limits.time,
+        })
     }
 
     /// The one whole number that a statement gives, such as a `count(*)`.

@@ -1,0 +1,423 @@
+//! The parts of the lake's page: its data sets, the chains of its partitions, its newest objects.
+
+use std::sync::Arc;
+
+use askama::Template;
+use chrono::{DateTime, Utc};
+use ftap_lake::{Joint, TransactionFooter};
+
+use super::{CardError, answers, decimal, html};
+use crate::Dashboard;
+use crate::holdings::{Chain, Held, HeldSet, Link};
+use crate::router::Answer;
+
+/// A card of this page; `None` if it has none of that name.
+pub(super) async fn card(dashboard: &Dashboard, name: &str) -> Option<Result<Answer, CardError>> {
+    Some(match name {
+        "lake_sets" => sets(dashboard).await,
+        "lake_chains" => chains(dashboard).await,
+        "lake_objects" => objects(dashboard).await,
+        _ => return None,
+    })
+}
+
+async fn held(dashboard: &Dashboard) -> Result<Arc<Held>, CardError> {
+    Ok(answers(dashboard)?.held().await?)
+}
+
+#[derive(Template)]
+#[template(path = "lake_sets.html")]
+struct Sets {
+    place: String,
+    sets: Vec<SetRow>,
+}
+
+struct SetRow {
+    name: &'static str,
+    objects: String,
+    rows: String,
+    bytes: String,
+    newest: Option<ObjectRow>,
+}
+
+/// An object in a list.
+pub(crate) struct ObjectRow {
+    pub key: String,
+    pub bytes: String,
+    pub written: String,
+}
+
+impl ObjectRow {
+    fn of(object: &ftap_lake::ListedObject) -> Self {
+        Self {
+            key: object.key.clone(),
+            bytes: size(object.bytes),
+            written: time(object.written),
+        }
+    }
+}
+
+async fn sets(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let held = held(dashboard).await?;
+    let mut rows = Vec::new();
+    for held in &held.sets {
+        rows.push(SetRow {
+            name: held.set.name,
+            objects: count(held),
+            rows: row_count(dashboard, held).await?,
+            bytes: size(held.bytes),
+            newest: held.newest.first().map(ObjectRow::of),
+        });
+    }
+    html(&Sets {
+        place: held.place.clone(),
+        sets: rows,
+    })
+}
+
+/// As the engine counts them: the same as by SQL.
+async fn row_count(dashboard: &Dashboard, held: &HeldSet) -> Result<String, CardError> {
+    if held.objects == 0 {
+        return Ok("0".to_owned());
+    }
+    let sql = format!("select count(*) as n from {}", held.set.name);
+    // One data set that can't be read does not hide the others.
+    Ok(match answers(dashboard)?.rows(&sql).await {
+        Ok(rows) => decimal(rows.sum("n"), 0),
+        Err(error) => format!("not known: {error}"),
+    })
+}
+
+fn count(held: &HeldSet) -> String {
+    let more = if held.is_complete { "" } else { " or more" };
+    format!("{}{more}", whole(held.objects as u64))
+}
+
+fn whole(number: u64) -> String {
+    decimal(number as f64, 0)
+}
+
+pub(crate) fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        _ if bytes >= 1e9 => format!("{} GB", decimal(bytes / 1e9, 2)),
+        _ if bytes >= 1e6 => format!("{} MB", decimal(bytes / 1e6, 1)),
+        _ if bytes >= 1e3 => format!("{} kB", decimal(bytes / 1e3, 1)),
+        _ => format!("{} B", decimal(bytes, 0)),
+    }
+}
+
+pub(crate) fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+#[derive(Template)]
+#[template(path = "lake_objects.html")]
+struct Objects {
+    sets: Vec<ObjectsOfSet>,
+}
+
+struct ObjectsOfSet {
+    name: &'static str,
+    objects: Vec<ObjectRow>,
+    all: String,
+}
+
+async fn objects(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let held = held(dashboard).await?;
+    let sets = held.sets.iter().map(|held| ObjectsOfSet {
+        name: held.set.name,
+        objects: held.newest.iter().map(ObjectRow::of).collect(),
+        all: count(held),
+    });
+    html(&Objects {
+        sets: sets.collect(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "lake_chains.html")]
+struct Chains {
+    chains: Vec<ChainCard>,
+    all: usize,
+}
+
+struct ChainCard {
+    topic: String,
+    partition: i32,
+    summary: String,
+    /// What is wrong with it, in words.
+    faults: Vec<String>,
+    parts: Vec<Part>,
+    links: Vec<LinkRow>,
+    objects: String,
+}
+
+/// A part of the drawn bar, which is [`BAR`] wide.
+struct Part {
+    x: String,
+    width: String,
+    class: &'static str,
+    text: String,
+}
+
+struct LinkRow {
+    key: String,
+    first: String,
+    last: String,
+    rows: String,
+    rejected: String,
+    before: String,
+    is_fault: bool,
+}
+
+const BAR: f64 = 1000.0;
+/// So that a single offset among millions can be seen.
+const LEAST_WIDTH: f64 = 2.0;
+
+async fn chains(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let held = held(dashboard).await?;
+    html(&Chains {
+        chains: held.chains.iter().map(ChainCard::of).collect(),
+        all: held.all_chains,
+    })
+}
+
+impl ChainCard {
+    fn of(chain: &Chain) -> Self {
+        let footers: Vec<&TransactionFooter> = chain
+            .links
+            .iter()
+            .filter_map(|link| link.footer.as_deref().ok())
+            .collect();
+        let first = footers.iter().map(|footer| footer.first_offset).min();
+        let last = footers.iter().map(|footer| footer.last_offset).max();
+        let shown = match chain.links.len() {
+            shown if shown < chain.objects => {
+                format!(
+                    "the newest {shown} of {} objects",
+                    whole(chain.objects as u64)
+                )
+            }
+            1 => "1 object".to_owned(),
+            shown => format!("{shown} objects"),
+        };
+        let rows: u64 = footers.iter().map(|footer| footer.rows).sum();
+        let rejected: u64 = footers.iter().map(|footer| footer.rejected_records).sum();
+        let offsets = match (first, last) {
+            (Some(first), Some(last)) => format!("offsets {first} to {last}, "),
+            _ => String::new(),
+        };
+        let (rows, rejected) = (whole(rows), whole(rejected));
+        let summary = format!("{offsets}{shown}, {rows} rows, {rejected} rejected");
+        Self {
+            topic: chain.topic.clone(),
+            partition: chain.partition,
+            summary,
+            faults: chain.links.iter().filter_map(fault).collect(),
+            parts: match (first, last) {
+                (Some(first), Some(last)) => parts(&chain.links, first, last),
+                _ => Vec::new(),
+            },
+            links: chain.links.iter().rev().map(LinkRow::of).collect(),
+            objects: shown,
+        }
+    }
+}
+
+fn fault(link: &Link) -> Option<String> {
+    match (&link.footer, &link.joint) {
+        (Err(error), _) => Some(format!("{} can't be read: {error}", link.key)),
+        (_, Some(Joint::Gap(offsets))) => Some(format!(
+            "gap: no object has the offsets {} to {}; `offsets_skipped` in the log says why, and `ftap verify` compares with the topic",
+            offsets.start(),
+            offsets.end()
+        )),
+        (_, Some(Joint::Overlap(offsets))) => Some(format!(
+            "overlap: {} has the offsets {} to {} again; `ftap verify` says more",
+            link.key,
+            offsets.start(),
+            offsets.end()
+        )),
+        (_, None | Some(Joint::Whole | Joint::Marks(_))) => None,
+    }
+}
+
+fn parts(links: &[Link], first: i64, last: i64) -> Vec<Part> {
+    let scale = BAR / (last - first + 1) as f64;
+    let part = |from: i64, to: i64, class, text: String| {
+        let width = ((to - from + 1) as f64 * scale).max(LEAST_WIDTH);
+        let x = ((from - first) as f64 * scale).min(BAR - width);
+        Part {
+            x: format!("{x:.2}"),
+            width: format!("{width:.2}"),
+            class,
+            text,
+        }
+    };
+    let (mut objects, mut marks) = (Vec::new(), Vec::new());
+    for (index, link) in links.iter().enumerate() {
+        if let Some(Joint::Gap(offsets)) = &link.joint {
+            let (from, to) = (*offsets.start(), *offsets.end());
+            marks.push(part(
+                from,
+                to,
+                "gap",
+                format!("gap: offsets {from} to {to}"),
+            ));
+        }
+        if let Some(Joint::Overlap(offsets)) = &link.joint {
+            let (from, to) = (*offsets.start(), *offsets.end());
+            marks.push(part(
+                from,
+                to,
+                "gap",
+                format!("overlap: offsets {from} to {to}"),
+            ));
+        }
+        let Ok(footer) = &link.footer else {
+            continue;
+        };
+        let class = if index % 2 == 0 {
+            "object"
+        } else {
+            "object other"
+        };
+        let (from, to) = (footer.first_offset, footer.last_offset);
+        let text = format!("offsets {from} to {to}: {} rows", whole(footer.rows));
+        objects.push(part(from, to, class, text));
+        for range in &footer.rejected {
+            let (from, to) = (range.first_offset, range.last_offset);
+            let text = format!("rejected, {}: offsets {from} to {to}", range.reason);
+            marks.push(part(from, to, "rejected", text));
+        }
+    }
+    objects.extend(marks);
+    objects
+}
+
+impl LinkRow {
+    fn of(link: &Link) -> Self {
+        let number =
+            |number: Option<i64>| number.map_or_else(String::new, |known| known.to_string());
+        let footer = link.footer.as_ref().ok();
+        let reasons = footer.map(|footer| {
+            let reasons = footer.rejected.iter();
+            let reasons = reasons.map(|range| format!("{} {}", range.records(), range.reason));
+            reasons.collect::<Vec<_>>().join(", ")
+        });
+        Self {
+            key: link.key.clone(),
+            first: number(footer.map(|footer| footer.first_offset)),
+            last: number(footer.map(|footer| footer.last_offset)),
+            rows: footer.map_or_else(String::new, |footer| whole(footer.rows)),
+            rejected: reasons.unwrap_or_default(),
+            before: match (&link.footer, &link.joint) {
+                (Err(_), _) => "can't be read".to_owned(),
+                (_, Some(Joint::Gap(offsets))) => {
+                    format!(
+                        "gap of {}",
+                        whole(offsets.end().abs_diff(*offsets.start()) + 1)
+                    )
+                }
+                (_, Some(Joint::Marks(offsets))) => {
+                    let marks = offsets.end().abs_diff(*offsets.start()) + 1;
+                    format!("whole but for {marks}, as marks of transactions take")
+                }
+                (_, Some(Joint::Overlap(_))) => "overlap".to_owned(),
+                (_, Some(Joint::Whole)) => "whole".to_owned(),
+                (_, None) => String::new(),
+            },
+            is_fault: fault(link).is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ftap_lake::RejectedRange;
+
+    use super::*;
+
+    fn link(first_offset: i64, last_offset: i64, joint: Option<Joint>) -> Link {
+        let rejected = RejectedRange {
+            first_offset,
+            last_offset: first_offset,
+            reason: "not_json".into(),
+        };
+        let footer = TransactionFooter {
+            topic: "cards".to_owned(),
+            partition: 0,
+            first_offset,
+            last_offset,
+            first_record: 0,
+            rows: 9,
+            rejected: vec![rejected],
+            rejected_records: 1,
+            writer_id: String::new(),
+            checksum: 0,
+        };
+        Link {
+            key: format!("transactions/2026-01-01/cards-0-{first_offset:020}.parquet"),
+            footer: Ok(Arc::new(footer)),
+            joint,
+        }
+    }
+
+    #[test]
+    fn a_chain_is_drawn_to_scale_with_its_gaps_and_rejections() {
+        let chain = Chain {
+            topic: "cards".to_owned(),
+            partition: 0,
+            objects: 3,
+            links: vec![
+                link(0, 99, None),
+                link(100, 499, Some(Joint::Whole)),
+                link(600, 999, Some(Joint::Gap(500..=599))),
+            ],
+        };
+        let card = ChainCard::of(&chain);
+        assert_eq!(
+            card.summary,
+            "offsets 0 to 999, 3 objects, 27 rows, 3 rejected"
+        );
+        assert_eq!(card.faults.len(), 1);
+        assert!(card.faults[0].starts_with("gap: no object has the offsets 500 to 599;"));
+        let drawn = |class: &str| -> Vec<(&str, &str)> {
+            let parts = card.parts.iter();
+            let parts = parts.filter(|part| part.class.starts_with(class));
+            parts
+                .map(|part| (part.x.as_str(), part.width.as_str()))
+                .collect()
+        };
+        assert_eq!(
+            drawn("object"),
+            [
+                ("0.00", "100.00"),
+                ("100.00", "400.00"),
+                ("600.00", "400.00")
+            ]
+        );
+        assert_eq!(drawn("gap"), [("500.00", "100.00")]);
+        assert_eq!(drawn("rejected").len(), 3);
+        assert_eq!(card.links[0].before, "gap of 100");
+        assert!(card.links[0].is_fault && !card.links[1].is_fault);
+    }
+
+    #[test]
+    fn an_object_that_has_no_readable_footer_is_named() {
+        let chain = Chain {
+            topic: "cards".to_owned(),
+            partition: 0,
+            objects: 1_000,
+            links: vec![Link {
+                footer: Err("damaged".to_owned()),
+                ..link(0, 9, None)
+            }],
+        };
+        let card = ChainCard::of(&chain);
+        assert!(card.parts.is_empty() && card.links[0].is_fault);
+        assert!(card.faults[0].ends_with("can't be read: damaged"));
+        assert!(card.summary.starts_with("the newest 1 of 1,000 objects"));
+    }
+}
