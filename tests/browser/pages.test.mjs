@@ -150,6 +150,39 @@ describe("the pages of a run", () => {
     await page.context().close();
   });
 
+  it("answer a statement as ftap query does, save it, and keep it in the address and the history", async () => {
+    const sql = "select category, count(*) as n from fct_transactions group by 1 order by 1";
+    const page = await open(url, "/sql");
+    await page.locator("#sql").fill("select cate");
+    await page.locator("#sql").press("End");
+    await page.keyboard.type("g");
+    await page.locator("#suggestions button", { hasText: /^category$/ }).click();
+    assert.equal(await page.locator("#sql").inputValue(), "select category");
+    await page.locator("#sql").fill(sql);
+    await page.locator("#sql").press("Control+Enter");
+    await shows(page, "#state", /^14 rows in/);
+    const shown = await page.locator("#answer tbody tr").evaluateAll((rows) =>
+      rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+    const expected = run.query(sql).map(({ category, n }) => [category, n.toLocaleString("en-US")]);
+    assert.deepEqual(shown, expected);
+    await page.locator("#answer .plot .main-svg").first().waitFor();
+    const [saved] = await Promise.all([page.waitForEvent("download"), page.locator("[data-file=csv]").click()]);
+    assert.equal(saved.suggestedFilename(), "answer.csv");
+    await page.locator("#history button", { hasText: sql }).waitFor();
+
+    const linked = await page.context().newPage();
+    await linked.goto(page.url());
+    assert.equal(await linked.locator("#sql").inputValue(), sql);
+
+    await page.locator("#sql").fill(`select '<img src=x onerror="document.title=1">' || value as "<b>x</b>", value as n from generate_series(1, 3)`);
+    await page.locator("#sql").press("Control+Enter");
+    await shows(page, "#state", /^3 rows in/);
+    await shows(page, "#answer th", /<b>x<\/b>/);
+    assert.equal(await page.locator("#answer img").count(), 0);
+    assert.deepEqual(page.trouble, []);
+    await page.context().close();
+  });
+
   it("are all there, say nothing to the console, ask no other host and pass axe, on both widths and in both schemes", async () => {
     assert.ok(pages.length >= 2);
     for (const [width, colorScheme] of [[1280, "light"], [390, "dark"], [1280, "dark"]]) {

@@ -1,7 +1,8 @@
 //! Statements that a person writes: answered as a table with a chart, or as a file.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use askama::Template;
@@ -50,39 +51,56 @@ struct NamedTable {
 
 struct Example {
     name: &'static str,
-    sql: &'static str,
+    sql: Cow<'static, str>,
 }
 
-const EXAMPLES: &[Example] = &[
+/// Questions whose answers are drawn, then those of the document, which a test asks.
+static EXAMPLES: LazyLock<Vec<Example>> = LazyLock::new(|| {
+    let mut examples: Vec<Example> = DRAWN.into();
+    examples.extend(documented(DOCUMENT));
+    examples
+});
+
+const DOCUMENT: &str = include_str!("../../../../docs/QUERIES.md");
+
+const DRAWN: [Example; 3] = [
     Example {
         name: "Volume and fraud by month",
-        sql: "SELECT date_trunc('month', transaction_datetime_UTC) AS month,\n       sum(amount_usd) AS usd, sum(is_fraud) AS frauds\nFROM fct_transactions GROUP BY 1 ORDER BY 1",
+        sql: Cow::Borrowed(
+            "SELECT date_trunc('month', transaction_datetime_UTC) AS month,\n    sum(amount_usd) AS usd, sum(is_fraud) AS fraud\nFROM fct_transactions GROUP BY 1 ORDER BY 1",
+        ),
     },
     Example {
-        name: "Fraud rate by category",
-        sql: "SELECT category, 10000.0 * avg(is_fraud) AS fraud_bp, count(*) AS transactions\nFROM fct_transactions GROUP BY 1 ORDER BY 2 DESC",
+        name: "Fraud by category, in basis points",
+        sql: Cow::Borrowed(
+            "SELECT category, 10000.0 * avg(is_fraud) AS fraud_bp, count(*) AS transactions\nFROM fct_transactions GROUP BY 1 ORDER BY 2 DESC",
+        ),
     },
     Example {
-        name: "Merchants that lost most to fraud",
-        sql: "SELECT merchant_name, sum(amount_usd) AS fraud_usd, count(*) AS frauds\nFROM fct_transactions WHERE is_fraud = 1\nGROUP BY 1 ORDER BY 2 DESC LIMIT 20",
-    },
-    Example {
-        name: "Largest transactions",
-        sql: "SELECT transaction_datetime_UTC, merchant_name, category, amount_usd, is_fraud\nFROM fct_transactions ORDER BY amount_usd DESC NULLS LAST LIMIT 50",
-    },
-    Example {
-        name: "Who pays most, with job and city",
-        sql: "SELECT u.last_name, u.job, u.city, count(*) AS transactions, sum(t.amount_usd) AS usd\nFROM fct_transactions t JOIN dim_users_current u ON u.user_id = t.user_id\nGROUP BY u.user_id, 1, 2, 3 ORDER BY usd DESC NULLS LAST LIMIT 20",
-    },
-    Example {
-        name: "Which rule gave the exchange rates",
-        sql: "SELECT fx_rate_rule, count(*) AS transactions, sum(amount_usd) AS usd\nFROM fct_transactions GROUP BY 1 ORDER BY 2 DESC",
-    },
-    Example {
-        name: "What is in the lake, by partition",
-        sql: "SELECT cast(_kafka_partition AS varchar) AS partition, count(*) AS messages,\n       max(_kafka_offset) AS last_offset\nFROM transactions GROUP BY 1 ORDER BY 1",
+        name: "Messages in the lake, by partition",
+        sql: Cow::Borrowed(
+            "SELECT cast(_kafka_partition AS varchar) AS partition, count(*) AS messages\nFROM transactions GROUP BY 1 ORDER BY 1",
+        ),
     },
 ];
+
+/// The statements that `ftap query` is given in a document, each with the heading above it.
+fn documented(document: &'static str) -> impl Iterator<Item = Example> {
+    let sections = document.split("\n## ").skip(1);
+    sections.filter_map(|section| {
+        let (name, text) = section.split_once('\n')?;
+        let (_, text) = text.split_once("ftap query \"\n")?;
+        let (sql, _) = text.split_once("\"\n```")?;
+        let lines: Vec<_> = sql
+            .lines()
+            .map(|line| line.strip_prefix("    ").unwrap_or(line))
+            .collect();
+        Some(Example {
+            name,
+            sql: Cow::Owned(lines.join("\n")),
+        })
+    })
+}
 
 pub(crate) async fn show(State(dashboard): State<Arc<Dashboard>>) -> Answer {
     let (tables, problem) = match tables(&dashboard).await {
@@ -93,7 +111,7 @@ pub(crate) async fn show(State(dashboard): State<Arc<Dashboard>>) -> Answer {
         frame: Frame::of(&dashboard, "/sql"),
         tables,
         problem,
-        examples: EXAMPLES,
+        examples: &EXAMPLES,
     })
 }
 
@@ -353,6 +371,16 @@ mod tests {
             rows(&[], json!([])),
         ] {
             assert!(chart(&none).is_none());
+        }
+    }
+
+    #[test]
+    fn the_documents_questions_are_the_pages() {
+        let documented: Vec<_> = documented(DOCUMENT).collect();
+        assert_eq!(documented.len(), DOCUMENT.matches("\n## ").count());
+        for example in documented {
+            assert!(example.sql.starts_with("SELECT") || example.sql.starts_with("WITH"));
+            assert!(!example.sql.contains(['`', '"']), "{}", example.sql);
         }
     }
 
