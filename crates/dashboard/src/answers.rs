@@ -106,17 +106,18 @@ impl Answers {
             return Ok(newest.moment.clone());
         }
         let lake = self.lake()?;
-        let number = match newest.as_mut() {
-            None => 1,
+        let (number, engine) = match newest.as_mut() {
+            None => (1, Engine::open(lake, &self.sources, self.limits).await?),
             Some(last) => {
                 if last.moment.engine.is_current(lake).await? {
                     last.looked = Instant::now();
                     return Ok(last.moment.clone());
                 }
-                last.moment.number + 1
+                let (before, lake) = (last.moment.clone(), lake.clone());
+                let engine = self.spawn(async move { before.engine.reopen(&lake).await });
+                (last.moment.number + 1, engine.await?)
             }
         };
-        let engine = Engine::open(lake, &self.sources, self.limits).await?;
         let moment = Arc::new(Moment {
             number,
             engine,

@@ -15,7 +15,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use ftap_lake::{DataSet, LakeStore};
+use ftap_lake::{DataSet, LakeStore, TRANSACTIONS};
 use futures::StreamExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -73,6 +73,8 @@ struct Computed {
     settled: BTreeSet<String>,
     /// Memory of those that are kept.
     bytes: usize,
+    /// The facts among them, by name.
+    facts: BTreeMap<String, Kept>,
 }
 
 async fn view(context: &SessionContext, model: &Model) -> Result<ViewTable, DataFusionError> {
@@ -87,6 +89,40 @@ impl Engine {
         sources: &[Source],
         limits: Limits,
     ) -> Result<Self, QueryError> {
+        let moment = Moment::now(lake, sources).await?;
+        Self::at(lake, sources, limits, moment).await
+    }
+
+    /// The same lake as it is now. If it only has more transactions, the facts that are kept are kept on: each is about
+    /// one transaction, so those of the new objects are added.
+    pub async fn reopen(&self, lake: &LakeStore) -> Result<Self, QueryError> {
+        let moment = Moment::now(lake, &self.sources).await?;
+        let added = moment.added_since(&self.moment, &TRANSACTIONS);
+        let engine = Self::at(lake, &self.sources, self.limits, moment).await?;
+        let facts = self.computed.lock().await.facts.clone();
+        let Some(added) = added.filter(|_| !facts.is_empty()) else {
+            return Ok(engine);
+        };
+        let added = Self::at(lake, &self.sources, self.limits, added).await?;
+        let mut computed = engine.computed.lock().await;
+        for model in &engine.models {
+            if let Some(kept) = facts.get(&model.name) {
+                let kept = added
+                    .collect(model, Some(kept.clone()), computed.bytes)
+                    .await?;
+                engine.settle(model, kept, &mut computed).await?;
+            }
+        }
+        drop(computed);
+        Ok(engine)
+    }
+
+    async fn at(
+        lake: &LakeStore,
+        sources: &[Source],
+        limits: Limits,
+        moment: Moment,
+    ) -> Result<Self, QueryError> {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_limit(limits.memory_bytes, 1.0)
             .with_max_temp_directory_size(limits.spill_bytes)
@@ -100,7 +136,6 @@ impl Engine {
         let context = SessionContext::new_with_config_rt(config, runtime);
         context.register_udf(json_text());
         context.register_udf(text_hash());
-        let moment = Moment::now(lake, sources).await?;
         let declared = source_columns()?;
         let mut tables = Vec::new();
         for source in sources {
@@ -209,40 +244,60 @@ impl Engine {
                 "facts" => *reads > 1,
                 _ => false,
             };
-            let rows = if is_kept {
-                computed.settled.insert(model.name.clone());
-                self.collect(model, &mut computed.bytes).await?
+            if is_kept {
+                let kept = self.collect(model, None, computed.bytes).await?;
+                self.settle(model, kept, computed).await?;
             } else {
-                None
-            };
-            // Also a view reads what has been computed: its plan has the tables.
-            let table = match rows {
-                Some(rows) => rows.into_table()?,
-                None => view(&self.context, model).await?,
-            };
-            self.context.deregister_table(name)?;
-            self.context.register_table(name, Arc::new(table))?;
+                // Its plan has the tables, among them what is kept by now.
+                self.register(model, view(&self.context, model).await?)?;
+            }
         }
         Ok(())
     }
 
-    /// The rows of a model, whose bytes are added to those that are kept; `None` if that becomes too much.
+    /// The rows of a model after those that were kept before; `None` if they and the `others` become too much.
     async fn collect(
         &self,
         model: &Model,
-        bytes: &mut usize,
+        before: Option<Kept>,
+        others: usize,
     ) -> Result<Option<Kept>, DataFusionError> {
         let frame = self.context.sql(&model.sql).await?;
         let mut rows = frame.execute_stream().await?;
-        let mut kept = Kept::new(rows.schema());
+        let mut kept = before.unwrap_or_else(|| Kept::new(rows.schema()));
         while let Some(batch) = rows.next().await.transpose()? {
             kept.add(&batch)?;
-            if *bytes + kept.bytes() > self.limits.memory_bytes / 2 {
+            if others + kept.bytes() > self.limits.memory_bytes / 2 {
                 return Ok(None);
             }
         }
-        *bytes += kept.bytes();
         Ok(Some(kept))
+    }
+
+    /// Queries read these rows of a model from now on, or its view if they were too much.
+    async fn settle(
+        &self,
+        model: &Model,
+        kept: Option<Kept>,
+        computed: &mut Computed,
+    ) -> Result<(), DataFusionError> {
+        computed.settled.insert(model.name.clone());
+        let Some(kept) = kept else {
+            return self.register(model, view(&self.context, model).await?);
+        };
+        computed.bytes += kept.bytes();
+        self.register(model, kept.table()?)?;
+        if model.layer == "facts" {
+            computed.facts.insert(model.name.clone(), kept);
+        }
+        Ok(())
+    }
+
+    fn register(&self, model: &Model, table: ViewTable) -> Result<(), DataFusionError> {
+        self.context.deregister_table(model.name.as_str())?;
+        self.context
+            .register_table(model.name.as_str(), Arc::new(table))?;
+        Ok(())
     }
 
     /// The first rows of one object.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{LogicalPlanBuilder, cast as cast_expr, ident};
 /// Rows of one batch: their texts are numbered by 16 bits.
 const BATCH_ROWS: usize = 32_768;
 
+#[derive(Clone)]
 pub(crate) struct Kept {
     schema: SchemaRef,
     /// Columns whose texts repeat, by the first rows.
@@ -63,9 +64,10 @@ impl Kept {
     }
 
     /// A table with the columns as they were.
-    pub(crate) fn into_table(self) -> Result<ViewTable> {
-        let repeating = self.repeating.unwrap_or_default();
-        let table = MemTable::try_new(packed(&self.schema, &repeating), vec![self.batches])?;
+    pub(crate) fn table(&self) -> Result<ViewTable> {
+        let repeating = self.repeating.clone().unwrap_or_default();
+        let batches = vec![self.batches.clone()];
+        let table = MemTable::try_new(packed(&self.schema, &repeating), batches)?;
         let columns = self.schema.fields().iter().enumerate();
         let columns = columns.map(|(index, field)| {
             if repeating.contains(&index) {
@@ -145,7 +147,7 @@ mod tests {
             kept.bytes()
         );
         let context = SessionContext::new();
-        let table = Arc::new(kept.into_table().unwrap());
+        let table = Arc::new(kept.table().unwrap());
         context.register_table("kept", table).unwrap();
         let found = context
             .sql("select * from kept order by \"Id\"")

@@ -27,6 +27,28 @@ impl Moment {
         Ok(moment)
     }
 
+    /// The same with only the new objects of one data set; `None` if anything else has changed since `before`.
+    pub(crate) fn added_since(&self, before: &Self, grown: &DataSet) -> Option<Self> {
+        let mut added = self.clone();
+        for (name, objects) in &mut added.0 {
+            let known = before.0.get(name)?;
+            if *name == grown.name {
+                let is_known = |object: &ListedObject| {
+                    let place = known.binary_search_by(|known| known.key.cmp(&object.key));
+                    place.is_ok_and(|place| known[place] == *object)
+                };
+                let all = objects.len();
+                objects.retain(|object| !is_known(object));
+                if all - objects.len() < known.len() {
+                    return None;
+                }
+            } else if objects != known {
+                return None;
+            }
+        }
+        Some(added)
+    }
+
     /// The objects of one data set, in the order of their keys.
     pub(crate) fn objects(&self, set: &DataSet) -> &[ListedObject] {
         self.0.get(set.name).map_or(&[], Vec::as_slice)
