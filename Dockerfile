@@ -21,6 +21,7 @@ COPY actors/Cargo.toml actors/
 COPY chaos/Cargo.toml chaos/
 COPY crates/broker/Cargo.toml crates/broker/
 COPY crates/cdc/Cargo.toml crates/cdc/
+COPY crates/dashboard/Cargo.toml crates/dashboard/
 COPY crates/dataset/Cargo.toml crates/dataset/
 COPY crates/fx/Cargo.toml crates/fx/
 COPY crates/http-client/Cargo.toml crates/http-client/
