@@ -20,6 +20,8 @@ use crate::rows::Rows;
 /// The lake is listed at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const THREADS: usize = 2;
+/// Answers that are kept: filters make new ones without end.
+const MAX_KEPT: usize = 256;
 /// Rows of an answer that a page shows, or a chart draws.
 pub(crate) const MAX_ROWS: usize = 2_000;
 
@@ -30,12 +32,15 @@ pub struct Answers {
     lake: OnceLock<LakeStore>,
     sources: Vec<Source>,
     limits: Limits,
-    newest: Arc<Mutex<Option<Newest>>>,
+    newest: parking_lot::Mutex<Option<Newest>>,
+    /// Held by the request that looks whether the lake has changed.
+    looking: Mutex<()>,
     holdings: Arc<Holdings>,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
 }
 
+#[derive(Clone)]
 struct Newest {
     moment: Arc<Moment>,
     looked: Instant,
@@ -51,14 +56,23 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
+    fn new(number: u64, engine: Engine) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            engine,
+            answers: parking_lot::Mutex::default(),
+        })
+    }
+
     /// The answer, computed once.
     async fn rows(&self, sql: &str) -> Result<Arc<Rows>, QueryError> {
-        let cell = self
-            .answers
-            .lock()
-            .entry(sql.to_owned())
-            .or_default()
-            .clone();
+        let cell = {
+            let mut answers = self.answers.lock();
+            if answers.len() >= MAX_KEPT {
+                answers.clear();
+            }
+            answers.entry(sql.to_owned()).or_default().clone()
+        };
         let rows = cell
             .get_or_try_init(|| async {
                 let answer = self.engine.query(sql).await?;
@@ -91,39 +105,35 @@ impl Answers {
             lake: OnceLock::new(),
             sources,
             limits,
-            newest: Arc::default(),
+            newest: parking_lot::Mutex::default(),
+            looking: Mutex::default(),
             holdings: Arc::default(),
             runtime: Some(runtime),
         })
     }
 
-    /// What the lake has now, as of the last look.
+    /// What the lake has now, as of the last look. While one request looks, the others have the moment before.
     pub(crate) async fn moment(&self) -> Result<Arc<Moment>, QueryError> {
-        let mut newest = self.newest.lock().await;
-        if let Some(newest) = newest.as_ref()
-            && newest.looked.elapsed() < LOOK_INTERVAL
-        {
-            return Ok(newest.moment.clone());
-        }
+        let last = self.newest.lock().clone();
+        let _looking = match (last, self.looking.try_lock()) {
+            (Some(last), _) if last.looked.elapsed() < LOOK_INTERVAL => return Ok(last.moment),
+            (Some(last), Err(_busy)) => return Ok(last.moment),
+            (_, Ok(looking)) => looking,
+            (None, Err(_busy)) => self.looking.lock().await,
+        };
         let lake = self.lake()?;
-        let (number, engine) = match newest.as_mut() {
-            None => (1, Engine::open(lake, &self.sources, self.limits).await?),
+        let last = self.newest.lock().clone();
+        let moment = match last {
+            None => Moment::new(1, Engine::open(lake, &self.sources, self.limits).await?),
+            Some(last) if last.looked.elapsed() < LOOK_INTERVAL => return Ok(last.moment),
+            Some(last) if last.moment.engine.is_current(lake).await? => last.moment,
             Some(last) => {
-                if last.moment.engine.is_current(lake).await? {
-                    last.looked = Instant::now();
-                    return Ok(last.moment.clone());
-                }
-                let (before, lake) = (last.moment.clone(), lake.clone());
-                let engine = self.spawn(async move { before.engine.reopen(&lake).await });
-                (last.moment.number + 1, engine.await?)
+                let (number, lake) = (last.moment.number + 1, lake.clone());
+                let engine = self.spawn(async move { last.moment.engine.reopen(&lake).await });
+                Moment::new(number, engine.await?)
             }
         };
-        let moment = Arc::new(Moment {
-            number,
-            engine,
-            answers: parking_lot::Mutex::default(),
-        });
-        *newest = Some(Newest {
+        *self.newest.lock() = Some(Newest {
             moment: moment.clone(),
             looked: Instant::now(),
         });
