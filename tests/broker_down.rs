@@ -11,6 +11,17 @@ use serde_json::Value;
 /// Longer than any of the program's own limits for one request, transaction or delivery.
 const DOWN: Duration = Duration::from_secs(130);
 
+/// A free port that the system gives to no other process by itself: while the broker is down, a broker of another
+/// test must not take its place.
+fn port_of_its_own() -> String {
+    let first = 20_000 + std::process::id() % 10_000;
+    let ports = (first..32_000).chain(20_000..first);
+    let free = ports
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("one of 12,000 ports is free").to_string()
+}
+
 /// A broker that the test may kill, and its address.
 fn kafka(lab: &Lab, port: &str) -> (Ftap, String) {
     let mut kafka = lab.command(["kafka", "--port", port]);
@@ -27,7 +38,7 @@ fn a_broker_that_is_killed_and_down_for_minutes_costs_nothing_but_time() {
         return;
     }
     let mut lab = Lab::new("down").without_broker();
-    let (first, broker) = kafka(&lab, "0");
+    let (first, broker) = kafka(&lab, &port_of_its_own());
     lab.set("KAFKA_BROKER", &broker);
     lab.set("KAFKA_MAX_RETRIES", "0");
     // Long enough for a consumer to join on a busy machine; afterwards the publisher catches up.
