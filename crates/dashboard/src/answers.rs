@@ -153,10 +153,10 @@ impl Answers {
 
     /// The objects and chains of the moment.
     pub(crate) async fn held(&self) -> Result<Arc<Held>, QueryError> {
-        let number = self.moment().await?.number;
+        let moment = self.moment().await?;
         let (holdings, lake) = (self.holdings.clone(), self.lake()?.clone());
-        let held = self.spawn(async move { holdings.held(number, &lake).await });
-        Ok(held.await?)
+        let held = self.spawn(async move { holdings.held(&moment, &lake).await });
+        Ok(held.await)
     }
 
     /// At most [`MAX_ROWS`] rows of an answer, computed once for a moment of the lake.

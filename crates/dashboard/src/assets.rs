@@ -26,7 +26,7 @@ static CHARTS: LazyLock<String> = LazyLock::new(|| {
 /// Part of the addresses.
 pub(crate) static FINGERPRINT: LazyLock<String> = LazyLock::new(|| {
     let mut hasher = DefaultHasher::new();
-    (env!("CARGO_PKG_VERSION"), STYLE, SCRIPT, SQL_SCRIPT).hash(&mut hasher);
+    (STYLE, SCRIPT, SQL_SCRIPT, CHARTS.as_str()).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 });
 

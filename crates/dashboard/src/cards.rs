@@ -7,13 +7,16 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Path, State};
 use ftap_lake::LakeError;
-use ftap_query::{Format, QueryError, write};
-use hyper::{StatusCode, header};
+use ftap_query::QueryError;
+use ftap_telemetry::chain;
+use hyper::StatusCode;
 use serde_json::Value;
 
 use crate::Dashboard;
-use crate::answers::{Answers, MAX_ROWS};
+use crate::answers::Answers;
+use crate::files::{FileFormat, file};
 use crate::filters::Filters;
+use crate::plots::figure;
 use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 use crate::rows::{Column, Rows, plain};
@@ -40,15 +43,18 @@ pub(crate) enum CardError {
     Template(#[from] askama::Error),
 }
 
-/// What a card's template shows of a chart.
+/// A chart, with its rows as a table.
 #[derive(Template)]
 #[template(path = "chart.html")]
 struct ChartCard<'a> {
-    question: &'a Question,
-    query: String,
-    /// The chart for the script; `<` can't end its element.
+    title: &'static str,
+    unit: &'static str,
+    /// What is said if there are no rows.
+    empty: &'static str,
     figure: String,
     table: Table<'a>,
+    /// Address of the rows as a file.
+    csv: Option<String>,
 }
 
 /// Rows as a table.
@@ -95,23 +101,24 @@ pub(crate) async fn card(
         None => (name.as_str(), false),
     };
     let question = QUESTIONS.iter().find(|question| question.name == stem);
-    let made = match (question, stem, wants_csv) {
-        (Some(question), _, true) => csv(&dashboard, question, &filters).await,
-        (Some(question), _, false) => chart(&dashboard, question, &filters).await,
-        (None, "filters", false) => filters::card(&dashboard, &filters).await,
-        (None, "headline", false) => headline::card(&dashboard, &filters).await,
-        (None, "newest", false) => newest::card(&dashboard, &filters).await,
-        (None, name, false) if name.starts_with("lake_") => {
-            match lake::card(&dashboard, name).await {
-                Some(made) => made,
-                None => return router::nothing_here().await,
-            }
-        }
-        (None, name, false) => match pipeline::card(&dashboard, name) {
-            Some(made) => made,
-            None => return router::nothing_here().await,
-        },
-        _ => return router::nothing_here().await,
+    let made = match (question, stem) {
+        (Some(question), _) if wants_csv => csv(&dashboard, question, &filters).await,
+        (Some(question), _) => chart(&dashboard, question, &filters).await,
+        (None, _) if wants_csv => return router::nothing_here().await,
+        (None, "filters") => filters::card(&dashboard, &filters).await,
+        (None, "headline") => headline::card(&dashboard, &filters).await,
+        (None, "newest") => newest::card(&dashboard, &filters).await,
+        (None, "lake_sets") => lake::sets(&dashboard).await,
+        (None, "lake_chains") => lake::chains(&dashboard).await,
+        (None, "lake_objects") => lake::objects(&dashboard).await,
+        (None, "pipeline_figures") => pipeline::figures(&dashboard),
+        (None, "pipeline_groups") => pipeline::groups(&dashboard),
+        (None, "pipeline_speed") => pipeline::speed(&dashboard),
+        (None, "pipeline_lag") => pipeline::lag(&dashboard),
+        (None, "pipeline_troubles") => pipeline::newest_troubles(),
+        (None, "pipeline_off") => pipeline::off(&dashboard),
+        (None, "pipeline_watched") => pipeline::watched(&dashboard),
+        (None, _) => return router::nothing_here().await,
     };
     made.unwrap_or_else(|error| failure(&error))
 }
@@ -136,11 +143,16 @@ async fn chart(
     filters: &Filters,
 ) -> Result<Answer, CardError> {
     let rows = answers(dashboard)?.rows(&(question.sql)(filters)).await?;
+    let Question {
+        name, title, unit, ..
+    } = question;
     html(&ChartCard {
-        question,
-        query: filters.query(),
-        figure: (question.draw)(&rows).to_json().replace('<', "\\u003c"),
+        title,
+        unit,
+        empty: "There is nothing to show here: no row of the lake matches.",
+        figure: figure(&(question.draw)(&rows)),
         table: Table::new(&rows, TABLE_ROWS),
+        csv: Some(format!("/cards/{name}.csv{}", filters.query())),
     })
 }
 
@@ -149,23 +161,14 @@ async fn csv(
     question: &Question,
     filters: &Filters,
 ) -> Result<Answer, CardError> {
-    let answers = answers(dashboard)?;
-    let moment = answers.moment().await?;
-    let sql = (question.sql)(filters);
-    let written = answers.spawn(async move {
-        let mut file = Vec::new();
-        let answer = moment.engine.query(&sql).await?;
-        write(answer, Format::Csv, Some(MAX_ROWS), &mut file).await?;
-        Ok::<_, QueryError>(file)
-    });
-    let mut answer = router::text(StatusCode::OK, "text/csv; charset=utf-8", written.await?);
-    let name = format!("attachment; filename=\"{}.csv\"", question.name);
-    if let Ok(name) = header::HeaderValue::from_str(&name) {
-        answer
-            .headers_mut()
-            .insert(header::CONTENT_DISPOSITION, name);
-    }
-    Ok(answer)
+    let name = format!("{}.csv", question.name);
+    file(
+        dashboard,
+        (question.sql)(filters),
+        FileFormat::Csv,
+        Some(&name),
+    )
+    .await
 }
 
 pub(crate) fn failure(error: &CardError) -> Answer {
@@ -176,16 +179,7 @@ pub(crate) fn failure(error: &CardError) -> Answer {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     };
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    router::plain(code, text)
+    router::plain(code, chain(error))
 }
 
 /// A value in a table for people: numbers with separators, at most two digits after the point.

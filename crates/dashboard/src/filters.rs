@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use chrono::{Datelike as _, NaiveDate};
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
-use crate::router::{self, Answer};
+use crate::router::{self, Answer, Asked};
 
 /// The filters of an address. What is empty is not filtered by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,11 +42,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Filters {
     type Rejection = Answer;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
-        let bad = |error: String| router::plain(StatusCode::BAD_REQUEST, error);
-        let Query(raw) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| bad(error.to_string()))?;
-        Self::parse(raw).map_err(|error| bad(error.to_string()))
+        let Asked(asked) = Asked::from_request_parts(parts, state).await?;
+        let refused = |error: BadFilter| router::plain(StatusCode::BAD_REQUEST, error.to_string());
+        Self::parse(asked).map_err(refused)
     }
 }
 

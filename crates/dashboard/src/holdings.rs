@@ -1,8 +1,8 @@
 //! What the lake holds: the objects of each data set, and the chains of the topics' partitions.
 //!
-//! Promises that objects come from the lake's checked listing and neighbours are compared by the chain's own
-//! rule; that a bounded number of objects is listed and read, and how many of how many is said. Relies on
-//! objects never changing: a footer is read once.
+//! Promises that objects are those of the moment that queries see, and neighbours are compared by the chain's
+//! own rule; that a bounded number of footers is read, and how many of how many is said. Relies on objects never
+//! changing: a footer is read once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,13 +11,14 @@ use ftap_lake::{
     DATA_SETS, DataSet, Joint, LakeError, LakeStore, ListedObject, ObjectName, TransactionFooter,
     joint, read_footer,
 };
+use ftap_query::Engine;
 use ftap_telemetry::chain;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
-/// Objects of a data set that are listed.
-const LISTED: usize = 100_000;
-/// Of these, the newest that a page names.
+use crate::answers::Moment;
+
+/// The newest objects of a data set, which a page names.
 const NAMED: usize = 50;
 /// Chains that are drawn, and objects at the end of each.
 const CHAINS: usize = 32;
@@ -47,8 +48,6 @@ pub(crate) struct HeldSet {
     pub set: &'static DataSet,
     pub objects: usize,
     pub bytes: u64,
-    /// Whether all were listed.
-    pub is_complete: bool,
     /// The newest objects, the newest first.
     pub newest: Vec<ListedObject>,
 }
@@ -73,45 +72,38 @@ pub(crate) struct Link {
 }
 
 impl Holdings {
-    /// What the lake held at the moment of that number.
-    pub(crate) async fn held(&self, moment: u64, lake: &LakeStore) -> Result<Arc<Held>, LakeError> {
+    /// What the lake held at a moment.
+    pub(crate) async fn held(&self, moment: &Moment, lake: &LakeStore) -> Arc<Held> {
         let mut newest = self.newest.lock().await;
         if let Some((number, held)) = newest.as_ref()
-            && *number == moment
+            && *number == moment.number
         {
-            return Ok(held.clone());
+            return held.clone();
         }
-        let held = Arc::new(self.look(lake).await?);
-        *newest = Some((moment, held.clone()));
-        Ok(held)
+        let held = Arc::new(self.look(&moment.engine, lake).await);
+        *newest = Some((moment.number, held.clone()));
+        held
     }
 
-    async fn look(&self, lake: &LakeStore) -> Result<Held, LakeError> {
+    async fn look(&self, engine: &Engine, lake: &LakeStore) -> Held {
         let mut sets = Vec::new();
         let mut names: BTreeMap<(String, i32), Vec<ObjectName>> = BTreeMap::new();
         for set in DATA_SETS {
-            let owned = lake.list(set.name);
-            let owned = owned.try_filter(|object| std::future::ready(set.owns(&object.key)));
-            let mut objects: Vec<_> = owned.take(LISTED + 1).try_collect().await?;
-            let is_complete = objects.len() <= LISTED;
-            objects.truncate(LISTED);
-            for name in objects
+            let objects = engine.objects(set);
+            let parsed = objects
                 .iter()
-                .filter_map(|object| ObjectName::parse(&object.key).ok())
-            {
+                .filter_map(|object| ObjectName::parse(&object.key).ok());
+            for name in parsed {
                 let chain = (name.topic().to_owned(), name.partition());
                 names.entry(chain).or_default().push(name);
             }
-            let bytes = objects.iter().map(|object| object.bytes).sum();
-            let count = objects.len();
-            objects.sort_by(|one, two| (two.written, &two.key).cmp(&(one.written, &one.key)));
-            objects.truncate(NAMED);
+            let mut newest: Vec<_> = objects.iter().collect();
+            newest.sort_by(|one, two| (two.written, &two.key).cmp(&(one.written, &one.key)));
             sets.push(HeldSet {
                 set,
-                objects: count,
-                bytes,
-                is_complete,
-                newest: objects,
+                objects: objects.len(),
+                bytes: objects.iter().map(|object| object.bytes).sum(),
+                newest: newest.into_iter().take(NAMED).cloned().collect(),
             });
         }
         let all_chains = names.len();
@@ -127,12 +119,12 @@ impl Holdings {
                 links: self.links(lake, newest).await,
             });
         }
-        Ok(Held {
+        Held {
             place: lake.describe(),
             sets,
             chains,
             all_chains,
-        })
+        }
     }
 
     async fn links(&self, lake: &LakeStore, names: Vec<ObjectName>) -> Vec<Link> {
@@ -175,19 +167,4 @@ impl Holdings {
         footers.insert(name.clone(), footer.clone());
         Ok(footer)
     }
-}
-
-/// The object of that key, if a listing of its folder has it; whatever else a key may say is not looked at.
-pub(crate) async fn listed(lake: &LakeStore, key: &str) -> Result<Option<ListedObject>, LakeError> {
-    let is_ours = DATA_SETS.iter().any(|set| set.owns(key));
-    let Some((folder, _)) = key.rsplit_once('/').filter(|_| is_ours) else {
-        return Ok(None);
-    };
-    let mut objects = lake.list(folder);
-    while let Some(object) = objects.try_next().await? {
-        if object.key == key {
-            return Ok(Some(object));
-        }
-    }
-    Ok(None)
 }

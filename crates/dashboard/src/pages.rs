@@ -17,10 +17,8 @@ use crate::router::{self, Answer};
 pub(crate) mod changes;
 pub(crate) mod lake;
 pub(crate) mod messages;
-mod pipeline;
+pub(crate) mod pipeline;
 pub(crate) mod sql;
-
-pub(crate) use pipeline::pipeline;
 
 /// Pages in the order of the navigation: address and name.
 const NAVIGATION: &[(&str, &str)] = &[
@@ -28,9 +26,9 @@ const NAVIGATION: &[(&str, &str)] = &[
     ("/analytics", "Analytics"),
     (pipeline::ADDRESS, "Pipeline"),
     (lake::ADDRESS, "Lake"),
-    (changes::PATH, "Changes"),
-    (messages::PATH, "Messages"),
-    ("/sql", "SQL"),
+    (changes::ADDRESS, "Changes"),
+    (messages::ADDRESS, "Messages"),
+    (sql::ADDRESS, "SQL"),
 ];
 
 /// What every page has around its own content.

@@ -1,15 +1,11 @@
 //! What the charts ask, and how an answer is drawn.
-//!
-//! A colour that begins with `--` is one of the style sheet's; the script puts in what it is then, so that a
-//! chart is right in light and in dark.
 
-use plotly::common::{
-    AxisSide, ColorScale, ColorScaleElement, Fill, Line, Marker, Mode, Orientation, Title,
-};
-use plotly::layout::{Axis, AxisType, BarMode, HoverMode, RangeMode};
+use plotly::common::{ColorScale, ColorScaleElement, Fill, Marker, Mode, Orientation, Title};
+use plotly::layout::{Axis, AxisType, BarMode, HoverMode};
 use plotly::{Bar, HeatMap, Layout, Plot, Scatter};
 
 use crate::filters::{Filters, Fraud};
+use crate::plots::{line, two_axes};
 use crate::rows::Rows;
 
 const VOLUME: &str = "--accent";
@@ -51,10 +47,11 @@ pub(crate) const QUESTIONS: &[Question] = &[
                 VOLUME,
             );
             let fraud = line(days, rows.numbers("fraud_bp"), "fraud rate, bp", FRAUD);
-            two_axes([
-                volume.fill(Fill::ToZeroY),
-                fraud.y_axis("y2").line(Line::new().color(FRAUD).width(1.5)),
-            ])
+            let mut plot = Plot::new();
+            plot.add_trace(volume.fill(Fill::ToZeroY));
+            plot.add_trace(fraud.y_axis("y2"));
+            plot.set_layout(two_axes().hover_mode(HoverMode::XUnified));
+            plot
         },
     },
     Question {
@@ -297,7 +294,7 @@ pub(crate) const QUESTIONS: &[Question] = &[
 ];
 
 /// The key figures of a group of transactions.
-const FIGURES: &str = "count(*) as transactions, sum(amount_usd) as amount_usd, \
+pub(crate) const FIGURES: &str = "count(*) as transactions, sum(amount_usd) as amount_usd, \
     count(case when is_fraud = 1 then 1 end) as fraud_transactions, \
     sum(case when is_fraud = 1 then amount_usd end) as fraud_usd, 10000.0 * avg(is_fraud) as fraud_bp";
 
@@ -307,38 +304,6 @@ fn facts(filters: &Filters, group: &str, order: &str, limit: usize) -> String {
     format!(
         "select {group}, {FIGURES} from fct_transactions {condition} group by 1 order by {order} limit {limit}"
     )
-}
-
-type Numbers = Vec<Option<f64>>;
-
-fn line(
-    days: Vec<String>,
-    values: Numbers,
-    name: &str,
-    colour: &'static str,
-) -> Box<Scatter<String, Option<f64>>> {
-    Scatter::new(days, values)
-        .mode(Mode::Lines)
-        .name(name)
-        .line(Line::new().color(colour).width(2.0))
-}
-
-/// The second of the traces has its axis at the right.
-fn two_axes(traces: [Box<Scatter<String, Option<f64>>>; 2]) -> Plot {
-    let mut plot = Plot::new();
-    for trace in traces {
-        plot.add_trace(trace);
-    }
-    let left = Axis::new().range_mode(RangeMode::ToZero);
-    let right = left.clone().overlaying("y").side(AxisSide::Right);
-    let right = right.show_grid(false);
-    plot.set_layout(
-        Layout::new()
-            .hover_mode(HoverMode::XUnified)
-            .y_axis(left)
-            .y_axis2(right),
-    );
-    plot
 }
 
 /// Volume as columns, the fraud rate as points with an axis of their own.
@@ -355,9 +320,7 @@ fn columns_and_rate(rows: &Rows, names: &str) -> Plot {
     let mut plot = Plot::new();
     plot.add_trace(volume);
     plot.add_trace(rate);
-    let right = Axis::new().overlaying("y").side(AxisSide::Right);
-    let right = right.show_grid(false).range_mode(RangeMode::ToZero);
-    plot.set_layout(Layout::new().y_axis2(right));
+    plot.set_layout(two_axes());
     plot
 }
 

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::{FromRequestParts, Query};
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
+use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, header};
+use serde::de::DeserializeOwned;
 
-use crate::pages::{changes, messages, sql};
+use crate::pages::{changes, lake, messages, pipeline, sql};
 use crate::{Dashboard, assets, cards, events, guard, pages, status};
 
 pub(crate) type Answer = Response<Body>;
@@ -21,12 +24,12 @@ pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
         .merge(posts)
         .route("/", get(pages::overview))
         .route("/analytics", get(pages::analytics))
-        .route(changes::PATH, get(changes::show))
-        .route(messages::PATH, get(messages::show))
-        .route("/sql", get(sql::show))
-        .route("/pipeline", get(pages::pipeline))
-        .route("/lake", get(pages::lake::lake))
-        .route("/lake/file", get(pages::lake::file))
+        .route(pipeline::ADDRESS, get(pipeline::show))
+        .route(lake::ADDRESS, get(lake::show))
+        .route("/lake/file", get(lake::file))
+        .route(changes::ADDRESS, get(changes::show))
+        .route(messages::ADDRESS, get(messages::show))
+        .route(sql::ADDRESS, get(sql::show))
         .route("/cards/{name}", get(cards::card))
         .route("/events", get(events::events))
         .route("/assets/{fingerprint}/{name}", get(assets::asset))
@@ -41,6 +44,20 @@ pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
 pub(crate) async fn nothing_here() -> Answer {
     let body = "nothing here: the pages begin at /, machines read /metrics, /healthz, /readyz and /api/status\n";
     plain(StatusCode::NOT_FOUND, body)
+}
+
+/// What an address asks for; a wrong address is refused in words.
+pub(crate) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(asked)) => Ok(Self(asked)),
+            Err(error) => Err(plain(StatusCode::BAD_REQUEST, error.body_text())),
+        }
+    }
 }
 
 /// Text as it is.

@@ -1,6 +1,5 @@
 //! Answers of queries, small enough for a page.
 
-use arrow_schema::DataType;
 use chrono::NaiveDate;
 use ftap_query::{Answer, Format, QueryError, write};
 use serde_json::Value;
@@ -26,8 +25,7 @@ impl Rows {
         let fields = answer.schema().fields().clone();
         let columns = fields.iter().map(|field| Column {
             name: field.name().clone(),
-            is_number: field.data_type().is_numeric()
-                && !matches!(field.data_type(), DataType::Date32),
+            is_number: field.data_type().is_numeric(),
         });
         let columns: Vec<_> = columns.collect();
         let mut lines = Vec::new();

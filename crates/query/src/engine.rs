@@ -15,7 +15,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use ftap_lake::{DataSet, LakeStore, TRANSACTIONS};
+use ftap_lake::{DataSet, LakeStore, ListedObject, TRANSACTIONS};
 use futures::StreamExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -171,6 +171,24 @@ impl Engine {
     pub async fn is_current(&self, lake: &LakeStore) -> Result<bool, QueryError> {
         let now = Moment::now(lake, &self.sources).await?;
         Ok(now == self.moment)
+    }
+
+    /// The objects of a data set at this moment, in the order of their keys.
+    pub fn objects(&self, set: &DataSet) -> &[ListedObject] {
+        self.moment.objects(set)
+    }
+
+    /// The object of that key, if there is one.
+    pub fn object(&self, key: &str) -> Option<&ListedObject> {
+        let sets = self.sources.iter().map(|source| source.set);
+        let objects = sets
+            .filter(|set| set.owns(key))
+            .map(|set| self.objects(set));
+        let mut found = objects.filter_map(|objects| {
+            let place = objects.binary_search_by(|object| object.key.as_str().cmp(key));
+            objects.get(place.ok()?)
+        });
+        found.next()
     }
 
     /// The models, each after those that it reads.

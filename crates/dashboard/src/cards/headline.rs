@@ -8,6 +8,7 @@ use chrono::{Days, NaiveDate};
 use super::{CardError, answers, decimal, html};
 use crate::Dashboard;
 use crate::filters::Filters;
+use crate::questions::FIGURES;
 use crate::router::Answer;
 use crate::rows::Rows;
 
@@ -150,7 +151,12 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
             Figure {
                 name: "Fraud volume",
                 value: format!("${}", short(sums.fraud_volume)),
-                change: format!("{} % of the volume", decimal(100.0 * sums.fraud_share(), 1)),
+                change: match sums.fraud_share() {
+                    share if share.is_finite() => {
+                        format!("{} % of the volume", decimal(100.0 * share, 1))
+                    }
+                    _ => "no amount is known".to_owned(),
+                },
                 line: line("fraud_usd"),
                 is_fraud: true,
             },
@@ -170,9 +176,7 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
 
 fn by_day(condition: &str) -> String {
     format!(
-        "select cast(transaction_datetime_UTC as date) as day, count(*) as transactions, \
-         sum(amount_usd) as amount_usd, count(case when is_fraud = 1 then 1 end) as fraud_transactions, \
-         sum(case when is_fraud = 1 then amount_usd end) as fraud_usd, 10000.0 * avg(is_fraud) as fraud_bp, \
+        "select cast(transaction_datetime_UTC as date) as day, {FIGURES}, \
          count(distinct user_id) as users, count(case when amount_usd is null then 1 end) as without_rate, \
          count(case when fx_rate_provider = 'offline' then 1 end) as offline \
          from fct_transactions {condition} group by 1 order by 1"

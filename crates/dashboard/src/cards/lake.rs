@@ -11,16 +11,6 @@ use crate::Dashboard;
 use crate::holdings::{Chain, Held, HeldSet, Link};
 use crate::router::Answer;
 
-/// A card of this page; `None` if it has none of that name.
-pub(super) async fn card(dashboard: &Dashboard, name: &str) -> Option<Result<Answer, CardError>> {
-    Some(match name {
-        "lake_sets" => sets(dashboard).await,
-        "lake_chains" => chains(dashboard).await,
-        "lake_objects" => objects(dashboard).await,
-        _ => return None,
-    })
-}
-
 async fn held(dashboard: &Dashboard) -> Result<Arc<Held>, CardError> {
     Ok(answers(dashboard)?.held().await?)
 }
@@ -57,13 +47,13 @@ impl ObjectRow {
     }
 }
 
-async fn sets(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) async fn sets(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let held = held(dashboard).await?;
     let mut rows = Vec::new();
     for held in &held.sets {
         rows.push(SetRow {
             name: held.set.name,
-            objects: count(held),
+            objects: whole(held.objects as u64),
             rows: row_count(dashboard, held).await?,
             bytes: size(held.bytes),
             newest: held.newest.first().map(ObjectRow::of),
@@ -86,11 +76,6 @@ async fn row_count(dashboard: &Dashboard, held: &HeldSet) -> Result<String, Card
         Ok(rows) => decimal(rows.sum("n"), 0),
         Err(error) => format!("not known: {error}"),
     })
-}
-
-fn count(held: &HeldSet) -> String {
-    let more = if held.is_complete { "" } else { " or more" };
-    format!("{}{more}", whole(held.objects as u64))
 }
 
 fn whole(number: u64) -> String {
@@ -123,12 +108,12 @@ struct ObjectsOfSet {
     all: String,
 }
 
-async fn objects(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) async fn objects(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let held = held(dashboard).await?;
     let sets = held.sets.iter().map(|held| ObjectsOfSet {
         name: held.set.name,
         objects: held.newest.iter().map(ObjectRow::of).collect(),
-        all: count(held),
+        all: whole(held.objects as u64),
     });
     html(&Objects {
         sets: sets.collect(),
@@ -175,7 +160,7 @@ const BAR: f64 = 1000.0;
 /// So that a single offset among millions can be seen.
 const LEAST_WIDTH: f64 = 2.0;
 
-async fn chains(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) async fn chains(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let held = held(dashboard).await?;
     html(&Chains {
         chains: held.chains.iter().map(ChainCard::of).collect(),

@@ -8,30 +8,15 @@ use ftap_supervision::{Graph, GroupState};
 use ftap_telemetry::metrics::{self, Snapshot};
 use ftap_telemetry::troubles::{self, Trouble};
 use ftap_watch::{Ends, KafkaFigures, LakeFigures, PostgresFigures, Seen};
-use plotly::common::{AxisSide, Line, Mode};
-use plotly::layout::{Axis, RangeMode};
-use plotly::{Layout, Plot, Scatter};
+use plotly::{Plot, Scatter};
 
-use super::{CardError, Table, decimal, html};
+use super::{CardError, ChartCard, Table, decimal, html};
 use crate::history::{COMMITTED, LAG_ROWS, LAG_SECONDS, PUBLISHED, TIME};
 use crate::picture::Picture;
+use crate::plots::{figure, from_zero, line, two_axes};
 use crate::router::Answer;
 use crate::rows::Rows;
 use crate::{Dashboard, OffJob};
-
-/// A card of this page; `None` if it has none of that name.
-pub(super) fn card(dashboard: &Dashboard, name: &str) -> Option<Result<Answer, CardError>> {
-    Some(match name {
-        "pipeline_figures" => figures(dashboard),
-        "pipeline_groups" => groups(dashboard),
-        "pipeline_speed" => speed(dashboard),
-        "pipeline_lag" => lag(dashboard),
-        "pipeline_troubles" => newest_troubles(),
-        "pipeline_off" => off(dashboard),
-        "pipeline_watched" => watched(dashboard),
-        _ => return None,
-    })
-}
 
 #[derive(Template)]
 #[template(path = "pipeline_figures.html")]
@@ -45,7 +30,7 @@ struct Figure {
     note: String,
 }
 
-fn figures(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) fn figures(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let now = Snapshot::now();
     let speed = dashboard.history.speed();
     let whole = |number: u64| decimal(number as f64, 0);
@@ -133,7 +118,7 @@ struct GroupCard {
 /// Of the columns of a grid of two.
 const HALF_WIDTH: usize = 560;
 
-fn groups(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) fn groups(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let mut graphs = dashboard.health.graphs();
     let groups = dashboard.health.snapshot().into_iter();
     let groups = groups.map(|(name, health)| {
@@ -191,76 +176,51 @@ fn time(at: SystemTime) -> String {
     at.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-#[derive(Template)]
-#[template(path = "pipeline_history.html")]
-struct Chart<'a> {
-    title: &'static str,
-    unit: &'static str,
-    figure: String,
-    table: Table<'a>,
-}
-
-fn speed(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) fn speed(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let rows = dashboard.history.rows();
     let mut plot = Plot::new();
-    for (column, name, colour) in [
-        (PUBLISHED, "published", "--accent"),
-        (COMMITTED, "into the lake", "--second"),
-    ] {
-        plot.add_trace(line(&rows, column, name, colour));
-    }
-    plot.set_layout(Layout::new().y_axis(Axis::new().range_mode(RangeMode::ToZero)));
-    chart(
-        "Throughput",
-        "Rows per second in the last 15 minutes, UTC",
-        &plot,
-        &rows,
-    )
+    plot.add_trace(series(&rows, PUBLISHED, "published", "--accent"));
+    plot.add_trace(series(&rows, COMMITTED, "into the lake", "--second"));
+    plot.set_layout(from_zero());
+    let unit = "Rows per second in the last 15 minutes, UTC";
+    chart("Throughput", unit, &plot, rows)
 }
 
-fn lag(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) fn lag(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let rows = dashboard.history.rows();
     let mut plot = Plot::new();
-    plot.add_trace(line(&rows, LAG_ROWS, "rows", "--accent"));
-    plot.add_trace(line(&rows, LAG_SECONDS, "seconds", "--fraud").y_axis("y2"));
-    let left = Axis::new().range_mode(RangeMode::ToZero);
-    let right = left.clone().overlaying("y").side(AxisSide::Right);
-    let right = right.show_grid(false);
-    plot.set_layout(Layout::new().y_axis(left).y_axis2(right));
+    plot.add_trace(series(&rows, LAG_ROWS, "rows", "--accent"));
+    plot.add_trace(series(&rows, LAG_SECONDS, "seconds", "--fraud").y_axis("y2"));
+    plot.set_layout(two_axes());
     let unit =
         "Rows that are not in the lake yet, and the age of the oldest of them in seconds, UTC";
-    chart("Lag", unit, &plot, &rows)
+    chart("Lag", unit, &plot, rows)
 }
 
-fn line(
+fn series(
     rows: &Rows,
     column: &str,
     name: &str,
     colour: &'static str,
 ) -> Box<Scatter<String, Option<f64>>> {
-    Scatter::new(rows.texts(TIME), rows.numbers(column))
-        .mode(Mode::Lines)
-        .name(name)
-        .line(Line::new().color(colour).width(2.0))
+    line(rows.texts(TIME), rows.numbers(column), name, colour)
 }
 
 fn chart(
     title: &'static str,
     unit: &'static str,
     plot: &Plot,
-    rows: &Rows,
+    mut rows: Rows,
 ) -> Result<Answer, CardError> {
     // The newest are on top of the table.
-    let newest = Rows {
-        columns: rows.columns.clone(),
-        rows: rows.rows.iter().rev().cloned().collect(),
-        cut: rows.cut,
-    };
-    html(&Chart {
+    rows.rows.reverse();
+    html(&ChartCard {
         title,
         unit,
-        figure: plot.to_json().replace('<', "\\u003c"),
-        table: Table::new(&newest, usize::MAX),
+        empty: "The first figures come after a few seconds.",
+        figure: figure(plot),
+        table: Table::new(&rows, usize::MAX),
+        csv: None,
     })
 }
 
@@ -281,7 +241,7 @@ struct TroubleRow {
     times: u64,
 }
 
-fn newest_troubles() -> Result<Answer, CardError> {
+pub(super) fn newest_troubles() -> Result<Answer, CardError> {
     let rows = troubles::newest().into_iter().map(|trouble| {
         let Trouble {
             at,
@@ -321,7 +281,7 @@ struct Off<'a> {
     off: Vec<&'a OffJob>,
 }
 
-fn off(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) fn off(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let started = dashboard.health.snapshot();
     let off = dashboard.optional_jobs.iter();
     html(&Off {
@@ -351,7 +311,7 @@ struct Service {
     rows: Vec<Vec<String>>,
 }
 
-fn watched(dashboard: &Dashboard) -> Result<Answer, CardError> {
+pub(super) fn watched(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let sources = dashboard.watched.snapshot();
     let services = [
         sources.kafka.map(|seen| {

@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,10 +16,10 @@ use super::{Frame, page};
 use crate::Dashboard;
 use crate::cards::{CardError, answers};
 use crate::filters::literal;
-use crate::router::{self, Answer};
+use crate::router::{self, Answer, Asked};
 use crate::rows::{Rows, plain};
 
-pub(crate) const PATH: &str = "/changes";
+pub(crate) const ADDRESS: &str = "/changes";
 /// Newest changes of all.
 const NEWEST: usize = 30;
 /// Changes of one user or merchant.
@@ -177,12 +176,8 @@ impl ChangesPage {
 
 pub(crate) async fn show(
     State(dashboard): State<Arc<Dashboard>>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    Asked(wanted): Asked<Wanted>,
 ) -> Answer {
-    let wanted = match wanted {
-        Ok(Query(wanted)) => wanted,
-        Err(error) => return router::plain(StatusCode::BAD_REQUEST, error.body_text()),
-    };
     let table = TABLES.iter().find(|table| table.name == wanted.of);
     let table = match (table, wanted.of.as_str()) {
         (Some(table), _) => *table,
@@ -193,7 +188,7 @@ pub(crate) async fn show(
     };
     let shown = shown(&dashboard, table, &wanted).await;
     page(&ChangesPage {
-        frame: Frame::of(&dashboard, PATH),
+        frame: Frame::of(&dashboard, ADDRESS),
         table,
         wanted,
         shown: shown.unwrap_or_else(|error| Shown::Problem(error.to_string())),

@@ -1,22 +1,20 @@
 //! The lake: its data sets, chains and objects, and a page for each object.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use hyper::StatusCode;
+use serde::Deserialize;
 
 use super::{Frame, page};
 use crate::Dashboard;
 use crate::cards::lake::{size, time};
 use crate::cards::{CardError, Table, answers, decimal, failure};
-use crate::holdings::listed;
-use crate::router::{self, Answer};
+use crate::router::{self, Answer, Asked};
 use crate::rows::Rows;
 
-pub(super) const ADDRESS: &str = "/lake";
+pub(crate) const ADDRESS: &str = "/lake";
 /// Of an object.
 const FIRST_ROWS: usize = 20;
 
@@ -26,15 +24,22 @@ struct Lake {
     frame: Frame,
 }
 
-pub(crate) async fn lake(State(dashboard): State<Arc<Dashboard>>) -> Answer {
+pub(crate) async fn show(State(dashboard): State<Arc<Dashboard>>) -> Answer {
     page(&Lake {
         frame: Frame::of(&dashboard, ADDRESS),
     })
 }
 
+/// Which file is asked for.
+#[derive(Deserialize)]
+pub(crate) struct File {
+    #[serde(default)]
+    key: String,
+}
+
 #[derive(Template)]
 #[template(path = "lake_file.html")]
-struct File<'a> {
+struct FilePage<'a> {
     frame: Frame,
     key: &'a str,
     bytes: String,
@@ -67,14 +72,9 @@ const ROW_GROUPS: usize = 100;
 
 pub(crate) async fn file(
     State(dashboard): State<Arc<Dashboard>>,
-    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+    Asked(File { key }): Asked<File>,
 ) -> Answer {
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(error) => return router::plain(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    let key = query.get("key").map(String::as_str).unwrap_or_default();
-    match shown(&dashboard, key).await {
+    match shown(&dashboard, &key).await {
         Ok(answer) => answer,
         Err(error) => failure(&error),
     }
@@ -82,16 +82,16 @@ pub(crate) async fn file(
 
 async fn shown(dashboard: &Dashboard, key: &str) -> Result<Answer, CardError> {
     let answers = answers(dashboard)?;
-    let (lake, name) = (answers.lake()?.clone(), key.to_owned());
-    let found = answers.spawn(async move { listed(&lake, &name).await });
-    let Some(object) = found.await? else {
+    let moment = answers.moment().await?;
+    let Some(object) = moment.engine.object(key) else {
         let body = "the lake has no object of that key: /lake lists those that it has\n";
         return Ok(router::plain(StatusCode::NOT_FOUND, body));
     };
+    let (bytes, written) = (size(object.bytes), time(object.written));
     let (lake, name) = (answers.lake()?.clone(), key.to_owned());
     let metadata = answers.spawn(async move { lake.parquet_metadata(&name).await });
     let metadata = metadata.await?;
-    let (moment, name) = (answers.moment().await?, key.to_owned());
+    let name = key.to_owned();
     let rows = answers.spawn(async move {
         let rows = moment.engine.first_rows(&name, FIRST_ROWS).await?;
         Rows::read(rows, FIRST_ROWS).await
@@ -130,11 +130,11 @@ async fn shown(dashboard: &Dashboard, key: &str) -> Result<Answer, CardError> {
         compressed: size(group.compressed_size().unsigned_abs()),
         bytes: size(group.total_byte_size().unsigned_abs()),
     });
-    Ok(page(&File {
+    Ok(page(&FilePage {
         frame: Frame::of(dashboard, ADDRESS),
         key,
-        bytes: size(object.bytes),
-        written: time(object.written),
+        bytes,
+        written,
         rows: decimal(file.num_rows() as f64, 0),
         // The Arrow schema is there for programs.
         pairs: pairs.filter(|(key, _)| key != "ARROW:schema").collect(),

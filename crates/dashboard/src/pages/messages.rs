@@ -4,18 +4,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat};
-use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::{Frame, page};
 use crate::Dashboard;
 use crate::messages::{Found, MAX_MESSAGES, Message, Place, Search, Start};
-use crate::router::{self, Answer};
+use crate::router::{Answer, Asked};
 
-pub(crate) const PATH: &str = "/messages";
+pub(crate) const ADDRESS: &str = "/messages";
 /// Bytes that are shown of what is not text.
 const MAX_HEX_BYTES: usize = 512;
 
@@ -117,18 +115,14 @@ impl MessagesPage {
 
 pub(crate) async fn show(
     State(dashboard): State<Arc<Dashboard>>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    Asked(wanted): Asked<Wanted>,
 ) -> Answer {
-    let wanted = match wanted {
-        Ok(Query(wanted)) => wanted,
-        Err(error) => return router::plain(StatusCode::BAD_REQUEST, error.body_text()),
-    };
     let found = match wanted.search() {
         Ok(search) => search_in(dashboard.clone(), search).await,
         Err(error) => Err(error.to_string()),
     };
     page(&MessagesPage {
-        frame: Frame::of(&dashboard, PATH),
+        frame: Frame::of(&dashboard, ADDRESS),
         wanted,
         found,
     })

@@ -9,7 +9,7 @@ use super::{Frame, page};
 use crate::Dashboard;
 use crate::router::Answer;
 
-pub(super) const ADDRESS: &str = "/pipeline";
+pub(crate) const ADDRESS: &str = "/pipeline";
 
 #[derive(Template)]
 #[template(path = "pipeline.html")]
@@ -17,7 +17,7 @@ struct Pipeline {
     frame: Frame,
 }
 
-pub(crate) async fn pipeline(State(dashboard): State<Arc<Dashboard>>) -> Answer {
+pub(crate) async fn show(State(dashboard): State<Arc<Dashboard>>) -> Answer {
     page(&Pipeline {
         frame: Frame::of(&dashboard, ADDRESS),
     })

@@ -1,7 +1,6 @@
 //! Statements that a person writes: answered as a table with a chart, or as a file.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -10,19 +9,21 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use chrono::NaiveDate;
-use ftap_query::{Format, QueryError, write};
-use hyper::{StatusCode, header};
-use plotly::common::{AxisSide, Line, Marker, Mode};
-use plotly::layout::{Axis, RangeMode};
-use plotly::{Bar, Layout, Plot, Scatter};
+use ftap_query::QueryError;
+use hyper::StatusCode;
+use plotly::common::{Line, Marker, Mode};
+use plotly::{Bar, Plot, Scatter};
 use serde::Deserialize;
 
 use super::{Frame, page};
 use crate::Dashboard;
 use crate::cards::{CardError, Table, answers, failure, html};
+use crate::files::{FileFormat, MAX_FILE_BYTES, file};
+use crate::plots::{figure, from_zero, two_axes};
 use crate::router::{self, Answer};
 use crate::rows::Rows;
 
+pub(crate) const ADDRESS: &str = "/sql";
 /// Where statements are sent.
 pub(crate) const QUERY_PATH: &str = "/sql/query";
 /// Rows of an answer on the page.
@@ -30,8 +31,6 @@ const SHOWN_ROWS: usize = 1_000;
 /// Rows of which each is a bar.
 const MAX_BARS: usize = 60;
 const MAX_SERIES: usize = 4;
-/// A file is made in memory before it is sent.
-const MAX_FILE_BYTES: usize = 64 << 20;
 
 #[derive(Template)]
 #[template(path = "sql.html")]
@@ -108,7 +107,7 @@ pub(crate) async fn show(State(dashboard): State<Arc<Dashboard>>) -> Answer {
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     page(&SqlPage {
-        frame: Frame::of(&dashboard, "/sql"),
+        frame: Frame::of(&dashboard, ADDRESS),
         tables,
         problem,
         examples: &EXAMPLES,
@@ -144,32 +143,6 @@ pub(crate) struct Asked {
     format: Option<FileFormat>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FileFormat {
-    Csv,
-    Json,
-    Parquet,
-}
-
-impl FileFormat {
-    fn format(self) -> Format {
-        match self {
-            Self::Csv => Format::Csv,
-            Self::Json => Format::Json,
-            Self::Parquet => Format::Parquet,
-        }
-    }
-
-    fn content_type(self) -> &'static str {
-        match self {
-            Self::Csv => "text/csv; charset=utf-8",
-            Self::Json => "application/x-ndjson",
-            Self::Parquet => "application/vnd.apache.parquet",
-        }
-    }
-}
-
 #[derive(Template)]
 #[template(path = "sql_answer.html")]
 struct SqlAnswer<'a> {
@@ -199,7 +172,7 @@ pub(crate) async fn query(
     }
     let answered = match asked.format {
         None => shown(&dashboard, asked.sql).await,
-        Some(format) => file(&dashboard, asked.sql, format).await,
+        Some(format) => file(&dashboard, asked.sql, format, None).await,
     };
     answered.unwrap_or_else(|error| refusal(&error))
 }
@@ -213,40 +186,6 @@ async fn shown(dashboard: &Dashboard, sql: String) -> Result<Answer, CardError> 
         chart: chart(&rows),
         table: Table::new(&rows, SHOWN_ROWS),
     })
-}
-
-async fn file(dashboard: &Dashboard, sql: String, format: FileFormat) -> Result<Answer, CardError> {
-    let answers = answers(dashboard)?;
-    let moment = answers.moment().await?;
-    let written = answers.spawn(async move {
-        let mut file = BoundedFile(Vec::new());
-        let answer = moment.engine.query(&sql).await?;
-        write(answer, format.format(), None, &mut file).await?;
-        Ok::<_, QueryError>(file.0)
-    });
-    let mut answer = router::text(StatusCode::OK, format.content_type(), written.await?);
-    answer.headers_mut().insert(
-        header::CONTENT_DISPOSITION,
-        header::HeaderValue::from_static("attachment"),
-    );
-    Ok(answer)
-}
-
-/// A file in memory, up to [`MAX_FILE_BYTES`].
-struct BoundedFile(Vec<u8>);
-
-impl Write for BoundedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_FILE_BYTES {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// As `ftap query` has it, with limits that are fixed here.
@@ -307,17 +246,15 @@ fn chart(rows: &Rows) -> Option<Chart> {
             }
         }
     }
-    let left = Axis::new().range_mode(RangeMode::ToZero);
-    let right = left.clone().overlaying("y").side(AxisSide::Right);
-    let mut layout = Layout::new().y_axis(left).show_legend(true);
-    if numbers.len() > 1 {
-        layout = layout.y_axis2(right.show_grid(false));
-    }
-    plot.set_layout(layout);
+    let layout = match numbers.len() {
+        1 => from_zero(),
+        _ => two_axes(),
+    };
+    plot.set_layout(layout.show_legend(true));
     let named: Vec<_> = numbers.iter().take(MAX_SERIES).collect();
     let named: Vec<_> = named.iter().map(|column| column.name.as_str()).collect();
     Some(Chart {
-        figure: plot.to_json().replace('<', "\\u003c"),
+        figure: figure(&plot),
         text: format!("{} by {}", named.join(", "), first.name),
     })
 }
@@ -382,13 +319,5 @@ mod tests {
             assert!(example.sql.starts_with("SELECT") || example.sql.starts_with("WITH"));
             assert!(!example.sql.contains(['`', '"']), "{}", example.sql);
         }
-    }
-
-    #[test]
-    fn a_file_is_bounded() {
-        let mut file = BoundedFile(Vec::new());
-        file.write_all(&vec![0; MAX_FILE_BYTES]).unwrap();
-        let error = file.write_all(b"1").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }
