@@ -80,7 +80,7 @@ pub(crate) fn start(config: &Config, parts: Parts) -> anyhow::Result<Option<Http
     };
     let addr = listener
         .local_addr()
-        .context("the status page's address is unknown")?;
+        .context("the dashboard's address is unknown")?;
     let access = Access {
         token: config
             .dashboard_token
@@ -103,7 +103,7 @@ pub(crate) fn start(config: &Config, parts: Parts) -> anyhow::Result<Option<Http
         optional_jobs: parts.optional_jobs,
         history: History::default(),
     };
-    let server = serve(listener, dashboard, access).context("the status page can't be served")?;
+    let server = serve(listener, dashboard, access).context("the dashboard can't be served")?;
     let url = format!("http://{addr}");
     HttpListening { url: url.clone() }.emit(Speaker::PROCESS);
     Ok(Some(Http {
@@ -128,14 +128,14 @@ fn on_bind_error(
         .filter_map(|step| addr.port().checked_add(step))
         .chain([0])
         .find_map(|port| std::net::TcpListener::bind((addr.ip(), port)).ok())
-        .with_context(|| format!("no free port on {} for the status page", addr.ip()))?;
+        .with_context(|| format!("no free port on {} for the dashboard", addr.ip()))?;
     let taken = listener
         .local_addr()
-        .context("the status page's address is unknown")?;
+        .context("the dashboard's address is unknown")?;
     SettingDoubtful {
         setting: "DASHBOARD_ADDR".to_owned(),
         detail: format!(
-            "{addr} is in use, so the status page is on http://{taken}; set DASHBOARD_ADDR to choose a port"
+            "{addr} is in use, so the dashboard is on http://{taken}; set DASHBOARD_ADDR to choose a port"
         ),
     }
     .emit(Speaker::PROCESS);

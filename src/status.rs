@@ -42,7 +42,7 @@ pub(crate) struct StatusParts {
     pub health: Arc<Health>,
     /// Whether Kafka answers.
     pub watched: Arc<Watched>,
-    /// The status page's address.
+    /// The dashboard's address.
     pub address: Option<String>,
     /// The events file and its pace, if this process publishes.
     pub replay: Option<Replay>,

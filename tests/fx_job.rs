@@ -133,7 +133,7 @@ fn a_stage_that_fails_or_panics_is_started_again_and_writes_the_object() {
     batch.wait_for_success();
 }
 
-/// Every place that shows something: log, result, files of any kind, the status page.
+/// Every place that shows something: log, result, files of any kind, the dashboard.
 fn assert_silent(lab: &Lab, batch: &mut Ftap, url: &str) {
     for path in ["/", "/metrics", "/api/status", "/readyz", "/healthz"] {
         let page = get(url, path);

@@ -1,4 +1,4 @@
-//! The status page and the endpoints that machines read.
+//! The dashboard and the endpoints that machines read.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -34,7 +34,7 @@ fn dashboard(r: &mut Reader<'_>, config: &Config) {
 }
 
 impl Config {
-    /// Whether other machines can reach the status page.
+    /// Whether other machines can reach the dashboard.
     pub(super) fn is_open_to_others(&self) -> bool {
         let addr = self.dashboard_addr;
         addr.is_some_and(|addr| !addr.ip().is_loopback()) && !self.dashboard_only_localhost

@@ -32,7 +32,7 @@ use super::secret::Secret;
 use super::setting::{Default, EVERY, Setting};
 use super::{Effective, LogFormat, PostgresUse, Warning};
 
-/// Commands with stages, which supervision restarts and the status page shows.
+/// Commands with stages, which supervision restarts and the dashboard shows.
 const STAGES: &str = "run, produce, consume, batch, cdc, serve";
 const KAFKA: &str = "run, produce, consume, prepare, verify, tap, dlq, reset, serve";
 const KAFKA_WRITERS: &str = "run, produce, consume, dlq, kafka";
@@ -274,7 +274,7 @@ settings! {
         /// `json`: one object a line; `text`: for people; `auto`: text on a terminal, otherwise JSON
         LOG_FORMAT => log_format: LogFormat =
             one_of(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]), default "auto", for EVERY;
-        /// Where the status page, /metrics, /healthz and /readyz are served; `off` disables them. An address that other machines reach requires DASHBOARD_TOKEN
+        /// Where the dashboard, /metrics, /healthz and /readyz are served; `off` disables them. An address that other machines reach requires DASHBOARD_TOKEN
         DASHBOARD_ADDR => dashboard_addr: Option<SocketAddr> = listen_addr(), default "127.0.0.1:8080", for "run, produce, consume, batch, cdc, serve, health";
         /// States that only this machine reaches DASHBOARD_ADDR although it is not a loopback address, as in a container whose port is published on 127.0.0.1. No token is required then, and only requests for localhost or 127.0.0.1 are answered
         DASHBOARD_ONLY_LOCALHOST => dashboard_only_localhost: bool = boolean(), default "false", for STAGES;

@@ -72,7 +72,7 @@ struct Job {
     uses_postgres: bool,
     /// Whether the settings have it run.
     is_on: fn(&Config) -> bool,
-    make: fn(&JobContext<'_>) -> anyhow::Result<Option<Wiring>>,
+    make: fn(&JobContext<'_>, &'static str) -> anyhow::Result<Option<Wiring>>,
 }
 
 /// Why a job is off, and what turns it on.
@@ -177,10 +177,7 @@ const JOBS: [Job; 8] = [
     Job {
         group: "watch_postgres",
         what: "Watching PostgreSQL",
-        off: Off {
-            why: "POSTGRES is off",
-            remedy: "set POSTGRES to auto or on",
-        },
+        off: POSTGRES_OFF,
         processes: &[Process::Serve],
         uses_postgres: false,
         is_on: |config| config.postgres != PostgresUse::Off,
@@ -252,7 +249,7 @@ pub(crate) fn has_jobs(process: Process, config: &Config) -> bool {
 impl JobContext<'_> {
     /// Makes the groups of this process' jobs.
     pub(crate) fn make(&self) -> anyhow::Result<Vec<Wiring>> {
-        let jobs = jobs_of(self.process, self.config).map(|job| (job.make)(self));
+        let jobs = jobs_of(self.process, self.config).map(|job| (job.make)(self, job.group));
         jobs.filter_map(Result::transpose).collect()
     }
 
@@ -320,12 +317,12 @@ impl JobContext<'_> {
     }
 }
 
-fn fx_rates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn fx_rates(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let Some(schedule) = context.config.ingest_fx_schedule.clone() else {
         return Ok(None);
     };
     let names = CronNames {
-        group: "fx_rates",
+        group,
         clock: "fx_clock",
         actor: "fx_fetcher",
         job: fx_report::JOB,
@@ -337,7 +334,7 @@ fn fx_rates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     Ok(Some(cron_job(names, schedule, make)))
 }
 
-fn fx_days(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn fx_days(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let job = context.fx_job()?;
     let at_stop = match job.provider() {
         // A moment's work, without which no transaction has the rate of its day.
@@ -349,7 +346,7 @@ fn fx_days(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     let health = context.health.clone();
     let make = move |stage| FxDays::new(stage, job, health, days);
     let names = LoneNames {
-        group: "fx_days",
+        group,
         actor: "fx_days",
         reads: "events file",
         writes: "lake",
@@ -357,13 +354,13 @@ fn fx_days(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     Ok(Some(lone_job(names, at_stop, make)))
 }
 
-fn user_updates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn user_updates(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let schedule = context.config.update_users_schedule.clone();
     let (Some(schedule), Some(postgres)) = (schedule, context.postgres()?) else {
         return Ok(None);
     };
     let names = CronNames {
-        group: user_mutator::GROUP,
+        group,
         clock: "cron_clock",
         actor: "user_mutator",
         job: UPDATE_USERS,
@@ -381,7 +378,7 @@ fn user_updates(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     Ok(Some(cron_job(names, schedule, make)))
 }
 
-fn changes(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn changes(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let Some(postgres) = context.postgres()? else {
         return Ok(None);
     };
@@ -398,7 +395,7 @@ fn changes(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     };
     let make = move |stage| ChangeCapture::new(stage, parts);
     let names = LoneNames {
-        group: "changes",
+        group,
         actor: "change_capture",
         reads: "PostgreSQL",
         writes: "lake",
@@ -406,7 +403,7 @@ fn changes(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     Ok(Some(lone_job(names, AtStop::Finish, make)))
 }
 
-fn bigquery(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn bigquery(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let Some(settings) = context.config.bigquery_settings() else {
         return Ok(None);
     };
@@ -416,7 +413,7 @@ fn bigquery(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     };
     let make = move |stage| BigQueryLoader::new(stage, parts);
     let names = LoneNames {
-        group: "bigquery",
+        group,
         actor: "bigquery_loader",
         reads: "lake",
         writes: "BigQuery",
@@ -424,18 +421,13 @@ fn bigquery(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
     Ok(Some(lone_job(names, AtStop::End, make)))
 }
 
-fn watch_kafka(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn watch_kafka(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let look = KafkaLook::new(running_kafka(context.config));
     let interval = context.watch_interval();
-    Ok(Some(watch_job(
-        "watch_kafka",
-        look,
-        interval,
-        &context.watched,
-    )))
+    Ok(Some(watch_job(group, look, interval, &context.watched)))
 }
 
-fn watch_lake(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn watch_lake(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let config = context.config;
     let look = LakeLook::new(config.lake(), config.kafka_topic.clone());
     let interval = match config.gcs_bucket {
@@ -444,19 +436,14 @@ fn watch_lake(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
             .unwrap_or(BUCKET_WATCH_INTERVAL),
         None => context.watch_interval(),
     };
-    Ok(Some(watch_job(
-        "watch_lake",
-        look,
-        interval,
-        &context.watched,
-    )))
+    Ok(Some(watch_job(group, look, interval, &context.watched)))
 }
 
-fn watch_postgres(context: &JobContext<'_>) -> anyhow::Result<Option<Wiring>> {
+fn watch_postgres(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let config = context.config;
     let look = PostgresLook::new(running_postgres(config), config.cdc_slot.clone());
     let interval = context.watch_interval();
-    let group = watch_job("watch_postgres", look, interval, &context.watched);
+    let group = watch_job(group, look, interval, &context.watched);
     Ok(Some(group))
 }
 

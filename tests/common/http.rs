@@ -1,4 +1,4 @@
-//! A client of the status page that sends what the test says.
+//! A client of the dashboard that sends what the test says.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! What is seen of the platform's services, as JSON for the status page and `/readyz`.
+//! What is seen of the platform's services, as JSON for the dashboard and `/readyz`.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
