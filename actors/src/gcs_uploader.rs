@@ -3,7 +3,9 @@
 //! Promises: a file is put only after its predecessor is durable, and an offset
 //! is reported to the subscriber only after its file is. A lake that does not answer
 //! is tried again indefinitely; meanwhile the memory budget stops the consumer.
-//! `AlreadyExists` is not a failure: the footer of the existing object decides.
+//! `AlreadyExists` is not a failure: the footer of the existing object decides. Where a
+//! chain ends is answered only while no put into it is under way: a partition that was
+//! taken away and came back would else start without the file that is about to land.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,6 +30,8 @@ pub struct GcsUploader {
     lake: StageLake,
     subscriber: Outbox<ToSubscriber>,
     chains: HashMap<i32, PutQueue<(Upload, Work)>>,
+    /// Questions that wait for a put into their chains.
+    questions: Vec<(FindChainEnds, Work)>,
 }
 
 impl GcsUploader {
@@ -44,6 +48,7 @@ impl GcsUploader {
             lake,
             subscriber,
             chains: HashMap::new(),
+            questions: Vec::new(),
         }
     }
 
@@ -62,6 +67,7 @@ impl GcsUploader {
                 uploader.settle(partition, &upload, outcome);
                 drop((upload, work));
                 uploader.pump(partition, context);
+                uploader.answer_what_can_be(context);
             },
         ));
     }
@@ -100,6 +106,16 @@ impl GcsUploader {
                 chain.fail();
                 self.stage.fail(error);
             }
+        }
+    }
+
+    fn answer_what_can_be(&mut self, context: &mut Context<Self>) {
+        let is_busy = |partition: &i32| self.chains.get(partition).is_some_and(PutQueue::is_busy);
+        let questions = self
+            .questions
+            .extract_if(.., |(question, _)| !question.partitions.iter().any(is_busy));
+        for (question, work) in questions.collect::<Vec<_>>() {
+            self.answer(question, work, context);
         }
     }
 
@@ -254,7 +270,10 @@ impl Handler<Handed<ToUploader>> for GcsUploader {
                 drop(chain.push(upload.assignment, (*upload, work)));
                 self.pump(partition, context);
             }
-            ToUploader::FindChainEnds(request) => self.answer(request, work, context),
+            ToUploader::FindChainEnds(question) => {
+                self.questions.push((question, work));
+                self.answer_what_can_be(context);
+            }
             ToUploader::Close(closing) => {
                 for partition in &closing.partitions {
                     let chain = self.chains.entry(*partition).or_default();

@@ -56,6 +56,8 @@ pub(crate) struct State {
     commits: Vec<i64>,
     dead_letters: u64,
     pub skipped: u64,
+    /// What an operator set the group back to: it may be read after it was reported as skipped.
+    reread: u64,
     /// What retention took before anybody could know of it.
     unknowable: u64,
     overwritten: bool,
@@ -219,6 +221,7 @@ impl Ingest {
             commits: Vec::new(),
             dead_letters: 0,
             skipped: 0,
+            reread: 0,
             unknowable: 0,
             overwritten: false,
             false_skip: false,
@@ -284,7 +287,9 @@ impl Ingest {
         if !writer.words.is_empty() {
             actions.push(ThreadIsTold(w));
         }
-        actions.extend((0..writer.questions.len()).map(|i| LakeIsListed(w, i)));
+        if writer.put.is_none() || !self.rules.answers_after_puts {
+            actions.extend((0..writer.questions.len()).map(|i| LakeIsListed(w, i)));
+        }
         for i in 0..writer.answers.len() {
             if self.may_start(state, w, i) {
                 actions.push(ListingIsTold(w, i));

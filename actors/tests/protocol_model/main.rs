@@ -189,6 +189,25 @@ fn the_late_answer_to_an_earlier_question_is_caught() {
     catches("late answer of the lake", model);
 }
 
+#[test]
+fn an_answer_beside_a_put_under_way_is_caught() {
+    let faults = Faults {
+        revocations: 1,
+        retentions: 2,
+        ..Faults::default()
+    };
+    let model = |answers_after_puts| {
+        let mut model = broken(
+            |rules| rules.answers_after_puts = answers_after_puts,
+            faults,
+        );
+        model.writers = 1;
+        model
+    };
+    catches("answer beside a put", model(false));
+    holds("answer after the put", model(true));
+}
+
 /// The limit of the promise, see docs/RELIABILITY.md: nothing in the lake can tell a writer
 /// that slept through a skip that its boundary is no longer one.
 #[test]

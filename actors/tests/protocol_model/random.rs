@@ -1,5 +1,6 @@
 //! Long random schedules through the same models: longer logs, more writers and more faults
-//! than can be explored to the end. A failure prints the shrunk schedule.
+//! than can be explored to the end; more of them with `PROPTEST_CASES`. A failure prints the
+//! shrunk schedule.
 
 use std::sync::Arc;
 
@@ -61,12 +62,12 @@ fn long(rules: Rules) -> Checked<Ingest> {
     })
 }
 
-fn run<M: Machine>(cases: u32, model: &Checked<M>) {
-    let config = ProptestConfig {
-        cases,
+fn run<M: Machine>(model: &Checked<M>) {
+    let mut config = ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::default()
     };
+    config.cases = config.cases.max(5000);
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let outcome = runner.run(&schedules(), |choices| {
         follow(model, &choices).map_err(TestCaseError::fail)
@@ -78,10 +79,10 @@ fn run<M: Machine>(cases: u32, model: &Checked<M>) {
 
 #[test]
 fn long_random_schedules_of_three_writers_lose_and_double_nothing() {
-    run(300, &long(Rules::default()));
+    run(&long(Rules::default()));
 }
 
 #[test]
 fn long_random_schedules_of_publishers_lose_and_double_nothing() {
-    run(300, &Checked::new(Publish::new(PublishRules::default())));
+    run(&Checked::new(Publish::new(PublishRules::default())));
 }

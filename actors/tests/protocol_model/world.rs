@@ -33,6 +33,8 @@ pub(crate) struct Rules {
     pub readings_end: bool,
     /// Whether only the latest question's answer counts, see `Awaiting`.
     pub latest_answer: bool,
+    /// Whether the lake is asked only while no put of the same process is under way.
+    pub answers_after_puts: bool,
     /// Whether offsets are skipped only while no earlier reader holds records.
     pub no_sleepers: bool,
 }
@@ -49,6 +51,7 @@ impl Default for Rules {
             put_after_rejections: true,
             readings_end: true,
             latest_answer: true,
+            answers_after_puts: true,
             no_sleepers: true,
         }
     }

@@ -47,6 +47,11 @@ impl<T> PutQueue<T> {
         Some(file)
     }
 
+    /// Whether a put is under way: until it has settled nobody can say where the chain ends.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
     /// The put that was under way has come to its end.
     pub fn settled(&mut self) {
         self.is_busy = false;

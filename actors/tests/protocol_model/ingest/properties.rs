@@ -29,7 +29,7 @@ impl Ingest {
     }
 
     pub(crate) fn skips_are_real(&self, state: &State) -> bool {
-        !state.false_skip && state.skipped & self.covered(state) == 0
+        !state.false_skip && state.skipped & self.covered(state) & !state.reread == 0
     }
 
     pub(crate) fn committed_is_durable(&self, state: &State) -> bool {

@@ -47,6 +47,7 @@ impl Ingest {
                 state.faults.resets -= 1;
                 let next = self.lake_end(&state.lake).map_or(0, |last| last + 1);
                 state.was_reset_forward |= to > next;
+                state.reread |= bits(to.max(next), self.world.records - 1);
                 state.committed = Some(to);
                 state.set_by_operator = true;
             }
