@@ -31,7 +31,7 @@ use ftap_actors::clock::Clock;
 use ftap_actors::cron_clock::CronClock;
 use ftap_actors::csv_reader::CsvReader;
 use ftap_actors::dead_letters::DeadLetters;
-use ftap_actors::gcs_uploader::GcsUploader;
+use ftap_actors::gcs_uploader::{GcsUploader, Unanswered};
 use ftap_actors::kafka_publisher::KafkaPublisher;
 use ftap_actors::kafka_subscriber::{KafkaSubscriber, SubscriberParts};
 use ftap_actors::messages::RunJob;
@@ -131,6 +131,7 @@ fn ingest(
     // A quarter for records on their way to the decoders, the rest for files.
     let backlog_limit = (settings.memory_budget_bytes / 4).min(MAX_BACKLOG_BYTES);
     let budget_limit = settings.memory_budget_bytes - backlog_limit;
+    let unanswered = Unanswered::default();
     Wiring::new("ingest", AtStop::Finish, move |stages| {
         let (backlog, budget) = (
             MemoryBudget::new(backlog_limit),
@@ -161,9 +162,9 @@ fn ingest(
         }
         let own = kafka.clone();
         stages.spawn(dead_letters, move |stage| DeadLetters::new(stage, own));
-        let (lake, for_uploader) = (lake.clone(), health.clone());
+        let (lake, for_uploader, unanswered) = (lake.clone(), health.clone(), unanswered.clone());
         stages.spawn(uploader, move |stage| {
-            GcsUploader::new(stage, lake, to_subscriber, for_uploader)
+            GcsUploader::new(stage, lake, to_subscriber, for_uploader, unanswered)
         });
         let parts = SubscriberParts {
             kafka: kafka.clone(),

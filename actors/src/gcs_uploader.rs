@@ -9,25 +9,67 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use ftap_lake::{
-    ChainEnd, LakeError, LakeStore, PutQueue, PutResult, StageLake, TRANSACTIONS,
+    ChainEnd, CloseReason, LakeError, LakeStore, PutQueue, PutResult, StageLake, TRANSACTIONS,
     TransactionFooter, check_topic,
 };
 use ftap_supervision::{Failure, Handed, Health, Internal, Outbox, Stage, Work, failpoint};
 use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
 use ftap_telemetry::metrics;
+use parking_lot::Mutex;
 
 use crate::messages::{
     ChainEnds, DurableUpTo, FindChainEnds, Rewind, ToSubscriber, ToUploader, Upload,
 };
 
+/// Puts whose end nobody has seen: a generation can be over before its put is answered, and the
+/// file be in the lake all the same. Whoever meets the file counts it, so that this process's
+/// figures say what it brought. Clones share them, those of later generations, too.
+#[derive(Clone, Default)]
+pub struct Unanswered(Arc<Mutex<Vec<UnderWay>>>);
+
+/// What is told of a file when it is in the lake.
+struct UnderWay {
+    key: String,
+    footer: TransactionFooter,
+    bytes: u64,
+    reason: CloseReason,
+    closed_at: Instant,
+}
+
+impl Unanswered {
+    fn begin(&self, upload: &Upload) {
+        self.0.lock().push(UnderWay {
+            key: upload.file.key(),
+            footer: upload.file.footer.clone(),
+            bytes: upload.file.bytes.len() as u64,
+            reason: upload.reason,
+            closed_at: upload.closed_at,
+        });
+    }
+
+    /// The lake has this file: counts it if it is one of these. Others that begin at its offset
+    /// or before it can't come any more.
+    fn found(&self, stage: &Stage, footer: &TransactionFooter) {
+        let mut puts = self.0.lock();
+        if let Some(put) = puts.iter().find(|put| put.footer == *footer) {
+            report_committed(stage, put);
+        }
+        puts.retain(|put| {
+            let own = &put.footer;
+            own.partition != footer.partition || own.first_offset > footer.first_offset
+        });
+    }
+}
+
 /// The actor.
 pub struct GcsUploader {
     stage: Stage,
     lake: StageLake,
+    unanswered: Unanswered,
     subscriber: Outbox<ToSubscriber>,
     chains: HashMap<i32, PutQueue<(Upload, Work)>>,
     /// Questions that wait for a put into their chains.
@@ -41,11 +83,13 @@ impl GcsUploader {
         lake: LakeStore,
         subscriber: Outbox<ToSubscriber>,
         health: Arc<Health>,
+        unanswered: Unanswered,
     ) -> Self {
         let lake = StageLake::new(stage.clone(), lake, health);
         Self {
             stage,
             lake,
+            unanswered,
             subscriber,
             chains: HashMap::new(),
             questions: Vec::new(),
@@ -58,8 +102,9 @@ impl GcsUploader {
             return;
         };
         let (stage, lake) = (self.stage.clone(), self.lake.clone());
+        let unanswered = self.unanswered.clone();
         let task = async move {
-            let outcome = put(&stage, &lake, &mut upload).await;
+            let outcome = put(&stage, &lake, &unanswered, &mut upload).await;
             (upload, work, outcome)
         };
         context.spawn(task.into_actor(self).map(
@@ -121,7 +166,7 @@ impl GcsUploader {
 
     fn answer(&self, request: FindChainEnds, work: Work, context: &mut Context<Self>) {
         let (stage, lake) = (self.stage.clone(), self.lake.clone());
-        let subscriber = self.subscriber.clone();
+        let (subscriber, unanswered) = (self.subscriber.clone(), self.unanswered.clone());
         let task = async move {
             let _work = work;
             let FindChainEnds {
@@ -131,6 +176,9 @@ impl GcsUploader {
             } = request;
             match find_chain_ends(&lake, &topic, &partitions).await {
                 Ok(footers) => {
+                    for footer in footers.values().flatten() {
+                        unanswered.found(&stage, footer);
+                    }
                     subscriber.hand(ToSubscriber::ChainEnds(ChainEnds { request, footers }));
                 }
                 Err(error) => stage.fail(error),
@@ -144,15 +192,18 @@ impl GcsUploader {
 async fn put(
     stage: &Stage,
     lake: &StageLake,
+    unanswered: &Unanswered,
     upload: &mut Upload,
 ) -> Result<Option<TransactionFooter>, Failure> {
     wait_for_rejections(stage, upload).await?;
+    unanswered.begin(upload);
     if let PutResult::Overtaken(theirs) = lake.put("gcs_uploader", &upload.file).await? {
         report_adopted(stage, &upload.file.key(), &theirs);
+        unanswered.found(stage, &theirs);
         return Ok(Some(theirs));
     }
     failpoint::hit("gcs_uploader.committed")?;
-    report_committed(stage, upload);
+    unanswered.found(stage, &upload.file.footer);
     Ok(None)
 }
 
@@ -180,25 +231,24 @@ fn report_adopted(stage: &Stage, key: &str, theirs: &TransactionFooter) {
     .emit(stage.speaker());
 }
 
-fn report_committed(stage: &Stage, upload: &Upload) {
-    let footer = &upload.file.footer;
-    let bytes = upload.file.bytes.len() as u64;
-    let took = upload.closed_at.elapsed();
+fn report_committed(stage: &Stage, put: &UnderWay) {
+    let footer = &put.footer;
+    let took = put.closed_at.elapsed();
     metrics::ROWS_COMMITTED.add(footer.rows);
     metrics::REJECTIONS_COMMITTED.add(footer.rejected_records);
     metrics::FILES_COMMITTED.add(1);
-    metrics::BYTES_COMMITTED.add(bytes);
+    metrics::BYTES_COMMITTED.add(put.bytes);
     metrics::FLUSH_SECONDS.record(took);
     metrics::LAKE_NEWEST.set_for([TRANSACTIONS.name], unix_seconds());
     FileCommitted {
-        key: upload.file.key(),
+        key: put.key.clone(),
         partition: footer.partition,
         first_offset: footer.first_offset,
         last_offset: footer.last_offset,
         rows: footer.rows,
         rejected: footer.rejected_records,
-        bytes,
-        reason: upload.reason.as_str().to_owned(),
+        bytes: put.bytes,
+        reason: put.reason.as_str().to_owned(),
         duration_ms: took.as_millis() as u64,
     }
     .emit(stage.speaker());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use ftap_actors::gcs_uploader::GcsUploader;
+use ftap_actors::gcs_uploader::{GcsUploader, Unanswered};
 use ftap_actors::messages::{
     ChainEnds, ClosePartitions, FindChainEnds, ToSubscriber, ToUploader, Upload,
 };
@@ -93,7 +93,7 @@ impl Group for Both {
         });
         let (lake, health) = (self.lake.clone(), self.health.clone());
         stages.spawn(uploader, move |stage| {
-            GcsUploader::new(stage, lake, to_reader, health)
+            GcsUploader::new(stage, lake, to_reader, health, Unanswered::default())
         });
     }
 }
