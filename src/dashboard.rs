@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use ftap_dashboard::{Access, Answers, Dashboard, History, OffJob, Server, Token, serve};
 use ftap_query::Limits;
-use ftap_supervision::Health;
+use ftap_supervision::{Controls, Health};
 use ftap_telemetry::events::{HttpListening, SettingDoubtful, Speaker};
 use ftap_watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -35,6 +35,8 @@ pub(crate) struct Parts {
     pub reads_lake: bool,
     /// What the groups are doing.
     pub health: Arc<Health>,
+    /// Has them do what people ask for.
+    pub controls: Controls,
     /// What is seen of the platform's services; nothing but in `ftap serve`.
     pub watched: Arc<Watched>,
     /// Jobs that the settings may turn off.
@@ -93,6 +95,7 @@ pub(crate) fn start(config: &Config, parts: Parts) -> anyhow::Result<Option<Http
     let dashboard = Dashboard {
         command: parts.command,
         health: parts.health,
+        controls: parts.controls,
         watched: parts.watched,
         prometheus: parts.prometheus,
         started: parts.started,

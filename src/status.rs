@@ -326,7 +326,7 @@ fn trouble(health: &Health) -> String {
             GroupState::Running | GroupState::Finished => false,
             // The others' own lines say that.
             GroupState::Starting => matches!(*name, "publish" | "ingest"),
-            GroupState::BackingOff | GroupState::GaveUp => true,
+            GroupState::Paused | GroupState::BackingOff | GroupState::GaveUp => true,
         })
         .map(|(name, group)| format!(" · {name}: {}", group.state.as_str().replace('_', " ")))
         .collect();

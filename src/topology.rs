@@ -42,7 +42,7 @@ use ftap_actors::watcher::Watcher;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_schedule::Schedule;
-use ftap_supervision::{Group, Handed, Health, MemoryBudget, Stage, Stages};
+use ftap_supervision::{Command, Group, Handed, Health, MemoryBudget, Stage, Stages};
 use ftap_telemetry::events::StageName;
 use ftap_watch::{Look, Watched};
 use tokio::sync::{Mutex, watch};
@@ -69,6 +69,7 @@ enum AtStop {
 pub(crate) struct Wiring {
     name: &'static str,
     at_stop: AtStop,
+    takes: &'static [Command],
     wire: Box<dyn FnMut(&mut Stages)>,
 }
 
@@ -77,8 +78,14 @@ impl Wiring {
         Self {
             name,
             at_stop,
+            takes: &[Command::Restart],
             wire: Box::new(wire),
         }
+    }
+
+    /// What people may ask of it.
+    fn taking(self, takes: &'static [Command]) -> Self {
+        Self { takes, ..self }
     }
 }
 
@@ -89,6 +96,10 @@ impl Group for Wiring {
 
     fn finishes_before_stop(&self) -> bool {
         self.at_stop == AtStop::Finish
+    }
+
+    fn takes(&self) -> &'static [Command] {
+        self.takes
     }
 
     fn start(&mut self, stages: &mut Stages) {
@@ -115,6 +126,7 @@ fn publish(kafka: Arc<KafkaSettings>, settings: PublishSettings) -> Wiring {
             KafkaPublisher::new(stage, kafka, own, to_reader)
         });
     })
+    .taking(&[Command::Pause, Command::Restart])
 }
 
 /// The topic into the lake. `drain` turns true when the topic's current end must be reached.
@@ -178,6 +190,7 @@ fn ingest(
         };
         stages.spawn(subscriber, move |stage| KafkaSubscriber::new(stage, parts));
     })
+    .taking(&[Command::Flush, Command::Pause, Command::Restart])
 }
 
 /// How fast rows move, into the log.

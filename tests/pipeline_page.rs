@@ -1,10 +1,11 @@
-//! The pipeline's page: what it shows is what the events and `/api/status` say.
+//! The pipeline's page: what it shows is what the events and `/api/status` say, and what a person asks for there is
+//! done.
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::shell::{Answer, PATIENCE, Place, Running, request};
+use crate::shell::{Answer, PATIENCE, Place, Running, raw, request};
 
 fn get(url: &str, path: &str) -> Answer {
     request(url, "GET", path, "localhost")
@@ -169,4 +170,229 @@ fn a_process_that_only_watches_shows_what_it_sees() {
         &["Watching PostgreSQL", "POSTGRES is off"],
     );
     assert!(off.contains("`ftap batch`"), "{off}");
+}
+
+fn post(url: &str, headers: &str, body: &Value) -> Answer {
+    let body = body.to_string();
+    let length = body.len();
+    raw(
+        url,
+        &format!(
+            "POST /pipeline/command HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        ),
+    )
+}
+
+fn command(url: &str, group: &str, command: &str) -> Answer {
+    let headers = "Content-Type: application/json\r\nSec-Fetch-Site: same-origin\r\n";
+    post(url, headers, &json!({"group": group, "command": command}))
+}
+
+/// Has a group that is about to start do something.
+fn command_early(url: &str, group: &str, name: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = command(url, group, name);
+        if answer.status == 200 {
+            return;
+        }
+        assert_eq!(answer.status, 404, "{}", answer.body);
+        assert!(Instant::now() < end, "{group} does not start");
+    }
+}
+
+/// A time in which a stage that is taken for stuck would be restarted several times.
+fn wait_for_the_watchdog(url: &str) {
+    let uptime = |status: &Value| status["uptime_seconds"].as_f64().unwrap();
+    let before = uptime(&get(url, "/api/status").json());
+    status_with(url, |status| uptime(status) > before + 2.5);
+}
+
+fn run_with_watchdog(place: &Place, args: &[&str]) -> Running {
+    let args = [
+        &["run", "--rows", "2000", "--gcs-flush-seconds", "0.2"],
+        args,
+    ]
+    .concat();
+    let mut command = place.ftap(&args);
+    command.env("POSTGRES", "off");
+    command.env("STALL_TIMEOUT_SECONDS", "1");
+    Running::start(command)
+}
+
+#[test]
+fn a_paused_group_holds_rows_back_over_a_restart_and_brings_each_once_when_it_is_resumed() {
+    let place = Place::new();
+    let running = run_with_watchdog(&place, &[]);
+    let url = url_of(&running);
+    command_early(&url, "ingest", "pause");
+    let commanded = running.event("group_commanded");
+    assert_eq!(
+        (&commanded["group"], &commanded["command"]),
+        (&json!("ingest"), &json!("pause"))
+    );
+    let is_held = |status: &Value| {
+        // Marks of transactions count until they are fetched.
+        let lag = status["meters"]["lag_records"].as_u64();
+        status["groups"]["ingest"]["state"] == "paused" && lag >= Some(2000)
+    };
+    status_with(&url, is_held);
+    wait_for_the_watchdog(&url);
+    let status = status_with(&url, is_held);
+    assert_eq!(status["meters"]["records_consumed"], 0, "{status}");
+    assert_eq!(status["groups"]["ingest"]["generation"], 1, "{status}");
+    assert_eq!(status["ready"], true, "{status}");
+    card_with(&url, "pipeline_groups", &["data-command=\"resume\""]);
+
+    let again = command(&url, "ingest", "pause");
+    assert_eq!(
+        (again.status, again.body.as_str()),
+        (409, "ingest is paused already")
+    );
+    assert_eq!(command(&url, "ingest", "restart").status, 200);
+    let restarted =
+        |status: &Value| is_held(status) && status["groups"]["ingest"]["generation"] == 2;
+    let status = status_with(&url, restarted);
+    assert_eq!(status["meters"]["records_consumed"], 0, "{status}");
+    assert_eq!(status["meters"]["restarts"], 1, "{status}");
+    assert_eq!(status["groups"]["ingest"]["last_failure"], Value::Null);
+    let counted = "ftap_actor_restarts_total{actor=\"supervisor\",cause=\"asked\"} 1";
+    let metrics = get(&url, "/metrics").body;
+    assert!(metrics.contains(counted), "{metrics}");
+    card_with(
+        &url,
+        "pipeline_groups",
+        &["generation 2, restarted 1 time", ">paused<"],
+    );
+    let troubles = get(&url, "/cards/pipeline_troubles").body;
+    assert!(!troubles.contains("group_restarting"), "{troubles}");
+
+    assert_eq!(command(&url, "ingest", "resume").status, 200);
+    let status = status_with(&url, |status| status["meters"]["rows_committed"] == 2000);
+    assert_eq!(status["groups"]["ingest"]["state"], "running", "{status}");
+    running.signal("-INT");
+    assert_eq!(running.end().0, Some(0));
+    place.run(&["verify"]).ends_with(0);
+}
+
+#[test]
+fn a_drain_waits_for_what_is_paused_and_says_so() {
+    let place = Place::new();
+    let running = run_with_watchdog(&place, &["--until-drained"]);
+    let url = url_of(&running);
+    command_early(&url, "publish", "pause");
+    command_early(&url, "ingest", "pause");
+    let waits = running.event("drain_waits");
+    assert!(waits["groups"].to_string().contains("publish"), "{waits}");
+    let is_held = |status: &Value| {
+        ["publish", "ingest"]
+            .iter()
+            .all(|group| status["groups"][group]["state"] == "paused")
+    };
+    status_with(&url, is_held);
+    wait_for_the_watchdog(&url);
+    let status = status_with(&url, is_held);
+    assert_eq!(status["meters"]["rows_published"], 0, "{status}");
+    assert_eq!(status["meters"]["restarts"], 0, "{status}");
+
+    assert_eq!(command(&url, "publish", "resume").status, 200);
+    status_with(&url, |status| {
+        status["groups"]["publish"]["state"] == "finished"
+    });
+    wait_for_the_watchdog(&url);
+    let status = get(&url, "/api/status").json();
+    assert_eq!(status["groups"]["ingest"]["state"], "paused", "{status}");
+    assert_eq!(status["meters"]["records_consumed"], 0, "{status}");
+    assert_eq!(command(&url, "ingest", "resume").status, 200);
+    running.event("drained");
+    assert_eq!(running.end().0, Some(0));
+
+    // Also where nothing is left to be done.
+    let running = run_with_watchdog(&place, &["--until-drained"]);
+    let url = url_of(&running);
+    command_early(&url, "ingest", "pause");
+    status_with(&url, |status| {
+        status["groups"]["publish"]["state"] == "finished"
+            && status["groups"]["ingest"]["state"] == "paused"
+    });
+    wait_for_the_watchdog(&url);
+    assert_eq!(command(&url, "ingest", "resume").status, 200);
+    assert_eq!(running.end().0, Some(0));
+    place.run(&["verify"]).ends_with(0);
+}
+
+#[test]
+fn open_files_are_shown_and_a_flush_closes_them_now() {
+    let place = Place::new();
+    let mut run = place.ftap(&["run", "--rows", "2000", "--gcs-flush-seconds", "600"]);
+    run.env("POSTGRES", "off");
+    let running = Running::start(run);
+    let url = url_of(&running);
+    let status = status_with(&url, |status| status["meters"]["records_consumed"] == 2000);
+    assert_eq!(status["meters"]["rows_committed"], 0, "{status}");
+    let open_rows = || -> u64 {
+        let metrics = get(&url, "/metrics").body;
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with("ftap_open_file_rows{"));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    };
+    let end = Instant::now() + PATIENCE;
+    while open_rows() < 2000 {
+        assert!(Instant::now() < end, "{} rows are open", open_rows());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let open = get(&url, "/cards/pipeline_open").body;
+    assert_eq!(open.matches("<tr><td>").count(), 3, "{open}");
+
+    assert_eq!(command(&url, "ingest", "flush").status, 200);
+    for _ in 0..3 {
+        assert_eq!(running.event("file_committed")["reason"], "requested");
+    }
+    status_with(&url, |status| status["meters"]["rows_committed"] == 2000);
+    card_with(&url, "pipeline_open", &["None is open"]);
+    assert_eq!(open_rows(), 0);
+    running.signal("-INT");
+    assert_eq!(running.end().0, Some(0));
+    place.run(&["verify"]).ends_with(0);
+}
+
+#[test]
+fn only_the_process_own_pages_may_command_and_only_what_a_group_can_do() {
+    let place = Place::new();
+    let mut run = place.ftap(&["run", "--rows", "2000"]);
+    run.env("POSTGRES", "off");
+    let running = Running::start(run);
+    let url = url_of(&running);
+    status_with(&url, |status| status["ready"] == true);
+    let body = json!({"group": "ingest", "command": "restart"});
+    let kind = "Content-Type: application/json\r\n";
+    for (headers, code) in [
+        (kind.to_owned(), 403),
+        (format!("{kind}Origin: http://evil.example\r\n"), 403),
+        (format!("{kind}Sec-Fetch-Site: cross-site\r\n"), 403),
+        (
+            "Content-Type: text/plain\r\nSec-Fetch-Site: same-origin\r\n".to_owned(),
+            415,
+        ),
+    ] {
+        assert_eq!(post(&url, &headers, &body).status, code, "{headers}");
+    }
+    for (group, name, code) in [
+        ("nothing", "restart", 404),
+        ("ingest", "stop", 400),
+        ("ingest", "resume", 409),
+        ("report", "pause", 409),
+        ("publish", "flush", 409),
+    ] {
+        assert_eq!(command(&url, group, name).status, code, "{group} {name}");
+    }
+    let status = get(&url, "/api/status").json();
+    assert_eq!(status["meters"]["restarts"], 0, "{status}");
+    let groups = get(&url, "/cards/pipeline_groups").body;
+    let flushes = groups.matches("data-command=\"flush\"").count();
+    assert_eq!(flushes, 1, "{groups}");
+    assert!(groups.contains("data-group=\"report\" data-command=\"restart\""));
 }

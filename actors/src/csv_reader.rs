@@ -104,6 +104,17 @@ async fn replay(
     let mut on_its_way = None;
     loop {
         failpoint::hit("csv_reader")?;
+        if stage.generation().control().is_paused() {
+            // What is ready goes out before the pause.
+            if let Some(request) = on_its_way.take() {
+                answer(&stage, request).await?;
+            }
+            let _waiting = stage.progress().waiting();
+            tokio::select! {
+                () = stage.generation().control().resumed() => pacer.skip_to_now(),
+                () = stage.generation().stop_request() => return Ok(()),
+            }
+        }
         let batch = source.next_batch(&start, &settings, &mut pacer, &stage)?;
         stage.progress().step();
         let is_last = batch.is_last;
@@ -179,6 +190,11 @@ impl Pacer {
         }
         self.last_unix_time = Some(unix_time);
         self.due > Instant::now()
+    }
+
+    /// Rows that came due in the meantime are not hurried after.
+    fn skip_to_now(&mut self) {
+        self.due = self.due.max(Instant::now());
     }
 
     fn pause(&self) -> Option<Duration> {

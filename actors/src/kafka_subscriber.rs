@@ -26,7 +26,7 @@ use ftap_lake::{
     ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
     check_continuation, start_offset,
 };
-use ftap_supervision::{Failure, Handed, Health, MemoryBudget, Outbox, Stage, failpoint};
+use ftap_supervision::{Asked, Failure, Handed, Health, MemoryBudget, Outbox, Stage, failpoint};
 use ftap_telemetry::events::{
     Drained, OffsetsSkipped, PartitionStarted, PartitionsAssigned, PartitionsPaused,
     PartitionsResumed, PartitionsRevoked,
@@ -131,8 +131,10 @@ fn run(
     let drain = Drain::new(Arc::clone(&parts.kafka), partition_count);
     let (kafka, health) = (Arc::clone(&parts.kafka), Arc::clone(&parts.health));
     let standstills = Standstills::new(stage.clone(), kafka, health);
+    let flushes = stage.generation().control().flushes();
     let mut subscriber = Subscriber {
         stage,
+        flushes,
         standstills,
         parts,
         consumer,
@@ -140,6 +142,7 @@ fn run(
         awaiting: Awaiting::default(),
         next_assignment: 1,
         paused: false,
+        is_short_of_memory: false,
         overtaken: None,
         drain,
         last_flush: None,
@@ -151,6 +154,7 @@ fn run(
 
 struct Subscriber {
     stage: Stage,
+    flushes: Asked,
     standstills: Standstills,
     parts: SubscriberParts,
     consumer: GroupConsumer,
@@ -159,6 +163,7 @@ struct Subscriber {
     awaiting: Awaiting,
     next_assignment: u64,
     paused: bool,
+    is_short_of_memory: bool,
     /// The log no longer has the next record; ends the generation when all is flushed.
     overtaken: Option<Failure>,
     drain: Drain,
@@ -196,7 +201,11 @@ impl Subscriber {
                     return Ok(());
                 }
             } else {
-                self.balance_memory()?;
+                self.balance_memory();
+                self.set_paused(self.is_short_of_memory || self.is_held())?;
+            }
+            if self.flushes.take() {
+                self.flush(CloseReason::Requested);
             }
             if self.parts.backlog.is_exhausted() {
                 // The decoders are behind by what they do in a fraction of a second.
@@ -212,7 +221,7 @@ impl Subscriber {
                 self.obey(signal)?;
             }
             self.once_a_second()?;
-            if *self.parts.drain.borrow() && self.is_drained()? {
+            if *self.parts.drain.borrow() && !self.is_held() && self.is_drained()? {
                 Drained {
                     partition_count: self.assigned.len() as u64,
                 }
@@ -544,30 +553,44 @@ impl Subscriber {
         metrics::OFFSETS_SKIPPED.add(u64::try_from(last - first + 1).unwrap_or(0));
     }
 
-    fn balance_memory(&mut self) -> Result<(), Failure> {
+    fn balance_memory(&mut self) {
         let budget = &self.parts.budget;
         metrics::INGEST_MEMORY.set((budget.used() + self.parts.backlog.used()) as f64);
-        let partitions: Vec<i32> = self.assigned.keys().copied().collect();
-        if !self.paused && budget.is_exhausted() {
+        if !self.is_short_of_memory && budget.is_exhausted() {
             PartitionsPaused {
                 memory_bytes: budget.used(),
                 budget_bytes: budget.limit(),
             }
             .emit(self.stage.speaker());
-            self.paused = true;
-            self.consumer.pause(&partitions)?;
+            self.is_short_of_memory = true;
             // Files that wait for their age or size would hold the memory indefinitely.
             self.flush(CloseReason::Bytes);
-        } else if self.paused && budget.has_recovered() {
+        } else if self.is_short_of_memory && budget.has_recovered() {
             PartitionsResumed {
                 memory_bytes: budget.used(),
             }
             .emit(self.stage.speaker());
-            self.paused = false;
-            self.consumer.resume(&partitions)?;
-            self.seek_to_positions()?;
+            self.is_short_of_memory = false;
         }
-        Ok(())
+    }
+
+    /// Whether a person has paused the group.
+    fn is_held(&self) -> bool {
+        self.stage.generation().control().is_paused()
+    }
+
+    /// Paused, the consumer polls all the same, and so keeps its partitions.
+    fn set_paused(&mut self, paused: bool) -> Result<(), Failure> {
+        if paused == self.paused {
+            return Ok(());
+        }
+        self.paused = paused;
+        let partitions: Vec<i32> = self.assigned.keys().copied().collect();
+        if paused {
+            return self.consumer.pause(&partitions);
+        }
+        self.consumer.resume(&partitions)?;
+        self.seek_to_positions()
     }
 
     fn flush(&self, reason: CloseReason) {
@@ -588,11 +611,7 @@ impl Subscriber {
 
     /// A stop was asked for: true when everything handed on is in the lake.
     fn stop_reading(&mut self) -> Result<bool, Failure> {
-        if !self.paused {
-            self.paused = true;
-            let partitions: Vec<i32> = self.assigned.keys().copied().collect();
-            self.consumer.pause(&partitions)?;
-        }
+        self.set_paused(true)?;
         if self.assigned.values().all(Progress::is_flushed) {
             return Ok(true);
         }

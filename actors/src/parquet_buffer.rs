@@ -59,11 +59,38 @@ struct Partition {
 
 struct OpenFile {
     builder: FileBuilder,
+    shown: Shown,
     permit: Permit,
     /// Resolve when earlier rejections of this file are durable.
     rejections: Vec<oneshot::Receiver<()>>,
     /// Rejected, not sent yet.
     rejected: Vec<DeadLetter>,
+}
+
+/// An open file as the metrics have it, until it is closed or dropped.
+struct Shown {
+    partition: String,
+}
+
+impl Shown {
+    fn open(partition: i32) -> Self {
+        let shown = Self {
+            partition: partition.to_string(),
+        };
+        metrics::OPEN_FILE_AGE.set_age_for([&shown.partition]);
+        shown
+    }
+
+    fn rows(&self, rows: u64) {
+        metrics::OPEN_FILE_ROWS.set_for([&self.partition], rows as f64);
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        metrics::OPEN_FILE_ROWS.forget_for([&self.partition]);
+        metrics::OPEN_FILE_AGE.forget_for([&self.partition]);
+    }
 }
 
 impl ParquetBuffer {
@@ -107,6 +134,7 @@ impl ParquetBuffer {
             let open = match &mut partition.open {
                 Some(open) => open,
                 empty => empty.insert(OpenFile {
+                    shown: Shown::open(number),
                     builder: FileBuilder::open(
                         self.parts.topic.clone(),
                         number,
@@ -152,6 +180,7 @@ impl ParquetBuffer {
             .and_then(|partition| partition.open.as_mut())
         {
             open.permit.resize(open.builder.memory_bytes() as u64);
+            open.shown.rows(open.builder.rows());
         }
         self.send_rejections(number);
         Ok(())

@@ -10,7 +10,8 @@ use ftap_actors::cron_clock::CronClock;
 use ftap_actors::messages::RunJob;
 use ftap_schedule::{JobTick, TickCause};
 use ftap_supervision::{
-    Group, GroupEnd, Handed, Health, Stages, SupervisionContext, SupervisionSettings, supervise,
+    Controls, Group, GroupEnd, Handed, Health, Stages, SupervisionContext, SupervisionSettings,
+    supervise,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -79,6 +80,7 @@ fn a_job_runs_at_start_then_by_the_clock_and_never_twice_at_a_time_or_for_a_tick
         let context = SupervisionContext {
             settings: SupervisionSettings::default(),
             health: Arc::new(Health::default()),
+            controls: Controls::default(),
             shutdown,
         };
         let group = actix::spawn(supervise(both, context));

@@ -14,7 +14,7 @@ use ftap_lake::{
     TransactionFooter,
 };
 use ftap_supervision::{
-    Group, GroupEnd, Handed, Health, MemoryBudget, Outbox, Stages, SupervisionContext,
+    Controls, Group, GroupEnd, Handed, Health, MemoryBudget, Outbox, Stages, SupervisionContext,
     SupervisionSettings, supervise,
 };
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
@@ -135,6 +135,7 @@ fn the_end_of_a_chain_is_answered_when_the_put_under_way_has_settled() {
         let context = SupervisionContext {
             settings: SupervisionSettings::default(),
             health,
+            controls: Controls::default(),
             shutdown,
         };
         let group = actix::spawn(supervise(both, context));

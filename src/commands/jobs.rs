@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ftap_supervision::Health;
+use ftap_supervision::{Controls, Health};
 use ftap_watch::Watched;
 
 use crate::config::Config;
@@ -34,6 +34,7 @@ pub(crate) fn execute(
 ) -> anyhow::Result<u8> {
     let started = Instant::now();
     let health = Arc::new(Health::default());
+    let controls = Controls::default();
     let watched = Arc::new(Watched::default());
     let shutdown = signals::listen()?;
     let jobs = JobContext {
@@ -56,6 +57,7 @@ pub(crate) fn execute(
             command: process.command(),
             reads_lake: true,
             health: health.clone(),
+            controls: controls.clone(),
             watched: watched.clone(),
             optional_jobs: optional_jobs(process, config),
             prometheus: telemetry.prometheus.clone(),
@@ -71,6 +73,7 @@ pub(crate) fn execute(
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
         health,
+        controls,
         watched,
         shutdown: shutdown.clone(),
     };

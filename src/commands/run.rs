@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use ftap_dataset::generate::GenerateOptions;
 use ftap_dataset::prepare::check_events;
 use ftap_lake::{LakeError, LakeStore, check_topic, unfit_topic};
-use ftap_supervision::Health;
+use ftap_supervision::{Controls, Health};
 use ftap_watch::Watched;
 use tokio::sync::watch;
 
@@ -75,12 +75,14 @@ pub(crate) fn execute(
     let _lock = take_directories(config, options, telemetry)?;
     let kafka = KafkaAccess::open(config)?;
     let (health, watched) = (Arc::new(Health::default()), Arc::new(Watched::default()));
+    let controls = Controls::default();
     let http = dashboard::start(
         config,
         Parts {
             command: command_name(options.role),
             reads_lake: ingests,
             health: health.clone(),
+            controls: controls.clone(),
             watched: watched.clone(),
             optional_jobs: match options.role {
                 Role::Run => optional_jobs(Process::Run, config),
@@ -130,6 +132,7 @@ pub(crate) fn execute(
         supervision: config.supervision_settings(),
         until_drained: options.until_drained,
         health,
+        controls,
         watched,
         shutdown: shutdown.clone(),
     };

@@ -21,7 +21,7 @@ use ftap_fx::{Provider, report as fx_report};
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_postgres::{Database, PostgresSettings, UPDATE_USERS, UserUpdates};
-use ftap_supervision::Health;
+use ftap_supervision::{Command, Health};
 use ftap_watch::{KafkaLook, LakeLook, Locate, PostgresLook, Unseen, Watched};
 use tokio::sync::watch;
 
@@ -400,7 +400,8 @@ fn changes(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Opti
         reads: "PostgreSQL",
         writes: "lake",
     };
-    Ok(Some(lone_job(names, AtStop::Finish, make)))
+    let group = lone_job(names, AtStop::Finish, make);
+    Ok(Some(group.taking(&[Command::Flush, Command::Restart])))
 }
 
 fn bigquery(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {

@@ -7,8 +7,9 @@ use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeError;
 use ftap_lake::LakeStore;
 use ftap_supervision::{
-    Group, GroupEnd, Health, SupervisionContext, SupervisionSettings, supervise,
+    Controls, Group, GroupEnd, Health, SupervisionContext, SupervisionSettings, supervise,
 };
+use ftap_telemetry::events::{DrainWaits, Speaker};
 use ftap_telemetry::metrics;
 use ftap_watch::ends::ENDS_INTERVAL;
 use ftap_watch::{EndsLook, Watched};
@@ -35,6 +36,8 @@ pub(crate) struct TopologyOptions {
     pub until_drained: bool,
     /// What the groups are doing.
     pub health: Arc<Health>,
+    /// Has them do what people ask for.
+    pub controls: Controls,
     /// What is seen of Kafka.
     pub watched: Arc<Watched>,
     /// Turns true when the process must flush and stop.
@@ -156,6 +159,7 @@ pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     let context = SupervisionContext {
         settings: options.supervision,
         health: options.health,
+        controls: options.controls.clone(),
         shutdown: stopping,
     };
     let mut groups = Groups {
@@ -190,6 +194,7 @@ pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
 
     let mut shutdown = options.shutdown;
     let mut is_stopped = false;
+    let mut paused = options.controls.paused();
     let works = |groups: &Groups| {
         let streams = groups.has(Part::Publish) || groups.has(Part::Ingest);
         streams || (!has_stream && groups.has(Part::Job))
@@ -199,6 +204,13 @@ pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
             _ = shutdown.wait_for(|wanted| *wanted), if !is_stopped => {
                 is_stopped = true;
                 stop.send_replace(true);
+            }
+            Ok(()) = paused.changed(), if options.until_drained => {
+                let groups = paused.borrow_and_update();
+                if !groups.is_empty() {
+                    let groups = groups.iter().map(ToString::to_string).collect();
+                    DrainWaits { groups }.emit(Speaker::PROCESS);
+                }
             }
             Some((part, name, end)) = groups.next() => {
                 if part == Part::Publish && options.until_drained {

@@ -242,6 +242,43 @@ describe("the pages of a run", () => {
   });
 });
 
+describe("what a person asks for", () => {
+  const confirm = async (page, answer) => {
+    await page.locator("#confirm[open]").waitFor();
+    await page.locator("#confirm").getByRole("button", { name: answer }).click();
+  };
+
+  it("is done by the group once it is confirmed: pause, resume, flush, restart", async () => {
+    const run = new Program(folder(), ["run", "--rows", ROWS, "--gcs-flush-seconds", "600"]);
+    const page = await open(await run.url(), "/pipeline");
+    const button = (name) => page.getByRole("button", { name: `${name} ingest` });
+    await shows(page, "[data-card=pipeline_open]", /open for, seconds/);
+    await button("Flush now").click();
+    await confirm(page, "No");
+    assert.equal(await page.locator("#asked").textContent(), "");
+    await button("Flush now").click();
+    await confirm(page, "Yes");
+    await shows(page, "#asked", /^ingest closes its open files\.$/);
+    await shows(page, "[data-card=pipeline_open]", /None is open/);
+    await button("Pause").click();
+    await confirm(page, "Yes");
+    await shows(page, "#asked", /^ingest is paused\.$/);
+    await shows(page, "#live", /ingest paused/);
+    await button("Restart").click();
+    await confirm(page, "Yes");
+    await shows(page, "[data-card=pipeline_groups]", /ingest\s+paused[^]*generation 2, restarted 1 time/);
+    await button("Resume").click();
+    await page.locator("#confirm[open]").waitFor();
+    await picture(page, "pipeline-confirm");
+    await confirm(page, "Yes");
+    await shows(page, "#asked", /^ingest resumes\.$/);
+    await shows(page, "#live", /^run · lag 0$/);
+    assert.deepEqual(page.trouble, []);
+    await page.context().close();
+    await run.kill("SIGKILL");
+  });
+});
+
 describe("trouble", () => {
   it("of an actor is shown with its root cause, and its end", async () => {
     const run = new Program(folder(), ["run", "--rows", ROWS, "--gcs-flush-seconds", "1"], {

@@ -12,6 +12,7 @@ use crate::router;
 
 const STYLE: &str = include_str!("../static/page.css");
 const SCRIPT: &str = include_str!("../static/page.js");
+const ASK_SCRIPT: &str = include_str!("../static/ask.js");
 const SQL_SCRIPT: &str = include_str!("../static/sql.js");
 
 /// plotly.js as its crate has it, which is inside of an element of a page.
@@ -26,7 +27,7 @@ static CHARTS: LazyLock<String> = LazyLock::new(|| {
 /// Part of the addresses.
 pub(crate) static FINGERPRINT: LazyLock<String> = LazyLock::new(|| {
     let mut hasher = DefaultHasher::new();
-    (STYLE, SCRIPT, SQL_SCRIPT, CHARTS.as_str()).hash(&mut hasher);
+    (STYLE, SCRIPT, ASK_SCRIPT, SQL_SCRIPT, CHARTS.as_str()).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 });
 
@@ -35,6 +36,7 @@ pub(crate) async fn asset(Path((_, name)): Path<(String, String)>) -> Response {
     let (content_type, body) = match name.as_str() {
         "page.css" => ("text/css; charset=utf-8", STYLE),
         "page.js" => ("text/javascript; charset=utf-8", SCRIPT),
+        "ask.js" => ("text/javascript; charset=utf-8", ASK_SCRIPT),
         "sql.js" => ("text/javascript; charset=utf-8", SQL_SCRIPT),
         "plotly.js" => ("text/javascript; charset=utf-8", CHARTS.as_str()),
         _ => return router::nothing_here().await,

@@ -113,6 +113,7 @@ pub(crate) async fn card(
         (None, "lake_objects") => lake::objects(&dashboard).await,
         (None, "pipeline_figures") => pipeline::figures(&dashboard),
         (None, "pipeline_groups") => pipeline::groups(&dashboard),
+        (None, "pipeline_open") => pipeline::open_files(),
         (None, "pipeline_speed") => pipeline::speed(&dashboard),
         (None, "pipeline_lag") => pipeline::lag(&dashboard),
         (None, "pipeline_troubles") => pipeline::newest_troubles(),

@@ -81,9 +81,17 @@ pub(crate) fn line(dashboard: &Dashboard) -> (&'static str, String) {
         return ("warn", format!("{} is not ready yet", dashboard.command));
     }
     let now = metrics::Snapshot::now();
-    let text = match now.lag_records {
-        Some(lag) => format!("{} · lag {lag}", dashboard.command),
-        None => dashboard.command.to_owned(),
-    };
-    ("ok", text)
+    let paused = groups
+        .iter()
+        .filter(|(_, group)| group.state == GroupState::Paused);
+    let mut text = dashboard.command.to_owned();
+    let mut state = "ok";
+    for (name, _) in paused {
+        text.push_str(&format!(" · {name} paused"));
+        state = "warn";
+    }
+    if let Some(lag) = now.lag_records {
+        text.push_str(&format!(" · lag {lag}"));
+    }
+    (state, text)
 }

@@ -28,7 +28,7 @@ mod status;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ftap_supervision::Health;
+use ftap_supervision::{Controls, Health};
 use ftap_watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -44,6 +44,8 @@ pub struct Dashboard {
     pub command: &'static str,
     /// What the groups are doing.
     pub health: Arc<Health>,
+    /// Has them do what people ask for.
+    pub controls: Controls,
     /// What is seen of the platform's services.
     pub watched: Arc<Watched>,
     /// Renders `/metrics`.

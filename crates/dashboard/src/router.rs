@@ -19,6 +19,7 @@ pub(crate) type Answer = Response<Body>;
 pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
     let posts = Router::new()
         .route(sql::QUERY_PATH, post(sql::query))
+        .route(pipeline::COMMAND_PATH, post(pipeline::command))
         .route_layer(from_fn(guard::own_pages_only));
     Router::new()
         .merge(posts)

@@ -172,7 +172,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::{Duration, Instant};
 
-    use ftap_supervision::GroupState;
+    use ftap_supervision::{Controls, GroupState};
     use http_body_util::BodyExt as _;
     use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -184,6 +184,7 @@ mod tests {
         let shown = Arc::new(Dashboard {
             command: "run",
             health: health.clone(),
+            controls: Controls::default(),
             watched: Arc::default(),
             prometheus: PrometheusBuilder::new().build_recorder().handle(),
             started: Instant::now(),
@@ -202,6 +203,8 @@ mod tests {
         assert_eq!(ask().await.status(), 503);
         health.set("ingest", GroupState::Running, 1);
         assert_eq!(ask().await.status(), 200);
+        health.set("ingest", GroupState::Paused, 1);
+        assert_eq!(ask().await.status(), 200, "a pause was asked for");
         health.failed("ingest", 1, "gcs_uploader: error: no".to_owned());
         let answer = ask().await;
         assert_eq!(answer.status(), 503);

@@ -85,8 +85,8 @@ function problem(card, text) {
   if (!line.parentNode) card.append(line);
 }
 
-// A card that is being used is left alone.
-const idle = (card) => !card.contains(document.activeElement);
+// A card that is being used is left alone, and one that a dialog gives the focus back to.
+const idle = (card) => !card.contains(document.activeElement) && !document.querySelector("dialog[open]");
 
 // What shows this moment is fetched again and again, but not under the hands of a person.
 function watch(card) {

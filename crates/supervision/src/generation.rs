@@ -14,6 +14,7 @@ use ftap_telemetry::events::StageName;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::control::Control;
 use super::failure::{Entry, Failure, FailureKind as _, Internal};
 use super::graph::{Way, Wired};
 use super::progress::Progress;
@@ -84,6 +85,7 @@ type Hook = Box<dyn FnOnce() + Send>;
 
 struct Inner {
     number: u64,
+    control: Control,
     fenced: AtomicBool,
     finished: AtomicBool,
     stop: watch::Sender<bool>,
@@ -107,10 +109,11 @@ impl std::fmt::Debug for Generation {
 }
 
 impl Generation {
-    /// Generation `number`, from 1.
-    pub fn new(number: u64) -> Self {
+    /// Generation `number`, from 1, of a group that is asked for things by `control`.
+    pub(crate) fn new(number: u64, control: Control) -> Self {
         Self(Arc::new(Inner {
             number,
+            control,
             fenced: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             stop: watch::Sender::new(false),
@@ -126,6 +129,11 @@ impl Generation {
 
     pub fn number(&self) -> u64 {
         self.0.number
+    }
+
+    /// What a person asks of the group.
+    pub fn control(&self) -> &Control {
+        &self.0.control
     }
 
     /// Takes from this generation the right to act outside the process.

@@ -10,11 +10,12 @@ use ftap_telemetry::events::{
 use ftap_telemetry::metrics;
 use tokio::sync::watch;
 
+use super::control::Asked;
 use super::generation::{Fault, FaultCause, Generation};
 use super::progress::StallWatch;
 use super::restarts::RestartHistory;
 use super::stage::Stages;
-use crate::{GroupState, Health, SupervisionSettings};
+use crate::{Command, Controls, GroupState, Health, SupervisionSettings};
 
 /// Stages that start and fall together.
 pub trait Group {
@@ -25,6 +26,11 @@ pub trait Group {
     /// then end by `Generation::finish`.
     fn finishes_before_stop(&self) -> bool {
         true
+    }
+
+    /// What a person may ask of it; one that can be paused can be resumed.
+    fn takes(&self) -> &'static [Command] {
+        &[Command::Restart]
     }
 
     /// Makes mailboxes, wires and spawns the stages of one generation.
@@ -55,6 +61,8 @@ pub struct SupervisionContext {
     pub settings: SupervisionSettings,
     /// Shows what groups are doing.
     pub health: Arc<Health>,
+    /// Has them do what people ask for.
+    pub controls: Controls,
     /// Turns true when the group is to finish what it has and end.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -66,11 +74,18 @@ enum Verdict {
     Finished,
     Stopped(GroupEnd),
     Failed(Fault),
+    RestartAsked,
 }
+
+/// The label of restarts that a person asked for, of which no stage is the cause.
+const ASKED: [&str; 2] = ["supervisor", "asked"];
 
 /// Runs a group to its end. Call it inside an `actix::System`.
 pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) -> GroupEnd {
     let name = group.name();
+    let registered = context.controls.register(name, group.takes());
+    let control = &registered.0;
+    metrics::RESTARTS.expect_for(ASKED);
     let mut history = RestartHistory::new(&context.settings);
     let mut number = 0;
     loop {
@@ -79,7 +94,8 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         }
         number += 1;
         context.health.set(name, GroupState::Starting, number);
-        let generation = Generation::new(number);
+        let mut restarts = control.restarts();
+        let generation = Generation::new(number, control.clone());
         let mut stages = Stages::new(generation.clone());
         group.start(&mut stages);
         context.health.set_wired(name, generation.wired());
@@ -96,7 +112,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         .emit(speaker);
         let shutdown = context.shutdown.clone();
         let verdict = tokio::select! {
-            verdict = watch_generation(name, &generation, &mut context) => verdict,
+            verdict = watch_generation(name, &generation, &mut context, &mut restarts) => verdict,
             () = stop_at_once(&group, shutdown) => Verdict::Stopped(GroupEnd::Stopped),
         };
         generation.fence();
@@ -104,7 +120,9 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
         // fence, not a second deadline: the process is to end.
         let limit = match verdict {
             Verdict::Stopped(_) => context.settings.stop_deadline.min(STOP_GRACE),
-            Verdict::Finished | Verdict::Failed(_) => context.settings.stop_deadline,
+            Verdict::Finished | Verdict::Failed(_) | Verdict::RestartAsked => {
+                context.settings.stop_deadline
+            }
         };
         tear_down(name, stages, &generation, limit, speaker).await;
         // What they had goes with them.
@@ -122,6 +140,10 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
                 return GroupEnd::Finished;
             }
             Verdict::Stopped(end) => return stopped(name, &context, number, end),
+            Verdict::RestartAsked => {
+                metrics::RESTARTS.add_for(ASKED, 1);
+                continue;
+            }
             Verdict::Failed(fault) => fault,
         };
         report(name, &fault, speaker);
@@ -151,6 +173,7 @@ pub async fn supervise<G: Group>(mut group: G, mut context: SupervisionContext) 
                 .emit(speaker);
                 tokio::select! {
                     () = tokio::time::sleep(pause.length) => {}
+                    () = restarts.next() => {}
                     _ = context.shutdown.wait_for(|stop| *stop) => {}
                 }
             }
@@ -177,11 +200,12 @@ fn stopped(
 }
 
 /// Waits for the end of a generation: its finish, its first fault (a stall is
-/// one), or a stop that was asked for and either completed or ran out of time.
+/// one), a restart that was asked for, or a stop that was and either completed or ran out of time.
 async fn watch_generation(
     name: &'static str,
     generation: &Generation,
     context: &mut SupervisionContext,
+    restarts: &mut Asked,
 ) -> Verdict {
     let settings = context.settings;
     let mut watches: Vec<_> = generation
@@ -198,14 +222,19 @@ async fn watch_generation(
     let mut ticks =
         tokio::time::interval((settings.stall_timeout / 10).max(Duration::from_millis(20)));
     let mut stop_before: Option<tokio::time::Instant> = None;
+    let mut pauses = generation.control().pauses();
     let mut is_ready = false;
     loop {
         let deadline = stop_before;
         tokio::select! {
             () = generation.readiness(), if !is_ready => {
                 is_ready = true;
-                context.health.set(name, GroupState::Running, generation.number());
+                context.health.set(name, running(generation), generation.number());
             }
+            () = pauses.next(), if is_ready => {
+                context.health.set(name, running(generation), generation.number());
+            }
+            () = restarts.next(), if deadline.is_none() => return Verdict::RestartAsked,
             fault = generation.ended() => {
                 return match (fault, deadline.is_some()) {
                     (Some(fault), false) => Verdict::Failed(fault),
@@ -234,6 +263,14 @@ async fn watch_generation(
                 }
             }
         }
+    }
+}
+
+fn running(generation: &Generation) -> GroupState {
+    if generation.control().is_paused() {
+        GroupState::Paused
+    } else {
+        GroupState::Running
     }
 }
 

@@ -19,6 +19,8 @@ pub enum GroupState {
     Starting,
     /// All stages run.
     Running,
+    /// The same, and a person has it take in nothing more.
+    Paused,
     /// It failed and waits for its next start.
     BackingOff,
     /// It did all it had to do.
@@ -33,6 +35,7 @@ impl GroupState {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::BackingOff => "backing_off",
             Self::Finished => "finished",
             Self::GaveUp => "gave_up",
@@ -155,7 +158,7 @@ impl Health {
         self.lake_outage.lock()
     }
 
-    /// Whether every group runs or has finished, there is one, the lake answers and every partition
+    /// Whether every group runs, is paused or has finished, there is one, the lake answers and every partition
     /// can be read.
     pub fn ready(&self) -> bool {
         if self.lake_down().is_some() || !self.unreadable.lock().is_empty() {
@@ -163,9 +166,10 @@ impl Health {
         }
         let groups = self.groups.lock();
         !groups.is_empty()
-            && groups
-                .values()
-                .all(|group| matches!(group.state, GroupState::Running | GroupState::Finished))
+            && groups.values().all(|group| match group.state {
+                GroupState::Running | GroupState::Paused | GroupState::Finished => true,
+                GroupState::Starting | GroupState::BackingOff | GroupState::GaveUp => false,
+            })
     }
 
     /// Notes how a group's newest generation is wired.

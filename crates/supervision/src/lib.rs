@@ -4,9 +4,11 @@
 //! stage runs on an arbiter of its own under a wrapper that sees panics, errors
 //! and stops alike ([`Stages::spawn`]); a [`Generation`] fences whatever a failed group
 //! left behind; [`supervise`] starts generations until the group
-//! finishes, is stopped, or no restart can help. Stages reach each other by an [`Outbox`].
+//! finishes, is stopped, or no restart can help; [`Controls`] are what people may ask of
+//! running groups. Stages reach each other by an [`Outbox`].
 //! What may fail for a moment is repeated under a [`Backoff`], by stages and by everything else.
 
+mod control;
 pub mod failpoint;
 mod failure;
 mod generation;
@@ -21,6 +23,7 @@ mod retry;
 mod settings;
 mod stage;
 
+pub use control::{Asked, Command, Control, Controls, Refusal};
 pub use failure::{Entry, Failure, FailureKind, Internal, Retry};
 pub use ftap_telemetry::events::StageName;
 pub use generation::{Fault, FaultCause, Generation};

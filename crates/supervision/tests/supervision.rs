@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_supervision::{
-    Backoff, Entry, Failure, FailureKind, Group, GroupEnd, GroupState, Handed, Health, Retry,
-    Stage, Stages, SupervisionContext, SupervisionSettings, supervise,
+    Backoff, Command, Controls, Entry, Failure, FailureKind, Group, GroupEnd, GroupState, Handed,
+    Health, Retry, Stage, Stages, SupervisionContext, SupervisionSettings, supervise,
 };
 use ftap_telemetry::metrics;
 use tokio::sync::watch;
@@ -180,6 +180,7 @@ fn run(group: TestGroup) -> Run {
     let context = SupervisionContext {
         settings: quick(group.misdeed),
         health: health.clone(),
+        controls: Controls::default(),
         shutdown,
     };
     let end = System::new().block_on(supervise(group, context));
@@ -270,6 +271,7 @@ fn a_failing_group_takes_no_other_group_down() {
     let context = SupervisionContext {
         settings: quick(Misdeed::None),
         health: Arc::default(),
+        controls: Controls::default(),
         shutdown,
     };
     let (bad, good) = System::new().block_on(async {
@@ -298,6 +300,7 @@ fn a_stop_during_the_pause_before_a_restart_is_obeyed() {
             ..quick(Misdeed::None)
         },
         health: Arc::default(),
+        controls: Controls::default(),
         shutdown,
     };
     let health = context.health.clone();
@@ -315,4 +318,43 @@ fn a_stop_during_the_pause_before_a_restart_is_obeyed() {
             .0
     });
     assert!(matches!(end, GroupEnd::Stopped), "{end:?}");
+}
+
+#[test]
+fn a_restart_that_is_asked_for_starts_the_next_generation_and_is_not_held_against_the_group() {
+    let group = TestGroup::new(Misdeed::Hang, u64::MAX);
+    let (starts, release) = (group.starts.clone(), group.release.clone());
+    let (stop, shutdown) = watch::channel(false);
+    let context = SupervisionContext {
+        settings: SupervisionSettings {
+            max_restarts: 0,
+            ..quick(Misdeed::None)
+        },
+        health: Arc::default(),
+        controls: Controls::default(),
+        shutdown,
+    };
+    let (health, controls) = (context.health.clone(), context.controls.clone());
+    let before = metrics::RESTARTS.total();
+    let end = System::new().block_on(async {
+        let asking = async {
+            for restarts in 1..=3 {
+                while starts.load(SeqCst) < restarts {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                controls.ask("test", Command::Restart).unwrap();
+            }
+            while starts.load(SeqCst) < 4 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            stop.send_replace(true);
+        };
+        futures::future::join(supervise(group, context), asking)
+            .await
+            .0
+    });
+    release.store(true, SeqCst);
+    assert!(matches!(end, GroupEnd::StopUnfinished), "{end:?}");
+    assert!(metrics::RESTARTS.total() >= before + 3);
+    assert_eq!(health.snapshot()["test"].last_failure, None);
 }

@@ -148,6 +148,16 @@ impl<const L: usize> Gauge<L> {
         self.values.lock().insert(values, value);
     }
 
+    /// The values that are known, by their labels.
+    pub fn values(&self) -> Vec<([String; L], f64)> {
+        let values = self.values.lock();
+        let known = values.iter().filter_map(|(labels, value)| {
+            let labels = labels.clone().try_into().ok()?;
+            Some((labels, value.now()))
+        });
+        known.collect()
+    }
+
     /// The sum over all label values; `None` while none is known, which is not the same as 0.
     pub fn sum(&self) -> Option<f64> {
         let values = self.values.lock();
@@ -385,9 +395,13 @@ metrics! {
     Gauge<1> LAG_RECORDS "ftap_consumer_lag_records" ["partition"];
     /// Age of the oldest record that is not in the lake yet, by partition, while Kafka answers.
     Gauge<1> LAG_SECONDS "ftap_consumer_lag_seconds" ["partition"];
+    /// Rows of the file that is open, by partition; a file that is not open has none.
+    Gauge<1> OPEN_FILE_ROWS "ftap_open_file_rows" ["partition"];
+    /// Age of the file that is open, by partition.
+    Gauge<1> OPEN_FILE_AGE "ftap_open_file_age_seconds" ["partition"];
     /// Memory held between the consumer and the lake.
     Gauge<0> INGEST_MEMORY "ftap_ingest_memory_bytes" [];
-    /// Restarts, by the stage that failed and the cause.
+    /// Restarts, by the stage that failed and the cause; those that a person asked for are `supervisor`'s and `asked`.
     Counter<2> RESTARTS "ftap_actor_restarts_total" ["actor", "cause"];
     /// Work handed to a stage and not finished, by stage.
     Gauge<1> MAILBOX_DEPTH "ftap_mailbox_depth" ["actor"];

@@ -46,7 +46,7 @@ type Looking<'a> = LocalBoxFuture<'a, Result<Option<Look>, PostgresError>>;
 enum Event {
     Message(Result<Message, SourceError>),
     Looked(Result<Option<Look>, PostgresError>),
-    Flush,
+    Flush(CloseReason),
     Report,
     Stop,
 }
@@ -96,12 +96,14 @@ impl Session<'_> {
         let mut acknowledged = Lsn::default();
         let mut looking = self.look(&streaming, LOOK_INTERVAL);
         let mut is_asked = false;
+        let mut flushes = self.stage.generation().control().flushes();
         loop {
             let flush_at = streaming.buffer.opened_at().map(|opened| opened + max_age);
             let event = tokio::select! {
                 biased;
                 () = self.stage.generation().stop_request() => Event::Stop,
-                () = sleep_until(flush_at) => Event::Flush,
+                () = sleep_until(flush_at) => Event::Flush(CloseReason::Age),
+                () = flushes.next() => Event::Flush(CloseReason::Requested),
                 looked = &mut looking => Event::Looked(looked),
                 message = wire.next() => Event::Message(message),
                 // A server that hangs sends nothing, and how far we are behind grows all the same.
@@ -148,7 +150,7 @@ impl Session<'_> {
                     is_asked = false;
                     looking = self.look(&streaming, LOOK_INTERVAL);
                 }
-                Event::Flush => flush = Some(CloseReason::Age),
+                Event::Flush(reason) => flush = Some(reason),
                 Event::Report => {}
                 Event::Stop => {
                     self.flush(&mut streaming, CloseReason::Shutdown, &mut looking, lag)

@@ -1,10 +1,11 @@
 //! The parts of the pipeline's page. Each shows this moment; none asks the lake.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use askama::Template;
 use chrono::{DateTime, SecondsFormat, Utc};
-use ftap_supervision::{Graph, GroupState};
+use ftap_supervision::{Command, Graph, GroupState};
 use ftap_telemetry::metrics::{self, Snapshot};
 use ftap_telemetry::troubles::{self, Trouble};
 use ftap_watch::{Ends, KafkaFigures, LakeFigures, PostgresFigures, Seen};
@@ -108,11 +109,48 @@ struct GroupCard {
     restarts: u64,
     failure: Option<String>,
     failed_at: Option<String>,
+    commands: Vec<CommandButton>,
     picture: Picture,
     /// The picture in words.
     text: String,
     /// Too wide for half of the page.
     is_wide: bool,
+}
+
+/// What a person may ask of the group.
+struct CommandButton {
+    command: Command,
+    label: &'static str,
+    question: String,
+}
+
+impl CommandButton {
+    fn of(group: &str, command: Command) -> Self {
+        let (label, question) = match command {
+            Command::Flush => (
+                "Flush now",
+                format!("Close the open files of {group} and put them into the lake now?"),
+            ),
+            Command::Pause => (
+                "Pause",
+                format!(
+                    "Pause {group}? It takes in nothing more, also after a restart of the group, until it is resumed or the process ends. What it has in hand is finished."
+                ),
+            ),
+            Command::Resume => ("Resume", format!("Resume {group} where it was paused?")),
+            Command::Restart => (
+                "Restart",
+                format!(
+                    "Restart {group}? Its stages end and start again as after a failure; rows that are not in place yet are brought again, each once."
+                ),
+            ),
+        };
+        Self {
+            command,
+            label,
+            question,
+        }
+    }
 }
 
 /// Of the columns of a grid of two.
@@ -123,7 +161,10 @@ pub(super) fn groups(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let groups = dashboard.health.snapshot().into_iter();
     let groups = groups.map(|(name, health)| {
         let mut graph = graphs.remove(name).unwrap_or_default();
-        let runs = matches!(health.state, GroupState::Starting | GroupState::Running);
+        let runs = matches!(
+            health.state,
+            GroupState::Starting | GroupState::Running | GroupState::Paused
+        );
         if !runs {
             // What they had went with them.
             for stage in &mut graph.stages {
@@ -131,6 +172,7 @@ pub(super) fn groups(dashboard: &Dashboard) -> Result<Answer, CardError> {
             }
         }
         let picture = Picture::of(&graph);
+        let commands = dashboard.controls.of(name);
         GroupCard {
             name,
             state: health.state.as_str().replace('_', " "),
@@ -139,6 +181,10 @@ pub(super) fn groups(dashboard: &Dashboard) -> Result<Answer, CardError> {
             restarts: health.generation.saturating_sub(1),
             failure: health.last_failure,
             failed_at: health.failed_at.map(time),
+            commands: commands
+                .into_iter()
+                .map(|command| CommandButton::of(name, command))
+                .collect(),
             is_wide: picture.width > HALF_WIDTH,
             picture,
             text: in_words(name, &graph),
@@ -158,7 +204,7 @@ fn class_of(state: GroupState) -> &'static str {
     match state {
         GroupState::Running => "ok",
         GroupState::Finished => "dim",
-        GroupState::Starting => "warn",
+        GroupState::Starting | GroupState::Paused => "warn",
         GroupState::BackingOff | GroupState::GaveUp => "bad",
     }
 }
@@ -174,6 +220,29 @@ fn in_words(name: &str, graph: &Graph) -> String {
 fn time(at: SystemTime) -> String {
     let at = DateTime::<Utc>::from(at);
     at.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+#[derive(Template)]
+#[template(path = "pipeline_open.html")]
+struct OpenFiles {
+    /// Partition, rows and age in seconds.
+    files: Vec<[String; 3]>,
+}
+
+pub(super) fn open_files() -> Result<Answer, CardError> {
+    let ages: BTreeMap<_, _> = metrics::OPEN_FILE_AGE.values().into_iter().collect();
+    let mut files: Vec<_> = metrics::OPEN_FILE_ROWS.values();
+    // By number.
+    files.sort_by_key(|([partition], _)| (partition.len(), partition.clone()));
+    let files = files.into_iter().filter_map(|(label, rows)| {
+        // One that was closed between the two is no longer open.
+        let age = ages.get(&label)?;
+        let [partition] = label;
+        Some([partition, decimal(rows, 0), decimal(*age, 0)])
+    });
+    html(&OpenFiles {
+        files: files.collect(),
+    })
 }
 
 pub(super) fn speed(dashboard: &Dashboard) -> Result<Answer, CardError> {

@@ -391,6 +391,18 @@ events! { STREAM;
         /// Its stages.
         stages: Vec<String>,
     }
+    /// A person asked a group for something on the pipeline's page.
+    INFO GroupCommanded "group_commanded" {
+        /// The group.
+        group: String,
+        /// `flush`: its open files are closed. `pause`: it takes in nothing until `resume`. `restart`: its next generation starts.
+        command: String,
+    }
+    /// The end of `--until-drained` waits: a person has paused groups, and resumes them on the pipeline's page.
+    WARN DrainWaits "drain_waits" {
+        /// The groups that are paused.
+        groups: Vec<String>,
+    }
     /// A stage failed: the root cause of the restart that follows.
     ERROR StageFailed "stage_failed" {
         /// Its group.
