@@ -109,7 +109,7 @@ fn a_restart_is_shown_with_its_root_cause_and_its_time() {
     let mut command = place.ftap(&["run", "--rows", "2000", "--gcs-flush-seconds", "0.2"]);
     command.env("POSTGRES", "off");
     command.env("RESTART_INITIAL_BACKOFF_MS", "50");
-    // After a put whose file nobody has counted yet.
+    // After a put whose file is not counted yet.
     command.env("FTAP_FAILPOINTS", "gcs_uploader.committed=error@1");
     let running = Running::start(command);
     let url = url_of(&running);

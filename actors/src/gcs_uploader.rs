@@ -25,13 +25,13 @@ use crate::messages::{
     ChainEnds, DurableUpTo, FindChainEnds, Rewind, ToSubscriber, ToUploader, Upload,
 };
 
-/// Puts whose end nobody has seen: a generation can be over before its put is answered, and the
-/// file be in the lake all the same. Whoever meets the file counts it, so that this process's
+/// Puts whose end was not seen: a generation can be over before its put is answered, and the
+/// file be in the lake all the same. The one who meets the file counts it, so that this process's
 /// figures say what it brought. Clones share them, those of later generations, too.
 #[derive(Clone, Default)]
 pub struct Unanswered(Arc<Mutex<Vec<UnderWay>>>);
 
-/// What is told of a file when it is in the lake.
+/// What is reported of a file when it is in the lake.
 struct UnderWay {
     key: String,
     footer: TransactionFooter,

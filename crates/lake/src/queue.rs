@@ -47,7 +47,7 @@ impl<T> PutQueue<T> {
         Some(file)
     }
 
-    /// Whether a put is under way: until it has settled nobody can say where the chain ends.
+    /// Whether a put is under way: until it has settled the chain's end is not known.
     pub fn is_busy(&self) -> bool {
         self.is_busy
     }
