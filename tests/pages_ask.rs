@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::changes::{catch_up, lab, user};
+use crate::common::changes::{catch_up, files, lab, lake, read_file, user};
 use crate::common::dlq::{drain, good, lines, redrive, said, write};
 use crate::common::http::address_of;
 use crate::common::process::Ftap;
@@ -418,4 +418,50 @@ fn messages_and_rejected_ones_are_searched_and_shown_as_text() {
     redrive(&lab, &["--from", file.to_str().unwrap()]);
     let sent = page(&address, "/messages?in=quarantine");
     assert_eq!(sent.matches(" · sent again</strong>").count(), 2, "{sent}");
+}
+
+#[test]
+fn the_chains_of_captured_tables_are_drawn_and_a_missing_object_is_marked_with_its_range() {
+    let Some((mut lab, postgres)) = lab("pages-table-chains") else {
+        return;
+    };
+    catch_up(&lab);
+    for city in ["Rome", "Paris", "Turku"] {
+        postgres.sql(&format!("UPDATE users SET city = '{city}'"));
+        catch_up(&lab);
+    }
+    let (serving, address) = served(&mut lab);
+    let chains = page(&address, "/cards/lake_tables");
+    for part in [
+        "<h3>users</h3>",
+        "<h3>merchants</h3>",
+        "snapshot 1, 4 objects, 200 rows",
+        "part 1 of the snapshot",
+    ] {
+        assert!(chains.contains(part), "{part}: {chains}");
+    }
+    assert_eq!(chains.matches(", no gap").count(), 2, "{chains}");
+    assert_eq!(chains.matches("class=\"object").count(), 5, "{chains}");
+    drop(serving);
+
+    let users = files(lake(&lab), "users");
+    assert_eq!(users.len(), 4, "{users:?}");
+    // The snapshot's name comes last.
+    let last = |file: &std::path::Path| {
+        let row = read_file(file).pop().unwrap();
+        format!(
+            "{:X}/{:X}#{}",
+            row.lsn >> 32,
+            row.lsn & 0xffff_ffff,
+            row.seq
+        )
+    };
+    let (before, removed) = (last(&users[0]), last(&users[1]));
+    std::fs::remove_file(&users[1]).unwrap();
+    let (_serving, address) = served(&mut lab);
+    let chains = page(&address, "/cards/lake_tables");
+    assert_eq!(chains.matches(", no gap").count(), 1, "{chains}");
+    assert_eq!(chains.matches("class=\"gap\"").count(), 1, "{chains}");
+    let fault = format!("changes after {before} up to {removed} are missing");
+    assert!(chains.contains(&fault), "no {fault:?} in {chains}");
 }

@@ -150,6 +150,70 @@ fn was_complete(tables: &[ChainAudit], checkpoint: Option<&Checkpoint>) -> bool 
     has_changes || !tables.iter().any(lacks_its_end)
 }
 
+/// Follows the objects of a table in one epoch, in their order.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    next_part: u32,
+    snapshot_is_whole: bool,
+    end: Position,
+}
+
+impl Walk {
+    /// Before the first object.
+    pub fn from_start() -> Self {
+        Self {
+            next_part: 1,
+            snapshot_is_whole: false,
+            end: Position::default(),
+        }
+    }
+
+    /// After an object of which the ones before it are not looked at.
+    pub fn after(name: &ChangeObjectName, footer: &ChangeFooter) -> Self {
+        let mut walk = Self::from_start();
+        walk.snapshot_is_whole = footer.content == Content::Changes;
+        walk.step(name, footer);
+        walk
+    }
+
+    /// Goes to the next object: what is wrong between the ones before and this one.
+    pub fn step(&mut self, name: &ChangeObjectName, footer: &ChangeFooter) -> Vec<ChainProblem> {
+        let mut problems = Vec::new();
+        let end = self.end;
+        match name.part {
+            ChangePart::Snapshot(number) => {
+                let missing = self.next_part..number;
+                problems.extend(missing.map(|number| ChainProblem::SnapshotPartMissing { number }));
+                self.next_part = number.saturating_add(1);
+                self.snapshot_is_whole |= footer.content == Content::SnapshotEnd;
+            }
+            // Without its snapshot, a chain begins anywhere.
+            ChangePart::Changes(first) if self.snapshot_is_whole && first <= end => {
+                problems.push(ChainProblem::Overlap {
+                    key: name.to_string(),
+                    first,
+                    end,
+                });
+            }
+            ChangePart::Changes(_) => {
+                if let Some(up_to) = footer.previous().filter(|previous| *previous > end)
+                    && self.snapshot_is_whole
+                {
+                    problems.push(ChainProblem::Gap { after: end, up_to });
+                }
+            }
+        }
+        self.end = end.max(footer.last());
+        problems
+    }
+
+    /// What is missing if there are no more parts of the snapshot.
+    pub fn missing_snapshot(&self) -> Option<ChainProblem> {
+        let from = self.next_part;
+        (!self.snapshot_is_whole).then_some(ChainProblem::SnapshotEndMissing { from })
+    }
+}
+
 /// The chain of one table.
 pub fn chain(
     table: &str,
@@ -158,38 +222,18 @@ pub fn chain(
     checkpoint: Option<&Checkpoint>,
 ) -> ChainAudit {
     objects.sort_by_key(|(name, _)| name.part);
-    let mut problems = Vec::new();
-    let mut next_part = 1;
-    let mut snapshot_is_whole = false;
-    let mut end = Position::default();
-    for (name, footer) in &objects {
-        match name.part {
-            ChangePart::Snapshot(number) => {
-                let missing = next_part..number;
-                problems.extend(missing.map(|number| ChainProblem::SnapshotPartMissing { number }));
-                next_part = number.saturating_add(1);
-                snapshot_is_whole |= footer.content == Content::SnapshotEnd;
-                end = end.max(footer.last());
-            }
-            ChangePart::Changes(first) => {
-                // Without its snapshot, a chain begins anywhere.
-                if snapshot_is_whole && first <= end {
-                    problems.push(ChainProblem::Overlap {
-                        key: name.to_string(),
-                        first,
-                        end,
-                    });
-                } else if let Some(up_to) = footer.previous().filter(|previous| *previous > end)
-                    && snapshot_is_whole
-                {
-                    problems.push(ChainProblem::Gap { after: end, up_to });
-                }
-                end = end.max(footer.last());
-            }
-        }
-    }
-    if !snapshot_is_whole {
-        problems.insert(0, ChainProblem::SnapshotEndMissing { from: next_part });
+    let mut walk = Walk::from_start();
+    let steps = objects
+        .iter()
+        .flat_map(|(name, footer)| walk.step(name, footer));
+    let mut problems: Vec<_> = steps.collect();
+    let Walk {
+        snapshot_is_whole,
+        end,
+        ..
+    } = walk;
+    if let Some(missing) = walk.missing_snapshot() {
+        problems.insert(0, missing);
     }
     let recorded = checkpoint.and_then(|checkpoint| checkpoint.ends.get(table).copied());
     match recorded {

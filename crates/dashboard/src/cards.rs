@@ -110,6 +110,7 @@ pub(crate) async fn card(
         (None, "newest") => newest::card(&dashboard, &filters).await,
         (None, "lake_sets") => lake::sets(&dashboard).await,
         (None, "lake_chains") => lake::chains(&dashboard).await,
+        (None, "lake_tables") => lake::tables(&dashboard).await,
         (None, "lake_objects") => lake::objects(&dashboard).await,
         (None, "pipeline_figures") => pipeline::figures(&dashboard),
         (None, "pipeline_groups") => pipeline::groups(&dashboard),

@@ -1,19 +1,22 @@
-//! What the lake holds: the objects of each data set, and the chains of the topics' partitions.
+//! What the lake holds: the objects of each data set, the chains of the topics' partitions, and those of the
+//! captured tables.
 //!
-//! Promises that objects are those of the moment that queries see, and neighbours are compared by the chain's
-//! own rule; that a bounded number of footers is read, and how many of how many is said. Relies on objects never
+//! Promises that objects are those of the moment that queries see, and neighbours are compared by the chains'
+//! own rules; that a bounded number of footers is read, and how many of how many is said. Relies on objects never
 //! changing: a footer is read once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use ftap_cdc::ChangeFooter;
+use ftap_cdc::audit::{ChainProblem, Walk};
 use ftap_lake::{
-    DATA_SETS, DataSet, Joint, LakeError, LakeStore, ListedObject, ObjectName, TransactionFooter,
-    joint, read_footer,
+    ChangeObjectName, DATA_SETS, DataSet, Footer, Joint, LakeError, LakeStore, ListedObject,
+    ObjectName, TransactionFooter, joint, read_footer,
 };
 use ftap_query::Engine;
 use ftap_telemetry::chain;
-use futures::{StreamExt as _, stream};
+use futures::future::join_all;
 use parking_lot::Mutex;
 
 use crate::answers::Moment;
@@ -32,7 +35,45 @@ const FOOTERS: usize = 20_000;
 pub(crate) struct Holdings {
     /// With the number of the moment that it is of.
     newest: tokio::sync::Mutex<Option<(u64, Arc<Held>)>>,
-    footers: Mutex<HashMap<ObjectName, Arc<TransactionFooter>>>,
+    transactions: Footers<TransactionFooter>,
+    changes: Footers<ChangeFooter>,
+}
+
+/// Footers that were read, by key.
+struct Footers<F>(Mutex<HashMap<String, Arc<F>>>);
+
+impl<F> Default for Footers<F> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<F: Footer> Footers<F> {
+    /// The footers of these objects, in their order; or why one can't be read.
+    async fn of(&self, lake: &LakeStore, names: &[F::Name]) -> Vec<Result<Arc<F>, String>> {
+        let mut footers = Vec::new();
+        for some in names.chunks(FOOTER_READS) {
+            let reads = some.iter().map(|name| self.read(lake, name));
+            let read = join_all(reads).await.into_iter();
+            footers.extend(read.map(|read| read.map_err(|error| chain(&error))));
+        }
+        footers
+    }
+
+    async fn read(&self, lake: &LakeStore, name: &F::Name) -> Result<Arc<F>, LakeError> {
+        let key = name.to_string();
+        let known = self.0.lock().get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let footer = Arc::new(read_footer::<F>(lake, name).await?);
+        let mut footers = self.0.lock();
+        if footers.len() >= FOOTERS {
+            footers.clear();
+        }
+        footers.insert(key, footer.clone());
+        Ok(footer)
+    }
 }
 
 /// What the lake held at one moment.
@@ -42,6 +83,8 @@ pub(crate) struct Held {
     /// By topic and partition, at most [`CHAINS`].
     pub chains: Vec<Chain>,
     pub all_chains: usize,
+    /// By table.
+    pub tables: Vec<TableChain>,
 }
 
 pub(crate) struct HeldSet {
@@ -71,6 +114,30 @@ pub(crate) struct Link {
     pub joint: Option<Joint>,
 }
 
+/// The end of a captured table's chain.
+pub(crate) struct TableChain {
+    pub table: String,
+    /// The newest one.
+    pub epoch: u32,
+    /// Of the whole epoch.
+    pub objects: usize,
+    /// Objects of the epochs before.
+    pub earlier_objects: usize,
+    /// The newest [`CHAIN_OBJECTS`], in order.
+    pub links: Vec<TableLink>,
+    /// What is missing of the epoch's snapshot, which may be under way.
+    pub missing_snapshot: Option<ChainProblem>,
+}
+
+/// An object of such a chain.
+pub(crate) struct TableLink {
+    pub name: ChangeObjectName,
+    /// Its footer, or why it can't be read.
+    pub footer: Result<Arc<ChangeFooter>, String>,
+    /// What is wrong between the ones before and this one, as far as they can be read; `None` if none was.
+    pub problems: Option<Vec<ChainProblem>>,
+}
+
 impl Holdings {
     /// What the lake held at a moment.
     pub(crate) async fn held(&self, moment: &Moment, lake: &LakeStore) -> Arc<Held> {
@@ -88,8 +155,15 @@ impl Holdings {
     async fn look(&self, engine: &Engine, lake: &LakeStore) -> Held {
         let mut sets = Vec::new();
         let mut names: BTreeMap<(String, i32), Vec<ObjectName>> = BTreeMap::new();
+        let mut changes: BTreeMap<String, Vec<ChangeObjectName>> = BTreeMap::new();
         for set in DATA_SETS {
             let objects = engine.objects(set);
+            let of_tables = objects
+                .iter()
+                .filter_map(|object| ChangeObjectName::parse(&object.key));
+            for name in of_tables {
+                changes.entry(name.table.clone()).or_default().push(name);
+            }
             let parsed = objects
                 .iter()
                 .filter_map(|object| ObjectName::parse(&object.key).ok());
@@ -119,7 +193,12 @@ impl Holdings {
                 links: self.links(lake, newest).await,
             });
         }
+        let mut tables = Vec::new();
+        for (table, objects) in changes {
+            tables.push(self.table(lake, table, objects).await);
+        }
         Held {
+            tables,
             place: lake.describe(),
             sets,
             chains,
@@ -128,43 +207,62 @@ impl Holdings {
     }
 
     async fn links(&self, lake: &LakeStore, names: Vec<ObjectName>) -> Vec<Link> {
-        let reads = names.into_iter().map(|name| async move {
-            let footer = self.footer(lake, &name).await;
+        let footers = self.transactions.of(lake, &names).await;
+        let mut before: Option<Arc<TransactionFooter>> = None;
+        let links = names.iter().zip(footers).map(|(name, footer)| {
+            let both = before.take().zip(footer.as_ref().ok());
+            let joint = both.map(|(before, after)| joint(&before, after));
+            before = footer.as_ref().ok().cloned();
             Link {
                 key: name.key(),
-                footer: footer.map_err(|error| chain(&error)),
-                joint: None,
+                footer,
+                joint,
             }
         });
-        let links: Vec<Link> = stream::iter(reads).buffered(FOOTER_READS).collect().await;
-        let mut before: Option<Arc<TransactionFooter>> = None;
-        let joined = links.into_iter().map(|link| {
-            let footer = link.footer.as_ref().ok().cloned();
-            let both = before.take().zip(footer.clone());
-            before = footer;
-            Link {
-                joint: both.map(|(before, after)| joint(&before, &after)),
-                ..link
-            }
-        });
-        joined.collect()
+        links.collect()
     }
 
-    async fn footer(
+    async fn table(
         &self,
         lake: &LakeStore,
-        name: &ObjectName,
-    ) -> Result<Arc<TransactionFooter>, LakeError> {
-        let known = self.footers.lock().get(name).cloned();
-        if let Some(known) = known {
-            return Ok(known);
+        table: String,
+        mut objects: Vec<ChangeObjectName>,
+    ) -> TableChain {
+        let all = objects.len();
+        let epoch = objects.iter().map(|name| name.epoch).max().unwrap_or(0);
+        objects.retain(|name| name.epoch == epoch);
+        objects.sort_by_key(|name| name.part);
+        let count = objects.len();
+        let newest = objects.split_off(count.saturating_sub(CHAIN_OBJECTS));
+        let footers = self.changes.of(lake, &newest).await;
+        let is_all = newest.len() == count;
+        let mut walk = is_all.then(Walk::from_start);
+        let mut links = Vec::new();
+        for (name, footer) in newest.into_iter().zip(footers) {
+            let problems = match (&footer, &mut walk) {
+                (Ok(footer), Some(walk)) => Some(walk.step(&name, footer)),
+                (Ok(footer), None) => {
+                    walk = Some(Walk::after(&name, footer));
+                    None
+                }
+                (Err(_), _) => {
+                    walk = None;
+                    None
+                }
+            };
+            links.push(TableLink {
+                name,
+                footer,
+                problems,
+            });
         }
-        let footer = Arc::new(read_footer::<TransactionFooter>(lake, name).await?);
-        let mut footers = self.footers.lock();
-        if footers.len() >= FOOTERS {
-            footers.clear();
+        TableChain {
+            table,
+            epoch,
+            objects: count,
+            earlier_objects: all - count,
+            links,
+            missing_snapshot: walk.and_then(|walk| walk.missing_snapshot()),
         }
-        footers.insert(name.clone(), footer.clone());
-        Ok(footer)
     }
 }

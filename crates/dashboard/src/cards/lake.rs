@@ -1,14 +1,16 @@
-//! The parts of the lake's page: its data sets, the chains of its partitions, its newest objects.
+//! The parts of the lake's page: its data sets, the chains of its partitions and captured tables, its newest objects.
 
 use std::sync::Arc;
 
 use askama::Template;
 use chrono::{DateTime, Utc};
-use ftap_lake::{Joint, TransactionFooter};
+use ftap_cdc::ChangeFooter;
+use ftap_cdc::audit::ChainProblem;
+use ftap_lake::{ChangePart, Joint, TransactionFooter};
 
 use super::{CardError, answers, decimal, html};
 use crate::Dashboard;
-use crate::holdings::{Chain, Held, HeldSet, Link};
+use crate::holdings::{Chain, Held, HeldSet, Link, TableChain, TableLink};
 use crate::router::Answer;
 
 async fn held(dashboard: &Dashboard) -> Result<Arc<Held>, CardError> {
@@ -123,13 +125,17 @@ pub(super) async fn objects(dashboard: &Dashboard) -> Result<Answer, CardError> 
 #[derive(Template)]
 #[template(path = "lake_chains.html")]
 struct Chains {
+    title: &'static str,
+    about: &'static str,
+    /// How there will be some.
+    empty: &'static str,
+    heads: [&'static str; 3],
     chains: Vec<ChainCard>,
     all: usize,
 }
 
 struct ChainCard {
-    topic: String,
-    partition: i32,
+    name: String,
     summary: String,
     /// What is wrong with it, in words.
     faults: Vec<String>,
@@ -151,7 +157,7 @@ struct LinkRow {
     first: String,
     last: String,
     rows: String,
-    rejected: String,
+    note: String,
     before: String,
     is_fault: bool,
 }
@@ -163,12 +169,73 @@ const LEAST_WIDTH: f64 = 2.0;
 pub(super) async fn chains(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let held = held(dashboard).await?;
     html(&Chains {
+        title: "Chains of the topic's partitions",
+        about: "Each bar is a partition's offsets in the lake, one piece an object; gaps are red, rejected records orange; marks of transactions take a few offsets, too",
+        empty: "No transaction is in the lake yet. `ftap run` brings some.",
+        heads: ["first offset", "last offset", "rejected"],
         chains: held.chains.iter().map(ChainCard::of).collect(),
         all: held.all_chains,
     })
 }
 
+pub(super) async fn tables(dashboard: &Dashboard) -> Result<Answer, CardError> {
+    let held = held(dashboard).await?;
+    html(&Chains {
+        title: "Chains of PostgreSQL's captured tables",
+        about: "Each bar is the rows of a table's newest snapshot and of the changes after it, one piece an object; where changes are missing it is red; `ftap verify` also compares with what the checkpoints have recorded",
+        empty: "No change is in the lake yet. `ftap run` and `ftap cdc` capture them from a PostgreSQL.",
+        heads: ["first position", "last position", "holds"],
+        chains: held.tables.iter().map(ChainCard::of_table).collect(),
+        all: held.tables.len(),
+    })
+}
+
+/// How many objects of how many are shown.
+fn shown_objects(shown: usize, all: usize) -> String {
+    match shown {
+        shown if shown < all => format!("the newest {shown} of {} objects", whole(all as u64)),
+        1 => "1 object".to_owned(),
+        shown => format!("{shown} objects"),
+    }
+}
+
 impl ChainCard {
+    fn of_table(chain: &TableChain) -> Self {
+        let footers = chain
+            .links
+            .iter()
+            .filter_map(|link| link.footer.as_ref().ok());
+        let footers: Vec<&ChangeFooter> = footers.map(AsRef::as_ref).collect();
+        let objects = shown_objects(chain.links.len(), chain.objects);
+        let rows: u64 = footers.iter().map(|footer| footer.rows).sum();
+        let mut summary = format!("snapshot {}, {objects}, {} rows", chain.epoch, whole(rows));
+        if let Some(last) = footers.iter().map(|footer| footer.last()).max() {
+            summary.push_str(&format!(", up to position {last}"));
+        }
+        if chain.earlier_objects > 0 {
+            let earlier = whole(chain.earlier_objects as u64);
+            summary.push_str(&format!("; {earlier} objects of earlier snapshots"));
+        }
+        let has_changes = chain
+            .links
+            .iter()
+            .any(|link| matches!(link.name.part, ChangePart::Changes(_)));
+        let missing = chain.missing_snapshot.as_ref();
+        if missing.is_some() && !has_changes {
+            summary.push_str("; the snapshot is not complete yet");
+        }
+        let missing = missing.filter(|_| has_changes).map(ToString::to_string);
+        let faults = chain.links.iter().flat_map(TableLink::faults);
+        Self {
+            name: chain.table.clone(),
+            summary,
+            faults: missing.into_iter().chain(faults).collect(),
+            parts: table_parts(&chain.links),
+            links: chain.links.iter().rev().map(LinkRow::of_table).collect(),
+            objects,
+        }
+    }
+
     fn of(chain: &Chain) -> Self {
         let footers: Vec<&TransactionFooter> = chain
             .links
@@ -177,16 +244,7 @@ impl ChainCard {
             .collect();
         let first = footers.iter().map(|footer| footer.first_offset).min();
         let last = footers.iter().map(|footer| footer.last_offset).max();
-        let shown = match chain.links.len() {
-            shown if shown < chain.objects => {
-                format!(
-                    "the newest {shown} of {} objects",
-                    whole(chain.objects as u64)
-                )
-            }
-            1 => "1 object".to_owned(),
-            shown => format!("{shown} objects"),
-        };
+        let shown = shown_objects(chain.links.len(), chain.objects);
         let rows: u64 = footers.iter().map(|footer| footer.rows).sum();
         let rejected: u64 = footers.iter().map(|footer| footer.rejected_records).sum();
         let offsets = match (first, last) {
@@ -196,8 +254,7 @@ impl ChainCard {
         let (rows, rejected) = (whole(rows), whole(rejected));
         let summary = format!("{offsets}{shown}, {rows} rows, {rejected} rejected");
         Self {
-            topic: chain.topic.clone(),
-            partition: chain.partition,
+            name: format!("{}, partition {}", chain.topic, chain.partition),
             summary,
             faults: chain.links.iter().filter_map(fault).collect(),
             parts: match (first, last) {
@@ -281,7 +338,80 @@ fn parts(links: &[Link], first: i64, last: i64) -> Vec<Part> {
     objects
 }
 
+impl TableLink {
+    fn faults(&self) -> Vec<String> {
+        match &self.footer {
+            Err(error) => vec![format!("{} can't be read: {error}", self.name)],
+            Ok(_) => {
+                let problems = self.problems.iter().flatten();
+                problems.map(ToString::to_string).collect()
+            }
+        }
+    }
+}
+
+/// Positions are not counted, so the scale is that of rows; what is missing is as wide as can be seen.
+fn table_parts(links: &[TableLink]) -> Vec<Part> {
+    const MISSING_WIDTH: f64 = 8.0;
+    // An empty snapshot is an object, too.
+    let weight = |link: &TableLink| link.footer.as_ref().map_or(0, |footer| footer.rows.max(1));
+    let scale = BAR / links.iter().map(weight).sum::<u64>().max(1) as f64;
+    let part = |x: f64, width: f64, class, text| Part {
+        x: format!("{:.2}", x.clamp(0.0, BAR - width)),
+        width: format!("{width:.2}"),
+        class,
+        text,
+    };
+    let (mut objects, mut marks) = (Vec::new(), Vec::new());
+    let mut before = 0;
+    for (index, link) in links.iter().enumerate() {
+        let x = before as f64 * scale;
+        let faults = link.faults().into_iter();
+        marks
+            .extend(faults.map(|fault| part(x - MISSING_WIDTH / 2.0, MISSING_WIDTH, "gap", fault)));
+        let Ok(footer) = &link.footer else {
+            continue;
+        };
+        before += weight(link);
+        let class = if index % 2 == 0 {
+            "object"
+        } else {
+            "object other"
+        };
+        let (first, last) = (footer.first(), footer.last());
+        let text = format!("positions {first} to {last}: {} rows", whole(footer.rows));
+        let width = (weight(link) as f64 * scale).max(LEAST_WIDTH);
+        objects.push(part(x, width, class, text));
+    }
+    objects.extend(marks);
+    objects
+}
+
 impl LinkRow {
+    fn of_table(link: &TableLink) -> Self {
+        let footer = link.footer.as_ref().ok();
+        let faults = link.faults();
+        Self {
+            key: link.name.key(),
+            first: footer.map_or_else(String::new, |footer| footer.first().to_string()),
+            last: footer.map_or_else(String::new, |footer| footer.last().to_string()),
+            rows: footer.map_or_else(String::new, |footer| whole(footer.rows)),
+            note: match link.name.part {
+                ChangePart::Snapshot(number) => format!("part {number} of the snapshot"),
+                ChangePart::Changes(_) => "changes".to_owned(),
+            },
+            before: match (&link.footer, link.problems.as_deref()) {
+                (Err(_), _) => "can't be read",
+                (_, None) => "",
+                (_, Some([])) => "whole",
+                (_, Some([ChainProblem::Overlap { .. }, ..])) => "overlap",
+                (_, Some(_)) => "gap",
+            }
+            .to_owned(),
+            is_fault: !faults.is_empty(),
+        }
+    }
+
     fn of(link: &Link) -> Self {
         let number =
             |number: Option<i64>| number.map_or_else(String::new, |known| known.to_string());
@@ -296,7 +426,7 @@ impl LinkRow {
             first: number(footer.map(|footer| footer.first_offset)),
             last: number(footer.map(|footer| footer.last_offset)),
             rows: footer.map_or_else(String::new, |footer| whole(footer.rows)),
-            rejected: reasons.unwrap_or_default(),
+            note: reasons.unwrap_or_default(),
             before: match (&link.footer, &link.joint) {
                 (Err(_), _) => "can't be read".to_owned(),
                 (_, Some(Joint::Gap(offsets))) => {
