@@ -1,16 +1,20 @@
-//! Searches in Kafka for the page of messages.
+//! Searches in Kafka for the page of messages, and sends rejected ones back.
 //!
-//! Promises: one search at a time, over after [`PATIENCE`] and a request; at most
-//! [`MAX_MESSAGES`] messages and the beginnings of their payloads in memory. Reads without a group and commits
-//! nothing; sees only committed messages, as the lake does.
+//! Promises: one at a time; a search is over after [`PATIENCE`] and a request, with at most
+//! [`MAX_MESSAGES`] messages and the beginnings of their payloads in memory, reads without a group and commits
+//! nothing, and sees only committed messages, as the lake does. A record is sent back by the code of
+//! `ftap dlq redrive`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use ftap_dashboard::{Found, MAX_MESSAGES, Message, Messages, Place, Rejected, Search, Start};
-use ftap_kafka::{REDRIVEN_HEADER, UNPACK_LIMIT};
+use ftap_dashboard::{
+    Found, MAX_MESSAGES, Message, Messages, NotSent, Place, Rejected, Search, Start,
+};
+use ftap_kafka::{KafkaSettings, REDRIVEN_HEADER, UNPACK_LIMIT};
+use ftap_transaction::check;
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,7 +22,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::commands::dlq_redrive::{Options, redrive};
 use crate::config::Config;
+use crate::dlq::EntryId;
+use crate::dlq::plan::{Counts, Refusals, Repaired, Wanted};
 use crate::kafka_access;
 use crate::verify::topic::header;
 
@@ -54,15 +61,52 @@ impl Messages for TopicMessages {
         // All of the chain, which the page prints as one line.
         find(&self.config, search).map_err(|error| format!("{error:#}").into())
     }
+
+    fn send_again(&self, id: &str, payload: Vec<u8>) -> Result<(), NotSent> {
+        let id: EntryId = id.parse().map_err(NotSent::Refused)?;
+        check(Some(&payload), self.config.max_message_bytes).map_err(|reason| {
+            NotSent::Refused(format!("{id}: would be rejected again: {reason}"))
+        })?;
+        let _alone = self.one_at_a_time.lock();
+        let repaired = Repaired {
+            line: 0,
+            payload: Some(payload),
+        };
+        let wanted = Wanted::Repaired(BTreeMap::from([(id, repaired)]));
+        let mut counts = Counts::default();
+        settings(&self.config)
+            .and_then(|settings| {
+                let options = Options::default();
+                redrive(&self.config, &settings, &wanted, options, &mut counts)
+            })
+            .map_err(|error| match error.downcast::<Refusals>() {
+                Ok(refusals) => NotSent::Refused(refusals.reasons()),
+                Err(other) => NotSent::Failed(format!("{other:#}").into()),
+            })?;
+        match counts {
+            Counts { redriven: 1, .. } => Ok(()),
+            Counts {
+                rows_of_the_lake: 1,
+                ..
+            } => Err(NotSent::Done(format!("{id} is a row of the lake already"))),
+            _ => Err(NotSent::Done(format!("{id} was sent again before"))),
+        }
+    }
 }
 
-fn find(config: &Config, search: &Search) -> anyhow::Result<Found> {
+/// How the topics are reached; a broker is not started for that.
+fn settings(config: &Config) -> anyhow::Result<KafkaSettings> {
     let bootstrap = config.kafka_broker.clone();
     let bootstrap = bootstrap.or_else(|| kafka_access::running_embedded(config));
     let bootstrap = bootstrap.ok_or_else(|| {
         anyhow!("no broker is served from DATA_DIR: start `ftap run`, or set KAFKA_BROKER")
     })?;
-    let settings = config.kafka_settings(&bootstrap);
+    Ok(config.kafka_settings(&bootstrap))
+}
+
+fn find(config: &Config, search: &Search) -> anyhow::Result<Found> {
+    let settings = settings(config)?;
+    let bootstrap = settings.bootstrap_servers.clone();
     let topic = match search.place {
         Place::Topic => settings.topic.clone(),
         Place::Quarantine => settings.dead_letter_topic.clone(),

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::common::changes::{catch_up, files, lab, lake, read_file, user};
-use crate::common::dlq::{drain, good, lines, redrive, said, write};
+use crate::common::dlq::{
+    assert_each_once, drain, good, lines, redrive, redriven_ids, said, write,
+};
 use crate::common::http::address_of;
 use crate::common::process::Ftap;
 use crate::common::{Lab, kafka};
@@ -464,4 +466,59 @@ fn the_chains_of_captured_tables_are_drawn_and_a_missing_object_is_marked_with_i
     assert_eq!(chains.matches("class=\"gap\"").count(), 1, "{chains}");
     let fault = format!("changes after {before} up to {removed} are missing");
     assert!(chains.contains(&fault), "no {fault:?} in {chains}");
+}
+
+#[test]
+fn a_rejected_message_is_edited_and_sent_again_once() {
+    let mut lab = Lab::shared("pages-send-again");
+    lab.start(["produce"]).wait_for_success();
+    let odd = format!("{{\"a\": \"</textarea>{MARKUP}\"}}");
+    kafka::produce(lab.broker(), lab.topic(), 1, &[Some(odd.into_bytes())]);
+    let (_serving, address) = served(&mut lab);
+    let send = |headers: &str, key: &str, payload: &str| {
+        let body = json!({"key": key, "payload": payload}).to_string();
+        post(&address, "/messages/send", headers, &body)
+    };
+    let own = "Content-Type: application/json\r\nSec-Fetch-Site: same-origin\r\n";
+    drain(&lab);
+    let id = lines(&lab, &["list", "--json"])[0]["id"].clone();
+    let id = id.as_str().unwrap();
+
+    let shown = page(&address, "/messages?in=quarantine");
+    assert_eq!(shown.matches("<textarea").count(), 1, "{shown}");
+    assert_eq!(shown.matches("</textarea>").count(), 1, "{shown}");
+    assert!(shown.contains(&format!("data-send=\"{id}\"")), "{shown}");
+
+    for (key, payload, code, reason) in [
+        (
+            id,
+            "{\"a\": 1}",
+            422,
+            "would be rejected again: missing_field:",
+        ),
+        (id, "no", 422, "would be rejected again: not_json"),
+        ("1-999999", good(1).as_str(), 422, "there is no such entry"),
+        (MARKUP, good(1).as_str(), 422, "is not an entry"),
+    ] {
+        let refused = send(own, key, payload);
+        assert_eq!(refused.status, code, "{key} {payload}: {}", refused.body);
+        assert!(refused.body.contains(reason), "{}", refused.body);
+    }
+    let elsewhere = "Content-Type: application/json\r\nSec-Fetch-Site: cross-site\r\n";
+    assert_eq!(send(elsewhere, id, &good(1)).status, 403);
+    assert!(redriven_ids(&lab).is_empty());
+
+    let sent = send(own, id, &good(1));
+    assert_eq!(sent.status, 200, "{}", sent.body);
+    let twice = send(own, id, &good(2));
+    assert_eq!(twice.status, 409, "{}", twice.body);
+    assert!(
+        twice.body.contains("was sent again before"),
+        "{}",
+        twice.body
+    );
+    let shown = page(&address, "/messages?in=quarantine");
+    assert!(shown.contains(" · sent again</strong>"), "{shown}");
+    assert!(!shown.contains("<textarea"), "{shown}");
+    assert_each_once(&lab, 1);
 }

@@ -1,4 +1,4 @@
-//! `ftap dlq redrive`: rejected records go back, each exactly once.
+//! `ftap dlq redrive`, and the same from the page of messages: rejected records go back, each exactly once.
 //!
 //! Promises: whatever is checked is checked before anything is sent. The dead-letter topic is
 //! read only after every other redrive of the topic is fenced off, so nothing that is sent
@@ -33,56 +33,11 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
     let wanted = wanted(config, args, &mut counts)?;
     let kafka = KafkaAccess::open(config)?;
     let settings = config.kafka_settings(kafka.bootstrap());
-    let topics = Topics::new(&settings)?;
-    let partitions = topics.watermarks(&settings.topic)?.with_context(|| {
-        format!(
-            "there is no topic {} at {}: check KAFKA_TOPIC",
-            settings.topic, settings.bootstrap_servers
-        )
-    })?;
-    // A dry run must not end a redrive that is under way.
-    let mut sender = if args.dry_run {
-        None
-    } else {
-        Some(Sender::open(&settings, config.transaction_rows)?)
-    };
-    let redrive = Redrive {
-        config,
-        settings: &settings,
-        topics: &topics,
-        wanted: &wanted,
+    let options = Options {
         force: args.force,
+        dry_run: args.dry_run,
     };
-    let index = Index::read(&topics, &settings.dead_letter_topic)?;
-    let mut transactions = 0;
-    if let Some(index) = index {
-        let chosen = redrive.choose(&index, partitions.len(), &mut counts)?;
-        match &mut sender {
-            Some(sender) => {
-                redrive.send(&index, &chosen, sender)?;
-                counts.redriven = sender.sent;
-                transactions = sender.transactions;
-            }
-            None => counts.redriven = chosen.len() as u64,
-        }
-    } else if !matches!(wanted, Wanted::Open(_)) {
-        return Err(BadUsage(format!(
-            "nothing was quarantined: there is no topic {}",
-            settings.dead_letter_topic
-        ))
-        .into());
-    }
-    if !args.dry_run {
-        RedriveFinished {
-            topic: settings.topic.clone(),
-            redriven: counts.redriven,
-            already_redriven: counts.already_redriven,
-            left: counts.left_invalid + counts.left_truncated + counts.left_unsettled,
-            transactions,
-            duration_ms: began.elapsed().as_millis() as u64,
-        }
-        .emit(Speaker::PROCESS);
-    }
+    let transactions = redrive(config, &settings, &wanted, options, &mut counts).map_err(usage)?;
     if args.json {
         print(&format!(
             "{}\n",
@@ -98,6 +53,86 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
     }
 }
 
+/// How entries are redriven.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// Also what will be rejected again.
+    pub force: bool,
+    /// Only says what would be sent.
+    pub dry_run: bool,
+}
+
+/// Redrives what is wanted; returns the number of transactions. What can't be sent although it was named are
+/// [`Refusals`], and then nothing is.
+pub(crate) fn redrive(
+    config: &Config,
+    settings: &KafkaSettings,
+    wanted: &Wanted,
+    options: Options,
+    counts: &mut Counts,
+) -> anyhow::Result<u64> {
+    let began = Instant::now();
+    let topics = Topics::new(settings)?;
+    let partitions = topics.watermarks(&settings.topic)?.with_context(|| {
+        format!(
+            "there is no topic {} at {}: check KAFKA_TOPIC",
+            settings.topic, settings.bootstrap_servers
+        )
+    })?;
+    // A dry run must not end a redrive that is under way.
+    let mut sender = if options.dry_run {
+        None
+    } else {
+        Some(Sender::open(settings, config.transaction_rows)?)
+    };
+    let redrive = Redrive {
+        config,
+        settings,
+        topics: &topics,
+        wanted,
+        force: options.force,
+    };
+    let index = Index::read(&topics, &settings.dead_letter_topic)?;
+    let mut transactions = 0;
+    if let Some(index) = index {
+        let chosen = redrive.choose(&index, partitions.len(), counts)?;
+        match &mut sender {
+            Some(sender) => {
+                redrive.send(&index, &chosen, sender)?;
+                counts.redriven = sender.sent;
+                transactions = sender.transactions;
+            }
+            None => counts.redriven = chosen.len() as u64,
+        }
+    } else if !matches!(wanted, Wanted::Open(_)) {
+        return Err(BadUsage(format!(
+            "nothing was quarantined: there is no topic {}",
+            settings.dead_letter_topic
+        ))
+        .into());
+    }
+    if !options.dry_run {
+        RedriveFinished {
+            topic: settings.topic.clone(),
+            redriven: counts.redriven,
+            already_redriven: counts.already_redriven,
+            left: counts.left_invalid + counts.left_truncated + counts.left_unsettled,
+            transactions,
+            duration_ms: began.elapsed().as_millis() as u64,
+        }
+        .emit(Speaker::PROCESS);
+    }
+    Ok(transactions)
+}
+
+/// What was named and can't be sent is wrong usage.
+fn usage(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Refusals>() {
+        Ok(refusals) => BadUsage(refusals.to_string()).into(),
+        Err(other) => other,
+    }
+}
+
 /// What was asked for; of a file, every line is read and checked.
 fn wanted(config: &Config, args: &RedriveArgs, counts: &mut Counts) -> anyhow::Result<Wanted> {
     if let Some(path) = &args.from {
@@ -106,7 +141,7 @@ fn wanted(config: &Config, args: &RedriveArgs, counts: &mut Counts) -> anyhow::R
         let repairs =
             plan::read_repairs(plan::open(path)?, limit, args.force, counts, &mut refusals)
                 .with_context(|| format!("reading {}", path.display()))?;
-        refuse(refusals)?;
+        refuse(refusals).map_err(usage)?;
         return Ok(Wanted::Repaired(repairs));
     }
     Ok(match &args.ids {
@@ -119,7 +154,7 @@ fn refuse(refusals: Refusals) -> anyhow::Result<()> {
     if refusals.is_empty() {
         Ok(())
     } else {
-        Err(BadUsage(refusals.to_string()).into())
+        Err(refusals.into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ftap serve`: the dashboard's own process. It has no stages of the stream, it only watches.
 //!
-//! Promises to start nothing and to change nothing: without KAFKA_BROKER or POSTGRES_HOST it looks
+//! Promises to start nothing, and to change nothing but what a person asks for on a page: without KAFKA_BROKER or POSTGRES_HOST it looks
 //! for the embedded ones that another process runs from DATA_DIR, at each look again.
 
 use super::jobs::Options;

@@ -30,7 +30,7 @@ pub(crate) enum Wanted {
 
 /// A payload of the file.
 pub(crate) struct Repaired {
-    /// Its first line, from 1.
+    /// Its first line, from 1; 0 if there is no file.
     pub line: u64,
     /// The payload, `None` for none.
     pub payload: Option<Vec<u8>>,
@@ -51,11 +51,18 @@ impl Refusals {
         }
     }
 
+    /// Why, without what to do about a file.
+    pub(crate) fn reasons(&self) -> String {
+        self.listed.join("; ")
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 }
+
+impl std::error::Error for Refusals {}
 
 impl fmt::Display for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,8 +175,8 @@ impl Wanted {
     /// How an entry is named in a refusal.
     fn name(&self, id: EntryId) -> String {
         match self.repaired(id) {
-            Some(repaired) => format!("line {}: {id}", repaired.line),
-            None => id.to_string(),
+            Some(repaired) if repaired.line > 0 => format!("line {}: {id}", repaired.line),
+            _ => id.to_string(),
         }
     }
 

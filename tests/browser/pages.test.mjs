@@ -2,7 +2,7 @@
 // failpoints); CHROMIUM, the browser; PICTURES, a folder for screenshots, or nothing.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -274,6 +274,40 @@ describe("what a person asks for", () => {
     await shows(page, "#asked", /^ingest resumes\.$/);
     await shows(page, "#live", /^run · lag 0$/);
     assert.deepEqual(page.trouble, []);
+    await page.context().close();
+    await run.kill("SIGKILL");
+  });
+
+  it("with a rejected message is checked, and then sent once", async () => {
+    const place = folder();
+    const prepare = (...args) => execFileSync(FTAP, args, { cwd: place, env: { PATH: process.env.PATH, HOME: place }, stdio: "ignore" });
+    prepare("generate", "--rows", "500", "--out", "made");
+    prepare("prepare", "made/credit_card_transactions.csv");
+    const file = join(place, "data/prepared/credit_card_transactions_events.csv");
+    const [head, row, ...rest] = readFileSync(file, "utf8").split("\n");
+    const at = head.split(";").indexOf("merchant");
+    const long = row.split(";").map((value, index) => index === at ? "m".repeat(1_200) : value).join(";");
+    writeFileSync(file, [head, long, ...rest].join("\n"));
+    const run = new Program(place, ["run", "--gcs-flush-seconds", "0.5", "--produce-speed", "max"], { MAX_MESSAGE_BYTES: "1000" });
+    const page = await open(await run.url(), "/");
+    await shows(page, "#live", /^run · lag 0$/);
+    await page.goto(new URL("/messages?in=quarantine", page.url()).href);
+    const first = page.locator(".edit").first();
+    await first.locator("summary").click();
+    const payload = first.locator("textarea");
+    const text = await payload.inputValue();
+    await first.getByRole("button", { name: "Send again" }).click();
+    await confirm(page, "Yes");
+    await first.locator(".problem", { hasText: "would be rejected again: too_large" }).waitFor();
+    await payload.fill(JSON.stringify({ ...JSON.parse(text), merchant: "short" }));
+    await picture(page, "messages-edit");
+    await first.getByRole("button", { name: "Send again" }).click();
+    await confirm(page, "Yes");
+    await first.locator("[role=status]", { hasText: "Sent again" }).waitFor();
+    await page.reload();
+    await page.locator("strong", { hasText: "sent again" }).first().waitFor();
+    // A refusal is an answer that the browser notes, too.
+    assert.deepEqual(page.trouble.filter((line) => !/422/.test(line)), []);
     await page.context().close();
     await run.kill("SIGKILL");
   });

@@ -124,7 +124,9 @@ async fn answer(stream: TcpStream, serving: Arc<Serving>, deadline: watch::Sende
     let respond = service_fn(|request: Request<Incoming>| {
         let patience = match request.uri().path() {
             "/events" => events::LENGTH + CONNECTION_TIMEOUT,
-            changes::ADDRESS | messages::ADDRESS | "/lake/file" => QUERY_TIMEOUT,
+            changes::ADDRESS | messages::ADDRESS | messages::SEND_PATH | "/lake/file" => {
+                QUERY_TIMEOUT
+            }
             path if path.starts_with("/cards/") || path.starts_with("/sql") => QUERY_TIMEOUT,
             _ => CONNECTION_TIMEOUT,
         };

@@ -18,13 +18,13 @@ use hyper::{Request, StatusCode};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::pages::sql;
+use crate::pages::{messages, sql};
 use crate::router::{Answer, plain};
 
 /// One that small is not worth a refusal, wherever it is sent.
 const MAX_BODY_BYTES: u64 = 4096;
-/// Of a statement, as JSON.
-const MAX_STATEMENT_BYTES: u64 = 64 << 10;
+/// Of a statement or a message, as JSON.
+const MAX_TEXT_BYTES: u64 = 64 << 10;
 const MAX_URI_BYTES: usize = 1024;
 /// The longest token, as Basic writes it, is a fifth of it.
 const MAX_HEADER_BYTES: usize = 8192;
@@ -125,7 +125,7 @@ fn too_large<B>(request: &Request<B>) -> Option<StatusCode> {
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let limit = match request.uri().path() {
-        sql::QUERY_PATH => MAX_STATEMENT_BYTES,
+        sql::QUERY_PATH | messages::SEND_PATH => MAX_TEXT_BYTES,
         _ => MAX_BODY_BYTES,
     };
     // With an unknown length it could be any.

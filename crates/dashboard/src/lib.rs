@@ -36,7 +36,9 @@ pub use answers::Answers;
 pub use connections::{Server, serve};
 pub use guard::{Access, Token};
 pub use history::History;
-pub use messages::{Found, MAX_MESSAGES, Message, Messages, Place, Rejected, Search, Start};
+pub use messages::{
+    Found, MAX_MESSAGES, Message, Messages, NotSent, Place, Rejected, Search, Start,
+};
 
 /// What is shown.
 pub struct Dashboard {

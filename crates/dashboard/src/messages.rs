@@ -13,6 +13,26 @@ pub trait Messages: Send + Sync {
     /// # Errors
     /// If there is no broker, or it does not answer or refuses.
     fn search(&self, search: &Search) -> Result<Found, Box<dyn Error + Send + Sync>>;
+
+    /// Sends a payload in the place of the rejected message with this key, once: then it is marked. Blocks for
+    /// seconds.
+    ///
+    /// # Errors
+    /// If it can't be sent, must not be, or was; then nothing is sent.
+    fn send_again(&self, key: &str, payload: Vec<u8>) -> Result<(), NotSent>;
+}
+
+/// Why a message is not sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSent {
+    /// What must be changed first.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing is left to be done.
+    #[error("{0}: nothing was sent")]
+    Done(String),
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
 }
 
 /// Which of the two topics.

@@ -20,6 +20,7 @@ pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
     let posts = Router::new()
         .route(sql::QUERY_PATH, post(sql::query))
         .route(pipeline::COMMAND_PATH, post(pipeline::command))
+        .route(messages::SEND_PATH, post(messages::send_again))
         .route_layer(from_fn(guard::own_pages_only));
     Router::new()
         .merge(posts)

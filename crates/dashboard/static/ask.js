@@ -46,4 +46,16 @@
     place.focus();
     await load(card);
   });
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target.closest("form[data-send]");
+    if (!form) return;
+    event.preventDefault();
+    const key = form.dataset.send;
+    const question = `Send ${key} again with this payload? That is done once.`;
+    const place = form.parentElement.querySelector("[role=status]");
+    const body = { key, payload: form.elements.payload.value };
+    const answer = await send(question, "/messages/send", body, place);
+    if (answer?.ok) form.remove();
+  });
 }

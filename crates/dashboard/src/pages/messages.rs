@@ -1,19 +1,25 @@
-//! Messages as they are in Kafka: those of the topic, and those that the lake rejected.
+//! Messages as they are in Kafka: those of the topic, and those that the lake rejected, which can be edited and sent
+//! again.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Json;
 use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat};
+use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::{Frame, page};
 use crate::Dashboard;
-use crate::messages::{Found, MAX_MESSAGES, Message, Place, Search, Start};
-use crate::router::{Answer, Asked};
+use crate::messages::{Found, MAX_MESSAGES, Message, NotSent, Place, Search, Start};
+use crate::router::{Answer, Asked, plain};
 
 pub(crate) const ADDRESS: &str = "/messages";
+/// Where a message is sent again.
+pub(crate) const SEND_PATH: &str = "/messages/send";
 /// Bytes that are shown of what is not text.
 const MAX_HEX_BYTES: usize = 512;
 
@@ -139,7 +145,56 @@ async fn search_in(dashboard: Arc<Dashboard>, search: Search) -> Result<Found, S
     }
 }
 
+#[derive(Deserialize)]
+pub(crate) struct SendAgain {
+    key: String,
+    payload: String,
+}
+
+pub(crate) async fn send_again(
+    State(dashboard): State<Arc<Dashboard>>,
+    wanted: Result<Json<SendAgain>, JsonRejection>,
+) -> Answer {
+    let SendAgain { key, payload } = match wanted {
+        Ok(Json(wanted)) => wanted,
+        Err(error) => return plain(error.status(), error.body_text()),
+    };
+    let sent = tokio::task::spawn_blocking(move || match &dashboard.messages {
+        Some(messages) => messages.send_again(&key, payload.into_bytes()),
+        None => Err(NotSent::Refused("this process knows no Kafka".to_owned())),
+    });
+    let sent = sent
+        .await
+        .unwrap_or_else(|stopped| Err(NotSent::Failed(stopped.into())));
+    match sent {
+        Ok(()) => plain(
+            StatusCode::OK,
+            "Sent again: its row comes with the next file.",
+        ),
+        Err(error) => {
+            let code = match &error {
+                NotSent::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                NotSent::Done(_) => StatusCode::CONFLICT,
+                NotSent::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            plain(code, error.to_string())
+        }
+    }
+}
+
 impl Message {
+    /// What a person may edit and send again: the payload, if it is shown whole; nothing of one that is not text.
+    fn editable(&self) -> Option<&str> {
+        let is_open = self
+            .rejected
+            .as_ref()
+            .is_some_and(|rejected| !rejected.is_redriven);
+        let payload = self.payload.as_deref().unwrap_or_default();
+        let is_whole = payload.len() == self.payload_bytes;
+        (is_open && is_whole && self.key.is_some())
+            .then(|| std::str::from_utf8(payload).unwrap_or_default())
+    }
+
     fn time(&self) -> String {
         let time = self.timestamp_ms.and_then(DateTime::from_timestamp_millis);
         time.map_or_else(

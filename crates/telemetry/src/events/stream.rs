@@ -182,7 +182,7 @@ events! { STREAM;
         /// From begin to commit.
         duration_ms: u64,
     }
-    /// `ftap dlq redrive` has sent everything it was asked to.
+    /// `ftap dlq redrive`, or the page of messages, has sent everything it was asked to.
     INFO RedriveFinished "redrive_finished" {
         /// The topic.
         topic: String,
