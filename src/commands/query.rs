@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ftap_lake::{DATA_SETS, FX_RATES, LakeStore, TRANSACTIONS};
+use ftap_lake::{DATA_SETS, DEAD_LETTERS, FX_RATES, LakeStore, TRANSACTIONS, dead_letter_schema};
 use ftap_query::{Answer, Engine, Format, Limits, QueryError, Source, Written, write};
 
 use crate::cli::{LimitArgs, QueryArgs, QueryFormat};
@@ -136,6 +136,7 @@ pub(crate) fn sources() -> Vec<Source> {
         columns: match set.name {
             name if name == TRANSACTIONS.name => Some(ftap_transaction::schema()),
             name if name == FX_RATES.name => Some(ftap_fx::object::schema()),
+            name if name == DEAD_LETTERS.name => Some(dead_letter_schema()),
             _ => None,
         },
     });

@@ -12,7 +12,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use ftap_lake::{CHECKPOINTS_FOLDER, DATA_SETS, LOADS_FOLDER};
+use ftap_lake::{CHECKPOINTS_FOLDER, DATA_SETS, DataSet, LOADS_FOLDER};
 use ftap_postgres::cluster::PrivateCluster;
 
 use crate::cli::ResetArgs;
@@ -27,12 +27,13 @@ use postgres::RemoteTables;
 const INPUT_FOLDERS: [&str; 3] = ["prepared", "generated", "downloaded"];
 /// Folders of the lake that ftap writes.
 fn lake_folders() -> impl Iterator<Item = &'static str> {
-    bigquery_tables().chain([CHECKPOINTS_FOLDER, LOADS_FOLDER])
+    let data_sets = DATA_SETS.iter().map(|set| set.name);
+    data_sets.chain([CHECKPOINTS_FOLDER, LOADS_FOLDER])
 }
 
-/// Tables that BigQuery is loaded into: one for each data set, with its name.
+/// Tables that BigQuery is loaded into, each with its data set's name.
 fn bigquery_tables() -> impl Iterator<Item = &'static str> {
-    DATA_SETS.iter().map(|set| set.name)
+    DataSet::loaded().map(|set| set.name)
 }
 
 /// Something on this machine.

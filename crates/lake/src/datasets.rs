@@ -6,7 +6,7 @@
 use chrono::NaiveDate;
 use ftap_transaction::{EVENT_TIME, KAFKA_TIMESTAMP, field};
 
-use crate::naming::{ChangeObjectName, FxObjectName, ObjectName};
+use crate::naming::{ChangeObjectName, DeadLetterName, FxObjectName, ObjectName};
 
 /// How the folders of a data set name their days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,13 @@ pub(crate) struct Encodings {
     pub(crate) plain: &'static [&'static str],
 }
 
-/// Objects of one kind: one folder of the lake, one table of the warehouse.
+/// Objects of one kind: one folder of the lake, one table of the queries.
 #[derive(Clone, Copy, Debug)]
 pub struct DataSet {
-    /// Its folder in the lake, its table in the warehouse, and its label in metrics.
+    /// Its folder in the lake, its table in queries and in the warehouse, and its label in metrics.
     pub name: &'static str,
+    /// Whether the warehouse has it, too.
+    pub is_loaded: bool,
     /// How the folders below its own name their days.
     pub days: DayFolders,
     is_key: fn(&str) -> bool,
@@ -76,12 +78,27 @@ pub mod change {
     pub const EXACT: &str = "_exact";
 }
 
-const KAFKA_PARTITION: &str = "_kafka_partition";
-const KAFKA_OFFSET: &str = "_kafka_offset";
+pub(crate) const KAFKA_PARTITION: &str = "_kafka_partition";
+pub(crate) const KAFKA_OFFSET: &str = "_kafka_offset";
+
+/// Columns of dead letters that transactions do not have.
+pub(crate) mod dead_letter {
+    /// The record's topic.
+    pub(crate) const TOPIC: &str = "_kafka_topic";
+    /// Code of the reason.
+    pub(crate) const REASON: &str = "reason";
+    pub(crate) const KEY: &str = "key";
+    /// As JSON.
+    pub(crate) const HEADERS: &str = "headers";
+    pub(crate) const PAYLOAD: &str = "payload";
+    /// When the writer rejected it.
+    pub(crate) const REJECTED_AT: &str = "rejected_at";
+}
 
 /// Rows of the topic.
 pub const TRANSACTIONS: DataSet = DataSet {
     name: "transactions",
+    is_loaded: true,
     days: DayFolders::Flat,
     is_key: |key| ObjectName::parse(key).is_ok(),
     source_table: None,
@@ -108,6 +125,7 @@ pub const TRANSACTIONS: DataSet = DataSet {
 /// Foreign-exchange rates.
 pub const FX_RATES: DataSet = DataSet {
     name: "fx_rates",
+    is_loaded: true,
     days: DayFolders::Nested,
     is_key: |key| FxObjectName::parse(key).is_some(),
     source_table: None,
@@ -120,6 +138,23 @@ pub const FX_RATES: DataSet = DataSet {
     },
 };
 
+/// Records that could not become rows, where the lake keeps them.
+pub const DEAD_LETTERS: DataSet = DataSet {
+    name: "dead_letters",
+    // Whatever anybody sent, and of up to 100 MB.
+    is_loaded: false,
+    days: DayFolders::Flat,
+    is_key: |key| DeadLetterName::parse(key).is_some(),
+    source_table: None,
+    day_of_row: DayOf::Column(KAFKA_TIMESTAMP),
+    clustering: &[],
+    identity: &[dead_letter::TOPIC, KAFKA_PARTITION, KAFKA_OFFSET],
+    encodings: Encodings {
+        delta: &[KAFKA_OFFSET, KAFKA_TIMESTAMP, dead_letter::REJECTED_AT],
+        plain: &[dead_letter::KEY, dead_letter::HEADERS, dead_letter::PAYLOAD],
+    },
+};
+
 /// Declares the captured tables, and with them the list of all data sets.
 macro_rules! captured {
     ($($(#[$meta:meta])* $set:ident = $table:literal, clustering: $clustering:expr;)*) => {
@@ -127,6 +162,7 @@ macro_rules! captured {
             $(#[$meta])*
             pub(crate) const $set: DataSet = DataSet {
                 name: concat!($table, "_changes"),
+                is_loaded: true,
                 days: DayFolders::Flat,
                 is_key: |key| ChangeObjectName::parse(key).is_some_and(|name| name.table == $table),
                 source_table: Some($table),
@@ -140,7 +176,7 @@ macro_rules! captured {
         /// The tables of PostgreSQL that are captured, by name.
         pub const CAPTURED_TABLES: [&str; [$($table),*].len()] = [$($table),*];
 
-        pub const DATA_SETS: &[DataSet] = &[TRANSACTIONS, FX_RATES, $($set),*];
+        pub const DATA_SETS: &[DataSet] = &[TRANSACTIONS, FX_RATES, $($set,)* DEAD_LETTERS];
     };
 }
 
@@ -182,6 +218,11 @@ impl DataSet {
         format!("{}/{}", self.name, day.format(format))
     }
 
+    /// Those that the warehouse has, too.
+    pub fn loaded() -> impl Iterator<Item = &'static Self> {
+        DATA_SETS.iter().filter(|set| set.is_loaded)
+    }
+
     /// The data set of a table's changes, `None` if the table is not captured.
     pub fn of_changes(table: &str) -> Option<&'static Self> {
         DATA_SETS.iter().find(|set| set.source_table == Some(table))
@@ -216,6 +257,10 @@ mod tests {
                 "merchants_changes/2026-11-22/merchants-000001-snapshot-0001.parquet",
                 "merchants_changes",
             ),
+            (
+                "dead_letters/2026-11-22/transactions-0-00000000000000004712-00000000000000ff.parquet",
+                "dead_letters",
+            ),
         ] {
             assert_eq!(owner(key), Some(name), "{key}");
         }
@@ -225,6 +270,7 @@ mod tests {
             "fx_rates/2020/01/02/fx_rates_20200101_000005.parquet",
             "fx_rates/fx_rates_20200101_000005.parquet",
             "users_changes/2026-11-22/users.parquet",
+            "dead_letters/2026-11-22/transactions-0-00000000000000004712.parquet",
             "other_changes/2026-11-22/other-000001-snapshot-0001.parquet",
             "bigquery/p/d/transactions/00000000000000000001.json",
             "cdc_checkpoints/000001-00000000016B3748.json",

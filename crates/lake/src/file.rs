@@ -171,6 +171,11 @@ impl FileBuilder {
         self.rejected.len()
     }
 
+    /// The file's name.
+    pub fn name(&self) -> &ObjectName {
+        &self.name
+    }
+
     /// The first record's offset.
     pub fn first_offset(&self) -> i64 {
         self.name.first_offset()

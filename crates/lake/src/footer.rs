@@ -138,7 +138,7 @@ pub struct Hash;
 /// Yes or no.
 pub struct Flag;
 /// Rejected offsets.
-struct Ranges;
+pub(crate) struct Ranges;
 
 impl Codec<String> for Text {
     const FORM: &'static str = "text";

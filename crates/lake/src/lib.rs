@@ -5,7 +5,7 @@
 //!
 //! - `store` knows objects and bytes: one create-only put, one checked listing;
 //! - `datasets`, `naming`, `footer`, `chain`, `rolling` and `queue` are the rules, without I/O;
-//!   `file` and `writer` build an object in memory by them;
+//!   `file`, `dead_letters` and `writer` build an object in memory by them;
 //! - `put` and `listing` join the two, and `stage` repeats what they do until the lake answers.
 //!
 //! Relies on the store's create-only put and on offsets never being reused within a topic's life.
@@ -13,6 +13,7 @@
 mod chain;
 mod checksum;
 mod datasets;
+mod dead_letters;
 mod error;
 mod file;
 mod footer;
@@ -40,8 +41,12 @@ pub use chain::{
 };
 pub use checksum::{Checksum, ChecksumError, checksum_of};
 pub use datasets::{
-    CAPTURED_TABLES, CHECKPOINTS_FOLDER, DATA_SETS, DataSet, DayFolders, DayOf, FX_RATES,
-    LOADS_FOLDER, TRANSACTIONS, change,
+    CAPTURED_TABLES, CHECKPOINTS_FOLDER, DATA_SETS, DEAD_LETTERS, DataSet, DayFolders, DayOf,
+    FX_RATES, LOADS_FOLDER, TRANSACTIONS, change,
+};
+pub use dead_letters::{
+    DeadLetterBuilder, DeadLetterFooter, Header, RejectedRecord, dead_letter_schema,
+    dead_letters_of, footer_if_it_counts, list_dead_letters, read_dead_letters,
 };
 pub use error::{FileError, LakeError, LakeFailure};
 pub use file::{Appended, BATCH_ROWS, FileBuilder, FileSettings};
@@ -53,8 +58,8 @@ pub use footer::{
 pub use gcs::gcs_credentials;
 pub use listing::{ChainEnd, chain_ends, check_topic, objects_of, read_footer};
 pub use naming::{
-    ChangeObjectName, ChangePart, FxObjectName, NameError, ObjectName, date_of_micros,
-    date_of_millis, parse_date, unfit_topic,
+    ChangeObjectName, ChangePart, DeadLetterName, FxObjectName, NameError, ObjectName,
+    date_of_micros, date_of_millis, parse_date, unfit_topic,
 };
 pub use position::{Lsn, LsnError, Position};
 pub use put::{ClosedFile, PutError, PutResult, put};

@@ -73,6 +73,12 @@ impl FileWriter {
         written.map_err(|source| encoding_error(&self.name, source))
     }
 
+    /// Ends the row group: a reader can take what is in it at once.
+    pub(crate) fn end_row_group(&mut self) -> Result<(), FileError> {
+        let ended = self.writer.flush();
+        ended.map_err(|source| encoding_error(&self.name, source))
+    }
+
     /// The size of the rows so far, encoded; an estimate for those of the last row group.
     pub fn encoded_bytes(&self) -> usize {
         self.writer.bytes_written() + self.writer.in_progress_size()

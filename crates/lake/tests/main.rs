@@ -2,6 +2,7 @@
 
 #![allow(clippy::large_futures, clippy::print_stdout, clippy::unwrap_used)]
 
+mod dead_letters;
 mod file;
 mod rules;
 mod store;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ftap_lake::{DATA_SETS, DataSet, LakeStore};
+use ftap_lake::{DataSet, LakeStore};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::BigQuerySettings;
@@ -70,7 +70,7 @@ pub async fn audit(
 ) -> Result<Vec<TableAudit>, BigQueryError> {
     let location = warehouse.dataset_location().await?;
     let mut audits = Vec::new();
-    for table in DATA_SETS {
+    for table in DataSet::loaded() {
         let audit = audit_table(warehouse, lake, settings, table, location.as_deref()).await?;
         audits.push(audit);
     }

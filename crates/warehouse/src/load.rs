@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Days, Utc};
-use ftap_lake::{DATA_SETS, DataSet, LakeError, LakeStore, date_of_micros};
+use ftap_lake::{DataSet, LakeError, LakeStore, date_of_micros};
 use ftap_supervision::Retryable as _;
 use ftap_telemetry::events::{
     BigQueryLoaded, BigQueryReady, BigQueryRowsDiffer, BigQueryTableCreated, Speaker,
@@ -96,7 +96,7 @@ impl Loader {
             }
         };
         Self {
-            tables: DATA_SETS.iter().map(ledger).collect(),
+            tables: DataSet::loaded().map(ledger).collect(),
             warehouse,
             lake,
             settings,

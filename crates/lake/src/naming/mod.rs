@@ -4,12 +4,14 @@
 //! writers of one run meet at one key; each `parse` accepts exactly what its `key` writes. Pure.
 
 mod changes;
+mod dead_letters;
 mod fx_rates;
 mod transactions;
 
 use chrono::{DateTime, NaiveDate};
 
 pub use changes::{ChangeObjectName, ChangePart};
+pub use dead_letters::DeadLetterName;
 pub use fx_rates::FxObjectName;
 pub use transactions::{NameError, ObjectName, unfit_topic};
 

@@ -7,7 +7,7 @@ use ftap_transaction::plausible_timestamp;
 use super::{SUFFIX, date_of_millis, is_digits, parse_date};
 use crate::datasets::TRANSACTIONS;
 
-const OFFSET_DIGITS: usize = 20;
+pub(super) const OFFSET_DIGITS: usize = 20;
 /// Longest topic name Kafka allows.
 const MAX_TOPIC_BYTES: usize = 249;
 
