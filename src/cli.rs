@@ -99,7 +99,7 @@ pub(crate) enum Command {
     Tap(TapArgs),
     /// Ask the lake in SQL
     ///
-    /// Each data set is a table: transactions, fx_rates, users_changes, merchants_changes; each model of `dbt/` is a
+    /// Each data set is a table: transactions, fx_rates, users_changes, merchants_changes, dead_letters; each model of `dbt/` is a
     /// view, such as mart_daily. Reads what is there when it starts; nothing is changed.
     #[command(
         after_help = "Examples:\n  ftap query \"SELECT currency, count(*) FROM transactions GROUP BY currency\"\n  ftap query \"SHOW TABLES\"\n  ftap query \"DESCRIBE transactions\"\n  ftap query --file report.sql --out report.csv"
@@ -115,7 +115,7 @@ pub(crate) enum Command {
     Models(ModelsArgs),
     /// Inspect rejected messages, and send them back repaired
     ///
-    /// A message that can't become a row is kept in the dead-letter topic {KAFKA_TOPIC}.dlq.
+    /// A message that can't become a row is kept in the dead-letter topic {KAFKA_TOPIC}.dlq, or in the lake (DEAD_LETTERS).
     #[command(
         after_help = "Examples:\n  ftap dlq list --by-reason\n  ftap dlq show 2-1234\n  ftap dlq list --export repair.jsonl && ftap dlq redrive --from repair.jsonl"
     )]

@@ -37,7 +37,7 @@ use ftap_actors::kafka_subscriber::{KafkaSubscriber, SubscriberParts};
 use ftap_actors::messages::RunJob;
 use ftap_actors::parquet_buffer::{BufferParts, ParquetBuffer};
 use ftap_actors::reporter::Reporter;
-use ftap_actors::settings::{IngestSettings, PublishSettings};
+use ftap_actors::settings::{DeadLetterPlace, IngestSettings, PublishSettings};
 use ftap_actors::watcher::Watcher;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
@@ -151,12 +151,16 @@ fn ingest(
         );
         let subscriber = stages.mailbox::<KafkaSubscriber>("kafka_subscriber", MAILBOX);
         let uploader = stages.mailbox::<GcsUploader>("gcs_uploader", MAILBOX);
-        let dead_letters = stages.mailbox::<DeadLetters>("dead_letters", MAILBOX);
+        // Where the lake keeps them, they go the way of the files.
+        let dead_letters = (settings.dead_letters == DeadLetterPlace::Topic)
+            .then(|| stages.mailbox::<DeadLetters>("dead_letters", MAILBOX));
         let (to_subscriber, to_uploader) =
             (subscriber.outbox(&uploader), uploader.outbox(&subscriber));
         subscriber.reads("Kafka");
         uploader.writes("lake");
-        dead_letters.writes("dead letters");
+        if let Some(dead_letters) = &dead_letters {
+            dead_letters.writes("dead letters");
+        }
 
         let mut buffers = Vec::new();
         for worker in 0..settings.workers.get() {
@@ -167,13 +171,15 @@ fn ingest(
                 topic: topic.clone(),
                 settings: settings.clone(),
                 uploader: uploader.outbox(&buffer),
-                dead_letters: dead_letters.outbox(&buffer),
+                dead_letters: dead_letters.as_ref().map(|it| it.outbox(&buffer)),
                 budget: budget.clone(),
             };
             stages.spawn(buffer, move |stage| ParquetBuffer::new(stage, parts));
         }
-        let own = kafka.clone();
-        stages.spawn(dead_letters, move |stage| DeadLetters::new(stage, own));
+        if let Some(dead_letters) = dead_letters {
+            let own = kafka.clone();
+            stages.spawn(dead_letters, move |stage| DeadLetters::new(stage, own));
+        }
         let (lake, for_uploader, unanswered) = (lake.clone(), health.clone(), unanswered.clone());
         stages.spawn(uploader, move |stage| {
             GcsUploader::new(stage, lake, to_subscriber, for_uploader, unanswered)
@@ -187,6 +193,7 @@ fn ingest(
             watched: watched.clone(),
             drain: drain.clone(),
             health: health.clone(),
+            dead_letters: settings.dead_letters,
         };
         stages.spawn(subscriber, move |stage| KafkaSubscriber::new(stage, parts));
     })

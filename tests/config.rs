@@ -96,6 +96,31 @@ fn every_wrong_setting_is_reported_at_once_with_value_source_and_remedy() {
 }
 
 #[test]
+fn a_topic_that_leaves_no_room_for_the_names_of_dead_letters_is_refused_where_the_lake_keeps_them()
+{
+    let place = Place::new();
+    let config = |letters: usize, dead_letters: &str| {
+        let topic = "t".repeat(letters);
+        let env = [
+            ("KAFKA_TOPIC", topic.as_str()),
+            ("DEAD_LETTERS", dead_letters),
+        ];
+        Done::from(
+            place
+                .ftap(&["config", "consume"])
+                .envs(env)
+                .output()
+                .unwrap(),
+        )
+    };
+    config(183, "lake").ends_with(0);
+    config(184, "topic").ends_with(0);
+    config(184, "lake")
+        .ends_with(2)
+        .says(&["DEAD_LETTERS is \"lake\"", "KAFKA_TOPIC has 184 letters"]);
+}
+
+#[test]
 fn secrets_show_nowhere() {
     let place = Place::new();
     place.write(".env", "POSTGRES_PASSWORD=hunter2\n");

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use crate::common::{Lab, ROWS, Random, wait_until};
+use crate::common::{Lab, ROWS, Random, dlq, wait_until};
 use ftap_testing::gcs::Operation::{Any, Get, List, Put};
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 /// A laboratory whose lake is a bucket of a test server.
@@ -131,6 +132,41 @@ fn whatever_a_bucket_answers_for_a_while_everything_arrives_once() {
         );
         assert!(bucket.server.counts().all_faults() >= 1, "{name}");
         bucket.assert_exact();
+    }
+}
+
+#[test]
+fn rejected_records_arrive_once_whatever_a_bucket_answers_to_their_put() {
+    let rule = |fault| {
+        let mut rule = next(Put, 1, fault);
+        rule.key_contains = Some("dead_letters/".to_owned());
+        rule
+    };
+    let late = Fault::LateCommit {
+        status: 503,
+        after: Duration::from_millis(300),
+    };
+    let mut bucket = Bucket::new("dead-letters");
+    bucket.lab = Lab::shared("gcs-dead-letters");
+    bucket.lab.set("GCS_BUCKET_NAME", bucket.server.bucket());
+    bucket.lab.set("GCS_ENDPOINT", bucket.server.endpoint());
+    bucket.lab.set("DEAD_LETTERS", "lake");
+    bucket.lab.start(["produce"]).wait_for_success();
+    let lost = [Fault::CommitThenStatus(503), Fault::CommitThenCut, late];
+    let refused = [Fault::Status(503), Fault::CutBody, Fault::TokenExpired];
+    for (round, faults) in (1..).zip([lost, refused]) {
+        dlq::poison(&bucket.lab, 6);
+        bucket.server.set_rules(faults.map(rule).to_vec());
+        let drained = dlq::drain(&bucket.lab);
+        assert_eq!(drained.events("stage_failed"), [] as [Value; 0]);
+        for fault in faults {
+            let struck = bucket.server.counts().faults.get(fault.kind()).copied();
+            assert!(struck.is_some_and(|times| times >= 1), "{fault:?}");
+        }
+        bucket.assert_exact();
+        bucket.server.clear_rules();
+        let listed = dlq::lines(&bucket.lab, &["list", "--json"]);
+        assert_eq!(listed.len(), round * 6);
     }
 }
 

@@ -107,4 +107,18 @@ pub(crate) fn exactly_those_of_the_readme(kafka: &Kafka) {
     drained.wait_for_success();
     let unfit = drained.wait_for_event("dead_letter_topic_unfit");
     assert_eq!(unfit["error"], "this account may not write it");
+
+    // Into the lake they go without any right on that topic.
+    let mut lab = lab;
+    lab.set("DEAD_LETTERS", "lake");
+    consume.set(&(letters(), Read), false);
+    kafka::produce(&kafka.plain, &name, 0, &[Some(b"no transaction".to_vec())]);
+    let drained = lab.start(["consume", "--until-drained"]);
+    drained.wait_for_success();
+    assert!(drained.events("dead_letter_topic_unfit").is_empty());
+    verify.set(&verify.listed[2], true);
+    let listed = crate::common::dlq::lines(&lab, &["list", "--json"]);
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    // The first one is in the topic that this account can't see.
+    assert_eq!(lab.verify().kinds(), ["no_dead_letter"]);
 }

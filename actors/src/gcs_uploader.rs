@@ -1,7 +1,8 @@
 //! Puts files into the lake, each partition's chain in order, one at a time.
 //!
 //! Promises: a file is put only after its predecessor is durable, and an offset
-//! is reported to the subscriber only after its file is. A lake that does not answer
+//! is reported to the subscriber only after its file is; what the file lists as rejected is
+//! durable before. A lake that does not answer
 //! is tried again indefinitely; meanwhile the memory budget stops the consumer.
 //! `AlreadyExists` is not a failure: the footer of the existing object decides. Where a
 //! chain ends is answered only while no put into it is under way: a partition that was
@@ -13,11 +14,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use ftap_lake::{
-    ChainEnd, CloseReason, LakeError, LakeStore, PutQueue, PutResult, StageLake, TRANSACTIONS,
-    TransactionFooter, check_topic,
+    ChainEnd, CloseReason, ClosedFile, DeadLetterFooter, LakeError, LakeStore, PutQueue, PutResult,
+    StageLake, TRANSACTIONS, TransactionFooter, check_topic,
 };
 use ftap_supervision::{Failure, Handed, Health, Internal, Outbox, Stage, Work, failpoint};
-use ftap_telemetry::events::{FileAdopted, FileCommitted, LeftoversCleared};
+use ftap_telemetry::events::{DeadLettersCommitted, FileAdopted, FileCommitted, LeftoversCleared};
 use ftap_telemetry::metrics;
 use parking_lot::Mutex;
 
@@ -196,6 +197,9 @@ async fn put(
     upload: &mut Upload,
 ) -> Result<Option<TransactionFooter>, Failure> {
     wait_for_rejections(stage, upload).await?;
+    if let Some(dead_letters) = &upload.dead_letters {
+        put_dead_letters(stage, lake, dead_letters).await?;
+    }
     unanswered.begin(upload);
     if let PutResult::Overtaken(theirs) = lake.put("gcs_uploader", &upload.file).await? {
         report_adopted(stage, &upload.file.key(), &theirs);
@@ -205,6 +209,29 @@ async fn put(
     failpoint::hit("gcs_uploader.committed")?;
     unanswered.found(stage, &upload.file.footer);
     Ok(None)
+}
+
+/// Under their name there can be nothing else than the same records: by another writer, or by an earlier
+/// try whose reply was lost.
+async fn put_dead_letters(
+    stage: &Stage,
+    lake: &StageLake,
+    file: &ClosedFile<DeadLetterFooter>,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    let result = lake.put("gcs_uploader.dead_letters", file).await?;
+    failpoint::hit("gcs_uploader.dead_letters_committed")?;
+    if result == PutResult::Created {
+        DeadLettersCommitted {
+            key: file.key(),
+            partition: file.footer.partition,
+            records: file.footer.records(),
+            bytes: file.bytes.len() as u64,
+            duration_ms: began.elapsed().as_millis() as u64,
+        }
+        .emit(stage.speaker());
+    }
+    Ok(())
 }
 
 /// What a file lists as rejected must be durable before the file is.

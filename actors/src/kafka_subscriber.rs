@@ -40,6 +40,7 @@ use crate::messages::{
     ChainEnds, ClosePartitions, DurableUpTo, FindChainEnds, Records, Rewind, ToBuffer,
     ToSubscriber, ToUploader,
 };
+use crate::settings::DeadLetterPlace;
 use standstill::Standstills;
 
 /// What the consumer's thread works with.
@@ -61,6 +62,7 @@ pub struct SubscriberParts {
     pub drain: watch::Receiver<bool>,
     /// Learns of partitions that can't be read.
     pub health: Arc<Health>,
+    pub dead_letters: DeadLetterPlace,
 }
 
 /// The actor: passes messages to the thread that owns the consumer.
@@ -121,7 +123,7 @@ fn run(
         &stage,
     )?;
     // Once a process is enough.
-    if stage.generation().number() == 1 {
+    if parts.dead_letters == DeadLetterPlace::Topic && stage.generation().number() == 1 {
         check_dead_letter_topic(&parts.kafka, &stage);
     }
     let consumer = GroupConsumer::subscribe(&parts.kafka)?;

@@ -6,7 +6,7 @@
 use actix::Message;
 use ftap_kafka::consumer::{Batch, RecordHeader};
 use ftap_kafka::publish_resume::{Place, Resume};
-use ftap_lake::{CloseReason, ClosedFile, TransactionFooter};
+use ftap_lake::{CloseReason, ClosedFile, DeadLetterFooter, TransactionFooter};
 use ftap_schedule::JobTick;
 use ftap_supervision::{Failure, Permit};
 use tokio::sync::oneshot;
@@ -132,9 +132,11 @@ pub struct Upload {
     pub reason: CloseReason,
     /// Resolve when the records that the file lists as rejected are durable in the dead-letter topic.
     pub rejections: Vec<oneshot::Receiver<()>>,
+    /// These records, if the lake keeps them: put before the file is.
+    pub dead_letters: Option<ClosedFile<DeadLetterFooter>>,
     /// When the file was closed.
     pub closed_at: std::time::Instant,
-    /// The file's share of the memory budget.
+    /// Their share of the memory budget.
     pub permit: Permit,
 }
 

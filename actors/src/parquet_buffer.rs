@@ -2,15 +2,19 @@
 //!
 //! Promises: a file holds one contiguous run of what it was given, and files of a
 //! partition reach the uploader in order. A record that can't become a row is on
-//! its way to the dead-letter topic before its file is closed; the uploader waits
-//! for its arrival.
+//! its way to the dead-letter topic before its file is closed, and the uploader waits
+//! for its arrival; or it is in an object of its own that goes with the file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
-use ftap_lake::{Appended, CloseReason, FileBuilder, FileSettings, should_close};
+use ftap_kafka::consumer::Record;
+use ftap_lake::{
+    Appended, CloseReason, DeadLetterBuilder, FileBuilder, FileSettings, RejectedRecord,
+    should_close,
+};
 use ftap_supervision::{Failure, Handed, MemoryBudget, Outbox, Permit, Stage, failpoint};
 use ftap_telemetry::events::{FileClosed, RecordRejected, TimestampIgnored};
 use ftap_telemetry::metrics;
@@ -35,8 +39,8 @@ pub struct BufferParts {
     pub settings: Arc<IngestSettings>,
     /// Takes the files.
     pub uploader: Outbox<ToUploader>,
-    /// Takes what can't become a row.
-    pub dead_letters: Outbox<Reject>,
+    /// Takes what can't become a row; without it the lake does.
+    pub dead_letters: Option<Outbox<Reject>>,
     /// Shared by everything behind the consumer.
     pub budget: MemoryBudget,
 }
@@ -65,6 +69,65 @@ struct OpenFile {
     rejections: Vec<oneshot::Receiver<()>>,
     /// Rejected, not sent yet.
     rejected: Vec<DeadLetter>,
+    /// Rejected, where the lake keeps them.
+    dead_letters: Option<DeadLetterBuilder>,
+}
+
+impl OpenFile {
+    /// The size of what would be put if the file were closed now; an estimate.
+    fn encoded_bytes(&self) -> u64 {
+        let dead_letters = self.dead_letters.as_ref();
+        self.builder.encoded_bytes() + dead_letters.map_or(0, DeadLetterBuilder::encoded_bytes)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let dead_letters = self.dead_letters.as_ref();
+        let dead_letters = dead_letters.map_or(0, DeadLetterBuilder::memory_bytes);
+        (self.builder.memory_bytes() + dead_letters) as u64
+    }
+
+    /// Keeps a record for the lake.
+    fn keep(
+        &mut self,
+        record: &Record<'_>,
+        reason: &str,
+        settings: &FileSettings,
+    ) -> Result<(), Failure> {
+        let dead_letters = match &mut self.dead_letters {
+            Some(dead_letters) => dead_letters,
+            none => {
+                let name = self.builder.name().clone();
+                none.insert(DeadLetterBuilder::open(name, settings.compression)?)
+            }
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        dead_letters.append(&RejectedRecord {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            reason,
+            key: record.key,
+            headers: &record.headers(),
+            payload: record.payload,
+            rejected_ms: now.map_or(0, |now| now.as_millis() as i64),
+        })?;
+        Ok(())
+    }
+}
+
+/// A record for the dead-letter topic.
+fn dead_letter(partition: i32, record: &Record<'_>, reason: String) -> DeadLetter {
+    let most = |value: &[u8]| value.len().min(MAX_LETTER_BYTES);
+    let kept = record.payload.map(|value| &value[..most(value)]);
+    DeadLetter {
+        partition,
+        offset: record.offset,
+        timestamp_ms: record.timestamp_ms,
+        reason,
+        key: record.key.map(<[u8]>::to_vec),
+        headers: record.headers(),
+        payload: kept.map(<[u8]>::to_vec),
+        is_cut: kept.map(<[u8]>::len) != record.payload.map(<[u8]>::len),
+    }
 }
 
 /// An open file as the metrics have it, until it is closed or dropped.
@@ -146,6 +209,7 @@ impl ParquetBuffer {
                     permit: self.parts.budget.take(0),
                     rejections: Vec::new(),
                     rejected: Vec::new(),
+                    dead_letters: None,
                 }),
             };
             let appended =
@@ -155,31 +219,28 @@ impl ParquetBuffer {
                 && record.timestamp_ms != NO_TIMESTAMP;
             if let Appended::Rejected(reason) = appended {
                 let reason = reason.code();
-                let most = |value: &[u8]| value.len().min(MAX_LETTER_BYTES);
-                let kept = record.payload.map(|value| &value[..most(value)]);
-                open.rejected.push(DeadLetter {
-                    partition: number,
-                    offset: record.offset,
-                    timestamp_ms: record.timestamp_ms,
-                    reason: reason.clone(),
-                    key: record.key.map(<[u8]>::to_vec),
-                    headers: record.headers(),
-                    payload: kept.map(<[u8]>::to_vec),
-                    is_cut: kept.map(<[u8]>::len) != record.payload.map(<[u8]>::len),
-                });
+                if self.parts.dead_letters.is_some() {
+                    let letter = dead_letter(number, &record, reason.clone());
+                    open.rejected.push(letter);
+                } else {
+                    open.keep(&record, &reason, &file_settings)?;
+                }
                 self.note_rejection(number, record.offset, reason);
             }
             if is_undated {
                 self.note_ignored_timestamp(number, record.offset, record.timestamp_ms);
             }
-            self.close_if_full(number, index)?;
+            // One rejected record may be as large as many rows.
+            let is_due = index % SIZE_CHECK_RECORDS == SIZE_CHECK_RECORDS - 1
+                || matches!(appended, Appended::Rejected(_));
+            self.close_if_full(number, is_due)?;
         }
         if let Some(open) = self
             .partitions
             .get_mut(&number)
             .and_then(|partition| partition.open.as_mut())
         {
-            open.permit.resize(open.builder.memory_bytes() as u64);
+            open.permit.resize(open.memory_bytes());
             open.shown.rows(open.builder.rows());
         }
         self.send_rejections(number);
@@ -219,8 +280,8 @@ impl ParquetBuffer {
         }
     }
 
-    /// Looks at the row limit after each record, at the others now and then.
-    fn close_if_full(&mut self, partition: i32, index: usize) -> Result<(), Failure> {
+    /// Looks at the row limit after each record, at the others when that `is_due`.
+    fn close_if_full(&mut self, partition: i32, is_due: bool) -> Result<(), Failure> {
         let rolling = &self.parts.settings.rolling;
         let Some(open) = self
             .partitions
@@ -231,12 +292,12 @@ impl ParquetBuffer {
         };
         let builder = &open.builder;
         let records = builder.rows() + builder.rejected_records();
-        if records < rolling.max_rows && index % SIZE_CHECK_RECORDS != SIZE_CHECK_RECORDS - 1 {
+        if records < rolling.max_rows && !is_due {
             return Ok(());
         }
         let reason = should_close(
             records,
-            builder.encoded_bytes(),
+            open.encoded_bytes(),
             builder.rejected_ranges(),
             builder.opened_at().elapsed(),
             rolling,
@@ -257,6 +318,9 @@ impl ParquetBuffer {
         };
         let closed_at = Instant::now();
         let file = open.builder.close()?;
+        let dead_letters = open.dead_letters;
+        let dead_letters = dead_letters.map(|letters| letters.close(&file.footer));
+        let dead_letters = dead_letters.transpose()?;
         FileClosed {
             partition: number,
             first_offset: file.footer.first_offset,
@@ -267,7 +331,8 @@ impl ParquetBuffer {
         }
         .emit(self.stage.speaker());
         let mut permit = open.permit;
-        permit.resize(file.bytes.len() as u64);
+        let dead_letter_bytes = dead_letters.as_ref().map_or(0, |file| file.bytes.len());
+        permit.resize((file.bytes.len() + dead_letter_bytes) as u64);
         // Bounded by the memory budget: the consumer pauses when files pile up.
         self.parts
             .uploader
@@ -276,6 +341,7 @@ impl ParquetBuffer {
                 file,
                 reason,
                 rejections: open.rejections,
+                dead_letters,
                 closed_at,
                 permit,
             })));
@@ -288,6 +354,9 @@ impl ParquetBuffer {
             .get_mut(&number)
             .and_then(|partition| partition.open.as_mut())
         else {
+            return;
+        };
+        let Some(dead_letters) = &self.parts.dead_letters else {
             return;
         };
         if open.rejected.is_empty() {
@@ -303,7 +372,7 @@ impl ParquetBuffer {
         // What has arrived already needs no more waiting.
         open.rejections
             .retain_mut(|rejection| !matches!(rejection.try_recv(), Ok(())));
-        self.parts.dead_letters.hand(Reject {
+        dead_letters.hand(Reject {
             records,
             permit: self.parts.budget.take(bytes as u64),
             done,

@@ -39,6 +39,15 @@ pub struct PublishSettings {
     pub transaction_rows: u64,
 }
 
+/// Where records are kept that can't become rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLetterPlace {
+    /// In the dead-letter topic, as they come.
+    Topic,
+    /// In the lake, with the file that lists them.
+    Lake,
+}
+
 /// The ingest side: the topic into the lake.
 #[derive(Clone, Debug)]
 pub struct IngestSettings {
@@ -49,6 +58,7 @@ pub struct IngestSettings {
     pub workers: NonZeroUsize,
     /// Memory of everything between the consumer and the lake, for all partitions together.
     pub memory_budget_bytes: u64,
+    pub dead_letters: DeadLetterPlace,
     /// A larger message is rejected, not parsed.
     pub max_message_bytes: usize,
     pub compression: Compression,

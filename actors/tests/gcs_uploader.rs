@@ -39,6 +39,7 @@ impl Actor for Reader {
             file: self.file.take().unwrap(),
             reason: CloseReason::Rows,
             rejections: Vec::new(),
+            dead_letters: None,
             closed_at: Instant::now(),
             permit: MemoryBudget::new(1).take(1),
         };

@@ -9,12 +9,11 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
-use rdkafka::message::Message;
 use serde_json::json;
 
 use crate::config::Config;
 use crate::dlq::args::{DlqAction, DlqArgs, ListArgs, ShowArgs, State};
-use crate::dlq::index::{self, Entry, Index, Original};
+use crate::dlq::index::{Entry, Fate, Index, Original, Sight};
 use crate::dlq::{EntryId, line, shown};
 use crate::exit::{self, BadUsage};
 use crate::kafka_access::KafkaAccess;
@@ -33,28 +32,29 @@ pub(crate) fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
     let kafka = KafkaAccess::open_to_read(config)?;
     let settings = config.kafka_settings(kafka.bootstrap());
     let topics = Topics::new(&settings)?;
-    let topic = settings.dead_letter_topic.clone();
-    let index = Index::read(&topics, &topic)?;
-    match (&args.action, index) {
-        (DlqAction::Show(args), index) => show(&topics, &topic, index, args)?,
-        (DlqAction::List(args), Some(index)) => list(&topics, &topic, &index, args)?,
-        (DlqAction::List(args), None) => nothing(&topic, args)?,
+    let index = Index::read(config, &settings, &topics, Sight::Now)?;
+    let nothing = index.is_nothing().then(|| {
+        format!(
+            "nothing was quarantined: there is no topic {}, and the lake has no dead letters",
+            settings.dead_letter_topic
+        )
+    });
+    match (&args.action, nothing) {
+        (DlqAction::Show(_), Some(nothing)) => return Err(BadUsage(nothing).into()),
+        (DlqAction::Show(args), None) => show(&index, args)?,
+        (DlqAction::List(args), None) => list(&index, args)?,
+        (DlqAction::List(args), Some(nothing)) => {
+            let is_for_people = !args.json && args.export.is_none();
+            if is_for_people {
+                print(&format!("{nothing}\n"))?;
+            }
+        }
         (DlqAction::Redrive(_), _) => {}
     }
     Ok(exit::DONE)
 }
 
-fn nothing(topic: &str, args: &ListArgs) -> anyhow::Result<()> {
-    let is_for_people = !args.json && args.export.is_none();
-    if is_for_people {
-        print(&format!(
-            "nothing was quarantined: there is no topic {topic}\n"
-        ))?;
-    }
-    Ok(())
-}
-
-fn list(topics: &Topics<'_>, topic: &str, index: &Index, args: &ListArgs) -> anyhow::Result<()> {
+fn list(index: &Index<'_>, args: &ListArgs) -> anyhow::Result<()> {
     let fits = |entry: &Entry| {
         args.reason
             .as_ref()
@@ -66,13 +66,13 @@ fn list(topics: &Topics<'_>, topic: &str, index: &Index, args: &ListArgs) -> any
     let is_wanted = |entry: &Entry| {
         fits(entry)
             && match args.state {
-                State::Open => !entry.is_redriven,
-                State::Redriven => entry.is_redriven,
+                State::Open => !entry.is_redriven(),
+                State::Redriven => entry.is_redriven(),
                 State::All => true,
             }
     };
     if let Some(path) = &args.export {
-        return export(topics, index, path, is_wanted);
+        return export(index, path, is_wanted);
     }
     if !args.by_reason {
         let mut entries: Vec<&Entry> = index.entries.values().filter(|e| is_wanted(e)).collect();
@@ -93,29 +93,35 @@ fn list(topics: &Topics<'_>, topic: &str, index: &Index, args: &ListArgs) -> any
                 "reason": reason,
                 "open": all.open,
                 "redriven": all.redriven,
+                "unknown": all.unknown,
                 "bytes": all.bytes,
             });
             shown::json(&format!("{line}\n"))
         }))
     } else {
-        by_reason(topic, &reasons, index.foreign)
+        by_reason(index, &reasons)
     }
 }
 
 /// How many entries have a reason.
 #[derive(Default)]
 struct Reason {
+    /// Those of unknown state included.
     open: u64,
+    unknown: u64,
     redriven: u64,
     bytes: u64,
 }
 
 impl Reason {
     fn add(&mut self, entry: &Entry) {
-        if entry.is_redriven {
-            self.redriven += 1;
-        } else {
-            self.open += 1;
+        match entry.fate {
+            Fate::Redriven => self.redriven += 1,
+            Fate::Open => self.open += 1,
+            Fate::Unknown => {
+                self.open += 1;
+                self.unknown += 1;
+            }
         }
         self.bytes += entry.bytes;
     }
@@ -143,7 +149,7 @@ fn json_of(entry: &Entry) -> String {
         "reason": &*entry.reason,
         "bytes": entry.bytes,
         "truncated": entry.is_truncated,
-        "state": entry.state(),
+        "state": entry.fate.as_str(),
     });
     shown::json(&format!("{line}\n"))
 }
@@ -165,7 +171,7 @@ fn table(entries: &[&Entry]) -> anyhow::Result<()> {
             "{:width$}  {:24}  {:8}  {size:>9}  {}\n",
             entry.id.to_string(),
             shown::time(entry.rejected_ms),
-            entry.state(),
+            entry.fate.as_str(),
             shown::text(&entry.reason),
         )
     };
@@ -176,8 +182,8 @@ fn table(entries: &[&Entry]) -> anyhow::Result<()> {
     print("\n")
 }
 
-fn by_reason(topic: &str, reasons: &BTreeMap<&str, Reason>, foreign: u64) -> anyhow::Result<()> {
-    let (mut open, mut redriven, mut bytes) = (0, 0, 0);
+fn by_reason(index: &Index<'_>, reasons: &BTreeMap<&str, Reason>) -> anyhow::Result<()> {
+    let (mut open, mut unknown, mut redriven, mut bytes) = (0, 0, 0, 0);
     let mut out = format!("{:>9}  {:>9}  {:>9}  reason\n", "open", "redriven", "size");
     for (reason, all) in reasons {
         out.push_str(&format!(
@@ -188,37 +194,44 @@ fn by_reason(topic: &str, reasons: &BTreeMap<&str, Reason>, foreign: u64) -> any
             shown::text(reason)
         ));
         open += all.open;
+        unknown += all.unknown;
         redriven += all.redriven;
         bytes += all.bytes;
     }
     out.push_str(&format!(
-        "{:>9}  {:>9}  {:>9}  all of {topic}\n",
+        "{:>9}  {:>9}  {:>9}  all of {}\n",
         count(open),
         count(redriven),
-        size(bytes)
+        size(bytes),
+        index.places(),
     ));
-    if foreign > 0 {
+    if unknown > 0 {
         out.push_str(&format!(
-            "{} other records of {topic} are no entries\n",
-            count(foreign)
+            "{} of the open ones may have been redriven before: the topic no longer has all that followed them. Their state is `unknown`, and `ftap dlq redrive` sends them only with --unknown\n",
+            count(unknown)
+        ));
+    }
+    if index.foreign > 0 {
+        out.push_str(&format!(
+            "{} other records of the dead-letter topic are no entries\n",
+            count(index.foreign)
         ));
     }
     print(&out)
 }
 
 fn export(
-    topics: &Topics<'_>,
-    index: &Index,
+    index: &Index<'_>,
     path: &Path,
     is_wanted: impl Fn(&Entry) -> bool,
 ) -> anyhow::Result<()> {
     let is_stdout = path == Path::new("-");
     let (mut entries, mut truncated) = (0, 0);
     let mut each = |write: &mut dyn FnMut(&str) -> anyhow::Result<()>| {
-        index.in_order(topics, &is_wanted, |entry, message| {
+        index.in_order(&is_wanted, |entry, original| {
             entries += 1;
             truncated += u64::from(entry.is_truncated);
-            write(&line::write(entry, &index::original(message)))
+            write(&line::write(entry, original))
         })
     };
     if is_stdout {
@@ -254,42 +267,31 @@ fn export(
     Ok(())
 }
 
-fn show(
-    topics: &Topics<'_>,
-    topic: &str,
-    index: Option<Index>,
-    args: &ShowArgs,
-) -> anyhow::Result<()> {
+fn show(index: &Index<'_>, args: &ShowArgs) -> anyhow::Result<()> {
     if args.raw && args.ids.len() != 1 {
         return Err(BadUsage("--raw writes one entry: name one id".to_owned()).into());
     }
-    let Some(index) = index else {
-        return Err(BadUsage(format!(
-            "nothing was quarantined: there is no topic {topic}"
-        ))
-        .into());
-    };
     let wanted: BTreeSet<EntryId> = args.ids.iter().copied().collect();
     if let Some(unknown) = wanted.iter().find(|id| !index.entries.contains_key(id)) {
         return Err(BadUsage(format!(
-            "there is no entry {unknown} in {topic}: `ftap dlq list --state all` lists them"
+            "there is no entry {unknown} in {}: `ftap dlq list --state all` lists them",
+            index.places()
         ))
         .into());
     }
     let mut is_first = true;
     index.in_order(
-        topics,
         |entry| wanted.contains(&entry.id),
-        |entry, message| {
+        |entry, original| {
             if args.raw {
-                return raw(message.payload().unwrap_or_default());
+                return raw(original.payload.unwrap_or_default());
             }
             if args.json {
-                return print(&line::write(entry, &index::original(message)));
+                return print(&line::write(entry, original));
             }
             let gap = if is_first { "" } else { "\n" };
             is_first = false;
-            print(&format!("{gap}{}", whole(entry, &index::original(message))))
+            print(&format!("{gap}{}", whole(entry, original)))
         },
     )
 }
@@ -315,7 +317,7 @@ fn whole(entry: &Entry, original: &Original<'_>) -> String {
     let mut out = format!(
         "id        {}\nstate     {}\nreason    {}\nrejected  {}\nwritten   {}\nsize      {} bytes{cut}\n",
         entry.id,
-        entry.state(),
+        entry.fate.as_str(),
         shown::text(&entry.reason),
         shown::time(entry.rejected_ms),
         shown::time(entry.written_ms),

@@ -1,6 +1,6 @@
 //! `ftap dlq redrive`, and the same from the page of messages: rejected records go back, each exactly once.
 //!
-//! Promises: whatever is checked is checked before anything is sent. The dead-letter topic is
+//! Promises: whatever is checked is checked before anything is sent. Both topics are
 //! read only after every other redrive of the topic is fenced off, so nothing that is sent
 //! here was sent by another, killed or alive, before.
 
@@ -11,13 +11,12 @@ use anyhow::Context as _;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_telemetry::events::{RedriveFinished, Speaker};
-use rdkafka::message::Message;
 use serde_json::json;
 
 use crate::config::Config;
 use crate::dlq::EntryId;
 use crate::dlq::args::RedriveArgs;
-use crate::dlq::index::{self, Index};
+use crate::dlq::index::{Index, Original, Sight};
 use crate::dlq::plan::{self, Counts, Refusals, Wanted};
 use crate::dlq::sender::Sender;
 use crate::dlq::settled;
@@ -35,6 +34,7 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
     let settings = config.kafka_settings(kafka.bootstrap());
     let options = Options {
         force: args.force,
+        unknown: args.unknown,
         dry_run: args.dry_run,
     };
     let transactions = redrive(config, &settings, &wanted, options, &mut counts).map_err(usage)?;
@@ -58,6 +58,8 @@ pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()>
 pub(crate) struct Options {
     /// Also what will be rejected again.
     pub force: bool,
+    /// Also what may have been redriven before.
+    pub unknown: bool,
     /// Only says what would be sent.
     pub dry_run: bool,
 }
@@ -88,13 +90,17 @@ pub(crate) fn redrive(
     let redrive = Redrive {
         config,
         settings,
-        topics: &topics,
         wanted,
-        force: options.force,
+        options,
     };
-    let index = Index::read(&topics, &settings.dead_letter_topic)?;
+    let sight = if options.dry_run {
+        Sight::Now
+    } else {
+        Sight::Whole
+    };
+    let index = Index::read(config, settings, &topics, sight)?;
     let mut transactions = 0;
-    if let Some(index) = index {
+    if !index.is_nothing() {
         let chosen = redrive.choose(&index, partitions.len(), counts)?;
         match &mut sender {
             Some(sender) => {
@@ -106,7 +112,7 @@ pub(crate) fn redrive(
         }
     } else if !matches!(wanted, Wanted::Open(_)) {
         return Err(BadUsage(format!(
-            "nothing was quarantined: there is no topic {}",
+            "nothing was quarantined: there is no topic {}, and the lake has no dead letters",
             settings.dead_letter_topic
         ))
         .into());
@@ -116,7 +122,7 @@ pub(crate) fn redrive(
             topic: settings.topic.clone(),
             redriven: counts.redriven,
             already_redriven: counts.already_redriven,
-            left: counts.left_invalid + counts.left_truncated + counts.left_unsettled,
+            left: counts.left(),
             transactions,
             duration_ms: began.elapsed().as_millis() as u64,
         }
@@ -161,21 +167,23 @@ fn refuse(refusals: Refusals) -> anyhow::Result<()> {
 struct Redrive<'a> {
     config: &'a Config,
     settings: &'a KafkaSettings,
-    topics: &'a Topics<'a>,
     wanted: &'a Wanted,
-    force: bool,
+    options: Options,
 }
 
 impl Redrive<'_> {
     /// The entries to send; an error if one that was named can't be.
     fn choose(
         &self,
-        index: &Index,
+        index: &Index<'_>,
         partitions: usize,
         counts: &mut Counts,
     ) -> anyhow::Result<BTreeSet<EntryId>> {
         let mut refusals = Refusals::default();
-        let mut chosen = self.wanted.choose(index, partitions, counts, &mut refusals);
+        let unknown = self.options.unknown;
+        let mut chosen = self
+            .wanted
+            .choose(index, partitions, unknown, counts, &mut refusals);
         let store = LakeStore::open(&self.config.lake())?;
         let settled = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -184,14 +192,13 @@ impl Redrive<'_> {
             .block_on(settled::look_up(&store, &self.settings.topic, &chosen))?;
         self.wanted
             .settle(&mut chosen, &settled, counts, &mut refusals);
-        if !self.force && !matches!(self.wanted, Wanted::Repaired(_)) {
+        if !self.options.force && !matches!(self.wanted, Wanted::Repaired(_)) {
             let limit = self.config.max_message_bytes;
             let mut good = BTreeSet::new();
             index.payloads(
-                self.topics,
                 |entry| chosen.contains(&entry.id),
-                |entry, message| {
-                    let payload = message.payload();
+                |entry, original| {
+                    let payload = original.payload;
                     let own =
                         self.wanted
                             .check_own(entry.id, payload, limit, counts, &mut refusals);
@@ -209,19 +216,22 @@ impl Redrive<'_> {
 
     fn send(
         &self,
-        index: &Index,
+        index: &Index<'_>,
         chosen: &BTreeSet<EntryId>,
         sender: &mut Sender,
     ) -> anyhow::Result<()> {
         index.payloads(
-            self.topics,
             |entry| chosen.contains(&entry.id),
-            |entry, message| {
-                let mut original = index::original(message);
-                if let Some(repaired) = self.wanted.repaired(entry.id) {
-                    original.payload = repaired.payload.as_deref();
-                }
-                sender.send(entry, &original)
+            |entry, original| match self.wanted.repaired(entry.id) {
+                Some(repaired) => sender.send(
+                    entry,
+                    &Original {
+                        payload: repaired.payload.as_deref(),
+                        key: original.key,
+                        headers: original.headers.clone(),
+                    },
+                ),
+                None => sender.send(entry, original),
             },
         )?;
         sender.close()
@@ -256,6 +266,10 @@ fn summary(counts: &Counts, dry_run: bool) -> String {
         (
             counts.left_unsettled,
             "are in no file of the lake yet: left; `ftap consume --until-drained` writes them",
+        ),
+        (
+            counts.left_unknown,
+            "may have been redriven before, the topic no longer has all that followed them: left (--unknown sends them)",
         ),
     ] {
         if number > 0 {

@@ -3,8 +3,14 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use ftap_actors::settings::DeadLetterPlace;
+
 use super::reader::Reader;
 use super::{Config, kafka_security};
+
+/// Longest topic whose dead letters the lake takes: file systems allow 255 bytes, of which 57 are partition, offset,
+/// hash and suffix, 15 a staging file's own.
+const MAX_TOPIC_IN_LAKE: usize = 183;
 
 /// Checks everything, and replaces the name of the key file by the path where it was found.
 pub(super) fn all(r: &mut Reader<'_>, config: &mut Config) {
@@ -16,6 +22,15 @@ pub(super) fn all(r: &mut Reader<'_>, config: &mut Config) {
         r.fault(
             "KAFKA_DEAD_LETTER_TOPIC",
             ": that is KAFKA_TOPIC, and rejected messages would be read again; name another topic",
+        );
+    }
+    let letters = config.kafka_topic.len();
+    if config.dead_letters == DeadLetterPlace::Lake && letters > MAX_TOPIC_IN_LAKE {
+        r.fault(
+            "DEAD_LETTERS",
+            &format!(
+                ": KAFKA_TOPIC has {letters} letters, and at most {MAX_TOPIC_IN_LAKE} leave room for the rest of a file's name; use `topic`"
+            ),
         );
     }
 }

@@ -82,6 +82,7 @@ impl Config {
             },
             workers: NonZeroUsize::new(self.ingest_workers).unwrap_or(NonZeroUsize::MIN),
             memory_budget_bytes: self.ingest_memory_bytes,
+            dead_letters: self.dead_letters,
             max_message_bytes: self.max_message_bytes,
             compression: self.compression(),
             writer_id: writer_id(),

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ftap_actors::settings::Pace;
+use ftap_actors::settings::{DeadLetterPlace, Pace};
 use ftap_lake::Compression;
 use ftap_postgres::SslMode;
 use ftap_schedule::Schedule;
@@ -43,6 +43,11 @@ const POSTGRES: &str = "run, batch, cdc, verify, reset, serve";
 const POSTGRES_WRITERS: &str = "run, batch, cdc";
 const BIGQUERY: &str = "run, batch, load, verify, reset";
 const FX: &str = "run, batch, fx";
+
+const DEAD_LETTER_PLACES: &[(&str, DeadLetterPlace)] = &[
+    ("topic", DeadLetterPlace::Topic),
+    ("lake", DeadLetterPlace::Lake),
+];
 
 /// The level is a setting of its own.
 const CODECS: &[(&str, Compression)] = &[
@@ -134,7 +139,9 @@ settings! {
         KAFKA_TOPIC => kafka_topic: String =
             text("1 to 245 letters, digits, dots, dashes and underscores; a new lake begins for at most 200, and for no name that begins with a dot or an underscore", |t| is_word(t, 245, "._-") && t != "." && t != ".."),
             default "transactions", for KAFKA;
-        /// Topic of the records that the lake can't hold; created when the first one comes, checked at the start
+        /// Where records are kept that can't become rows: `topic` is KAFKA_DEAD_LETTER_TOPIC; `lake` is the folder `dead_letters` of the lake, where no topic can be had that takes them whole. `ftap verify` and `ftap dlq` read both
+        DEAD_LETTERS => dead_letters: DeadLetterPlace = one_of(DEAD_LETTER_PLACES), default "topic", for "run, consume, verify, dlq, reset";
+        /// Topic of the records that can't become rows; created when the first one comes, checked at the start. Nothing is written to it with `DEAD_LETTERS=lake`
         KAFKA_DEAD_LETTER_TOPIC => kafka_dead_letter_topic: String =
             text("1 to 249 letters, digits, dots, dashes and underscores", |t| is_word(t, 249, "._-") && t != "." && t != ".."),
             default "$KAFKA_TOPIC.dlq", for "run, consume, verify, dlq, reset";
@@ -220,7 +227,7 @@ settings! {
             example "2", for "run, consume";
         /// Memory between the consumer and the lake, for all partitions together; above it they are paused
         INGEST_MEMORY_BYTES => ingest_memory_bytes: u64 = bytes::<u64>(16_000_000..), default "128MB", for "run, consume";
-        /// A larger message goes to the dead-letter topic unparsed
+        /// A larger message is rejected unparsed
         MAX_MESSAGE_BYTES => max_message_bytes: usize = bytes::<usize>(1000..=64_000_000), default "1MB", for "run, consume, verify, dlq";
     }
     "Change capture" {

@@ -44,7 +44,7 @@ pub(crate) enum DlqAction {
 /// Which entries, by what was done about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum State {
-    /// Not redriven yet
+    /// Not redriven yet, or not known to be
     Open,
     /// Redriven
     Redriven,
@@ -114,6 +114,9 @@ pub(crate) struct RedriveArgs {
     /// Send also what will be rejected again; it comes back as a new entry
     #[arg(long)]
     pub force: bool,
+    /// Send also entries of the lake that may have been sent before: the topic no longer has all that followed their records
+    #[arg(long)]
+    pub unknown: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,

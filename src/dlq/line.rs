@@ -41,7 +41,7 @@ pub(crate) fn write(entry: &Entry, original: &Original<'_>) -> String {
         key: original
             .key
             .map(|key| String::from_utf8_lossy(key).into_owned()),
-        state: entry.state(),
+        state: entry.fate.as_str(),
         truncated: entry.is_truncated,
         payload: text.ok(),
         payload_base64: match text {
@@ -116,6 +116,7 @@ pub(crate) fn read(line: &str) -> Result<Repair, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::dlq::index::{Fate, Place};
 
     fn entry() -> Entry {
         Entry {
@@ -123,7 +124,7 @@ mod tests {
                 partition: 2,
                 offset: 1234,
             },
-            place: (0, 0),
+            place: Place::Lake { object: 0 },
             rejected_ms: 0,
             written_ms: -1,
             reason: "not_json".into(),
@@ -131,7 +132,7 @@ mod tests {
             message_bytes: 3,
             hash: 0,
             is_truncated: false,
-            is_redriven: false,
+            fate: Fate::Open,
         }
     }
 

@@ -12,7 +12,7 @@ use ftap_transaction::check;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::index::{Entry, Index};
+use super::index::{Entry, Fate, Index};
 use super::settled::Settled;
 use super::{EntryId, line};
 
@@ -95,6 +95,15 @@ pub(crate) struct Counts {
     pub left_truncated: u64,
     /// Left, because no file of the lake covers the record yet.
     pub left_unsettled: u64,
+    /// Left, because they may have been redriven before.
+    pub left_unknown: u64,
+}
+
+impl Counts {
+    /// Entries that stay as they are, although they are open.
+    pub(crate) fn left(&self) -> u64 {
+        self.left_invalid + self.left_truncated + self.left_unsettled + self.left_unknown
+    }
 }
 
 /// Reads the lines of a file and checks each payload.
@@ -180,7 +189,7 @@ impl Wanted {
         }
     }
 
-    fn ids(&self, index: &Index) -> Vec<EntryId> {
+    fn ids(&self, index: &Index<'_>) -> Vec<EntryId> {
         match self {
             Self::Repaired(repairs) => repairs.keys().copied().collect(),
             Self::Ids(ids) => ids.iter().copied().collect(),
@@ -198,8 +207,9 @@ impl Wanted {
     /// The entries to send as far as the index tells; their payloads are checked apart.
     pub(crate) fn choose(
         &self,
-        index: &Index,
+        index: &Index<'_>,
         partitions: usize,
+        takes_unknown: bool,
         counts: &mut Counts,
         refusals: &mut Refusals,
     ) -> BTreeSet<EntryId> {
@@ -213,7 +223,7 @@ impl Wanted {
                 }
                 continue;
             };
-            if entry.is_redriven {
+            if entry.is_redriven() {
                 counts.already_redriven += 1;
             } else if usize::try_from(id.partition).is_ok_and(|index| index >= partitions) {
                 refusals.add(|| {
@@ -221,6 +231,13 @@ impl Wanted {
                         "{}: the topic has no partition {} any more: was it recreated?",
                         self.name(id),
                         id.partition
+                    )
+                });
+            } else if entry.fate == Fate::Unknown && !takes_unknown {
+                self.leave(&mut counts.left_unknown, refusals, || {
+                    format!(
+                        "{}: it may have been redriven before, the topic no longer has all that followed it: --unknown sends it",
+                        self.name(id)
                     )
                 });
             } else if self.is_only_the_beginning(entry) {

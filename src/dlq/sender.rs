@@ -1,8 +1,8 @@
 //! Sends repaired messages back, each exactly once.
 //!
-//! Promises: a message and its entry's mark are committed in one Kafka transaction, or
-//! neither is. [`Sender::open`] fences every earlier redrive of the topic and waits until
-//! what that left open is aborted or visible; what is read of the dead-letter topic after it
+//! Promises: a message and its entry's mark, if the dead-letter topic has the entry, are committed in
+//! one Kafka transaction, or neither is. [`Sender::open`] fences every earlier redrive of the topic and waits until
+//! what that left open is aborted or visible; what is read of both topics after it
 //! stays true until this sender changes it, or another one fences it off.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,7 +22,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::index::{Entry, Original, OriginalHeader};
+use super::index::{Entry, Original, OriginalHeader, Place};
 
 /// A transaction holds up the topic's readers, so it stays small.
 const MAX_MESSAGES: u64 = 1000;
@@ -182,14 +182,16 @@ impl Sender {
         message.payload = original.payload;
         self.queue(message)?;
         failpoint::hit("redrive.send")?;
-        // Empty, not null: a null would make compaction forget the mark.
-        let mark = BaseRecord::<[u8], [u8]>::to(&self.dead_letter_topic)
-            .partition(entry.place.0)
-            .timestamp(now_ms)
-            .key(id.as_bytes())
-            .payload(&[])
-            .headers(header(REDRIVEN_HEADER, "true"));
-        self.queue(mark)?;
+        if let Place::Topic { partition, .. } = entry.place {
+            // Empty, not null: a null would make compaction forget the mark.
+            let mark = BaseRecord::<[u8], [u8]>::to(&self.dead_letter_topic)
+                .partition(partition)
+                .timestamp(now_ms)
+                .key(id.as_bytes())
+                .payload(&[])
+                .headers(header(REDRIVEN_HEADER, "true"));
+            self.queue(mark)?;
+        }
         let is_full = self.open.as_mut().is_some_and(|open| {
             open.messages += 1;
             open.bytes += original.payload.map_or(0, <[u8]>::len);

@@ -73,7 +73,7 @@ pub(crate) struct TopicRecord {
     pub too_large: bool,
 }
 
-/// A record of the dead-letter topic.
+/// A rejected record, in the dead-letter topic or in the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeadLetter {
     /// Partition it came from.
@@ -86,6 +86,8 @@ pub(crate) struct DeadLetter {
     pub raw: Option<u64>,
     /// [`with_timestamp`](super::ledger::with_timestamp) of its content, if it was too large and is a transaction.
     pub content: Option<u64>,
+    /// Whether the lake has it: then its redrive needs no mark.
+    pub is_in_lake: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -186,7 +186,7 @@ impl Ledger {
         }
     }
 
-    /// A record of the dead-letter topic; there may be several for one offset.
+    /// A rejected record where it is kept; there may be several for one offset, of which the last counts.
     pub(super) fn dead_letter(&mut self, letter: DeadLetter) {
         let key = (letter.partition, letter.offset);
         self.dead_letters.insert(key, letter);
@@ -400,7 +400,11 @@ impl Ledger {
                 oldest_ms: state.oldest_ms,
             })
         };
-        let (findings, expired) = redrives.close(kept);
+        let needs_mark = |id: EntryId| {
+            let letter = self.dead_letters.get(&(id.partition, id.offset));
+            letter.is_none_or(|letter| !letter.is_in_lake)
+        };
+        let (findings, expired) = redrives.close(kept, needs_mark);
         for (kind, partition, offset) in findings {
             self.note(kind, Some(partition), None, offset);
         }

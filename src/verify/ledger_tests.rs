@@ -47,6 +47,7 @@ fn letter(offset: i64) -> DeadLetter {
         reason: "not_json".to_owned(),
         raw: Some(900 + offset as u64),
         content: None,
+        is_in_lake: false,
     }
 }
 

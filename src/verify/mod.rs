@@ -9,6 +9,7 @@
 mod bigquery;
 mod changes;
 mod content;
+mod dead_letters;
 mod items;
 mod lake;
 mod ledger;
@@ -28,6 +29,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::Context;
+use ftap_actors::settings::DeadLetterPlace;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::{LakeLocation, LakeStore};
 use ftap_supervision::Backoff;
@@ -71,6 +73,7 @@ pub(crate) async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8
         lake: config.lake(),
         source: args.source.clone().unwrap_or(config.events_file.clone()),
         rows: args.rows,
+        dead_letters: config.dead_letters,
         max_message_bytes: config.max_message_bytes,
         changes: changes::Source::of(config),
         bigquery: config.bigquery_settings(),
@@ -94,6 +97,7 @@ struct Inputs {
     lake: LakeLocation,
     source: PathBuf,
     rows: Option<u64>,
+    dead_letters: DeadLetterPlace,
     max_message_bytes: usize,
     changes: changes::Source,
     bigquery: Option<BigQuerySettings>,
@@ -109,7 +113,9 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     let topics = Topics::new(&inputs.kafka)?;
     let dead_letter_topic = inputs.kafka.dead_letter_topic.clone();
     // The marks that are there now have their messages in the topic when that is looked at.
-    let marks = topics.watermarks(&dead_letter_topic)?.unwrap_or_default();
+    let marks = topics
+        .dead_letters(inputs.dead_letters)?
+        .unwrap_or_default();
     let watermarks = topics.watermarks(topic)?.with_context(|| {
         format!(
             "there is no topic {topic} at {}: run `ftap run` or `ftap produce` first, or check KAFKA_TOPIC",
@@ -154,7 +160,13 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     topics.hidden_rows(topic, &hidden, |row| ledger.hidden_row(row))?;
     notes.extend(source_notes(seen.into_iter().collect(), partitions));
 
-    let has_dead_letters = read_dead_letters(&topics, &dead_letter_topic, &marks, &mut ledger)?;
+    let bounds = topics.dead_letters(inputs.dead_letters)?;
+    let has_dead_letters = bounds.is_some();
+    if let Some(bounds) = bounds {
+        read_dead_letters(&topics, &dead_letter_topic, &bounds, &marks, &mut ledger)?;
+    }
+    // After the topic's: those of the lake are whole.
+    dead_letters::read(&store, topic, runtime, &mut ledger)?;
 
     let mut auditor = Auditor::new(topic, &mut ledger);
     for found in &objects {
@@ -243,22 +255,19 @@ fn source_notes(sources: BTreeSet<String>, partitions: i32) -> Vec<String> {
     notes
 }
 
-/// Returns whether there is such a topic.
 fn read_dead_letters(
     topics: &Topics<'_>,
     topic: &str,
+    watermarks: &[Watermarks],
     before: &[Watermarks],
     ledger: &mut Ledger,
-) -> anyhow::Result<bool> {
-    let Some(watermarks) = topics.watermarks(topic)? else {
-        return Ok(false);
-    };
+) -> anyhow::Result<()> {
     if watermarks.iter().any(|(low, _)| *low > 0) {
         ledger.marks_may_have_expired();
     }
     topics.read(
         topic,
-        &watermarks,
+        watermarks,
         |_, message| topic::letter(message, before),
         |_, letters| {
             for letter in letters.into_iter().flatten() {
@@ -268,6 +277,5 @@ fn read_dead_letters(
                 }
             }
         },
-    )?;
-    Ok(true)
+    )
 }

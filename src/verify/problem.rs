@@ -18,7 +18,7 @@ pub(super) enum Kind {
     /// As [`Kind::MissingFromLake`], after all that the lake has of the partition: most likely
     /// it has not been read yet.
     NotInLakeYet,
-    /// A listed rejection without its bytes in the dead-letter topic.
+    /// A listed rejection whose bytes are neither in the dead-letter topic nor in the lake.
     NoDeadLetter,
     /// An entry is marked as redriven and its message is not in the topic.
     RedriveMissing,
@@ -82,7 +82,9 @@ impl Kind {
             Self::NotInLakeYet => {
                 "records behind the end of their partition's files, most likely not read yet: `ftap consume --until-drained` reads them"
             }
-            Self::NoDeadLetter => "rejected records missing from the dead-letter topic",
+            Self::NoDeadLetter => {
+                "rejected records missing from the dead-letter topic and from the lake"
+            }
             Self::RedriveMissing => "entries marked as redriven without their message in the topic",
             Self::RedriveUnmarked => {
                 "redriven messages without their mark in the dead-letter topic"

@@ -1,7 +1,7 @@
 //! The accounts of what was rejected, repaired and sent again.
 //!
 //! Promises: each entry that is marked as redriven has exactly one message of its id in the
-//! topic, and each such message its mark; what retention may have removed is not a problem. Relies
+//! topic, and each such message its mark, unless the lake has the entry; what retention may have removed is not a problem. Relies
 //! on mark and message having been written in one transaction and with one timestamp. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +72,7 @@ impl Redrives {
     pub(super) fn close(
         &self,
         kept: impl Fn(i32) -> Option<Kept>,
+        needs_mark: impl Fn(EntryId) -> bool,
     ) -> (Vec<Finding>, BTreeMap<i32, u64>) {
         let mut findings = Vec::new();
         let mut expired = BTreeMap::new();
@@ -93,7 +94,8 @@ impl Redrives {
         let unmarked = self
             .messages
             .iter()
-            .filter(|(id, _)| !self.markers.contains_key(id) && !self.marks_may_have_expired);
+            .filter(|(id, _)| !self.markers.contains_key(id) && !self.marks_may_have_expired)
+            .filter(|(id, _)| needs_mark(**id));
         findings.extend(
             unmarked.map(|(_, (partition, offset))| (Kind::RedriveUnmarked, *partition, *offset)),
         );
@@ -131,7 +133,10 @@ mod tests {
         assert!(!redrives.message(ID, 1, 20));
         redrives.marker(marker(true));
         redrives.marker(marker(true));
-        assert_eq!(redrives.close(whole), (Vec::new(), BTreeMap::new()));
+        assert_eq!(
+            redrives.close(whole, |_| true),
+            (Vec::new(), BTreeMap::new())
+        );
         assert!(redrives.message(ID, 1, 21), "a second message");
     }
 
@@ -139,11 +144,14 @@ mod tests {
     fn a_mark_without_its_message_is_found_unless_it_came_while_looking() {
         let mut redrives = Redrives::default();
         redrives.marker(marker(false));
-        assert_eq!(redrives.close(whole).0, []);
+        assert_eq!(redrives.close(whole, |_| true).0, []);
         redrives.marker(marker(true));
-        assert_eq!(redrives.close(whole).0, [(Kind::RedriveMissing, 1, 7)]);
         assert_eq!(
-            redrives.close(|_| None).0,
+            redrives.close(whole, |_| true).0,
+            [(Kind::RedriveMissing, 1, 7)]
+        );
+        assert_eq!(
+            redrives.close(|_| None, |_| true).0,
             [(Kind::RedriveMissing, 1, 7)],
             "no such partition"
         );
@@ -162,22 +170,26 @@ mod tests {
             }
         };
         for oldest in [None, Some(100), Some(101)] {
-            let (findings, expired) = redrives.close(trimmed(oldest));
+            let (findings, expired) = redrives.close(trimmed(oldest), |_| true);
             assert_eq!(
                 (findings.len(), expired.get(&1)),
                 (0, Some(&1)),
                 "{oldest:?}"
             );
         }
-        assert_eq!(redrives.close(trimmed(Some(99))).0.len(), 1);
+        assert_eq!(redrives.close(trimmed(Some(99)), |_| true).0.len(), 1);
     }
 
     #[test]
     fn a_message_without_its_mark_is_found_unless_marks_have_expired() {
         let mut redrives = Redrives::default();
         redrives.message(ID, 1, 20);
-        assert_eq!(redrives.close(whole).0, [(Kind::RedriveUnmarked, 1, 20)]);
+        assert_eq!(
+            redrives.close(whole, |_| true).0,
+            [(Kind::RedriveUnmarked, 1, 20)]
+        );
+        assert_eq!(redrives.close(whole, |id| id != ID).0, [], "in the lake");
         redrives.marks_may_have_expired();
-        assert_eq!(redrives.close(whole).0, []);
+        assert_eq!(redrives.close(whole, |_| true).0, []);
     }
 }

@@ -103,7 +103,7 @@ impl Report {
             ", which does not exist"
         };
         Some(format!(
-            "rejected records were looked for in the dead-letter topic {}{exists}: if they were written to another one, set KAFKA_DEAD_LETTER_TOPIC to that",
+            "rejected records were looked for in the lake, and in the dead-letter topic {}{exists}: if they were written to another one, set KAFKA_DEAD_LETTER_TOPIC to that",
             self.dead_letter_topic
         ))
     }

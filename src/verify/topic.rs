@@ -9,9 +9,10 @@ use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use ftap_actors::settings::DeadLetterPlace;
 use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
-use ftap_kafka::{KafkaFailure, KafkaSettings, UNPACK_LIMIT, failure};
+use ftap_kafka::{END_TRANSACTION, KafkaFailure, KafkaSettings, UNPACK_LIMIT, failure};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, is_source};
 use ftap_supervision::Retryable as _;
 use rdkafka::config::ClientConfig;
@@ -28,6 +29,8 @@ use crate::dlq::EntryId;
 
 /// How long a broker may be silent.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How long another producer's transaction is waited for.
+const OPEN_TRANSACTION: Duration = Duration::from_secs(60);
 /// librdkafka needs a group; none is joined and nothing is committed. With ACLs it must be allowed.
 const GROUP: &str = "ftap-verify";
 const POLL: Duration = Duration::from_millis(200);
@@ -89,6 +92,52 @@ impl<'a> Topics<'a> {
 
     /// Bounds of each partition of `topic`, `None` if there is no such topic.
     pub(crate) fn watermarks(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
+        self.watermarks_unless(topic, |_| false)
+    }
+
+    /// The same of the dead-letter topic. Where the lake keeps what is rejected, this account may have
+    /// no rights on it: then there is none.
+    pub(crate) fn dead_letters(
+        &self,
+        place: DeadLetterPlace,
+    ) -> anyhow::Result<Option<Vec<Watermarks>>> {
+        let is_none = |code| {
+            place == DeadLetterPlace::Lake && code == RDKafkaErrorCode::TopicAuthorizationFailed
+        };
+        self.watermarks_unless(&self.settings.dead_letter_topic, is_none)
+    }
+
+    /// The same of `topic` once all records that it has now are visible.
+    pub(crate) fn watermarks_of_all(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
+        let Some(visible) = self.watermarks(topic)? else {
+            return Ok(None);
+        };
+        let hidden = self.hidden(topic, &visible)?;
+        let began = Instant::now();
+        loop {
+            let visible = self.watermarks(topic)?.unwrap_or_default();
+            let end = |partition: i32| visible.get(partition as usize).map_or(0, |(_, end)| *end);
+            let Some((partition, _)) = hidden
+                .iter()
+                .find(|(partition, (_, high))| end(**partition) < *high)
+            else {
+                return Ok(Some(visible));
+            };
+            if began.elapsed() > OPEN_TRANSACTION {
+                return Err(anyhow!(
+                    "topic {topic} partition {partition}: a transaction of another producer is open since offset {} and hides what may have been redriven\n  {END_TRANSACTION}",
+                    end(*partition)
+                ));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn watermarks_unless(
+        &self,
+        topic: &str,
+        is_none: impl Fn(RDKafkaErrorCode) -> bool,
+    ) -> anyhow::Result<Option<Vec<Watermarks>>> {
         let metadata = self
             .consumer
             .fetch_metadata(Some(topic), SILENCE)
@@ -102,6 +151,7 @@ impl<'a> Topics<'a> {
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
                     Ok(None)
                 }
+                code if is_none(code) => Ok(None),
                 code => Err(with_remedy(topic, KafkaError::MetadataFetch(code))),
             };
         }
@@ -438,7 +488,8 @@ pub(crate) fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Op
     let reason = String::from_utf8_lossy(header(message, "reason")?).into_owned();
     let whole = header(message, "truncated").is_none();
     let content = if whole && reason == TOO_LARGE {
-        content::of_message(message.payload().unwrap_or_default())
+        let written = number(message, "timestamp_ms");
+        written.and_then(|written| content_of_rejected(message.payload(), written))
     } else {
         None
     };
@@ -447,10 +498,14 @@ pub(crate) fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Op
         offset: number(message, "offset")?,
         reason,
         raw: whole.then(|| content::raw_hash(message.payload())),
-        content: content
-            .zip(number(message, "timestamp_ms"))
-            .map(|(content, written)| {
-                with_timestamp(Hasher::default().content(&content), lake_timestamp(written))
-            }),
+        content,
+        is_in_lake: false,
     }))
+}
+
+/// Content and timestamp of a rejected record, if it is a transaction after all.
+pub(super) fn content_of_rejected(payload: Option<&[u8]>, written_ms: i64) -> Option<u64> {
+    let content = content::of_message(payload.unwrap_or_default())?;
+    let hash = Hasher::default().content(&content);
+    Some(with_timestamp(hash, lake_timestamp(written_ms)))
 }

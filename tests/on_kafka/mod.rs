@@ -11,6 +11,7 @@ mod faults;
 mod limits;
 mod open_transaction;
 mod poison;
+mod quarantine;
 mod redrive;
 mod reset;
 mod retention;

@@ -197,7 +197,7 @@ pub fn check_dead_letter_topic(settings: &KafkaSettings, stage: &Stage) {
     }
 }
 
-const ALLOW_WRITE: &str = "allow this account Write on it, and Create unless it exists, or set KAFKA_DEAD_LETTER_TOPIC to a topic that it may write; README lists the rights of each command";
+const ALLOW_WRITE: &str = "allow this account Write on it, and Create unless it exists, or set KAFKA_DEAD_LETTER_TOPIC to a topic that it may write, or DEAD_LETTERS=lake; README lists the rights of each command";
 
 /// The remedy of a problem that costs more than parts of large records.
 fn or_ingest_stops(remedy: &str) -> String {
@@ -223,13 +223,13 @@ fn dead_letter_problem(
                         "it will be created with the broker's own max.message.bytes, because {DEAD_LETTER_MAX_MESSAGE_BYTES} is refused: {}",
                         refusal.said
                     ),
-                    "of a record that does not fit only a part is kept there; to keep all of it, have the topic created with as large a max.message.bytes as the policy allows".to_owned(),
+                    "of a record that does not fit only a part is kept there; to keep all of it, have the topic created with as large a max.message.bytes as the policy allows, or set DEAD_LETTERS=lake".to_owned(),
                 )),
                 Created::Not(Refusal { code, said }) => Some((
                     format!("it can't be created: {said}"),
                     or_ingest_stops(match KafkaFailure::from(code) {
-                        KafkaFailure::TopicName => "set KAFKA_DEAD_LETTER_TOPIC to a name that differs from every other topic's in more than `.` and `_`",
-                        _ => "have it created, or set KAFKA_DEAD_LETTER_TOPIC to a topic that this account may write",
+                        KafkaFailure::TopicName => "set KAFKA_DEAD_LETTER_TOPIC to a name that differs from every other topic's in more than `.` and `_`, or DEAD_LETTERS=lake",
+                        _ => "have it created, or set KAFKA_DEAD_LETTER_TOPIC to a topic that this account may write, or DEAD_LETTERS=lake",
                     }),
                 )),
             },
@@ -247,7 +247,7 @@ fn dead_letter_problem(
                         settings.topic
                     ),
                     format!(
-                        "raise its max.message.bytes to {records}; until then only a part of a larger record is kept there"
+                        "raise its max.message.bytes to {records}; until then only a part of a larger record is kept there. DEAD_LETTERS=lake keeps all of it"
                     ),
                 )),
                 _ => None,

@@ -74,12 +74,12 @@ impl FailureKind for KafkaFailure {
             Self::TopicName => entry(
                 "kafka_topic_name_refused",
                 Retry::Permanent,
-                "set KAFKA_TOPIC, or KAFKA_DEAD_LETTER_TOPIC if the error names that one, to another name; it must differ from every other topic's in more than `.` and `_`",
+                "set KAFKA_TOPIC, or KAFKA_DEAD_LETTER_TOPIC if the error names that one, to another name; it must differ from every other topic's in more than `.` and `_`; DEAD_LETTERS=lake needs no dead-letter topic",
             ),
             Self::TopicCreation => entry(
                 "kafka_topic_creation_refused",
                 Retry::Permanent,
-                "have the topic that the error names created as the broker allows it, set KAFKA_TOPIC or KAFKA_DEAD_LETTER_TOPIC to one that exists, or change KAFKA_PARTITIONS if it is about their number",
+                "have the topic that the error names created as the broker allows it, set KAFKA_TOPIC or KAFKA_DEAD_LETTER_TOPIC to one that exists, or change KAFKA_PARTITIONS if it is about their number; DEAD_LETTERS=lake needs no dead-letter topic",
             ),
             Self::Unsupported => entry(
                 "kafka_feature_unsupported",
@@ -94,7 +94,7 @@ impl FailureKind for KafkaFailure {
             Self::TopicForbidden => entry(
                 "kafka_topic_forbidden",
                 Retry::Permanent,
-                "allow the user Describe and Read on the topic to read it, Describe and Write to publish, Create to create it; README lists the rights of each command",
+                "allow the user Describe and Read on the topic to read it, Describe and Write to publish, Create to create it; DEAD_LETTERS=lake needs no rights on the dead-letter topic; README lists the rights of each command",
             ),
             Self::GroupForbidden => entry(
                 "kafka_group_forbidden",

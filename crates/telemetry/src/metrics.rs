@@ -371,7 +371,7 @@ metrics! {
     Counter<0> ROWS_PUBLISHED "ftap_rows_published_total" [];
     /// Records taken from the Kafka topic.
     Counter<0> RECORDS_CONSUMED "ftap_records_consumed_total" [];
-    /// Records sent to the dead-letter topic, by reason.
+    /// Records that could not become rows, by reason.
     Counter<1> RECORDS_REJECTED "ftap_records_rejected_total" ["reason"];
     /// Records whose timestamp is before 1900 or after 2261: it is NULL in the lake.
     Counter<0> TIMESTAMPS_IGNORED "ftap_record_timestamps_ignored_total" [];

@@ -48,7 +48,7 @@ impl RemoteTopics {
             }
         }
         let letters = config.kafka_dead_letter_topic.clone();
-        if topics.watermarks(&letters)?.is_some() {
+        if topics.dead_letters(config.dead_letters)?.is_some() {
             found.push(letters);
         }
         let has_group = has_group(&settings)?;

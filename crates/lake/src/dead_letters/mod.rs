@@ -146,7 +146,7 @@ impl Footer for DeadLetterFooter {
 /// The hash of an object's records. It is XXH3-64, over each record's offset and timestamp (8 bytes
 /// each, little-endian; a timestamp that is NULL is the least number), reason, key, headers and value
 /// (each its length, 8 bytes, and its bytes; 0xff alone for none); of that hash, with the fingerprint
-/// of the file's first record as the seed. When a record was rejected, and by whom, is no part of it.
+/// of the file's first record as the seed. When a record was rejected, and by which process, does not count.
 #[derive(Default)]
 struct RecordHash(Xxh3);
 

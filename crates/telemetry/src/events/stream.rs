@@ -273,7 +273,7 @@ events! { STREAM;
         /// What to do.
         remedy: String,
     }
-    /// A record could not become a row; its bytes go to the dead-letter topic, and ingest stops if that can't be done. At most one a second is logged, all are counted.
+    /// A record could not become a row; its bytes go to the dead-letter topic, and ingest stops if that can't be done, or into the lake (DEAD_LETTERS). At most one a second is logged, all are counted.
     WARN RecordRejected "record_rejected" {
         /// Kafka partition.
         partition: i32,
@@ -283,6 +283,19 @@ events! { STREAM;
         reason: String,
         /// Rejected so far by this actor.
         rejected_total: u64,
+    }
+    /// Rejected records are durable in the lake; the file that lists them follows. With `DEAD_LETTERS=lake`.
+    INFO DeadLettersCommitted "dead_letters_committed" {
+        /// Object name.
+        key: String,
+        /// Kafka partition.
+        partition: i32,
+        /// Records in it.
+        records: u64,
+        /// Its size.
+        bytes: u64,
+        /// How long it took to write it.
+        duration_ms: u64,
     }
     /// A file was closed and waits for its upload.
     DEBUG FileClosed "file_closed" {
