@@ -23,6 +23,7 @@ COPY crates/broker/Cargo.toml crates/broker/
 COPY crates/cdc/Cargo.toml crates/cdc/
 COPY crates/dashboard/Cargo.toml crates/dashboard/
 COPY crates/dataset/Cargo.toml crates/dataset/
+COPY crates/fraud/Cargo.toml crates/fraud/
 COPY crates/fx/Cargo.toml crates/fx/
 COPY crates/http-client/Cargo.toml crates/http-client/
 COPY crates/kafka/Cargo.toml crates/kafka/

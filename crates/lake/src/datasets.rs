@@ -6,7 +6,7 @@
 use chrono::NaiveDate;
 use ftap_transaction::{EVENT_TIME, KAFKA_TIMESTAMP, field};
 
-use crate::naming::{ChangeObjectName, DeadLetterName, FxObjectName, ObjectName};
+use crate::naming::{ChangeObjectName, DeadLetterName, FxObjectName, ObjectName, ScoresObjectName};
 
 /// How the folders of a data set name their days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +155,22 @@ pub const DEAD_LETTERS: DataSet = DataSet {
     },
 };
 
+/// How suspicious transactions are, by a model.
+pub const FRAUD_SCORES: DataSet = DataSet {
+    name: "fraud_scores",
+    is_loaded: true,
+    days: DayFolders::Flat,
+    is_key: |key| ScoresObjectName::parse(key).is_some(),
+    source_table: None,
+    day_of_row: DayOf::Column(EVENT_TIME),
+    clustering: &["model"],
+    identity: &["model", "transaction_id"],
+    encodings: Encodings {
+        delta: &[EVENT_TIME],
+        plain: &["transaction_id", "score"],
+    },
+};
+
 /// Declares the captured tables, and with them the list of all data sets.
 macro_rules! captured {
     ($($(#[$meta:meta])* $set:ident = $table:literal, clustering: $clustering:expr;)*) => {
@@ -176,7 +192,8 @@ macro_rules! captured {
         /// The tables of PostgreSQL that are captured, by name.
         pub const CAPTURED_TABLES: [&str; [$($table),*].len()] = [$($table),*];
 
-        pub const DATA_SETS: &[DataSet] = &[TRANSACTIONS, FX_RATES, $($set,)* DEAD_LETTERS];
+        pub const DATA_SETS: &[DataSet] =
+            &[TRANSACTIONS, FX_RATES, FRAUD_SCORES, $($set,)* DEAD_LETTERS];
     };
 }
 
@@ -252,6 +269,10 @@ mod tests {
             (
                 "users_changes/2026-11-22/users-000001-00000000016B3748-0000000001.parquet",
                 "users_changes",
+            ),
+            (
+                "fraud_scores/2020-03-06/fraud_scores-00c0ffee00c0ffee-000001.parquet",
+                "fraud_scores",
             ),
             (
                 "merchants_changes/2026-11-22/merchants-000001-snapshot-0001.parquet",

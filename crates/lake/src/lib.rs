@@ -42,7 +42,7 @@ pub use chain::{
 pub use checksum::{Checksum, ChecksumError, checksum_of};
 pub use datasets::{
     CAPTURED_TABLES, CHECKPOINTS_FOLDER, DATA_SETS, DEAD_LETTERS, DataSet, DayFolders, DayOf,
-    FX_RATES, LOADS_FOLDER, TRANSACTIONS, change,
+    FRAUD_SCORES, FX_RATES, LOADS_FOLDER, TRANSACTIONS, change,
 };
 pub use dead_letters::{
     DeadLetterBuilder, DeadLetterFooter, Header, RejectedRecord, dead_letter_schema,
@@ -59,7 +59,7 @@ pub use gcs::gcs_credentials;
 pub use listing::{ChainEnd, chain_ends, check_topic, objects_of, read_footer};
 pub use naming::{
     ChangeObjectName, ChangePart, DeadLetterName, FxObjectName, NameError, ObjectName,
-    date_of_micros, date_of_millis, parse_date, unfit_topic,
+    ScoresObjectName, date_of_micros, date_of_millis, parse_date, unfit_topic,
 };
 pub use position::{Lsn, LsnError, Position};
 pub use put::{ClosedFile, PutError, PutResult, put};

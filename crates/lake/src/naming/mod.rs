@@ -6,6 +6,7 @@
 mod changes;
 mod dead_letters;
 mod fx_rates;
+mod scores;
 mod transactions;
 
 use chrono::{DateTime, NaiveDate};
@@ -13,6 +14,7 @@ use chrono::{DateTime, NaiveDate};
 pub use changes::{ChangeObjectName, ChangePart};
 pub use dead_letters::DeadLetterName;
 pub use fx_rates::FxObjectName;
+pub use scores::ScoresObjectName;
 pub use transactions::{NameError, ObjectName, unfit_topic};
 
 const SUFFIX: &str = ".parquet";
