@@ -307,7 +307,7 @@ def features_of(facts, merchant_rows):
         time, amount = fact["transaction_datetime_UTC"], fact["original_amount"]
         row = {name: fact[name] for name in (
             "transaction_id", "user_id", "merchant_name", "transaction_datetime_UTC", "original_amount",
-            "amount_usd", "is_fraud",
+            "amount_usd", "is_fraud", "category",
         )} | {
             "log1p_original_amount": math.log1p(amount) if amount > -1 else None,
             "year": time.year,

@@ -70,7 +70,8 @@ select
     with_past.merchant_amount_usd_avg_30d,
     with_past.pair_txn_count_30d,
     with_past.pair_amount_usd_avg_30d,
-    with_past.is_fraud
+    with_past.is_fraud,
+    with_past.category
 -- Small tables first: an engine without statistics keeps the left side of a join in memory.
 from {{ ref('dim_merchants') }} as merchants
 inner join (
