@@ -99,8 +99,8 @@ pub(crate) enum Command {
     Tap(TapArgs),
     /// Ask the lake in SQL
     ///
-    /// Each data set is a table: transactions, fx_rates, users_changes, merchants_changes, dead_letters; each model of `dbt/` is a
-    /// view, such as mart_daily. Reads what is there when it starts; nothing is changed.
+    /// Each data set is a table: transactions, fx_rates, fraud_scores, users_changes, merchants_changes, dead_letters; each model of
+    /// `dbt/` is a view, such as mart_daily. Reads what is there when it starts; nothing is changed.
     #[command(
         after_help = "Examples:\n  ftap query \"SELECT currency, count(*) FROM transactions GROUP BY currency\"\n  ftap query \"SHOW TABLES\"\n  ftap query \"DESCRIBE transactions\"\n  ftap query --file report.sql --out report.csv"
     )]
@@ -113,6 +113,14 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ftap models list\n  ftap models show fct_transactions\n  ftap models run --out marts mart_daily mart_hourly\n  ftap models test\n  ftap query \"SELECT * FROM mart_daily ORDER BY date_day\""
     )]
     Models(ModelsArgs),
+    /// Train a model that tells how suspicious transactions are, and score them
+    ///
+    /// A logistic regression on the model `fraud_features`, fitted on the first 80 % of time and judged on the rest.
+    /// Scores are a data set of the lake, the table fraud_scores; each transaction has one of each model.
+    #[command(
+        after_help = "Examples:\n  ftap fraud train\n  ftap fraud score\n  ftap query \"SELECT * FROM fraud_scores WHERE is_out_of_sample ORDER BY score DESC LIMIT 10\""
+    )]
+    Fraud(FraudArgs),
     /// Inspect rejected messages, and send them back repaired
     ///
     /// A message that can't become a row is kept in the dead-letter topic {KAFKA_TOPIC}.dlq, or in the lake (DEAD_LETTERS).
@@ -331,6 +339,32 @@ pub(crate) enum ModelsAction {
     },
     /// Run every test of the project: exit code 1 if rows contradict one
     Test,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FraudArgs {
+    #[command(subcommand)]
+    pub action: FraudAction,
+    /// The model's file [default: $DATA_DIR/fraud/model.json]
+    #[arg(long, value_name = "PATH", global = true)]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum FraudAction {
+    /// Fit a model, judge it, and write it to its file
+    Train {
+        /// Print the model with its evaluation as one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Seed of what is drawn: legitimate transactions for the fit, cards for the intervals
+        #[arg(long, value_name = "N", default_value = "1", value_parser = whole(0_u64..))]
+        seed: u64,
+    },
+    /// Write a score of each transaction that has none of this model
+    Score,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -173,6 +173,7 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Load(args) => commands::load::execute(config, args),
         Command::Tap(args) => commands::tap::execute(config, args),
         Command::Models(args) => commands::models::execute(config, args),
+        Command::Fraud(args) => commands::fraud::execute(config, args),
         Command::Query(args) => commands::query::execute(config, args),
         Command::Dlq(args) => commands::dlq::execute(config, args),
         Command::Config(args) => commands::config::execute(config, args),

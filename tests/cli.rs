@@ -35,7 +35,7 @@ fn help_lists_the_commands_and_long_help_every_setting() {
         .collect();
     for command in [
         "run", "produce", "consume", "batch", "cdc", "load", "serve", "fx", "generate", "prepare",
-        "verify", "query", "models", "dlq", "tap", "health", "config", "kafka",
+        "verify", "query", "models", "fraud", "dlq", "tap", "health", "config", "kafka",
     ] {
         assert!(listed.contains(&command), "{command}: {help}");
     }

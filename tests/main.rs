@@ -27,6 +27,7 @@ mod config;
 mod dbt;
 mod disk;
 mod first_steps;
+mod fraud;
 mod fx;
 mod fx_days;
 mod fx_job;

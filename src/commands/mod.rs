@@ -5,6 +5,7 @@ pub(crate) mod cdc;
 pub(crate) mod config;
 pub(crate) mod dlq;
 pub(crate) mod dlq_redrive;
+pub(crate) mod fraud;
 pub(crate) mod fx;
 pub(crate) mod generate;
 pub(crate) mod health;

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ftap_lake::{DATA_SETS, DEAD_LETTERS, FX_RATES, LakeStore, TRANSACTIONS, dead_letter_schema};
+use ftap_lake::{
+    DATA_SETS, DEAD_LETTERS, FRAUD_SCORES, FX_RATES, LakeStore, TRANSACTIONS, dead_letter_schema,
+};
 use ftap_query::{Answer, Engine, Format, Limits, QueryError, Source, Written, write};
 
 use crate::cli::{LimitArgs, QueryArgs, QueryFormat};
@@ -137,6 +139,7 @@ pub(crate) fn sources() -> Vec<Source> {
             name if name == TRANSACTIONS.name => Some(ftap_transaction::schema()),
             name if name == FX_RATES.name => Some(ftap_fx::object::schema()),
             name if name == DEAD_LETTERS.name => Some(dead_letter_schema()),
+            name if name == FRAUD_SCORES.name => Some(ftap_fraud::schema()),
             _ => None,
         },
     });

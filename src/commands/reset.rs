@@ -119,6 +119,8 @@ impl Plan {
         }
         plan.local
             .extend(local("checkpoint", data_dir.join("checkpoint.json")));
+        plan.local
+            .extend(local("fraud model", data_dir.join("fraud")));
         plan.cluster = Some(data_dir.join("postgres")).filter(|path| path.exists());
         if let Some(bootstrap) = &config.kafka_broker {
             let (topics, left) = RemoteTopics::find(config, bootstrap)?;

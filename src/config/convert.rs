@@ -65,7 +65,8 @@ impl Config {
         }
     }
 
-    fn compression(&self) -> Compression {
+    /// How Parquet files are compressed.
+    pub(crate) fn compression(&self) -> Compression {
         match self.parquet_codec {
             Compression::Zstd(_) => Compression::Zstd(self.zstd_level),
             other => other,
@@ -201,7 +202,7 @@ impl Config {
 }
 
 /// `ftap-{pid}-{random}`: differs between any two processes, on any machines, even after a reboot.
-fn writer_id() -> String {
+pub(crate) fn writer_id() -> String {
     let random = RandomState::new().build_hasher().finish();
     format!("ftap-{}-{:08x}", std::process::id(), random as u32)
 }

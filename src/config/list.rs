@@ -36,9 +36,10 @@ use super::{Effective, LogFormat, PostgresUse, Warning};
 const STAGES: &str = "run, produce, consume, batch, cdc, serve";
 const KAFKA: &str = "run, produce, consume, prepare, verify, tap, dlq, reset, serve";
 const KAFKA_WRITERS: &str = "run, produce, consume, dlq, kafka";
-const LAKE: &str = "run, consume, batch, cdc, fx, load, verify, query, models, dlq, reset, serve";
+const LAKE: &str =
+    "run, consume, batch, cdc, fx, load, verify, query, models, fraud, dlq, reset, serve";
 const LAKE_WRITERS: &str = "run, consume, cdc";
-const FILE_WRITERS: &str = "run, consume, cdc, batch, fx";
+const FILE_WRITERS: &str = "run, consume, cdc, batch, fx, fraud";
 const POSTGRES: &str = "run, batch, cdc, verify, reset, serve";
 const POSTGRES_WRITERS: &str = "run, batch, cdc";
 const BIGQUERY: &str = "run, batch, load, verify, reset";

@@ -24,6 +24,7 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::path::Path;
 
+pub(crate) use convert::writer_id;
 use layers::{Layers, Source};
 pub(crate) use list::Config;
 use reader::Reader;

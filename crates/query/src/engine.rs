@@ -341,15 +341,21 @@ impl Engine {
         })
     }
 
-    /// The one whole number that a statement gives, such as a `count(*)`.
-    pub async fn count(&self, sql: &str) -> Result<u64, QueryError> {
+    /// The one whole number that a statement gives; `None` if that is NULL.
+    pub async fn number(&self, sql: &str) -> Result<Option<i64>, QueryError> {
         let mut answer = self.query(sql).await?;
-        let mut counted = 0;
+        let mut found = None;
         while let Some(rows) = answer.next().await? {
             let numbers = as_int64_array(rows.column(0))?;
-            counted += numbers.iter().flatten().sum::<i64>();
+            found = found.or_else(|| numbers.iter().flatten().next());
         }
-        Ok(counted.unsigned_abs())
+        Ok(found)
+    }
+
+    /// The same of a `count(*)`.
+    pub async fn count(&self, sql: &str) -> Result<u64, QueryError> {
+        let counted = self.number(sql).await?;
+        Ok(counted.unwrap_or_default().unsigned_abs())
     }
 }
 
