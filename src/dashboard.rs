@@ -12,6 +12,7 @@ use ftap_telemetry::events::{HttpListening, SettingDoubtful, Speaker};
 use ftap_watch::Watched;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::commands::fraud::model_file;
 use crate::commands::query::sources;
 use crate::config::Config;
 use crate::exit::BadUsage;
@@ -105,6 +106,7 @@ pub(crate) fn start(config: &Config, parts: Parts) -> anyhow::Result<Option<Http
         messages: Some(Box::new(TopicMessages::new(config))),
         optional_jobs: parts.optional_jobs,
         history: History::default(),
+        fraud_model: model_file(config),
     };
     let server = serve(listener, dashboard, access).context("the dashboard can't be served")?;
     let url = format!("http://{addr}");

@@ -22,6 +22,7 @@ use crate::router::{self, Answer};
 use crate::rows::{Column, Rows, plain};
 
 mod filters;
+mod fraud;
 mod headline;
 pub(crate) mod lake;
 mod newest;
@@ -106,6 +107,9 @@ pub(crate) async fn card(
         (Some(question), _) => chart(&dashboard, question, &filters).await,
         (None, _) if wants_csv => return router::nothing_here().await,
         (None, "filters") => filters::card(&dashboard, &filters).await,
+        (None, "fraud_evaluation") => fraud::evaluation(&dashboard).await,
+        (None, "fraud_calibration") => fraud::calibration(&dashboard).await,
+        (None, "fraud_suspicious") => fraud::suspicious(&dashboard).await,
         (None, "headline") => headline::card(&dashboard, &filters).await,
         (None, "newest") => newest::card(&dashboard, &filters).await,
         (None, "lake_sets") => lake::sets(&dashboard).await,

@@ -25,6 +25,7 @@ mod router;
 mod rows;
 mod status;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ pub struct Dashboard {
     pub optional_jobs: Vec<OffJob>,
     /// The last quarter of an hour.
     pub history: History,
+    /// Where `ftap fraud train` writes its model.
+    pub fraud_model: PathBuf,
 }
 
 /// A job, and what is shown of it while its group has not started.

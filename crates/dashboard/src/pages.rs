@@ -15,6 +15,7 @@ use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 
 pub(crate) mod changes;
+pub(crate) mod fraud;
 pub(crate) mod lake;
 pub(crate) mod messages;
 pub(crate) mod pipeline;
@@ -24,6 +25,7 @@ pub(crate) mod sql;
 const NAVIGATION: &[(&str, &str)] = &[
     ("/", "Overview"),
     ("/analytics", "Analytics"),
+    (fraud::ADDRESS, "Fraud"),
     (pipeline::ADDRESS, "Pipeline"),
     (lake::ADDRESS, "Lake"),
     (changes::ADDRESS, "Changes"),

@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use crate::pages::{changes, lake, messages, pipeline, sql};
+use crate::pages::{changes, fraud, lake, messages, pipeline, sql};
 use crate::{Dashboard, assets, cards, events, guard, pages, status};
 
 pub(crate) type Answer = Response<Body>;
@@ -26,6 +26,7 @@ pub(crate) fn router(dashboard: Arc<Dashboard>) -> Router {
         .merge(posts)
         .route("/", get(pages::overview))
         .route("/analytics", get(pages::analytics))
+        .route(fraud::ADDRESS, get(fraud::show))
         .route(pipeline::ADDRESS, get(pipeline::show))
         .route(lake::ADDRESS, get(lake::show))
         .route("/lake/file", get(lake::file))

@@ -194,6 +194,7 @@ mod tests {
             messages: None,
             optional_jobs: Vec::new(),
             history: crate::History::default(),
+            fraud_model: std::path::PathBuf::new(),
         });
         let ask = async || ready(State(shown.clone()), Extension(Trusted(true))).await;
 
