@@ -72,12 +72,13 @@ select
     with_past.pair_amount_usd_avg_30d,
     with_past.is_fraud,
     with_past.category
--- Small tables first: an engine without statistics keeps the left side of a join in memory.
+-- Each transaction has its day, time and merchant. Right joins, because DataFusion puts inner ones into another order and
+-- then keeps the transactions in memory instead of the small tables.
 from {{ ref('dim_merchants') }} as merchants
-inner join (
+right join (
     {{ ref('dim_time') }} as times
-    inner join (
+    right join (
         {{ ref('dim_date') }} as days
-        inner join with_past on with_past.date_key = days.date_key
+        right join with_past on with_past.date_key = days.date_key
     ) on with_past.time_key = times.time_key
 ) on with_past.merchant_name = merchants.merchant_name
