@@ -12,13 +12,14 @@ use serde_json::json;
 
 use super::{CardError, ChartCard, TABLE_ROWS, Table, answers, decimal, html};
 use crate::Dashboard;
+use crate::filters::literal;
 use crate::plots::figure;
 use crate::router::Answer;
 use crate::rows::{Column, Rows};
 
 /// The most suspicious transactions that are shown.
 const SHOWN: usize = 20;
-const NO_MODEL: &str = "There is no model yet: `ftap fraud train` fits one.";
+const NO_MODEL: &str = "There is no model to use: `ftap fraud train` fits one.";
 
 /// The model's file.
 enum Found {
@@ -159,27 +160,44 @@ struct Suspicious<'a> {
 }
 
 pub(super) async fn suspicious(dashboard: &Dashboard) -> Result<Answer, CardError> {
-    let Found::Model(model) = find(dashboard).await else {
+    let nothing = |empty| {
         let rows = Rows::default();
-        return html(&Suspicious {
+        html(&Suspicious {
             table: Table::new(&rows, SHOWN),
-            empty: NO_MODEL,
-        });
+            empty,
+        })
     };
-    // Of an id only what the weights give was read, so it has nothing to escape.
+    let Found::Model(model) = find(dashboard).await else {
+        return nothing(NO_MODEL);
+    };
+    let answers = answers(dashboard)?;
+    let highest = format!(
+        "select * from fraud_scores where model = {} and is_out_of_sample order by score desc, transaction_id limit {SHOWN}",
+        literal(&model.id)
+    );
+    let rows = answers
+        .rows(&format!(
+            "select transaction_id from ({highest}) as highest"
+        ))
+        .await?;
+    let ids = rows.texts("transaction_id");
+    let ids: Vec<String> = ids.iter().map(|id| literal(id)).collect();
+    if ids.is_empty() {
+        return nothing("The lake has no scores of this model: `ftap fraud score` writes them.");
+    }
+    // The facts of these few only: to compute all of them takes long.
     let sql = format!(
         "select to_char(highest.event_time, '%Y-%m-%d %H:%M') as time, left(facts.user_id, 8) as user, \
          facts.merchant_name as merchant, facts.category, facts.amount_usd as usd, 100 * highest.score as chance, \
          case when facts.is_fraud = 1 then 'fraud' end as mark, highest.transaction_id as transaction \
-         from (select * from fraud_scores where model = '{}' and is_out_of_sample \
-         order by score desc, transaction_id limit {SHOWN}) as highest \
+         from ({highest}) as highest \
          inner join fct_transactions as facts on facts.transaction_id = highest.transaction_id \
-         order by highest.score desc, highest.transaction_id limit {SHOWN}",
-        model.id
+         where facts.transaction_id in ({}) order by highest.score desc, highest.transaction_id limit {SHOWN}",
+        ids.join(", ")
     );
-    let rows = answers(dashboard)?.rows(&sql).await?;
+    let rows = answers.rows(&sql).await?;
     html(&Suspicious {
         table: Table::new(&rows, SHOWN),
-        empty: "The lake has no scores of this model: `ftap fraud score` writes them.",
+        empty: "The transactions of the scores are not in the lake.",
     })
 }
