@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use askama::Template;
 use chrono::{DateTime, Utc};
 use ftap_fraud::{Group, Model};
-use plotly::common::{DashType, Line, Marker, Mode, Title};
+use plotly::common::{DashType, ExponentFormat, Line, Marker, Mode, Title};
 use plotly::layout::{Axis, AxisType};
 use plotly::{Layout, Plot, Scatter};
 use serde_json::json;
@@ -142,6 +142,7 @@ fn calibration_plot(rows: &Rows) -> Plot {
     let axis = |title: &str| {
         Axis::new()
             .type_(AxisType::Log)
+            .exponent_format(ExponentFormat::None)
             .title(Title::with_text(title))
     };
     plot.set_layout(
