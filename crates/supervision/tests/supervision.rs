@@ -337,16 +337,19 @@ fn a_restart_that_is_asked_for_starts_the_next_generation_and_is_not_held_agains
     let (health, controls) = (context.health.clone(), context.controls.clone());
     let before = metrics::RESTARTS.total();
     let end = System::new().block_on(async {
-        let asking = async {
-            for restarts in 1..=3 {
-                while starts.load(SeqCst) < restarts {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                controls.ask("test", Command::Restart).unwrap();
-            }
-            while starts.load(SeqCst) < 4 {
+        let started = async |wanted| {
+            let end = Instant::now() + Duration::from_secs(60);
+            while starts.load(SeqCst) < wanted {
+                assert!(Instant::now() < end, "generation {wanted} does not start");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+        };
+        let asking = async {
+            for generation in 1..=3 {
+                started(generation).await;
+                controls.ask("test", Command::Restart).unwrap();
+            }
+            started(4).await;
             stop.send_replace(true);
         };
         futures::future::join(supervise(group, context), asking)
