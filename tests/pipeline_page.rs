@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::changes::{USERS, files, lab, lake, read};
+use crate::common::http::address_of;
+use crate::common::wait_until;
 use crate::shell::{Answer, PATIENCE, Place, Running, raw, request};
 
 fn get(url: &str, path: &str) -> Answer {
@@ -395,4 +398,29 @@ fn only_the_process_own_pages_may_command_and_only_what_a_group_can_do() {
     let flushes = groups.matches("data-command=\"flush\"").count();
     assert_eq!(flushes, 1, "{groups}");
     assert!(groups.contains("data-group=\"report\" data-command=\"restart\""));
+}
+
+#[test]
+fn a_flush_closes_the_files_of_the_change_capture_too() {
+    let Some((mut lab, postgres)) = lab("pages-flush-changes") else {
+        return;
+    };
+    lab.set("CDC_FLUSH_SECONDS", "600");
+    lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
+    let capture = lab.start(["cdc"]);
+    let url = address_of(&capture);
+    wait_until("the snapshot", || {
+        let status = get(&url, "/api/status").json();
+        (status["changes"]["connected"] == true).then_some(())
+    });
+    postgres.sql("UPDATE users SET city = 'Rome'");
+    wait_until("an object of the changes", || {
+        // One that comes before the changes do closes nothing.
+        let answer = command(&url, "changes", "flush");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        (files(lake(&lab), "users").len() == 2).then_some(())
+    });
+    let rows = read(lake(&lab), "users");
+    let updates = rows.iter().filter(|row| row.op == "update").count();
+    assert_eq!(updates as u64, USERS);
 }
