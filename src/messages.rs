@@ -13,10 +13,9 @@ use anyhow::{Context as _, anyhow};
 use ftap_dashboard::{
     Found, MAX_MESSAGES, Message, Messages, NotSent, Place, Rejected, Search, Start,
 };
-use ftap_kafka::{KafkaSettings, REDRIVEN_HEADER, UNPACK_LIMIT};
+use ftap_kafka::{KafkaSettings, REDRIVEN_HEADER, reader_config};
 use ftap_transaction::check;
 use parking_lot::Mutex;
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
@@ -111,22 +110,11 @@ fn find(config: &Config, search: &Search) -> anyhow::Result<Found> {
         Place::Topic => settings.topic.clone(),
         Place::Quarantine => settings.dead_letter_topic.clone(),
     };
-    let mut client = ClientConfig::new();
-    client
-        .set(UNPACK_LIMIT.0, UNPACK_LIMIT.1)
-        .set("bootstrap.servers", &bootstrap)
-        // Never joined: librdkafka needs a name.
-        .set("group.id", "ftap-tap")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .set("allow.auto.create.topics", "false")
-        .set("fetch.queue.backoff.ms", "5")
-        .set("queued.max.messages.kbytes", "4096");
-    for (name, value) in &settings.extra {
-        client.set(name, value);
-    }
+    let own = [
+        ("auto.offset.reset", "earliest"),
+        ("queued.max.messages.kbytes", "4096"),
+    ];
+    let client = reader_config(&settings, "ftap-tap", &own);
     let consumer: BaseConsumer = client.create().context("the Kafka client can't be made")?;
     let mut found = Found {
         topic,

@@ -10,10 +10,9 @@ use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ftap_kafka::admin::partition_count_within;
-use ftap_kafka::{UNPACK_LIMIT, access};
+use ftap_kafka::{access, reader_config};
 use ftap_supervision::Retryable as _;
 use ftap_telemetry::events::{Speaker, TapWaiting};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -117,19 +116,9 @@ fn connect(
     partitions: i32,
     start: Offset,
 ) -> anyhow::Result<BaseConsumer> {
-    let mut client = ClientConfig::new();
-    client
-        .set(UNPACK_LIMIT.0, UNPACK_LIMIT.1)
-        .set("bootstrap.servers", bootstrap)
-        // Never joined: librdkafka wants a name all the same.
-        .set("group.id", "ftap-tap")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("fetch.queue.backoff.ms", "5")
-        .set("allow.auto.create.topics", "false");
-    for (name, value) in config.kafka_properties() {
-        client.set(name, value);
-    }
+    let settings = config.kafka_settings(bootstrap);
+    // It stays for what comes.
+    let client = reader_config(&settings, "ftap-tap", &[("enable.partition.eof", "false")]);
     let consumer: BaseConsumer = client.create().context("the Kafka client can't be made")?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {

@@ -12,10 +12,9 @@ use anyhow::{Context, anyhow};
 use ftap_actors::settings::DeadLetterPlace;
 use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
-use ftap_kafka::{END_TRANSACTION, KafkaFailure, KafkaSettings, UNPACK_LIMIT, failure};
+use ftap_kafka::{END_TRANSACTION, KafkaFailure, KafkaSettings, failure, reader_config};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, is_source};
 use ftap_supervision::Retryable as _;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -351,21 +350,13 @@ impl<'a> Topics<'a> {
 }
 
 fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<BaseConsumer> {
-    let mut config = ClientConfig::new();
-    config
-        .set(UNPACK_LIMIT.0, UNPACK_LIMIT.1)
-        .set("bootstrap.servers", &settings.bootstrap_servers)
-        .set("group.id", GROUP)
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", isolation)
-        .set("auto.offset.reset", "error")
-        .set("check.crcs", "true")
-        .set("fetch.queue.backoff.ms", "5")
-        .set("queued.max.messages.kbytes", "16384");
-    for (name, value) in &settings.extra {
-        config.set(name, value);
-    }
+    let own = [
+        ("isolation.level", isolation),
+        ("auto.offset.reset", "error"),
+        ("check.crcs", "true"),
+        ("queued.max.messages.kbytes", "16384"),
+    ];
+    let config = reader_config(settings, GROUP, &own);
     config.create().context("the Kafka client's settings")
 }
 

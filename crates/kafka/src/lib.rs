@@ -77,3 +77,17 @@ pub fn client_config(settings: &KafkaSettings, own: &[(&str, &str)]) -> ClientCo
     }
     config
 }
+
+/// A client configuration of one who reads partitions to their end without joining a group: librdkafka wants the
+/// name of one all the same. Then `own`, then the user's.
+pub fn reader_config(settings: &KafkaSettings, group: &str, own: &[(&str, &str)]) -> ClientConfig {
+    let mut all = vec![
+        ("group.id", group),
+        ("enable.auto.commit", "false"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", "read_committed"),
+        ("fetch.queue.backoff.ms", "5"),
+    ];
+    all.extend(own);
+    client_config(settings, &all)
+}
