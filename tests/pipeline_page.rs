@@ -1,7 +1,7 @@
 //! The pipeline's page: what it shows is what the events and `/api/status` say, and what a person asks for there is
 //! done.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -155,6 +155,10 @@ fn a_process_that_only_watches_shows_what_it_sees() {
         figures["objects"].as_u64() > Some(0)
             && partitions.as_array().is_some_and(|all| !all.is_empty())
     });
+    // Of all folders' newest objects the newest, not their sum.
+    let newest = status["meters"]["last_commit_timestamp_ms"].as_u64();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(newest.is_some_and(|newest| u128::from(newest) <= now.as_millis()));
     let kafka = &status["platform"]["kafka"]["figures"];
     let topic = format!("topic {} at", kafka["topic"].as_str().unwrap());
     let end = kafka["partitions"][0]["end"].to_string();

@@ -161,7 +161,7 @@ pub(crate) async fn status(State(shown): State<Arc<Dashboard>>) -> Answer {
             "memory_bytes": now.memory_bytes,
             "publish_total": now.publish_total,
             "lag_records": now.lag_records,
-            "last_commit_timestamp_ms": metrics::LAKE_NEWEST.sum().map(|seconds| (seconds * 1000.0) as i64),
+            "last_commit_timestamp_ms": metrics::LAKE_NEWEST.max().map(|seconds| (seconds * 1000.0) as i64),
         },
     });
     json_of(StatusCode::OK, &status)
