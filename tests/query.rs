@@ -143,6 +143,35 @@ fn a_wrong_statement_is_answered_with_its_place_and_what_was_meant() {
 }
 
 #[test]
+fn a_statement_that_nests_too_deeply_is_refused_and_any_other_is_answered() {
+    let lab = Lab::new("query-deep");
+    lab.run_until_drained();
+    let chains = |count: usize| {
+        let conditions = |i: usize| format!("_kafka_offset <> -{i}");
+        let conditions: Vec<_> = (1..=count / 3).map(conditions).collect();
+        [
+            format!(
+                "select count(*) as n from transactions where {}",
+                conditions.join(" and ")
+            ),
+            format!("select {} as n", vec!["1"; count].join(" - ")),
+            format!("select 1 as n {}", "union all select 1 ".repeat(count)),
+        ]
+    };
+    for sql in chains(490) {
+        assert!(!rows(&lab, &sql).is_empty());
+    }
+    for sql in chains(20_000) {
+        let mut command = lab.command(["query"]);
+        let file = lab.path("deep.sql");
+        std::fs::write(&file, sql).unwrap();
+        let file = std::fs::File::open(file).unwrap();
+        let done = Done::from(command.stdin(file).output().unwrap()).ends_with(2);
+        done.says(&["nest in each other; 500 may", "IN (…)"]);
+    }
+}
+
+#[test]
 fn memory_and_time_are_bounded() {
     let lab = Lab::new("query-bounds");
     std::fs::create_dir_all(lab.path("lake")).unwrap();

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use ftap_lake::{
     DATA_SETS, DEAD_LETTERS, FRAUD_SCORES, FX_RATES, LakeStore, TRANSACTIONS, dead_letter_schema,
 };
-use ftap_query::{Answer, Engine, Format, Limits, QueryError, Source, Written, write};
+use ftap_query::{Answer, Engine, Format, Limits, QueryError, STACK_BYTES, Source, Written, write};
 
 use crate::cli::{LimitArgs, QueryArgs, QueryFormat};
 use crate::config::Config;
@@ -58,6 +58,7 @@ pub(crate) fn execute(config: &Config, args: &QueryArgs) -> anyhow::Result<u8> {
 pub(super) fn until_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut shutdown = signals::listen()?;
     tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()
         .context("the runtime can't be started")?

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ftap_lake::{LakeError, LakeLocation, LakeStore};
-use ftap_query::{Engine, Limits, QueryError, Source};
+use ftap_query::{Engine, Limits, QueryError, STACK_BYTES, Source};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinError;
@@ -97,6 +97,7 @@ impl Answers {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
             .on_thread_start(on_thread_start)
             .enable_all()
             .build()?;

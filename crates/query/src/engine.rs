@@ -1,6 +1,10 @@
 //! One session of the engine: the tables, the limits, a query's way to its answer.
+//!
+//! What it gives out are boxed futures: those of an `async fn` are compiled by the crate that awaits them, here with
+//! the planner and the parser they run, once more for each of the crates that ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +14,7 @@ use datafusion::common::cast::as_int64_array;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{ParquetReadOptions, SQLOptions, SessionConfig, SessionContext};
@@ -17,9 +22,11 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use ftap_lake::{DataSet, LakeStore, ListedObject, TRANSACTIONS};
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use crate::depth::too_deep;
 use crate::error::QueryError;
 use crate::json_text::json_text;
 use crate::kept::Kept;
@@ -30,6 +37,8 @@ use crate::text_hash::text_hash;
 
 /// Where the engine finds the lake's objects by their keys.
 const LAKE_URL: &str = "lake://lake";
+/// So many of those that use most memory are named by the error of a query that needs too much.
+const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
 /// Names of the engine's own: `SHOW TABLES` prints them.
 const CATALOG: &str = "ftap";
 const SCHEMA: &str = "lake";
@@ -84,37 +93,41 @@ async fn view(context: &SessionContext, model: &Model) -> Result<ViewTable, Data
 
 impl Engine {
     /// Lists the objects of each source.
-    pub async fn open(
-        lake: &LakeStore,
-        sources: &[Source],
+    pub fn open<'a>(
+        lake: &'a LakeStore,
+        sources: &'a [Source],
         limits: Limits,
-    ) -> Result<Self, QueryError> {
-        let moment = Moment::now(lake, sources).await?;
-        Self::at(lake, sources, limits, moment).await
+    ) -> BoxFuture<'a, Result<Self, QueryError>> {
+        Box::pin(async move {
+            let moment = Moment::now(lake, sources).await?;
+            Self::at(lake, sources, limits, moment).await
+        })
     }
 
     /// The same lake as it is now. If it only has more transactions, the facts that are kept are kept on: each is about
     /// one transaction, so those of the new objects are added.
-    pub async fn reopen(&self, lake: &LakeStore) -> Result<Self, QueryError> {
-        let moment = Moment::now(lake, &self.sources).await?;
-        let added = moment.added_since(&self.moment, &TRANSACTIONS);
-        let engine = Self::at(lake, &self.sources, self.limits, moment).await?;
-        let facts = self.computed.lock().await.facts.clone();
-        let Some(added) = added.filter(|_| !facts.is_empty()) else {
-            return Ok(engine);
-        };
-        let added = Self::at(lake, &self.sources, self.limits, added).await?;
-        let mut computed = engine.computed.lock().await;
-        for model in &engine.models {
-            if let Some(kept) = facts.get(&model.name) {
-                let kept = added
-                    .collect(model, Some(kept.clone()), computed.bytes)
-                    .await?;
-                engine.settle(model, kept, &mut computed).await?;
+    pub fn reopen<'a>(&'a self, lake: &'a LakeStore) -> BoxFuture<'a, Result<Self, QueryError>> {
+        Box::pin(async move {
+            let moment = Moment::now(lake, &self.sources).await?;
+            let added = moment.added_since(&self.moment, &TRANSACTIONS);
+            let engine = Self::at(lake, &self.sources, self.limits, moment).await?;
+            let facts = self.computed.lock().await.facts.clone();
+            let Some(added) = added.filter(|_| !facts.is_empty()) else {
+                return Ok(engine);
+            };
+            let added = Self::at(lake, &self.sources, self.limits, added).await?;
+            let mut computed = engine.computed.lock().await;
+            for model in &engine.models {
+                if let Some(kept) = facts.get(&model.name) {
+                    let kept = added
+                        .collect(model, Some(kept.clone()), computed.bytes)
+                        .await?;
+                    engine.settle(model, kept, &mut computed).await?;
+                }
             }
-        }
-        drop(computed);
-        Ok(engine)
+            drop(computed);
+            Ok(engine)
+        })
     }
 
     async fn at(
@@ -123,8 +136,11 @@ impl Engine {
         limits: Limits,
         moment: Moment,
     ) -> Result<Self, QueryError> {
+        // Sorts share what is left over evenly and use files beyond it: else those that come first take all.
+        let pool = FairSpillPool::new(limits.memory_bytes);
+        let pool = TrackConsumersPool::new(pool, NAMED_CONSUMERS);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_limit(limits.memory_bytes, 1.0)
+            .with_memory_pool(Arc::new(pool))
             .with_max_temp_directory_size(limits.spill_bytes)
             .build_arc()?;
         let url = ObjectStoreUrl::parse(LAKE_URL)?;
@@ -201,28 +217,39 @@ impl Engine {
     /// # Errors
     /// [`QueryError::Sql`] for what the statement is to blame for, with the place and, if one is
     /// near, the name that was meant.
-    pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
-        let deadline = Instant::now() + self.limits.time;
-        let options = SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false);
-        let planned = async {
-            // Tables change under the lock only, and a plan has its tables.
-            let mut computed = self.computed.lock().await;
-            self.compute_what_it_reads(sql, &mut computed).await?;
-            let frame = self.context.sql_with_options(sql, options).await?;
-            drop(computed);
-            frame.execute_stream().await
-        };
-        let rows = timeout_at(deadline, planned).await;
-        let rows = rows.map_err(|_elapsed| QueryError::TimedOut(self.limits.time))?;
-        let rows = rows.map_err(|error| QueryError::planning(sql, &self.tables, error))?;
-        Ok(Answer {
-            schema: with_names_of_their_own(&rows.schema()),
-            rows,
-            deadline,
-            time: self.limits.time,
+    pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<Answer, QueryError>> {
+        Box::pin(async move {
+            if let Some(message) = too_deep(sql) {
+                let help = vec!["write `IN (…)` or `VALUES` in place of a chain".to_owned()];
+                return Err(QueryError::Sql {
+                    message,
+                    help,
+                    place: None,
+                    source: None,
+                });
+            }
+            let deadline = Instant::now() + self.limits.time;
+            let options = SQLOptions::new()
+                .with_allow_ddl(false)
+                .with_allow_dml(false)
+                .with_allow_statements(false);
+            let planned = async {
+                // Tables change under the lock only, and a plan has its tables.
+                let mut computed = self.computed.lock().await;
+                self.compute_what_it_reads(sql, &mut computed).await?;
+                let frame = self.context.sql_with_options(sql, options).await?;
+                drop(computed);
+                frame.execute_stream().await
+            };
+            let rows = timeout_at(deadline, planned).await;
+            let rows = rows.map_err(|_elapsed| QueryError::TimedOut(self.limits.time))?;
+            let rows = rows.map_err(|error| QueryError::planning(sql, &self.tables, error))?;
+            Ok(Answer {
+                schema: with_names_of_their_own(&rows.schema()),
+                rows,
+                deadline,
+                time: self.limits.time,
+            })
         })
     }
 
@@ -322,22 +349,28 @@ impl Engine {
     ///
     /// # Errors
     /// If it can't be read.
-    pub async fn first_rows(&self, key: &str, rows: usize) -> Result<Answer, QueryError> {
-        let deadline = Instant::now() + self.limits.time;
-        let address = format!("{LAKE_URL}/{key}");
-        let read = async {
-            let options = ParquetReadOptions::default();
-            let frame = self.context.read_parquet(address, options).await?;
-            frame.limit(0, Some(rows))?.execute_stream().await
-        };
-        let rows = timeout_at(deadline, read).await;
-        let rows = rows.map_err(|_elapsed| QueryError::TimedOut(self.limits.time))?;
-        let rows = rows?;
-        Ok(Answer {
-            schema: rows.schema(),
-            rows,
-            deadline,
-            time: self.limits.time,
+    pub fn first_rows<'a>(
+        &'a self,
+        key: &'a str,
+        rows: usize,
+    ) -> BoxFuture<'a, Result<Answer, QueryError>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + self.limits.time;
+            let address = format!("{LAKE_URL}/{key}");
+            let read = async {
+                let options = ParquetReadOptions::default();
+                let frame = self.context.read_parquet(address, options).await?;
+                frame.limit(0, Some(rows))?.execute_stream().await
+            };
+            let rows = timeout_at(deadline, read).await;
+            let rows = rows.map_err(|_elapsed| QueryError::TimedOut(self.limits.time))?;
+            let rows = rows?;
+            Ok(Answer {
+                schema: rows.schema(),
+                rows,
+                deadline,
+                time: self.limits.time,
+            })
         })
     }
 

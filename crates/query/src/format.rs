@@ -9,6 +9,7 @@ use datafusion::arrow::json::writer::LineDelimited;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
 use datafusion::common::DataFusionError;
+use futures::future::BoxFuture;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -38,7 +39,16 @@ pub struct Written {
 }
 
 /// Writes at most `limit` rows of an answer.
-pub async fn write(
+pub fn write(
+    answer: Answer,
+    format: Format,
+    limit: Option<usize>,
+    out: &mut (dyn Write + Send),
+) -> BoxFuture<'_, Result<Written, QueryError>> {
+    Box::pin(write_all(answer, format, limit, out))
+}
+
+async fn write_all(
     answer: Answer,
     format: Format,
     limit: Option<usize>,
