@@ -63,7 +63,8 @@ fn metrics_in(text: &str) -> Vec<(&str, BTreeSet<&str>)> {
         let is_ours = ["ftap_", "process_"].iter().any(|of| name.starts_with(of));
         let braces = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
         let labels = braces.map_or("", |(labels, _)| labels).split(',');
-        let labels = labels.filter_map(|label| Some(label.split_once('=')?.0.trim()));
+        // Compared by =, !=, =~ or !~.
+        let labels = labels.filter_map(|label| Some(label.split_once(['=', '!'])?.0.trim()));
         is_ours.then(|| (name, labels.collect()))
     });
     names.collect()
