@@ -10,18 +10,6 @@ use crate::shell;
 use crate::shell::{Done, Place};
 use serde_json::Value;
 
-/// A place with a small prepared events file where `ftap run` looks for one.
-fn place_with_data(rows: u64) -> Place {
-    let place = Place::new();
-    place
-        .run(&["generate", "--rows", &rows.to_string()])
-        .ends_with(0);
-    place
-        .run(&["prepare", "data/generated/credit_card_transactions.csv"])
-        .ends_with(0);
-    place
-}
-
 #[test]
 fn help_lists_the_commands_and_long_help_every_setting() {
     let place = Place::new();
@@ -164,7 +152,7 @@ fn a_missing_file_is_one_error_with_its_remedy() {
 
 #[test]
 fn at_debug_each_transaction_is_a_log_line() {
-    let place = place_with_data(500);
+    let place = Place::prepared(500);
     let mut command = place.ftap(&["run", "--until-drained"]);
     command.env("LOG_LEVEL", "DEBUG");
     command.env("LOG_FORMAT", "json");
@@ -179,7 +167,7 @@ fn at_debug_each_transaction_is_a_log_line() {
 
 #[test]
 fn in_json_every_line_of_stderr_is_json_errors_included() {
-    let place = place_with_data(10);
+    let place = Place::prepared(10);
     let cases: [(&[&str], i32, &str); 5] = [
         (&["run", "--no-such-flag"], 2, "--no-such-flag"),
         (
@@ -312,7 +300,7 @@ fn run_makes_its_own_data_drains_and_sums_up() {
 
 #[test]
 fn sigterm_stops_a_run_within_ten_seconds_and_a_second_publisher_is_refused() {
-    let place = place_with_data(2000);
+    let place = Place::prepared(2000);
     let running = place.start(&["run"]);
     running.event("group_started");
     place
@@ -343,7 +331,7 @@ fn hanging_run(place: &Place) -> shell::Running {
 
 #[test]
 fn a_second_signal_ends_a_hanging_stop_at_once() {
-    let place = place_with_data(500);
+    let place = Place::prepared(500);
     let running = hanging_run(&place);
     running.signal("-INT");
     running.event("shutdown_requested");
@@ -357,7 +345,7 @@ fn a_second_signal_ends_a_hanging_stop_at_once() {
 
 #[test]
 fn a_hanging_stop_is_over_within_ten_seconds() {
-    let place = place_with_data(500);
+    let place = Place::prepared(500);
     let running = hanging_run(&place);
     let asked = Instant::now();
     running.signal("-TERM");
@@ -373,7 +361,7 @@ fn a_hanging_stop_is_over_within_ten_seconds() {
 
 #[test]
 fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_no_process_reads() {
-    let place = place_with_data(2000);
+    let place = Place::prepared(2000);
     let says = ["no topic transactions", "start `ftap run`", "KAFKA_TOPIC"];
     place.run(&["tap"]).ends_with(2).says(&says);
     assert!(!place.path("data/kafka").exists());
@@ -431,7 +419,7 @@ fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_no_process_read
 
 #[test]
 fn the_broker_of_a_data_directory_is_served_once_and_found_by_other_commands() {
-    let place = place_with_data(500);
+    let place = Place::prepared(500);
     let broker = place.start(&["kafka", "--port", "0"]);
     let bootstrap = broker.event("embedded_kafka_started")["bootstrap"]
         .as_str()
@@ -463,7 +451,7 @@ fn the_broker_of_a_data_directory_is_served_once_and_found_by_other_commands() {
 fn a_port_in_use_is_named_with_its_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let place = place_with_data(100);
+    let place = Place::prepared(100);
     place
         .run(&["kafka", "--port", &port])
         .ends_with(2)

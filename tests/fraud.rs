@@ -4,23 +4,11 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::shell::{PATIENCE, Place, Running, request};
+use crate::shell::{PATIENCE, Place, request};
 
 /// Rows of the events file, and those that are in the lake when the model is fitted.
 const ROWS: u64 = 25_000;
 const BEFORE: u64 = 20_000;
-
-/// A directory with an events file.
-fn prepared(rows: u64) -> Place {
-    let place = Place::new();
-    place
-        .run(&["generate", "--rows", &rows.to_string()])
-        .ends_with(0);
-    place
-        .run(&["prepare", "data/generated/credit_card_transactions.csv"])
-        .ends_with(0);
-    place
-}
 
 /// Brings the first rows of the events file into the lake, or all of them.
 fn run(place: &Place, rows: Option<u64>) {
@@ -40,17 +28,6 @@ fn ask(place: &Place, sql: &str) -> Value {
 fn train(place: &Place) -> Value {
     let done = place.run(&["fraud", "train", "--json"]).ends_with(0);
     serde_json::from_str(&done.stdout).unwrap()
-}
-
-fn serve(place: &Place) -> (Running, String) {
-    let mut serve = place.ftap(&["serve"]);
-    serve.env("POSTGRES", "off");
-    let serve = Running::start(serve);
-    let url = serve.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    (serve, url)
 }
 
 /// Asks until there is an answer in time: the first question of a process computes what all need.
@@ -85,9 +62,9 @@ fn close(one: &Value, two: &Value) {
 
 #[test]
 fn a_model_is_judged_on_later_rows_and_each_transaction_is_scored_once() {
-    let place = prepared(ROWS);
+    let place = Place::prepared(ROWS);
     run(&place, Some(BEFORE));
-    let (serve, url) = serve(&place);
+    let (serve, url) = place.serve();
     for name in ["fraud_evaluation", "fraud_calibration", "fraud_suspicious"] {
         card(&url, name, "ftap fraud train");
     }
@@ -166,13 +143,13 @@ fn a_model_is_judged_on_later_rows_and_each_transaction_is_scored_once() {
     assert_eq!((&scores["n"], &scores["ids"]), (&ROWS.into(), &ROWS.into()));
     drop(serve);
     // A new process has the lake as it is now.
-    let (_serve, url) = self::serve(&place);
+    let (_serve, url) = place.serve();
     card(&url, "fraud_suspicious", "<table>");
 }
 
 #[test]
 fn without_a_model_or_fraud_to_learn_from_the_remedy_is_named() {
-    let place = prepared(3_000);
+    let place = Place::prepared(3_000);
     std::fs::create_dir_all(place.path("data/lake")).unwrap();
     place
         .run(&["fraud", "train"])

@@ -4,13 +4,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::shell;
-use crate::shell::{Answer, PATIENCE, Place, Running, answer_of, raw, request, request_with};
+use crate::shell::{Answer, PATIENCE, Place, Running, answer_of, get, raw, request, request_with};
 use std::io::Write as _;
 use std::net::TcpStream;
-
-fn get(url: &str, path: &str) -> Answer {
-    request(url, "GET", path, "localhost")
-}
 
 /// Asks until the answer has what is waited for.
 fn get_until(url: &str, path: &str, good: impl Fn(&Answer) -> bool) -> Answer {
@@ -34,10 +30,7 @@ fn get_until(url: &str, path: &str, good: impl Fn(&Answer) -> bool) -> Answer {
 fn a_run_shows_what_it_does_to_people_and_machines() {
     let place = Place::new();
     let running = place.start(&["run", "--rows", "2000", "--gcs-flush-seconds", "0.2"]);
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = running.url();
 
     assert_eq!(get(&url, "/healthz").status, 200);
     get_until(&url, "/readyz", |answer| answer.status == 200);
@@ -82,10 +75,7 @@ fn a_run_shows_what_it_does_to_people_and_machines() {
 fn answers_carry_security_headers_and_refuse_other_hosts_and_methods() {
     let place = Place::new();
     let running = place.start(&["run", "--rows", "100"]);
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = running.url();
     let page = get(&url, "/").body;
     let assets: Vec<_> = page
         .split('"')
@@ -134,10 +124,7 @@ fn serving(place: &Place, env: &[(&str, &str)]) -> (Running, String) {
     let mut command = place.ftap(&["run", "--rows", "100"]);
     command.envs(env.iter().copied());
     let running = Running::start(command);
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = running.url();
     (running, url)
 }
 
@@ -382,10 +369,7 @@ fn without_a_broker_it_is_alive_and_stops_when_asked() {
     drop(closed);
     let place = Place::new();
     let running = place.start(&["consume", "--kafka-broker", &broker]);
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = running.url();
     running.event("kafka_unreachable");
     assert_eq!(get(&url, "/healthz").status, 200);
     running.signal("-INT");

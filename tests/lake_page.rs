@@ -4,11 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::shell::{Answer, PATIENCE, Place, Running, request};
-
-fn get(url: &str, path: &str) -> Answer {
-    request(url, "GET", path, "localhost")
-}
+use crate::shell::{PATIENCE, Place, Running, get};
 
 /// Fetches until the answer has all of these.
 #[track_caller]
@@ -37,18 +33,7 @@ fn shown(place: &Place) -> (Running, String) {
     run.env("POSTGRES", "off");
     run.env("GCS_FLUSH_SECONDS", "0.2");
     assert!(run.output().unwrap().status.success());
-    show(place)
-}
-
-fn show(place: &Place) -> (Running, String) {
-    let mut serve = place.ftap(&["serve"]);
-    serve.env("POSTGRES", "off");
-    let serve = Running::start(serve);
-    let url = serve.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    (serve, url)
+    place.serve()
 }
 
 fn objects(place: &Place, folder: &str) -> Vec<String> {
@@ -139,7 +124,7 @@ fn a_gap_in_a_chain_is_marked_with_its_offsets() {
         digits.parse().unwrap()
     };
     let (first, last) = (offset(of_first[1]), offset(of_first[2]) - 1);
-    let (_serve, url) = show(&place);
+    let (_serve, url) = place.serve();
     let chains = get(&url, "/cards/lake_chains").body;
     let gap = format!("gap: no object has the offsets {first} to {last};");
     assert!(chains.contains(&gap), "no {gap:?} in {chains}");

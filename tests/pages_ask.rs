@@ -21,10 +21,7 @@ fn drained(place: &Place) -> (Running, String) {
     let mut command = place.ftap(&["run", "--rows", "2000", "--gcs-flush-seconds", "0.2"]);
     command.env("POSTGRES", "off");
     let running = Running::start(command);
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = running.url();
     let end = Instant::now() + PATIENCE;
     loop {
         let status = request(&url, "GET", "/api/status", "localhost").json();
@@ -152,10 +149,7 @@ fn only_the_process_own_pages_may_send_statements() {
     let mut command = place.ftap(&["serve"]);
     command.env("POSTGRES", "off");
     let running = Running::start(command);
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = running.url();
     let body = json!({"sql": "select 1 as one"}).to_string();
     let kind = "Content-Type: application/json\r\n";
     let send = |headers: &str| post(&url, "/sql/query", headers, &body).status;

@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 use crate::common::changes::{USERS, files, lab, lake, read};
 use crate::common::http::address_of;
 use crate::common::wait_until;
-use crate::shell::{Answer, PATIENCE, Place, Running, raw, request};
-
-fn get(url: &str, path: &str) -> Answer {
-    request(url, "GET", path, "localhost")
-}
+use crate::shell::{Answer, PATIENCE, Place, Running, get, raw};
 
 /// A card of the page, once it has what is waited for.
 #[track_caller]
@@ -42,18 +38,13 @@ fn status_with(url: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-fn url_of(running: &Running) -> String {
-    let url = running.event("http_listening")["url"].clone();
-    url.as_str().unwrap().to_owned()
-}
-
 #[test]
 fn the_pipelines_page_shows_its_stages_figures_and_what_is_off() {
     let place = Place::new();
     let mut command = place.ftap(&["run", "--rows", "2000", "--gcs-flush-seconds", "0.2"]);
     command.env("POSTGRES", "off");
     let running = Running::start(command);
-    let url = url_of(&running);
+    let url = running.url();
     let page = get(&url, "/pipeline");
     assert_eq!(page.status, 200);
     assert!(page.body.contains("data-card=\"pipeline_groups\""));
@@ -115,7 +106,7 @@ fn a_restart_is_shown_with_its_root_cause_and_its_time() {
     // After a put whose file is not counted yet.
     command.env("FTAP_FAILPOINTS", "gcs_uploader.committed=error@1");
     let running = Running::start(command);
-    let url = url_of(&running);
+    let url = running.url();
     let restarting = running.event("group_restarting");
     let cause = restarting["root_cause"].as_str().unwrap();
     assert!(cause.contains("failpoint gcs_uploader"), "{cause}");
@@ -140,7 +131,7 @@ fn a_restart_is_shown_with_its_root_cause_and_its_time() {
 fn a_process_that_only_watches_shows_what_it_sees() {
     let place = Place::new();
     let run = place.start(&["run", "--rows", "2000", "--gcs-flush-seconds", "0.2"]);
-    let run_url = url_of(&run);
+    let run_url = run.url();
     status_with(&run_url, |status| {
         status["meters"]["rows_committed"] == 2000
     });
@@ -148,7 +139,7 @@ fn a_process_that_only_watches_shows_what_it_sees() {
     command.env("POSTGRES", "off");
     command.env("DASHBOARD_LOOK_SECONDS", "0.5");
     let serve = Running::start(command);
-    let url = url_of(&serve);
+    let url = serve.url();
     let status = status_with(&url, |status| {
         let figures = &status["platform"]["lake"]["figures"]["folders"]["transactions"];
         let partitions = &status["platform"]["kafka"]["figures"]["partitions"];
@@ -231,7 +222,7 @@ fn run_with_watchdog(place: &Place, args: &[&str]) -> Running {
 fn a_paused_group_holds_rows_back_over_a_restart_and_brings_each_once_when_it_is_resumed() {
     let place = Place::new();
     let running = run_with_watchdog(&place, &[]);
-    let url = url_of(&running);
+    let url = running.url();
     command_early(&url, "ingest", "pause");
     let commanded = running.event("group_commanded");
     assert_eq!(
@@ -286,7 +277,7 @@ fn a_paused_group_holds_rows_back_over_a_restart_and_brings_each_once_when_it_is
 fn a_drain_waits_for_what_is_paused_and_says_so() {
     let place = Place::new();
     let running = run_with_watchdog(&place, &["--until-drained"]);
-    let url = url_of(&running);
+    let url = running.url();
     command_early(&url, "publish", "pause");
     command_early(&url, "ingest", "pause");
     let waits = running.event("drain_waits");
@@ -316,7 +307,7 @@ fn a_drain_waits_for_what_is_paused_and_says_so() {
 
     // Also where nothing is left to be done.
     let running = run_with_watchdog(&place, &["--until-drained"]);
-    let url = url_of(&running);
+    let url = running.url();
     command_early(&url, "ingest", "pause");
     status_with(&url, |status| {
         status["groups"]["publish"]["state"] == "finished"
@@ -334,7 +325,7 @@ fn open_files_are_shown_and_a_flush_closes_them_now() {
     let mut run = place.ftap(&["run", "--rows", "2000", "--gcs-flush-seconds", "600"]);
     run.env("POSTGRES", "off");
     let running = Running::start(run);
-    let url = url_of(&running);
+    let url = running.url();
     let status = status_with(&url, |status| status["meters"]["records_consumed"] == 2000);
     assert_eq!(status["meters"]["rows_committed"], 0, "{status}");
     let open_rows = || -> u64 {
@@ -372,7 +363,7 @@ fn only_the_process_own_pages_may_command_and_only_what_a_group_can_do() {
     let mut run = place.ftap(&["run", "--rows", "2000"]);
     run.env("POSTGRES", "off");
     let running = Running::start(run);
-    let url = url_of(&running);
+    let url = running.url();
     status_with(&url, |status| status["ready"] == true);
     let body = json!({"group": "ingest", "command": "restart"});
     let kind = "Content-Type: application/json\r\n";

@@ -255,10 +255,7 @@ fn a_secret_in_a_setting_that_is_not_secret_is_refused_and_not_quoted() {
 fn no_page_shows_a_secret() {
     let place = Place::new();
     let running = shell::Running::start(with_canaries(&place, &["run", "--rows", "1000"]));
-    let url = running.event("http_listening")["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = running.url();
     let bearer = format!("Bearer {}", canaries()["DASHBOARD_TOKEN"]);
     for path in [
         "/",

@@ -30,6 +30,27 @@ impl Place {
         }
     }
 
+    /// One with an events file where `ftap run` looks for it.
+    pub(crate) fn prepared(rows: u64) -> Self {
+        let place = Self::new();
+        place
+            .run(&["generate", "--rows", &rows.to_string()])
+            .ends_with(0);
+        place
+            .run(&["prepare", "data/generated/credit_card_transactions.csv"])
+            .ends_with(0);
+        place
+    }
+
+    /// `ftap serve` without PostgreSQL, and its address.
+    pub(crate) fn serve(&self) -> (Running, String) {
+        let mut serve = self.ftap(&["serve"]);
+        serve.env("POSTGRES", "off");
+        let serve = Running::start(serve);
+        let url = serve.url();
+        (serve, url)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -147,6 +168,13 @@ impl Running {
         }
     }
 
+    /// Waits until it serves pages: their address.
+    #[track_caller]
+    pub(crate) fn url(&self) -> String {
+        let listening = self.event("http_listening");
+        listening["url"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
@@ -190,6 +218,10 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
+}
+
+pub(crate) fn get(url: &str, path: &str) -> Answer {
+    request(url, "GET", path, "localhost")
 }
 
 /// One HTTP request by hand, so that every header is the test's choice.
