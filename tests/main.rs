@@ -39,6 +39,7 @@ mod models;
 mod monitoring;
 mod pages_ask;
 mod pipeline_page;
+mod policies;
 mod postgres;
 mod postgres_changed;
 mod postgres_tls;

@@ -1,7 +1,7 @@
 //! Kafka with TLS and SASL: delivery over every kind of listener, and each refusal reported with its setting.
 //!
 //! Starts an Apache Kafka of its own by `scripts/kafka start --tls`, whatever KAFKA_BROKER says,
-//! and needs Java, Maven and openssl for it; the refusals of certificates need openssl alone.
+//! and needs a JDK, Maven and openssl for it; the refusals of certificates need openssl alone.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{Lab, ROWS, process::Ftap, wait_until};
-use crate::rights;
+use crate::{policies, rights};
 
 const USER: &str = "alice";
 const PASSWORD: &str = "canary-8f14e45f-password";
@@ -35,7 +35,7 @@ fn have(tools: &[&str]) -> bool {
     false
 }
 
-fn script(dir: &Path, action: &str) -> String {
+fn script(dir: &Path, action: &str, settings: &[(&str, String)]) -> String {
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka"))
         .args([action, "--dir"])
         .arg(dir)
@@ -47,6 +47,7 @@ fn script(dir: &Path, action: &str) -> String {
         .env("KAFKA_TLS_USER", USER)
         .env("KAFKA_TLS_PASSWORD", PASSWORD)
         .env("KAFKA_HEAP_MB", "300")
+        .envs(settings.iter().map(|(name, value)| (name, value)))
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -57,14 +58,20 @@ fn script(dir: &Path, action: &str) -> String {
 /// An Apache Kafka with listeners of every kind; stopped when dropped.
 pub(crate) struct Kafka {
     dir: tempfile::TempDir,
+    settings: Vec<(&'static str, String)>,
     pub(crate) plain: String,
 }
 
 impl Kafka {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let plain = script(dir.path(), "start");
-        Self { dir, plain }
+        let settings = policies::compiled(dir.path()).to_vec();
+        let plain = script(dir.path(), "start", &settings);
+        Self {
+            dir,
+            settings,
+            plain,
+        }
     }
 
     fn tls(&self, file: &str) -> String {
@@ -99,7 +106,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        script(self.dir.path(), "stop");
+        script(self.dir.path(), "stop", &[]);
     }
 }
 
@@ -161,7 +168,7 @@ fn assert_refused(lab: &Lab, args: &[&str], code: i32, parts: &[&str]) {
 
 #[test]
 fn delivery_is_exact_over_every_kind_of_listener() {
-    if !have(&["java", "mvn", "openssl"]) {
+    if !have(&["java", "javac", "mvn", "openssl"]) {
         return;
     }
     let kafka = Kafka::start();
@@ -179,6 +186,7 @@ fn delivery_is_exact_over_every_kind_of_listener() {
         }
         scope.spawn(|| in_librdkafkas_own_words(&kafka));
         scope.spawn(|| rights::exactly_those_of_the_readme(&kafka));
+        scope.spawn(|| policies::are_obeyed_and_named(&kafka));
     });
     refusals(&kafka);
     a_password_changed_under_a_running_consumer(&kafka);
@@ -298,7 +306,7 @@ fn a_password_changed_under_a_running_consumer(kafka: &Kafka) {
     let consumer = lab.start(["consume"]);
     lab.start(["produce"]).wait_for_success();
     consumer.wait_for_event("file_committed");
-    script(kafka.dir.path(), "stop");
+    script(kafka.dir.path(), "stop", &[]);
     let properties = kafka.dir.path().join("server.properties");
     let text = std::fs::read_to_string(&properties).unwrap();
     std::fs::write(
@@ -306,7 +314,7 @@ fn a_password_changed_under_a_running_consumer(kafka: &Kafka) {
         text.replace(&format!("=\"{PASSWORD}\""), "=\"another-one\""),
     )
     .unwrap();
-    script(kafka.dir.path(), "start");
+    script(kafka.dir.path(), "start", &kafka.settings);
     let (code, said) = consumer.wait_for_failure();
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("KAFKA_SASL_PASSWORD"), "{said}");
