@@ -1,15 +1,19 @@
-//! Searches in Kafka for the page of messages, and sends rejected ones back.
+//! Searches in Kafka, and in what the lake keeps of rejected records, for the page of messages; sends rejected
+//! ones back.
 //!
-//! Promises: one at a time; a search is over after [`PATIENCE`] and a request, with at most
+//! Promises: one at a time; a search is over after a few times [`PATIENCE`], with at most
 //! [`MAX_MESSAGES`] messages and the beginnings of their payloads in memory, reads without a group and commits
 //! nothing, and sees only committed messages, as the lake does. A record is sent back by the code of
 //! `ftap dlq redrive`.
+
+mod lake;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use ftap_actors::settings::DeadLetterPlace;
 use ftap_dashboard::{
     Found, MAX_MESSAGES, Message, Messages, NotSent, Place, Rejected, Search, Start,
 };
@@ -28,13 +32,16 @@ use crate::dlq::plan::{Counts, Refusals, Repaired, Wanted};
 use crate::kafka_access;
 use crate::verify::topic::header;
 
-/// How long messages are read.
+/// How long each place is read.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What a search says that had no more time.
+const TIME_IS_UP: &str = "Time was up before all of it was searched: name a partition, an offset or a time to begin with.";
 /// How long a broker may take to answer a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 /// What is kept of a payload, a key or a header.
 const MAX_BYTES: usize = 8 << 10;
+const MAX_HEADERS: usize = 20;
 /// In quarantine half of the records may be marks of those sent again.
 const MARKS: i64 = 2;
 
@@ -117,23 +124,46 @@ fn find(config: &Config, search: &Search) -> anyhow::Result<Found> {
     let client = reader_config(&settings, "ftap-tap", &own);
     let consumer: BaseConsumer = client.create().context("the Kafka client can't be made")?;
     let mut found = Found {
-        topic,
+        places: format!("topic {topic}"),
         ..Found::default()
     };
-    let Some(partitions) = partitions(&consumer, &found.topic, &bootstrap)? else {
-        return Ok(found);
-    };
-    found.is_there = true;
-    let wanted = partitions.into_iter();
-    // In quarantine the partition is that of the record's origin.
-    let wanted = wanted.filter(|partition| {
-        search.place == Place::Quarantine || search.partition.is_none_or(|only| only == *partition)
-    });
-    let wanted: Vec<_> = wanted.collect();
-    let mut open = starts(&consumer, &found.topic, search, &wanted)?;
-    open.retain(|_, (start, end)| start < end);
     let mut kept = Kept::new(search);
-    found.is_incomplete = !read(&consumer, &found.topic, open, &mut kept)?;
+    // With DEAD_LETTERS=lake this account may have no rights on that topic.
+    let is_none = |code| {
+        search.place == Place::Quarantine
+            && config.dead_letters == DeadLetterPlace::Lake
+            && code == RDKafkaErrorCode::TopicAuthorizationFailed
+    };
+    if let Some(partitions) = partitions(&consumer, &topic, &bootstrap, is_none)? {
+        found.is_there = true;
+        let wanted = partitions.into_iter();
+        // In quarantine the partition is that of the record's origin.
+        let wanted = wanted.filter(|partition| {
+            search.place == Place::Quarantine
+                || search.partition.is_none_or(|only| only == *partition)
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let open = starts(&consumer, &topic, search, &wanted)?;
+        let take = |message: &BorrowedMessage<'_>| kept.take(message);
+        if !read(&consumer, &topic, open, take)? {
+            found.gaps.push(TIME_IS_UP.to_owned());
+        }
+    }
+    if search.place == Place::Quarantine {
+        found.places += " and in the lake";
+        match lake::search(config, &mut kept) {
+            Ok(searched) => {
+                found.is_there |= searched.is_there;
+                if !searched.is_whole {
+                    found.gaps.push(TIME_IS_UP.to_owned());
+                }
+            }
+            Err(error) => found.gaps.push(format!(
+                "What the lake keeps of rejected messages is not among them: {error:#}"
+            )),
+        }
+        lake::look_for_sent_again(&consumer, &settings, &mut kept)?;
+    }
     found.messages = kept.messages();
     Ok(found)
 }
@@ -143,6 +173,7 @@ fn partitions(
     consumer: &BaseConsumer,
     topic: &str,
     bootstrap: &str,
+    is_none: impl Fn(RDKafkaErrorCode) -> bool,
 ) -> anyhow::Result<Option<Vec<i32>>> {
     let metadata = consumer
         .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
@@ -160,6 +191,7 @@ fn partitions(
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             return Ok(None);
         }
+        Some(code) if is_none(code) => return Ok(None),
         Some(code) => return Err(anyhow!("topic {topic} can't be read: {code}")),
     }
     let partitions = known.partitions().iter().map(|partition| partition.id());
@@ -219,13 +251,15 @@ fn starts(
     Ok(starts)
 }
 
-/// Reads until every partition is at its end or has given enough, or time is up; whether that was in time.
+/// Shows messages to `take` until every partition is at its end or has given enough, as `take` says, or time is up;
+/// whether that was in time.
 fn read(
     consumer: &BaseConsumer,
     topic: &str,
     mut open: BTreeMap<i32, (i64, i64)>,
-    kept: &mut Kept<'_>,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> bool,
 ) -> anyhow::Result<bool> {
+    open.retain(|_, (start, end)| start < end);
     if open.is_empty() {
         return Ok(true);
     }
@@ -254,10 +288,8 @@ fn read(
                     continue;
                 };
                 let is_last = message.offset() >= end - 1;
-                if message.offset() < *end {
-                    kept.take(&message);
-                }
-                if is_last || kept.has_enough_of(partition) {
+                let is_enough = message.offset() < *end && take(&message);
+                if is_last || is_enough {
                     open.remove(&partition);
                 }
             }
@@ -271,10 +303,13 @@ fn read(
     Ok(true)
 }
 
+/// When a message was written, in Unix milliseconds or -1, and where it is from.
+type Order = (i64, i32, i64);
+
 /// The messages found so far, the best of them in the order of their times.
 struct Kept<'a> {
     search: &'a Search,
-    messages: BTreeMap<(i64, i32, i64), Message>,
+    messages: BTreeMap<Order, Message>,
     /// How many each partition gave.
     counts: BTreeMap<i32, usize>,
     /// Keys that were sent again.
@@ -291,69 +326,67 @@ impl<'a> Kept<'a> {
         }
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>) {
+    /// Takes a message if it is searched for; whether its partition has given enough.
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> bool {
         let search = self.search;
-        let is_key = search
-            .key
-            .as_deref()
-            .is_none_or(|key| message.key() == Some(key));
-        if !is_key || (search.place == Place::Quarantine && !is_from(message, search)) {
-            return;
+        let is_searched = match search.place {
+            Place::Topic => true,
+            Place::Quarantine => EntryId::of(message).map_or_else(
+                || search.partition.is_none() && !matches!(search.start, Start::Offset(_)),
+                |id| is_from(id, search),
+            ),
+        };
+        if !is_searched || !is_key(message.key(), search) {
+            return false;
         }
         let rejected = match search.place {
             Place::Topic => None,
             Place::Quarantine => {
                 if header(message, REDRIVEN_HEADER).is_some() {
                     self.redriven.extend(message.key().map(<[u8]>::to_vec));
-                    return;
+                    return false;
                 }
                 let reason = header(message, "reason").unwrap_or(b"no reason is known");
                 Some(Rejected {
                     reason: String::from_utf8_lossy(reason).into_owned(),
-                    is_redriven: false,
+                    is_redriven: Some(false),
                 })
             }
         };
+        let (partition, offset) = (message.partition(), message.offset());
+        let mut place = format!("partition {partition}, offset {offset}");
+        if rejected.is_some() {
+            place = format!("{place} of {}", message.topic());
+        }
         let timestamp_ms = message.timestamp().to_millis();
-        let place = (
-            timestamp_ms.unwrap_or(-1),
-            message.partition(),
-            message.offset(),
-        );
         let payload = message.payload();
         let headers = message.headers().into_iter().flat_map(|all| all.iter());
+        let headers = headers.map(|header| (header.key, header.value));
         let kept = Message {
-            partition: message.partition(),
-            offset: message.offset(),
+            place,
             timestamp_ms,
             key: message.key().map(beginning),
-            headers: headers
-                .take(20)
-                .map(|header| (header.key.to_owned(), header.value.map(beginning)))
-                .collect(),
+            headers: beginnings(headers),
             payload: payload.map(beginning),
             payload_bytes: payload.map_or(0, <[u8]>::len),
             rejected,
         };
-        self.messages.insert(place, kept);
-        *self.counts.entry(message.partition()).or_default() += 1;
+        self.keep((timestamp_ms.unwrap_or(-1), partition, offset), kept);
+        let count = self.counts.entry(partition).or_default();
+        *count += 1;
+        // Later messages of a partition are later in time, too, so that they would be too many. In quarantine there
+        // may be marks among them.
+        search.place == Place::Topic && search.start != Start::Newest && *count >= MAX_MESSAGES
+    }
+
+    fn keep(&mut self, order: Order, message: Message) {
+        self.messages.insert(order, message);
         if self.messages.len() > MAX_MESSAGES {
             match self.search.start {
                 Start::Newest => self.messages.pop_first(),
                 Start::Offset(_) | Start::Time(_) => self.messages.pop_last(),
             };
         }
-    }
-
-    /// Later messages of a partition are later in time, too, so that they would be too many. In quarantine there may
-    /// be marks among them.
-    fn has_enough_of(&self, partition: i32) -> bool {
-        self.search.place == Place::Topic
-            && self.search.start != Start::Newest
-            && self
-                .counts
-                .get(&partition)
-                .is_some_and(|count| *count >= MAX_MESSAGES)
     }
 
     fn messages(self) -> Vec<Message> {
@@ -365,8 +398,10 @@ impl<'a> Kept<'a> {
         } = self;
         let mut messages: Vec<_> = messages.into_values().collect();
         for message in &mut messages {
-            if let (Some(rejected), Some(key)) = (&mut message.rejected, &message.key) {
-                rejected.is_redriven = redriven.contains(key);
+            if let (Some(rejected), Some(key)) = (&mut message.rejected, &message.key)
+                && redriven.contains(key)
+            {
+                rejected.is_redriven = Some(true);
             }
         }
         if search.start == Start::Newest {
@@ -376,19 +411,31 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// Whether a record of the quarantine came from the partition, and from the offset on, that are searched.
-fn is_from(message: &BorrowedMessage<'_>, search: &Search) -> bool {
-    let origin = crate::dlq::EntryId::of(message);
-    let partition = search
-        .partition
-        .is_none_or(|only| origin.is_some_and(|id| id.partition == only));
-    let offset = match search.start {
-        Start::Offset(from) => origin.is_some_and(|id| id.offset >= from),
-        Start::Newest | Start::Time(_) => true,
+fn is_key(key: Option<&[u8]>, search: &Search) -> bool {
+    search
+        .key
+        .as_deref()
+        .is_none_or(|wanted| key == Some(wanted))
+}
+
+/// Whether a rejected record is from the partition, and from the offset on, that are searched.
+fn is_from(id: EntryId, search: &Search) -> bool {
+    let from = match search.start {
+        Start::Offset(from) => from,
+        Start::Newest | Start::Time(_) => 0,
     };
-    partition && offset
+    search.partition.is_none_or(|only| id.partition == only) && id.offset >= from
 }
 
 fn beginning(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len().min(MAX_BYTES)].to_vec()
+}
+
+/// The same of headers.
+fn beginnings<'h>(
+    headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
+) -> Vec<(String, Option<Vec<u8>>)> {
+    let headers = headers.take(MAX_HEADERS);
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.map(beginning)));
+    headers.collect()
 }

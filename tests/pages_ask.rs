@@ -330,7 +330,17 @@ fn without_changes_the_page_tells_how_they_are_captured() {
 
 #[test]
 fn messages_and_rejected_ones_are_searched_and_shown_as_text() {
+    searched_and_shown_as_text("topic");
+}
+
+#[test]
+fn rejected_messages_of_the_lake_are_searched_and_shown_as_text() {
+    searched_and_shown_as_text("lake");
+}
+
+fn searched_and_shown_as_text(dead_letters: &str) {
     let mut lab = Lab::shared("pages-messages");
+    lab.set("DEAD_LETTERS", dead_letters);
     lab.start(["produce"]).wait_for_success();
     let odd = format!("{{\"a\": \"{MARKUP}\"}}");
     let payloads = [Some(odd.into_bytes()), Some(vec![0xff, 0x00, 0x01])];
@@ -464,7 +474,17 @@ fn the_chains_of_captured_tables_are_drawn_and_a_missing_object_is_marked_with_i
 
 #[test]
 fn a_rejected_message_is_edited_and_sent_again_once() {
+    edited_and_sent_again_once("topic");
+}
+
+#[test]
+fn a_rejected_message_of_the_lake_is_edited_and_sent_again_once() {
+    edited_and_sent_again_once("lake");
+}
+
+fn edited_and_sent_again_once(dead_letters: &str) {
     let mut lab = Lab::shared("pages-send-again");
+    lab.set("DEAD_LETTERS", dead_letters);
     lab.start(["produce"]).wait_for_success();
     let odd = format!("{{\"a\": \"</textarea>{MARKUP}\"}}");
     kafka::produce(lab.broker(), lab.topic(), 1, &[Some(odd.into_bytes())]);

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ftap_kafka::admin::topic_settings;
 use ftap_kafka::{KafkaSettings, ORIGINAL_HEADERS, REDRIVE_HEADER, REDRIVEN_HEADER};
@@ -167,7 +168,7 @@ impl<'a> Index<'a> {
         sight: Sight,
     ) -> anyhow::Result<Self> {
         // The lake first: what is redriven meanwhile has its message in the topic when that is read.
-        let lake = LakeLetters::find(config)?;
+        let lake = LakeLetters::find(config, Duration::MAX)?;
         let mut index = Self {
             topics,
             topic: settings.dead_letter_topic.clone(),

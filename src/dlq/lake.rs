@@ -1,5 +1,7 @@
 //! The rejected records that the lake keeps.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use ftap_lake::{
     DeadLetterFooter, DeadLetterName, LakeLocation, LakeStore, RejectedRecord, dead_letters_of,
@@ -19,8 +21,8 @@ pub(crate) struct LakeLetters {
 }
 
 impl LakeLetters {
-    /// Looks for them; none is read.
-    pub(crate) fn find(config: &Config) -> anyhow::Result<Self> {
+    /// Looks for them; none is read. An error if that takes longer than `patience`.
+    pub(crate) fn find(config: &Config, patience: Duration) -> anyhow::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("the runtime can't be started")?;
         let location = config.lake();
@@ -36,7 +38,17 @@ impl LakeLetters {
             });
         }
         let store = LakeStore::open_to_read(&location)?;
-        let objects = runtime.block_on(dead_letters_of(&store, &config.kafka_topic))?;
+        let objects = runtime
+            .block_on(async {
+                tokio::time::timeout(patience, dead_letters_of(&store, &config.kafka_topic)).await
+            })
+            .with_context(|| {
+                format!(
+                    "{} was not listed within {} s",
+                    store.describe(),
+                    patience.as_secs()
+                )
+            })??;
         Ok(Self {
             runtime,
             store: Some(store),
@@ -47,6 +59,12 @@ impl LakeLetters {
     /// How many objects there are, which are numbered from 0.
     pub(crate) fn count(&self) -> usize {
         self.objects.len()
+    }
+
+    /// The object's key.
+    pub(crate) fn key(&self, object: usize) -> String {
+        let found = self.objects.get(object);
+        found.map_or_else(String::new, |(name, _)| name.key())
     }
 
     /// Hands over the records of an object, in order.

@@ -35,11 +35,11 @@ pub enum NotSent {
     Failed(Box<dyn Error + Send + Sync>),
 }
 
-/// Which of the two topics.
+/// Where to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Topic,
-    /// What the lake rejected.
+    /// What could not become a row: the dead-letter topic, and what the lake keeps of it.
     Quarantine,
 }
 
@@ -68,20 +68,20 @@ pub enum Start {
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Name of the topic.
-    pub topic: String,
-    /// Whether the topic exists.
+    /// Where was searched, for people.
+    pub places: String,
+    /// Whether there is such a place.
     pub is_there: bool,
     pub messages: Vec<Message>,
-    /// Whether time was up before everything was searched.
-    pub is_incomplete: bool,
+    /// What was not searched, and why.
+    pub gaps: Vec<String>,
 }
 
-/// A message, as it is in Kafka.
+/// A message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    pub partition: i32,
-    pub offset: i64,
+    /// Where it is kept, for people.
+    pub place: String,
     /// Unix milliseconds.
     pub timestamp_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
@@ -98,6 +98,6 @@ pub struct Message {
 #[derive(Clone, Debug)]
 pub struct Rejected {
     pub reason: String,
-    /// Whether it was sent again.
-    pub is_redriven: bool,
+    /// Whether it was sent again; `None` if that is not known.
+    pub is_redriven: Option<bool>,
 }

@@ -188,7 +188,7 @@ impl Message {
         let is_open = self
             .rejected
             .as_ref()
-            .is_some_and(|rejected| !rejected.is_redriven);
+            .is_some_and(|rejected| rejected.is_redriven != Some(true));
         let payload = self.payload.as_deref().unwrap_or_default();
         let is_whole = payload.len() == self.payload_bytes;
         (is_open && is_whole && self.key.is_some())
