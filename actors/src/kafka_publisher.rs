@@ -6,6 +6,10 @@
 //! tail is older than it. After any failure the next generation starts from the
 //! tail again. Transactions are as large as the line to Kafka allows, see
 //! [`transaction_size`](ftap_kafka::transaction_size).
+//!
+//! Only the last row of a transaction in each partition bears the mark of its row and file: it is what the next
+//! publisher reads, and messages without headers cost half of those with them. So the newest row of each partition is
+//! held back until another one follows, or the transaction is committed.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings, wait_for_broker};
+use ftap_kafka::produce::{Messages, TopicProducer};
 use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
 use ftap_kafka::tail::{LookFor, read_tails};
 use ftap_kafka::transaction_size::{TARGET, TransactionSize};
@@ -45,6 +50,12 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const LARGEST_ROW_BYTES: usize = 10_000_000;
 /// Least time between two lines about a slow line.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long librdkafka is given to make room in its queue.
+const ROOM_PATIENCE: Duration = Duration::from_millis(2);
+
+/// A row with its key and payload.
+type Row<'a> = (EncodedRow, &'a [u8], &'a [u8]);
 
 /// A batch, and the way to its sender.
 type Job = (Handed<RowBatch>, oneshot::Sender<Result<(), Failure>>);
@@ -128,11 +139,20 @@ struct Open {
     last_row: u64,
 }
 
+/// A row that is not sent yet: if no other follows it in its partition, it will bear the mark.
+struct Held {
+    row: u64,
+    key: Vec<u8>,
+    payload: Vec<u8>,
+}
+
 struct Session {
-    producer: BaseProducer,
+    producer: TopicProducer,
     resume: Resume,
     source: String,
     open: Option<Open>,
+    /// By partition.
+    held: Vec<Option<Held>>,
     size: TransactionSize,
     /// Place after the last row handed to librdkafka.
     place: Place,
@@ -192,7 +212,7 @@ impl Publisher {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    session.producer.poll(Duration::ZERO);
+                    session.producer.producer().poll(Duration::ZERO);
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
@@ -260,11 +280,16 @@ impl Publisher {
             source: source.clone(),
             partitions,
         });
+        let producer = TopicProducer::new(producer, topic)
+            .map_err(|error| failure("creating the producer", error))?;
         Ok(Some(Session {
             producer,
             resume,
             source,
             open: None,
+            held: std::iter::repeat_with(|| None)
+                .take(usize::try_from(partitions).unwrap_or(0))
+                .collect(),
             size: TransactionSize::new(self.settings.transaction_rows),
             place: Place::default(),
             saved_row: 0,
@@ -275,37 +300,91 @@ impl Publisher {
     }
 
     fn publish(&self, session: &mut Session, batch: &RowBatch) -> Result<(), Failure> {
-        let each = tracing::enabled!(target: "ftap", tracing::Level::DEBUG);
-        for (row, key, payload) in batch.iter() {
-            if !session.resume.lacks(row.partition, row.row) {
-                continue;
+        let mut rows: Vec<_> = batch
+            .iter()
+            .filter(|(row, ..)| session.resume.lacks(row.partition, row.row))
+            .collect();
+        while let Some((first, ..)) = rows.first() {
+            if self.stage.is_fenced() {
+                return Ok(());
             }
             if session.open.is_none() {
-                if self.stage.is_fenced() {
-                    return Ok(());
-                }
                 session
                     .producer
+                    .producer()
                     .begin_transaction()
                     .map_err(|error| failure("beginning a transaction", error))?;
-                session.open = Some(Open {
-                    since: Instant::now(),
-                    rows: 0,
-                    bytes: 0,
-                    last_row: row.row,
-                });
             }
-            self.send(session, row, key, payload)?;
-            if let Some(open) = &mut session.open {
-                open.rows += 1;
+            let open = session.open.get_or_insert_with(|| Open {
+                since: Instant::now(),
+                rows: 0,
+                bytes: 0,
+                last_row: first.row,
+            });
+            // A batch may have more rows than a slow line takes in time.
+            let room = session.size.rows().saturating_sub(open.rows).max(1);
+            let rest = rows.split_off(rows.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+            open.rows += rows.len() as u64;
+            for (row, key, payload) in &rows {
                 open.bytes += (key.len() + payload.len()) as u64;
                 open.last_row = row.row;
-                // A batch may have more rows than a slow line takes in time.
-                if open.rows >= session.size.rows() {
-                    self.commit(session)?;
-                }
             }
-            if each {
+            let is_full = open.rows >= session.size.rows();
+            self.send(session, &rows)?;
+            if is_full {
+                self.commit(session)?;
+            }
+            rows = rest;
+        }
+        failpoint::hit("kafka_publisher")?;
+        session.place = batch.end;
+        session.producer.producer().poll(Duration::ZERO);
+        self.sample(session, batch);
+        Ok(())
+    }
+
+    /// Sends rows of the open transaction, but holds the last one of each partition back.
+    fn send(&self, session: &mut Session, rows: &[Row<'_>]) -> Result<(), Failure> {
+        let mut by_partition: Vec<Vec<&Row<'_>>> = vec![Vec::new(); session.held.len()];
+        for row in rows {
+            // The reader chose one of so many partitions.
+            by_partition[row.0.partition as usize].push(row);
+        }
+        for (partition, rows) in (0..).zip(by_partition) {
+            let Some(((last, key, payload), others)) = rows.split_last() else {
+                continue;
+            };
+            let newest = Held {
+                row: last.row,
+                key: key.to_vec(),
+                payload: payload.to_vec(),
+            };
+            let before = session.held[partition as usize].replace(newest);
+            let others = others
+                .iter()
+                .map(|(row, key, payload)| (row.row, *key, *payload));
+            let before = before.as_ref();
+            let rows = before.map(|held| (held.row, &held.key[..], &held.payload[..]));
+            let (numbers, mut messages): (Vec<u64>, Messages<'_>) = rows
+                .into_iter()
+                .chain(others)
+                .map(|(row, key, payload)| (row, (key, payload)))
+                .unzip();
+            let mut waiting = None;
+            let wait = || {
+                // Bounded by the delivery timeout, so it is not a stall.
+                waiting.get_or_insert_with(|| self.stage.progress().waiting());
+                !self.stage.is_fenced()
+            };
+            session
+                .producer
+                .send(partition, &mut messages, wait)
+                .map_err(|(index, error)| {
+                    self.refused(numbers[index], messages.bytes(index), error)
+                })?;
+        }
+        if tracing::enabled!(target: "ftap", tracing::Level::DEBUG) {
+            for (row, _, payload) in rows {
                 TransactionPublished {
                     row: row.row,
                     partition: row.partition,
@@ -314,56 +393,50 @@ impl Publisher {
                 .emit(self.stage.speaker());
             }
         }
-        failpoint::hit("kafka_publisher")?;
-        session.place = batch.end;
-        session.producer.poll(Duration::ZERO);
-        self.sample(session, batch);
         Ok(())
     }
 
-    fn send(
-        &self,
-        session: &Session,
-        row: EncodedRow,
-        key: &[u8],
-        payload: &[u8],
-    ) -> Result<(), Failure> {
-        let mut digits = itoa::Buffer::new();
-        let headers = OwnedHeaders::new_with_capacity(2)
-            .insert(Header {
-                key: ROW_HEADER,
-                value: Some(digits.format(row.row).as_bytes()),
-            })
-            .insert(Header {
-                key: SOURCE_HEADER,
-                value: Some(session.source.as_bytes()),
-            });
-        let mut record = BaseRecord::to(&self.kafka.topic)
-            .partition(row.partition)
-            .key(key)
-            .payload(payload)
-            .headers(headers);
-        let mut waiting = None;
-        loop {
-            match session.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    if self.stage.is_fenced() {
-                        return Ok(());
-                    }
-                    // Bounded by the delivery timeout, so it is not a stall.
-                    waiting.get_or_insert_with(|| self.stage.progress().waiting());
-                    session.producer.poll(Duration::from_millis(2));
-                    record = back;
+    fn refused(&self, row: u64, bytes: usize, error: KafkaError) -> Failure {
+        let topic = &self.kafka.topic;
+        let what = format!("sending row {row}, {bytes} bytes, to topic {topic}");
+        failure(&what, error)
+    }
+
+    /// Sends the last row of the open transaction in each partition, with the mark.
+    fn send_marked(&self, session: &mut Session) -> Result<(), Failure> {
+        for (partition, held) in (0..).zip(&mut session.held) {
+            let Some(Held { row, key, payload }) = held.take() else {
+                continue;
+            };
+            let mut digits = itoa::Buffer::new();
+            let headers = OwnedHeaders::new_with_capacity(2)
+                .insert(Header {
+                    key: ROW_HEADER,
+                    value: Some(digits.format(row).as_bytes()),
+                })
+                .insert(Header {
+                    key: SOURCE_HEADER,
+                    value: Some(session.source.as_bytes()),
+                });
+            let mut record = BaseRecord::to(&self.kafka.topic)
+                .partition(partition)
+                .key(&key)
+                .payload(&payload)
+                .headers(headers);
+            let _waiting = self.stage.progress().waiting();
+            let producer = session.producer.producer();
+            while let Err((error, back)) = producer.send(record) {
+                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                    return Err(self.refused(row, key.len() + payload.len(), error));
                 }
-                Err((error, _)) => {
-                    let bytes = key.len() + payload.len();
-                    let topic = &self.kafka.topic;
-                    let what = format!("sending row {}, {bytes} bytes, to topic {topic}", row.row);
-                    return Err(failure(&what, error));
+                if self.stage.is_fenced() {
+                    return Ok(());
                 }
+                producer.poll(ROOM_PATIENCE);
+                record = back;
             }
         }
+        Ok(())
     }
 
     fn sample(&self, session: &mut Session, batch: &RowBatch) {
@@ -388,6 +461,8 @@ impl Publisher {
         let Some(open) = session.open.take() else {
             return Ok(());
         };
+        self.send_marked(session)?;
+        // Then marks may be missing, without which these rows would be published again.
         if self.stage.is_fenced() {
             return Ok(());
         }

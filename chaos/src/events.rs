@@ -1,5 +1,6 @@
 //! The run's own events file, made by `ftap generate` and `ftap prepare`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use anyhow::{Context, bail};
 use crate::process::{Process, describe};
 use crate::signals::Interrupt;
 
+/// Position of `trans_num` among the columns.
+const TRANS_NUM: usize = 5;
 /// Position of `unix_time` among the columns.
 const UNIX_TIME: usize = 6;
 /// More than a line has.
@@ -22,6 +25,25 @@ pub(crate) struct Events {
     pub rows: u64,
     /// From its first row's `unix_time` to its last row's.
     pub span: Duration,
+}
+
+impl Events {
+    /// Each row's ordinal by its `trans_num`, of which there are no two alike.
+    pub(crate) fn by_trans_num(&self) -> anyhow::Result<HashMap<String, u64>> {
+        let context = || self.path.display().to_string();
+        let file = File::open(&self.path).with_context(context)?;
+        let lines = BufReader::new(file).lines().skip(1);
+        let rows = (0..).zip(lines).map(|(row, line)| {
+            let line = line?;
+            let number = line.split(';').nth(TRANS_NUM);
+            Ok((number.with_context(|| line.clone())?.to_owned(), row))
+        });
+        let rows: HashMap<_, _> = rows.collect::<anyhow::Result<_>>().with_context(context)?;
+        if rows.len() as u64 != self.rows {
+            bail!("{}: some rows have the same trans_num", context());
+        }
+        Ok(rows)
+    }
 }
 
 /// Makes it; `run` gives the `ftap` command with these arguments.

@@ -18,6 +18,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::events::Events;
 use crate::recovery::Snapshot;
 use crate::signals::Interrupt;
 
@@ -222,9 +223,9 @@ fn watch(subject: &Subject, mut consumer: BaseConsumer, stop: &AtomicBool, to: &
 /// What the topic holds, to compare the lake with.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub(crate) struct TopicContent {
-    /// Records with the header `row`.
+    /// Records with a `trans_num` of the file.
     pub rows: u64,
-    /// Records without it: poison.
+    /// Other records: poison.
     pub poison: u64,
     /// Rows of the file that are in the topic again.
     pub rows_doubled: u64,
@@ -242,7 +243,7 @@ pub(crate) struct TopicContent {
 /// `partition;offset;row or poison` for each record.
 pub(crate) fn read_topic(
     subject: &Subject,
-    file_rows: u64,
+    events: &Events,
     list: &Path,
     interrupt: &Interrupt,
 ) -> anyhow::Result<TopicContent> {
@@ -250,15 +251,15 @@ pub(crate) fn read_topic(
     let file = File::create(list).with_context(|| format!("{}", list.display()))?;
     let mut file = BufWriter::new(file);
     writeln!(file, "partition;offset;kind")?;
-    let mut seen = vec![false; usize::try_from(file_rows).context("rows of the file")?];
+    let rows = events.by_trans_num()?;
+    let mut seen = vec![false; rows.len()];
     let mut poison = BTreeSet::new();
     let starts: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
     let mut failed = Ok(());
     read(&subject.consumer()?, &subject.topic, &starts, |message| {
         let (partition, offset) = (message.partition(), message.offset());
-        let row = header(message, "row").and_then(|row| row.parse::<u64>().ok());
-        let kind = match row {
-            Some(row) => {
+        let kind = match trans_num(message).and_then(|number| rows.get(&number)) {
+            Some(&row) => {
                 content.rows += 1;
                 let place = usize::try_from(row).ok().and_then(|row| seen.get_mut(row));
                 if place.is_none_or(|seen| std::mem::replace(seen, true)) {
@@ -298,6 +299,15 @@ pub(crate) fn read_topic(
     content.poison_without_letter = poison.difference(&letters).cloned().collect();
     content.letters_of_others = letters.difference(&poison).cloned().collect();
     Ok(content)
+}
+
+fn trans_num(message: &BorrowedMessage<'_>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Transaction {
+        trans_num: String,
+    }
+    let transaction: Transaction = serde_json::from_slice(message.payload()?).ok()?;
+    Some(transaction.trans_num)
 }
 
 fn header<'a>(message: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a str> {

@@ -111,7 +111,7 @@ pub(crate) fn run(
 
     say("compares file, topic and lake");
     let list = dir.join("topic.csv");
-    let topic = read_topic(&subject, events.rows, &list, interrupt)?;
+    let topic = read_topic(&subject, &events, &list, interrupt)?;
     let logs = dir.join("logs");
     let verify = fleet.command(&["verify", "--json"]);
     let (verify_code, verify) = audit::verify(verify, &logs, interrupt)?;

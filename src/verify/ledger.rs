@@ -4,6 +4,9 @@
 //! problem with its exact rows or offsets. Pure: it is given what was read and does no I/O.
 //! Relies on being given the file first, then the topic, the dead letters and the lake.
 //! Takes 12 bytes for a row of the file and 8 for an offset that the topic still has.
+//!
+//! A record with a mark is the row that it names. One without is the row that should follow in its partition if it says
+//! the same, else any row that says the same, else foreign.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,6 +23,37 @@ struct File {
     broken: Bits,
     seen: Bits,
     hidden: Bits,
+    /// The first row of each content; only made once a record is not the row that should follow.
+    by_content: Option<HashMap<u64, usize>>,
+}
+
+impl File {
+    /// The row that a record of the partition is, if it has no mark; `next` is where the row that should follow is
+    /// looked for.
+    fn row_of(&mut self, content: u64, partition: u32, next: &mut usize) -> Option<usize> {
+        while let Some(of_row) = self.partitions.get(*next)
+            && (*of_row != partition || self.broken.get(*next))
+        {
+            *next += 1;
+        }
+        let row = if self.hashes.get(*next) == Some(&content) {
+            *next
+        } else {
+            *self.by_content().get(&content)?
+        };
+        *next = (row + 1).max(*next);
+        Some(row)
+    }
+
+    fn by_content(&mut self) -> &HashMap<u64, usize> {
+        let Self { hashes, broken, .. } = self;
+        self.by_content.get_or_insert_with(|| {
+            let rows = hashes.iter().enumerate();
+            // Of several rows that say the same the first one stays.
+            let rows = rows.filter(|(row, _)| !broken.get(*row)).rev();
+            rows.map(|(row, content)| (*content, row)).collect()
+        })
+    }
 }
 
 struct Partition {
@@ -43,6 +77,8 @@ struct Partition {
     unsound: HashMap<i64, u64>,
     /// Contents of lake rows whose records the topic no longer has.
     expired: Vec<u64>,
+    /// No earlier row of the file is expected to follow in the topic.
+    next_row: usize,
 }
 
 /// See the module.
@@ -90,6 +126,7 @@ impl Ledger {
             too_large: HashMap::new(),
             unsound: HashMap::new(),
             expired: Vec::new(),
+            next_row: 0,
         });
         Self {
             file: File::default(),
@@ -155,14 +192,23 @@ impl Ledger {
             if self.redrives.message(id, partition, record.offset) {
                 self.note(Kind::RedrivenTwice, Some(partition), None, record.offset);
             }
-        } else if record.row.is_none() {
-            state.account.foreign += 1;
+            return;
         }
-        let Some(row) = record.row else {
+        let next = &mut state.next_row;
+        let index = match (record.row, record.content) {
+            (Some(row), _) => {
+                let row = usize::try_from(row).unwrap_or(usize::MAX);
+                *next = row.saturating_add(1).max(*next);
+                Some(row)
+            }
+            (None, Some(content)) => self.file.row_of(content, partition as u32, next),
+            (None, None) => None,
+        };
+        let Some(index) = index else {
+            state.account.foreign += 1;
             return;
         };
-        let index = usize::try_from(row).unwrap_or(usize::MAX);
-        let number = i64::try_from(row).unwrap_or(i64::MAX);
+        let number = i64::try_from(index).unwrap_or(i64::MAX);
         if index >= self.file.hashes.len() || self.file.broken.get(index) {
             self.note(Kind::RowNotInFile, Some(partition), None, number);
             return;
@@ -178,10 +224,13 @@ impl Ledger {
         }
     }
 
-    /// A record of this row is in the topic, but hidden by an open transaction.
-    pub(super) fn hidden_row(&mut self, row: u64) {
-        let index = usize::try_from(row).unwrap_or(usize::MAX);
-        if index < self.file.hashes.len() {
+    /// This record is in the topic, but hidden by an open transaction.
+    pub(super) fn hidden_record(&mut self, record: &TopicRecord) {
+        let marked = record.row.and_then(|row| usize::try_from(row).ok());
+        let index = marked.or_else(|| self.file.by_content().get(&record.content?).copied());
+        if let Some(index) = index
+            && index < self.file.hashes.len()
+        {
             self.file.hidden.set(index);
         }
     }

@@ -43,7 +43,7 @@ use items::Bounds;
 use lake::{Auditor, Found};
 use ledger::Ledger;
 use report::Report;
-use topic::{Letter, Topics, Watermarks};
+use topic::{Letter, Parser, Topics, Watermarks};
 
 /// How long a lake that does not answer is tried again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
@@ -156,8 +156,12 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
             }
         },
     )?;
+    let mut parser = Parser::default();
+    topics.each_hidden(topic, &hidden, |message| {
+        let record = parser.record(message, inputs.max_message_bytes, &sources);
+        ledger.hidden_record(&record);
+    })?;
     drop(sources);
-    topics.hidden_rows(topic, &hidden, |row| ledger.hidden_row(row))?;
     notes.extend(source_notes(seen.into_iter().collect(), partitions));
 
     let bounds = topics.dead_letters(inputs.dead_letters)?;

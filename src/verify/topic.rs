@@ -76,15 +76,15 @@ impl<'a> Topics<'a> {
         Ok(hidden)
     }
 
-    /// Shows the rows of the file that are among the hidden records to `take`.
-    pub(crate) fn hidden_rows(
+    /// Shows the hidden records to `take`.
+    pub(crate) fn each_hidden(
         &self,
         topic: &str,
         hidden: &BTreeMap<i32, Watermarks>,
-        mut take: impl FnMut(u64),
+        mut take: impl FnMut(&BorrowedMessage<'_>),
     ) -> anyhow::Result<()> {
         self.walk(topic, hidden, "read_uncommitted", |message| {
-            row_of(message).into_iter().for_each(&mut take);
+            take(message);
             Ok(true)
         })
     }
@@ -215,34 +215,23 @@ impl<'a> Topics<'a> {
         })
     }
 
-    /// The header `source` of the oldest record that has one, looking at the oldest of each
-    /// partition only.
+    /// The header `source` of the oldest record that has one, in the first partition that has such.
     pub(crate) fn first_source(
         &self,
         topic: &str,
         bounds: &[Watermarks],
     ) -> anyhow::Result<Option<String>> {
-        for (partition, (low, high)) in (0..).zip(bounds) {
-            if low == high {
-                continue;
+        for (partition, (low, high)) in (0..).zip(bounds.iter().copied()) {
+            let share = BTreeMap::from([(partition, (low, high))]);
+            let mut found = None;
+            if low < high {
+                self.walk(topic, &share, "read_committed", |message| {
+                    found = source_of(message).map(<[u8]>::to_vec);
+                    Ok(found.is_none())
+                })?;
             }
-            let consumer = consumer(self.settings, "read_committed")?;
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, partition, Offset::Offset(*low))?;
-            consumer.assign(&list)?;
-            let start = Instant::now();
-            while start.elapsed() < SILENCE {
-                match consumer.poll(POLL) {
-                    Some(Ok(message)) => match source_of(&message) {
-                        Some(source) => {
-                            return Ok(Some(String::from_utf8_lossy(source).into_owned()));
-                        }
-                        None => break,
-                    },
-                    Some(Err(KafkaError::PartitionEOF(_))) => break,
-                    // Reading it all says what is wrong.
-                    _ => {}
-                }
+            if let Some(source) = found {
+                return Ok(Some(String::from_utf8_lossy(&source).into_owned()));
             }
         }
         Ok(None)

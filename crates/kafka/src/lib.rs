@@ -7,6 +7,7 @@ pub mod consumer;
 pub mod drain;
 mod failure;
 pub mod partition_progress;
+pub mod produce;
 pub mod publish_resume;
 mod settings;
 pub mod tail;
