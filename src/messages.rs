@@ -17,7 +17,7 @@ use ftap_actors::settings::DeadLetterPlace;
 use ftap_dashboard::{
     Found, MAX_MESSAGES, Message, Messages, NotSent, Place, Rejected, Search, Start,
 };
-use ftap_kafka::{KafkaSettings, REDRIVEN_HEADER, reader_config};
+use ftap_kafka::{KafkaSettings, REDRIVEN_HEADER, Reader};
 use ftap_transaction::check;
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -121,8 +121,8 @@ fn find(config: &Config, search: &Search) -> anyhow::Result<Found> {
         ("auto.offset.reset", "earliest"),
         ("queued.max.messages.kbytes", "4096"),
     ];
-    let client = reader_config(&settings, "ftap-tap", &own);
-    let consumer: BaseConsumer = client.create().context("the Kafka client can't be made")?;
+    let consumer = Reader::new(&settings, "ftap-tap", &own);
+    let consumer = consumer.context("the Kafka client can't be made")?;
     let mut found = Found {
         places: format!("topic {topic}"),
         ..Found::default()

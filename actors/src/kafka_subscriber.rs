@@ -9,19 +9,19 @@
 mod standstill;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use ftap_kafka::admin::{
     TopicUse, check_dead_letter_topic, ensure_topic, topic_settings, wait_for_broker,
 };
-use ftap_kafka::consumer::{Batch, GroupConsumer, Signal};
+use ftap_kafka::consumer::{Batch, GroupConsumer, Signal, Waker};
 use ftap_kafka::drain::Drain;
 use ftap_kafka::partition_progress::{Awaiting, Progress};
-use ftap_kafka::tail::read_records_at;
-use ftap_kafka::{KafkaFailure, KafkaSettings};
+use ftap_kafka::tail::{bounds_reader, read_records_at};
+use ftap_kafka::{KafkaFailure, KafkaSettings, Reader};
 use ftap_lake::{
     ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
     check_continuation, start_offset,
@@ -68,6 +68,8 @@ pub struct SubscriberParts {
 /// The actor: passes messages to the thread that owns the consumer.
 pub struct KafkaSubscriber {
     inbox: Sender<Handed<ToSubscriber>>,
+    /// Once there is a consumer.
+    waker: Arc<OnceLock<Waker>>,
 }
 
 impl KafkaSubscriber {
@@ -77,11 +79,13 @@ impl KafkaSubscriber {
         // Reading never ends by itself: a thread that makes no step is stuck.
         let reading = stage.progress().begin();
         let for_thread = stage.clone();
+        let waker = Arc::new(OnceLock::new());
+        let for_consumer = Arc::clone(&waker);
         stage.spawn_thread("kafka-subscriber", move || {
             let _reading = reading;
-            run(for_thread, parts, &messages)
+            run(for_thread, parts, &messages, &for_consumer)
         });
-        Self { inbox }
+        Self { inbox, waker }
     }
 }
 
@@ -95,6 +99,9 @@ impl Handler<Handed<ToSubscriber>> for KafkaSubscriber {
     fn handle(&mut self, message: Handed<ToSubscriber>, _: &mut Context<Self>) {
         // A thread that has ended has reported its own fault.
         let _ = self.inbox.send(message);
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
     }
 }
 
@@ -109,6 +116,7 @@ fn run(
     stage: Stage,
     parts: SubscriberParts,
     inbox: &Receiver<Handed<ToSubscriber>>,
+    waker: &OnceLock<Waker>,
 ) -> Result<(), Failure> {
     if !wait_for_broker(&parts.kafka, &stage)? {
         stage.generation().finish();
@@ -122,11 +130,31 @@ fn run(
         TopicUse::Source,
         &stage,
     )?;
-    // Once a process is enough.
-    if parts.dead_letters == DeadLetterPlace::Topic && stage.generation().number() == 1 {
-        check_dead_letter_topic(&parts.kafka, &stage);
-    }
+    let (kafka, for_check) = (Arc::clone(&parts.kafka), stage.clone());
+    // Once a process is enough. Reading need not wait for the answer, the end of the thread does.
+    let is_checked =
+        parts.dead_letters == DeadLetterPlace::Topic && stage.generation().number() == 1;
+    std::thread::scope(|scope| {
+        if is_checked {
+            scope.spawn(|| check_dead_letter_topic(&kafka, &for_check));
+        }
+        read(stage, parts, inbox, waker, partition_count)
+    })
+}
+
+/// Reads until the generation ends.
+fn read(
+    stage: Stage,
+    parts: SubscriberParts,
+    inbox: &Receiver<Handed<ToSubscriber>>,
+    waker: &OnceLock<Waker>,
+    partition_count: i32,
+) -> Result<(), Failure> {
     let consumer = GroupConsumer::subscribe(&parts.kafka)?;
+    // It connects while the group lets the consumer in.
+    let bounds = bounds_reader(&parts.kafka)?;
+    // Each thread has one consumer.
+    let _ = waker.set(consumer.waker());
     let closer = consumer.closer();
     stage.generation().on_abandon(move || closer.close());
     stage.generation().ready();
@@ -140,6 +168,7 @@ fn run(
         standstills,
         parts,
         consumer,
+        bounds,
         assigned: BTreeMap::new(),
         awaiting: Awaiting::default(),
         next_assignment: 1,
@@ -160,6 +189,7 @@ struct Subscriber {
     standstills: Standstills,
     parts: SubscriberParts,
     consumer: GroupConsumer,
+    bounds: Reader,
     assigned: BTreeMap<i32, Progress>,
     /// Given by the group, not yet taken: the lake is being asked where they start.
     awaiting: Awaiting,
@@ -442,7 +472,8 @@ impl Subscriber {
         let mut starts = Vec::new();
         let mut chains = Vec::new();
         for (partition, committed) in committed {
-            let (log_start, log_end) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+            let (log_start, log_end) =
+                self.bounds.watermarks(&self.parts.kafka.topic, partition)?;
             let footer = newest(partition);
             let chain_end = footer.map(|footer| footer.last_offset);
             let start = start_offset(committed, chain_end, log_start, log_end)
@@ -527,7 +558,7 @@ impl Subscriber {
         let Some(position) = self.assigned.get(&partition).map(Progress::position) else {
             return Ok(());
         };
-        let (low, high) = self.consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+        let (low, high) = self.bounds.watermarks(&self.parts.kafka.topic, partition)?;
         if (low..=high).contains(&position) {
             return self.consumer.seek(partition, position);
         }
@@ -627,10 +658,7 @@ impl Subscriber {
             return Ok(false);
         }
         let progress = self.stage.progress();
-        if !self
-            .drain
-            .is_read(&self.consumer, &self.assigned, progress)?
-        {
+        if !self.drain.is_read(&self.bounds, &self.assigned, progress)? {
             return Ok(false);
         }
         if !self.assigned.values().all(Progress::is_flushed) {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ftap_kafka::admin::partition_count_within;
-use ftap_kafka::{access, reader_config};
+use ftap_kafka::{Reader, access};
 use ftap_supervision::Retryable as _;
 use ftap_telemetry::events::{Speaker, TapWaiting};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -115,11 +115,12 @@ fn connect(
     bootstrap: &str,
     partitions: i32,
     start: Offset,
-) -> anyhow::Result<BaseConsumer> {
+) -> anyhow::Result<Reader> {
     let settings = config.kafka_settings(bootstrap);
     // It stays for what comes.
-    let client = reader_config(&settings, "ftap-tap", &[("enable.partition.eof", "false")]);
-    let consumer: BaseConsumer = client.create().context("the Kafka client can't be made")?;
+    let own = [("enable.partition.eof", "false")];
+    let consumer = Reader::new(&settings, "ftap-tap", &own);
+    let consumer = consumer.context("the Kafka client can't be made")?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         assignment

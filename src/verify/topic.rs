@@ -12,10 +12,10 @@ use anyhow::{Context, anyhow};
 use ftap_actors::settings::DeadLetterPlace;
 use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
-use ftap_kafka::{END_TRANSACTION, KafkaFailure, KafkaSettings, failure, reader_config};
+use ftap_kafka::{END_TRANSACTION, KafkaFailure, KafkaSettings, Reader, failure};
 use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, is_source};
 use ftap_supervision::Retryable as _;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -26,8 +26,10 @@ use super::ledger::with_timestamp;
 use super::redrives::Marker;
 use crate::dlq::EntryId;
 
-/// How long a broker may be silent.
-const SILENCE: Duration = Duration::from_secs(15);
+/// How long a broker may take to answer a question.
+const ANSWER: Duration = Duration::from_secs(15);
+/// How long no record may come; under a client quota they come in bursts.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long another producer's transaction is waited for.
 const OPEN_TRANSACTION: Duration = Duration::from_secs(60);
 /// librdkafka needs a group; none is joined and nothing is committed. With ACLs it must be allowed.
@@ -41,7 +43,7 @@ pub(crate) type Watermarks = (i64, i64);
 /// One broker's topics.
 pub(crate) struct Topics<'a> {
     settings: &'a KafkaSettings,
-    consumer: BaseConsumer,
+    consumer: Reader,
 }
 
 impl<'a> Topics<'a> {
@@ -67,7 +69,7 @@ impl<'a> Topics<'a> {
         let mut hidden = BTreeMap::new();
         for (partition, (_, visible)) in (0..).zip(visible) {
             let (_, end) = consumer
-                .fetch_watermarks(topic, partition, SILENCE)
+                .fetch_watermarks(topic, partition, ANSWER)
                 .with_context(|| format!("topic {topic} partition {partition}: its end"))?;
             if *visible < end {
                 hidden.insert(partition, (*visible, end));
@@ -139,7 +141,7 @@ impl<'a> Topics<'a> {
     ) -> anyhow::Result<Option<Vec<Watermarks>>> {
         let metadata = self
             .consumer
-            .fetch_metadata(Some(topic), SILENCE)
+            .fetch_metadata(Some(topic), ANSWER)
             .with_context(|| self.unreachable())?;
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
@@ -157,7 +159,7 @@ impl<'a> Topics<'a> {
         (0..found.partitions().len() as i32)
             .map(|partition| {
                 self.consumer
-                    .fetch_watermarks(topic, partition, SILENCE)
+                    .fetch_watermarks(topic, partition, ANSWER)
                     .with_context(|| format!("topic {topic} partition {partition}: its offsets"))
             })
             .collect::<anyhow::Result<_>>()
@@ -168,7 +170,7 @@ impl<'a> Topics<'a> {
         format!(
             "Kafka at {} did not answer within {} s: check KAFKA_BROKER and that the broker runs",
             self.settings.bootstrap_servers,
-            SILENCE.as_secs()
+            ANSWER.as_secs()
         )
     }
 
@@ -338,15 +340,14 @@ impl<'a> Topics<'a> {
     }
 }
 
-fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<BaseConsumer> {
+fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<Reader> {
     let own = [
         ("isolation.level", isolation),
         ("auto.offset.reset", "error"),
         ("check.crcs", "true"),
         ("queued.max.messages.kbytes", "16384"),
     ];
-    let config = reader_config(settings, GROUP, &own);
-    config.create().context("the Kafka client's settings")
+    Reader::new(settings, GROUP, &own).context("the Kafka client's settings")
 }
 
 fn is_unreadable(error: &KafkaError) -> bool {

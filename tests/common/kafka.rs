@@ -76,19 +76,25 @@ fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
 }
 
-/// Sets how many bytes a second the broker takes from clients of this id: AlterClientQuotas (key 49).
-pub(crate) fn limit_producers(broker: &str, client_id: &str, bytes_per_second: u64) {
+/// Sets how many bytes a second the broker takes from clients of this id, and how many it sends them:
+/// AlterClientQuotas (key 49).
+pub(crate) fn limit_clients(broker: &str, client_id: &str, bytes_per_second: u64) {
     let one = 1u32.to_be_bytes();
+    // Key, value, whether to remove it.
+    let limit = |key: &str| {
+        let value = (bytes_per_second as f64).to_be_bytes();
+        [&text(key)[..], &value, &[0]].concat()
+    };
     let body = [
         // One entry of one entity.
         &[one, one].concat()[..],
         &text("client-id"),
         &text(client_id),
-        // One operation: key, value, whether to remove it. Then whether to validate only.
-        &one,
-        &text("producer_byte_rate"),
-        &(bytes_per_second as f64).to_be_bytes(),
-        &[0, 0],
+        &2u32.to_be_bytes(),
+        &limit("producer_byte_rate"),
+        &limit("consumer_byte_rate"),
+        // Whether to validate only.
+        &[0],
     ]
     .concat();
     // Throttle time, number of entries, error.

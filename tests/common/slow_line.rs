@@ -10,7 +10,7 @@ use std::time::Duration;
 /// What the line takes at once.
 const PIECE: usize = 8 * 1024;
 
-/// A line to `broker` that takes `bytes_per_second`, all connections together; its address.
+/// A line to `broker` that takes `bytes_per_second` in each direction, all connections together; its address.
 pub(crate) fn to(broker: &str, bytes_per_second: u64) -> String {
     pass(broker, bytes_per_second, "127.0.0.1")
 }
@@ -24,30 +24,53 @@ fn pass(broker: &str, bytes_per_second: u64, host: &'static str) -> String {
     let broker: SocketAddr = broker.parse().unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let line = Arc::new(Mutex::new(()));
+    let line = || Line {
+        bytes_per_second,
+        turn: Arc::default(),
+    };
+    let (there, back) = (line(), line());
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), TcpStream::connect(broker));
             // A broker that is down closes the connection.
             let Ok(server) = server else { continue };
-            let line = Arc::clone(&line);
+            let (there, back) = (there.clone(), back.clone());
             let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
             std::thread::spawn(move || {
-                send_slowly(&mut from, &mut to, bytes_per_second, &line);
+                pass_on(&mut from, &mut to, &there);
                 let _ = to.shutdown(std::net::Shutdown::Both);
             });
-            std::thread::spawn(move || answer(server, client, broker.port(), host, address.port()));
+            std::thread::spawn(move || {
+                answer(server, client, &back, (broker.port(), host, address.port()))
+            });
         }
     });
     address.to_string()
 }
 
-fn send_slowly(from: &mut TcpStream, to: &mut TcpStream, rate: u64, line: &Mutex<()>) {
+/// One direction.
+#[derive(Clone)]
+struct Line {
+    bytes_per_second: u64,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Line {
+    /// Whether they could be sent; other connections get their turn after each piece.
+    fn send(&self, to: &mut TcpStream, bytes: &[u8]) -> bool {
+        bytes.chunks(PIECE).all(|piece| {
+            let _turn = self.turn.lock().unwrap();
+            let seconds = piece.len() as f64 / self.bytes_per_second as f64;
+            std::thread::sleep(Duration::from_secs_f64(seconds));
+            to.write_all(piece).is_ok()
+        })
+    }
+}
+
+fn pass_on(from: &mut TcpStream, to: &mut TcpStream, line: &Line) {
     let mut piece = [0; PIECE];
     while let Ok(count @ 1..) = from.read(&mut piece) {
-        let _turn = line.lock().unwrap();
-        std::thread::sleep(Duration::from_secs_f64(count as f64 / rate as f64));
-        if to.write_all(&piece[..count]).is_err() {
+        if !line.send(to, &piece[..count]) {
             return;
         }
     }
@@ -55,7 +78,12 @@ fn send_slowly(from: &mut TcpStream, to: &mut TcpStream, rate: u64, line: &Mutex
 
 /// Passes whole responses on; in them `127.0.0.1` and a port are the broker's address.
 /// The other host has as many letters.
-fn answer(mut from: TcpStream, mut to: TcpStream, broker: u16, host: &str, proxy: u16) {
+fn answer(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    line: &Line,
+    (broker, host, proxy): (u16, &str, u16),
+) {
     let place = |host: &str, port: u16| [host.as_bytes(), &u32::from(port).to_be_bytes()].concat();
     let (old, new) = (place("127.0.0.1", broker), place(host, proxy));
     let mut length = [0; 4];
@@ -69,7 +97,7 @@ fn answer(mut from: TcpStream, mut to: TcpStream, broker: u16, host: &str, proxy
             at += found;
             response[at..at + new.len()].copy_from_slice(&new);
         }
-        if to.write_all(&length).is_err() || to.write_all(&response).is_err() {
+        if !line.send(&mut to, &length) || !line.send(&mut to, &response) {
             break;
         }
     }

@@ -17,8 +17,8 @@ mod statistics;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use batch::bytes_of;
@@ -164,6 +164,8 @@ impl GroupConsumer {
             ("queued.min.messages", "50000"),
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.message.max.bytes", "2097152"),
+            // An answer must get through a slow line before librdkafka gives up (60 s).
+            ("fetch.max.bytes", "8388608"),
         ];
         // SAFETY: `conf` is owned until `rd_kafka_new` takes it; the opaque
         // pointer stays valid because `Client` keeps the Arc until after
@@ -388,23 +390,9 @@ impl GroupConsumer {
             .collect())
     }
 
-    /// First offset in the log and end of what is visible, asked from the broker.
-    pub fn watermarks(&self, partition: i32, timeout: Duration) -> Result<(i64, i64), Failure> {
-        let (mut low, mut high) = (0, 0);
-        let timeout = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the topic's name and both results are alive.
-        let code = unsafe {
-            sys::rd_kafka_query_watermark_offsets(
-                self.client.rk,
-                self.topic.as_ptr(),
-                partition,
-                &mut low,
-                &mut high,
-                timeout,
-            )
-        };
-        check("asking for watermarks", code)?;
-        Ok((low, high))
+    /// Ends a poll on behalf of another thread.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::downgrade(&self.client))
     }
 
     /// Closes the consumer on behalf of a thread that can't.
@@ -430,6 +418,19 @@ impl GroupConsumer {
 impl Drop for GroupConsumer {
     fn drop(&mut self) {
         self.client.close();
+    }
+}
+
+/// Ends a poll of a consumer before its time: there is something else to do.
+pub struct Waker(Weak<Client>);
+
+impl Waker {
+    /// Ends the poll that is under way, or else the next one.
+    pub fn wake(&self) {
+        if let Some(client) = self.0.upgrade() {
+            // SAFETY: the client is alive.
+            unsafe { sys::rd_kafka_queue_yield(client.queue) }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use ftap_supervision::{Failure, Progress};
 use crate::consumer::GroupConsumer;
 use crate::partition_progress::Progress as PartitionProgress;
 use crate::tail::{LookFor, high_watermarks, read_tails};
-use crate::{KafkaFailure, KafkaSettings};
+use crate::{KafkaFailure, KafkaSettings, Reader};
 
 /// Markers of transactions that were just committed take less than that.
 const MARKER_PATIENCE: Duration = Duration::from_secs(10);
@@ -46,14 +46,14 @@ impl Drain {
     /// as far as it has the partition. Fails if an open transaction hides some for too long.
     pub fn is_read(
         &mut self,
-        consumer: &GroupConsumer,
+        bounds: &Reader,
         assigned: &BTreeMap<i32, PartitionProgress>,
         progress: &Arc<Progress>,
     ) -> Result<bool, Failure> {
         let targets = match &self.targets {
             Some(targets) => targets,
             None => {
-                if self.records_are_hidden(consumer, progress)? {
+                if self.records_are_hidden(bounds, progress)? {
                     return Ok(false);
                 }
                 let ends = self.visible_ends(progress)?;
@@ -70,7 +70,7 @@ impl Drain {
     /// arrived.
     fn records_are_hidden(
         &mut self,
-        consumer: &GroupConsumer,
+        bounds: &Reader,
         progress: &Arc<Progress>,
     ) -> Result<bool, Failure> {
         let _waiting = progress.waiting();
@@ -92,7 +92,7 @@ impl Drain {
         }
         self.last_look = Some(Instant::now());
         for (partition, end) in (0..).zip(ends) {
-            let (_, visible) = consumer.watermarks(partition, REQUEST_TIMEOUT)?;
+            let (_, visible) = bounds.watermarks(topic, partition)?;
             if visible >= *end {
                 continue;
             }

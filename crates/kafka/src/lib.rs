@@ -9,6 +9,7 @@ mod failure;
 pub mod partition_progress;
 pub mod produce;
 pub mod publish_resume;
+mod reader;
 mod settings;
 pub mod tail;
 pub mod transaction_size;
@@ -16,6 +17,7 @@ pub mod transactional;
 
 pub use failure::{END_TRANSACTION, KafkaFailure, SKIP_UNREADABLE, failure};
 use rdkafka::ClientConfig;
+pub use reader::Reader;
 pub use settings::KafkaSettings;
 
 /// Header with the row's ordinal in the events file, ASCII decimal, from 0.
@@ -77,18 +79,4 @@ pub fn client_config(settings: &KafkaSettings, own: &[(&str, &str)]) -> ClientCo
         config.set(key, value);
     }
     config
-}
-
-/// A client configuration of one who reads partitions to their end without joining a group: librdkafka wants the
-/// name of one all the same. Then `own`, then the user's.
-pub fn reader_config(settings: &KafkaSettings, group: &str, own: &[(&str, &str)]) -> ClientConfig {
-    let mut all = vec![
-        ("group.id", group),
-        ("enable.auto.commit", "false"),
-        ("enable.partition.eof", "true"),
-        ("isolation.level", "read_committed"),
-        ("fetch.queue.backoff.ms", "5"),
-    ];
-    all.extend(own);
-    client_config(settings, &all)
 }

@@ -16,10 +16,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::failure::{KafkaFailure, failure};
 use super::publish_resume::PublishFailure;
-use super::{ROW_HEADER, SOURCE_HEADER, client_config, is_source};
+use super::{ROW_HEADER, Reader, SOURCE_HEADER, is_source};
 use crate::KafkaSettings;
 
-/// librdkafka needs a group; with ACLs it must be allowed to read as that.
+/// With ACLs it must be allowed to read as that.
 const GROUP: &str = "ftap-tail";
 const FIRST_STEP: i64 = 64;
 const STEP_FACTOR: i64 = 16;
@@ -75,8 +75,7 @@ pub fn read_tails(
     let failed = |error: KafkaError| failure(&what, error);
     let mut searches = (0..partitions)
         .map(|partition| {
-            let (low, high) =
-                consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
+            let (low, high) = consumer.watermarks(topic, partition)?;
             Ok(Search {
                 partition,
                 low,
@@ -85,8 +84,7 @@ pub fn read_tails(
                 is_done: low >= high,
             })
         })
-        .collect::<Result<Vec<_>, KafkaError>>()
-        .map_err(failed)?;
+        .collect::<Result<Vec<_>, Failure>>()?;
     let mut step = FIRST_STEP;
     while searches.iter().any(|search| !search.is_done) {
         let mut assignment = TopicPartitionList::new();
@@ -125,39 +123,30 @@ pub fn high_watermarks(
 ) -> Result<Vec<i64>, Failure> {
     let consumer = reader(settings, "read_uncommitted")?;
     (0..partitions)
-        .map(|partition| {
-            let (_, high) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
-            Ok(high)
-        })
-        .collect::<Result<_, KafkaError>>()
-        .map_err(|error| {
-            failure(
-                &format!("reading the end of {topic} as group {GROUP}"),
-                error,
-            )
-        })
+        .map(|partition| Ok(consumer.watermarks(topic, partition)?.1))
+        .collect()
 }
 
-/// A reader outside of any group's doings.
-fn reader(settings: &KafkaSettings, isolation: &str) -> Result<BaseConsumer, Failure> {
-    client_config(
+/// A reader of some records only.
+fn reader(settings: &KafkaSettings, isolation: &str) -> Result<Reader, Failure> {
+    Reader::new(
         settings,
+        GROUP,
         &[
-            // librdkafka wants a group id for `assign`; nothing is committed to it.
-            ("group.id", GROUP),
             ("isolation.level", isolation),
-            ("enable.auto.commit", "false"),
-            ("enable.auto.offset.store", "false"),
-            ("enable.partition.eof", "true"),
             ("auto.offset.reset", "earliest"),
             ("queued.max.messages.kbytes", "8192"),
-            ("fetch.queue.backoff.ms", "5"),
             // A long poll at one partition's end would hold up the next assignment.
             ("fetch.wait.max.ms", "10"),
         ],
     )
-    .create::<BaseConsumer>()
     .map_err(|error| failure("reading the topic's tail", error))
+}
+
+/// Tells where partitions begin and end, as far as records are visible. It has connections of its own: those of a
+/// consumer answer only after what they fetch, which may take long on a slow line.
+pub fn bounds_reader(settings: &KafkaSettings) -> Result<Reader, Failure> {
+    reader(settings, "read_committed")
 }
 
 /// The first visible record at or after an offset, for each partition: its offset and
