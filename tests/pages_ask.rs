@@ -37,7 +37,7 @@ fn drained(place: &Place) -> (Running, String) {
             &url,
             &json!({"sql": "select count(*) as n from transactions"}),
         );
-        if counted.body.contains("2,000") {
+        if counted.body.contains(">2000<") {
             return (running, url);
         }
         assert!(Instant::now() < end, "{}", counted.body);
@@ -97,6 +97,15 @@ fn a_statement_of_the_page_is_answered_as_ftap_query_answers_it() {
     }
     assert!(shown.body.contains("class=\"plot\""), "{}", shown.body);
 
+    // Numbers are as they are: keys, years and rates have no separators and keep their digits.
+    let keys = ask(
+        &url,
+        &json!({"sql": "select 20190326 as date_key, 2020 as year, 0.8812 as rate"}),
+    );
+    for cell in [">20190326<", ">2020<", ">0.8812<"] {
+        assert!(keys.body.contains(cell), "{cell}: {}", keys.body);
+    }
+
     // A thousand rows are shown, and that there are more.
     let all = ask(&url, &json!({"sql": "select trans_num from transactions"}));
     assert!(all.body.contains("1,000 rows") && all.body.contains("there are more"));
@@ -140,6 +149,64 @@ fn a_statement_of_the_page_is_answered_as_ftap_query_answers_it() {
             printed.stderr
         );
     }
+}
+
+#[test]
+fn charts_count_what_sql_counts() {
+    let place = Place::new();
+    let (_running, url) = drained(&place);
+    let csv = |address: &str| {
+        let answer = request(&url, "GET", address, "localhost");
+        assert_eq!(answer.status, 200, "{address}: {}", answer.body);
+        let lines: Vec<_> = answer.body.lines().map(str::to_owned).collect();
+        lines
+    };
+    let query = |sql: &str| {
+        let done = place.run(&["query", "--format", "csv", sql]).ends_with(0);
+        let lines: Vec<_> = done.stdout.lines().map(str::to_owned).collect();
+        lines
+    };
+
+    // All transactions of a merchant, not only those with fraud.
+    let merchants = csv("/cards/merchant_fraud.csv");
+    let sql = "select merchant_name, count(*) as transactions, sum(amount_usd) as amount_usd, \
+               sum(is_fraud) as fraud_transactions from fct_transactions where merchant_name in \
+               (select merchant_name from fct_transactions where is_fraud = 1) group by 1";
+    let expected = query(sql);
+    assert!(merchants.len() > 3, "{merchants:?}");
+    assert_eq!(merchants.len(), expected.len().min(21));
+    let figures = |line: &String| {
+        let fields: Vec<_> = line.split(',').map(str::to_owned).collect();
+        let amount = fields[2].parse::<f64>().ok();
+        let cents = amount.map(|amount| (amount * 100.0).round());
+        (
+            fields[0].clone(),
+            fields[1].clone(),
+            cents,
+            fields[3].clone(),
+        )
+    };
+    let expected: Vec<_> = expected.iter().map(figures).collect();
+    for line in merchants.iter().map(figures) {
+        assert!(expected.contains(&line), "{line:?}: {expected:?}");
+    }
+
+    // Days of the week have the numbers of `dim_date`.
+    let week = csv("/cards/week.csv");
+    let sql = "select weekday, left(weekday_name, 3) as day, \
+               cast(extract(hour from transaction_datetime_UTC) as int) as hour, count(*) as transactions \
+               from fct_transactions join dim_date using (date_key) group by 1, 2, 3 order by 1, 3";
+    assert_eq!(week, query(sql));
+
+    // Fraud alone has no rate.
+    let all = request(&url, "GET", "/cards/by_hour", "localhost").body;
+    assert!(
+        all.contains("<th scope=\"col\" class=\"number\">hour"),
+        "{all}"
+    );
+    let only = request(&url, "GET", "/cards/by_hour?fraud=only", "localhost").body;
+    assert!(only.contains("A rate needs"), "{only}");
+    assert!(!csv("/cards/by_hour.csv?fraud=only")[0].contains("fraud_bp"));
 }
 
 #[test]

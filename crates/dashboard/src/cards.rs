@@ -16,6 +16,7 @@ use crate::Dashboard;
 use crate::answers::Answers;
 use crate::files::{FileFormat, file};
 use crate::filters::Filters;
+use crate::history::{COMMITTED, LAG_ROWS, LAG_SECONDS, PUBLISHED};
 use crate::plots::figure;
 use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
@@ -58,15 +59,51 @@ struct ChartCard<'a> {
     csv: Option<String>,
 }
 
+/// Columns of the cards that are amounts and counts. All others may be keys, years, rates or times, whose digits stay.
+const MEASURES: &[&str] = &[
+    "transactions",
+    "amount_usd",
+    "fraud_transactions",
+    "fraud_usd",
+    "fraud_bp",
+    "amount",
+    "usd",
+    "chance",
+    "rows",
+    "fraud",
+    "predicted",
+    "observed",
+    PUBLISHED,
+    COMMITTED,
+    LAG_ROWS,
+    LAG_SECONDS,
+];
+
 /// Rows as a table.
 pub(crate) struct Table<'a> {
     rows: &'a Rows,
     shown: usize,
+    /// Columns whose numbers are written with separators.
+    measures: &'static [&'static str],
 }
 
 impl<'a> Table<'a> {
-    pub(crate) fn new(rows: &'a Rows, shown: usize) -> Self {
-        Self { rows, shown }
+    /// Of a card.
+    pub(crate) fn of_card(rows: &'a Rows, shown: usize) -> Self {
+        Self {
+            rows,
+            shown,
+            measures: MEASURES,
+        }
+    }
+
+    /// With values as they are.
+    pub(crate) fn plain(rows: &'a Rows, shown: usize) -> Self {
+        Self {
+            rows,
+            shown,
+            measures: &[],
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -77,8 +114,23 @@ impl<'a> Table<'a> {
         &self.rows.columns
     }
 
-    pub(crate) fn rows(&self) -> impl Iterator<Item = &'a Vec<Value>> {
-        self.rows.rows.iter().take(self.shown)
+    /// Texts, each with whether it is a number.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Vec<(String, bool)>> {
+        let measures = self.columns().iter();
+        let measures = measures.map(|column| self.measures.contains(&column.name.as_str()));
+        let measures: Vec<bool> = measures.collect();
+        self.rows.rows.iter().take(self.shown).map(move |row| {
+            let values = row.iter().zip(&measures);
+            let values = values.map(|(value, is_measure)| {
+                let text = if *is_measure {
+                    measure(value)
+                } else {
+                    plain(value)
+                };
+                (text, value.is_number())
+            });
+            values.collect()
+        })
     }
 
     /// What the rows that are not shown are named.
@@ -86,6 +138,7 @@ impl<'a> Table<'a> {
         let hidden = self.rows.rows.len().saturating_sub(self.shown);
         match (hidden, self.rows.cut) {
             (0, false) => None,
+            (1, false) => Some("and 1 more row".to_owned()),
             (hidden, false) => Some(format!("and {hidden} more rows")),
             (_, true) => Some("and more rows".to_owned()),
         }
@@ -154,10 +207,10 @@ async fn chart(
     } = question;
     html(&ChartCard {
         title,
-        unit,
+        unit: unit(filters.fraud),
         empty: "There is nothing to show here: no row of the lake matches.",
         figure: figure(&(question.draw)(&rows)),
-        table: Table::new(&rows, TABLE_ROWS),
+        table: Table::of_card(&rows, TABLE_ROWS),
         csv: Some(format!("/cards/{name}.csv{}", filters.query())),
     })
 }
@@ -188,8 +241,8 @@ pub(crate) fn failure(error: &CardError) -> Answer {
     router::plain(code, chain(error))
 }
 
-/// A value in a table for people: numbers with separators, at most two digits after the point.
-pub(crate) fn shown(value: &Value) -> String {
+/// An amount or a count for people: with separators, and two digits after the point of what is not whole.
+fn measure(value: &Value) -> String {
     match value {
         Value::Number(number) => match number.as_i64() {
             Some(whole) => grouped(&whole.to_string()),
@@ -240,7 +293,32 @@ mod tests {
             (json!(null), ""),
             (json!("1234"), "1234"),
         ] {
-            assert_eq!(shown(&value), text);
+            assert_eq!(measure(&value), text);
         }
+    }
+
+    #[test]
+    fn only_measures_of_cards_have_separators() {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            is_number: true,
+        };
+        let rows = Rows {
+            columns: ["transactions", "date_key", "rate"].map(column).into(),
+            rows: vec![vec![json!(20_190_326), json!(20_190_326), json!(0.8812)]],
+            cut: false,
+        };
+        let texts = |table: Table| -> Vec<String> {
+            let cells = table.rows().next().unwrap_or_default().into_iter();
+            cells.map(|(text, _)| text).collect()
+        };
+        assert_eq!(
+            texts(Table::of_card(&rows, 1)),
+            ["20,190,326", "20190326", "0.8812"]
+        );
+        assert_eq!(
+            texts(Table::plain(&rows, 1)),
+            ["20190326", "20190326", "0.8812"]
+        );
     }
 }

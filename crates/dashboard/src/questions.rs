@@ -1,11 +1,12 @@
 //! What the charts ask, and how an answer is drawn.
 
+use chrono::{Days, NaiveDate};
 use plotly::common::{ColorScale, ColorScaleElement, Fill, Marker, Mode, Orientation, Title};
 use plotly::layout::{Axis, AxisType, BarMode, HoverMode};
 use plotly::{Bar, HeatMap, Layout, Plot, Scatter};
 
 use crate::filters::{Filters, Fraud};
-use crate::plots::{line, two_axes};
+use crate::plots::{from_zero, line, two_axes};
 use crate::rows::Rows;
 
 const VOLUME: &str = "--accent";
@@ -18,8 +19,8 @@ pub(crate) struct Question {
     /// Part of addresses.
     pub name: &'static str,
     pub title: &'static str,
-    /// What is shown in which unit.
-    pub unit: &'static str,
+    /// What is shown in which unit; there is a rate of fraud only where all transactions are shown.
+    pub unit: fn(Fraud) -> &'static str,
     pub sql: fn(&Filters) -> String,
     pub draw: fn(&Rows) -> Plot,
 }
@@ -28,7 +29,14 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "over_time",
         title: "Volume and fraud over time",
-        unit: "USD by each day's rates; fraud rate in basis points (1 in 10,000); by week, or by day for up to 120 days",
+        unit: |fraud| match fraud {
+            Fraud::All => {
+                "USD by each day's rates; fraud rate in basis points (1 in 10,000); by week, or by day for up to 120 days"
+            }
+            Fraud::Only | Fraud::Without => {
+                "USD by each day's rates; by week, or by day for up to 120 days. A fraud rate needs transactions with and without fraud"
+            }
+        },
         sql: |filters| {
             let step = if filters.days().is_some_and(|days| days <= MAX_DAYS) {
                 "cast(transaction_datetime_UTC as date) as day"
@@ -37,27 +45,20 @@ pub(crate) const QUESTIONS: &[Question] = &[
             };
             facts(filters, step, "1", 1_000)
         },
-        draw: |rows| {
-            let first = rows.columns.first();
-            let days = rows.texts(first.map_or("", |column| column.name.as_str()));
-            let volume = line(
-                days.clone(),
-                rows.numbers("amount_usd"),
-                "volume, USD",
-                VOLUME,
-            );
-            let fraud = line(days, rows.numbers("fraud_bp"), "fraud rate, bp", FRAUD);
-            let mut plot = Plot::new();
-            plot.add_trace(volume.fill(Fill::ToZeroY));
-            plot.add_trace(fraud.y_axis("y2"));
-            plot.set_layout(two_axes().hover_mode(HoverMode::XUnified));
-            plot
-        },
+        draw: over_time,
     },
     Question {
         name: "by_hour",
         title: "Fraud by hour",
-        unit: "Basis points of the transactions of each hour of the day, UTC",
+        unit: |fraud| match fraud {
+            Fraud::All => "Basis points of the transactions of each hour of the day, UTC",
+            Fraud::Only => {
+                "Transactions with fraud in each hour of the day, UTC. A rate needs those without fraud, too"
+            }
+            Fraud::Without => {
+                "Fraud is left out: transactions without it in each hour of the day, UTC"
+            }
+        },
         sql: |filters| {
             facts(
                 filters,
@@ -67,38 +68,38 @@ pub(crate) const QUESTIONS: &[Question] = &[
             )
         },
         draw: |rows| {
-            let bars = Bar::new(rows.texts("hour"), rows.numbers("fraud_bp"));
+            let (column, name) = if rows.has("fraud_bp") {
+                ("fraud_bp", "fraud rate, bp")
+            } else {
+                ("transactions", "transactions")
+            };
+            let bars = Bar::new(rows.texts("hour"), rows.numbers(column));
             let mut plot = Plot::new();
-            plot.add_trace(
-                bars.name("fraud rate, bp")
-                    .marker(Marker::new().color(FRAUD)),
-            );
+            plot.add_trace(bars.name(name).marker(Marker::new().color(FRAUD)));
             plot
         },
     },
     Question {
         name: "week",
         title: "When people pay",
-        unit: "Transactions by day of the week and hour, UTC",
+        unit: |_| "Transactions by day of the week and hour, UTC",
         sql: |filters| {
             let condition = filters.condition();
             format!(
-                "select cast(extract(dow from transaction_datetime_UTC) as int) as day_of_week, \
-                 cast(extract(hour from transaction_datetime_UTC) as int) as hour, count(*) as transactions \
-                 from fct_transactions {condition} group by 1, 2 order by 1, 2"
+                "select weekday, case weekday when 1 then 'Mon' when 2 then 'Tue' when 3 then 'Wed' \
+                 when 4 then 'Thu' when 5 then 'Fri' when 6 then 'Sat' else 'Sun' end as day, hour, \
+                 count(*) as transactions from (select \
+                 (cast(extract(dow from transaction_datetime_UTC) as int) + 6) % 7 + 1 as weekday, \
+                 cast(extract(hour from transaction_datetime_UTC) as int) as hour \
+                 from fct_transactions {condition}) as times group by 1, 2, 3 order by 1, 3"
             )
         },
         draw: |rows| {
-            const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-            let days = rows.numbers("day_of_week");
-            let days = days.into_iter().map(|day| {
-                let day = day.and_then(|day| DAYS.get(day as usize));
-                day.copied().unwrap_or_default()
-            });
             let heat = HeatMap::new(
-                rows.numbers("hour"),
-                days.collect(),
-                rows.numbers("transactions"),
+                reversed(rows.numbers("hour")),
+                // The first one is at the bottom.
+                reversed(rows.texts("day")),
+                reversed(rows.numbers("transactions")),
             );
             let mut plot = Plot::new();
             let scale = vec![
@@ -114,7 +115,14 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "part_of_day",
         title: "Parts of the day",
-        unit: "Volume in USD and fraud rate in basis points; the parts begin at 0, 6, 12 and 18 h UTC",
+        unit: |fraud| match fraud {
+            Fraud::All => {
+                "Volume in USD and fraud rate in basis points; the parts begin at 0, 6, 12 and 18 h UTC"
+            }
+            Fraud::Only | Fraud::Without => {
+                "Volume in USD; the parts begin at 0, 6, 12 and 18 h UTC"
+            }
+        },
         sql: |filters| {
             facts(
                 filters,
@@ -131,31 +139,35 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "by_category",
         title: "Categories",
-        unit: "Volume in USD; hover for the fraud rate",
+        unit: |fraud| match fraud {
+            Fraud::All => "Volume in USD; hover for the fraud rate",
+            Fraud::Only | Fraud::Without => "Volume in USD",
+        },
         sql: |filters| facts(filters, "category", "amount_usd desc nulls last", 100),
         draw: |rows| ranking(rows, rows.texts("category")),
     },
     Question {
         name: "by_currency",
         title: "Currencies",
-        unit: "Volume in USD by the rate of each day",
+        unit: |_| "Volume in USD by the rate of each day",
         sql: |filters| facts(filters, "currency", "amount_usd desc nulls last", 100),
         draw: |rows| ranking(rows, rows.texts("currency")),
     },
     Question {
         name: "by_segment",
         title: "Segments",
-        unit: "Volume in USD by gender and age of the user on the day of the transaction",
+        unit: |_| "Volume in USD by gender and age of the user on the day of the transaction",
         sql: |filters| {
             format!(
                 "select gender, case when age < 25 then 'under 25' when age < 35 then '25-34' \
                  when age < 45 then '35-44' when age < 55 then '45-54' when age >= 55 then '55+' \
-                 else 'unknown' end as age_group, {FIGURES} from (select facts.*, \
+                 else 'unknown' end as age_group, {} from (select facts.*, \
                  case when users.gender in ('F', 'M') then users.gender else 'unknown' end as gender, \
                  (date_key - cast(to_char(users.dob, '%Y%m%d') as int)) / 10000 as age \
                  from (select * from fct_transactions {}) as facts \
                  left join dim_users_history as users on users.user_version_id = facts.user_version_id) as ages \
                  group by 1, 2 order by min(coalesce(age, 1000)), 1",
+                figures(filters),
                 filters.condition()
             )
         },
@@ -183,24 +195,21 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "merchants",
         title: "Merchants",
-        unit: "The 20 with most volume, USD",
+        unit: |_| "The 20 with most volume, USD",
         sql: |filters| facts(filters, "merchant_name", "amount_usd desc nulls last", 20),
         draw: |rows| ranking(rows, rows.texts("merchant_name")),
     },
     Question {
         name: "merchant_fraud",
         title: "Where fraud hits",
-        unit: "The 20 merchants that lost most, USD",
+        unit: |_| "The 20 merchants that lost most, USD",
         sql: |filters| {
-            let fraud = match filters.fraud {
-                Fraud::Without => Fraud::Without,
-                Fraud::All | Fraud::Only => Fraud::Only,
-            };
-            let filters = Filters {
-                fraud,
-                ..filters.clone()
-            };
-            facts(&filters, "merchant_name", "fraud_usd desc nulls last", 20)
+            // All transactions of a merchant, of which some are fraud.
+            let (figures, condition) = (figures(filters), filters.condition());
+            format!(
+                "select merchant_name, {figures} from fct_transactions {condition} group by 1 \
+                 having max(is_fraud) = 1 order by fraud_usd desc nulls last limit 20"
+            )
         },
         draw: |rows| {
             let bars = Bar::new(
@@ -213,13 +222,14 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "map",
         title: "Where it happens",
-        unit: "Merchants by their coordinates; the larger, the more transactions",
+        unit: |_| "Merchants by their coordinates; the larger, the more transactions",
         sql: |filters| {
             format!(
-                "select facts.merchant_name, longitude, latitude, {FIGURES} \
+                "select facts.merchant_name, longitude, latitude, {} \
                  from (select * from fct_transactions {}) as facts \
                  join dim_merchants on dim_merchants.merchant_name = facts.merchant_name and has_merchant_geo \
                  group by 1, 2, 3 order by transactions desc limit 2000",
+                figures(filters),
                 filters.condition()
             )
         },
@@ -254,7 +264,7 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "users",
         title: "Users",
-        unit: "The 20 who spend most, USD",
+        unit: |_| "The 20 who spend most, USD",
         sql: |filters| facts(filters, "user_id", "amount_usd desc nulls last", 20),
         draw: |rows| {
             let ids = rows.texts("user_id").into_iter();
@@ -264,7 +274,7 @@ pub(crate) const QUESTIONS: &[Question] = &[
     Question {
         name: "rates",
         title: "Exchange rates used",
-        unit: "Currency units for one USD, by day",
+        unit: |_| "Currency units for one USD, by day",
         sql: |filters| {
             let condition = filters.condition();
             format!(
@@ -293,17 +303,70 @@ pub(crate) const QUESTIONS: &[Question] = &[
     },
 ];
 
-/// The key figures of a group of transactions.
-pub(crate) const FIGURES: &str = "count(*) as transactions, sum(amount_usd) as amount_usd, \
-    count(case when is_fraud = 1 then 1 end) as fraud_transactions, \
-    sum(case when is_fraud = 1 then amount_usd end) as fraud_usd, 10000.0 * avg(is_fraud) as fraud_bp";
+/// The key figures of a group of transactions. Where fraud is filtered by, its rate would be all or nothing.
+pub(crate) fn figures(filters: &Filters) -> String {
+    let rate = match filters.fraud {
+        Fraud::All => ", 10000.0 * avg(is_fraud) as fraud_bp",
+        Fraud::Only | Fraud::Without => "",
+    };
+    format!(
+        "count(*) as transactions, sum(amount_usd) as amount_usd, \
+         count(case when is_fraud = 1 then 1 end) as fraud_transactions, \
+         sum(case when is_fraud = 1 then amount_usd end) as fraud_usd{rate}"
+    )
+}
 
 /// The key figures of each group of transactions.
 fn facts(filters: &Filters, group: &str, order: &str, limit: usize) -> String {
-    let condition = filters.condition();
+    let (figures, condition) = (figures(filters), filters.condition());
     format!(
-        "select {group}, {FIGURES} from fct_transactions {condition} group by 1 order by {order} limit {limit}"
+        "select {group}, {figures} from fct_transactions {condition} group by 1 order by {order} limit {limit}"
     )
+}
+
+/// A period without a transaction has a volume of zero, and no rate.
+fn over_time(rows: &Rows) -> Plot {
+    let step = rows.columns.first().map_or("", |column| &column.name);
+    let days = if step == "day" { 1 } else { 7 };
+    let (mut dates, mut volume, mut rate) = (Vec::new(), Vec::new(), Vec::new());
+    let (volumes, rates) = (rows.numbers("amount_usd"), rows.numbers("fraud_bp"));
+    for (date, row) in with_gaps(&rows.days(step), Days::new(days)) {
+        dates.push(date.to_string());
+        volume.push(row.map_or(Some(0.0), |row| volumes[row]));
+        rate.push(row.and_then(|row| rates[row]));
+    }
+    let mut plot = Plot::new();
+    let volume = line(dates.clone(), volume, "volume, USD", VOLUME);
+    plot.add_trace(volume.fill(Fill::ToZeroY));
+    let layout = if rows.has("fraud_bp") {
+        // A period between two gaps is a point.
+        let rate = line(dates, rate, "fraud rate, bp", FRAUD).mode(Mode::LinesMarkers);
+        plot.add_trace(rate.marker(Marker::new().color(FRAUD).size(4)).y_axis("y2"));
+        two_axes()
+    } else {
+        from_zero()
+    };
+    plot.set_layout(layout.hover_mode(HoverMode::XUnified));
+    plot
+}
+
+/// Dates with the numbers of their rows, and the first and last date of each gap between them: enough for a line, however long the gap.
+fn with_gaps(dates: &[NaiveDate], step: Days) -> Vec<(NaiveDate, Option<usize>)> {
+    let mut all = Vec::new();
+    let mut due: Option<NaiveDate> = None;
+    for (row, date) in dates.iter().copied().enumerate() {
+        if let (Some(first), Some(last)) = (due, date.checked_sub_days(step))
+            && first <= last
+        {
+            all.push((first, None));
+            if first < last {
+                all.push((last, None));
+            }
+        }
+        all.push((date, Some(row)));
+        due = date.checked_add_days(step);
+    }
+    all
 }
 
 /// Volume as columns, the fraud rate as points with an axis of their own.
@@ -319,8 +382,10 @@ fn columns_and_rate(rows: &Rows, names: &str) -> Plot {
         .y_axis("y2");
     let mut plot = Plot::new();
     plot.add_trace(volume);
-    plot.add_trace(rate);
-    plot.set_layout(two_axes());
+    if rows.has("fraud_bp") {
+        plot.add_trace(rate);
+        plot.set_layout(two_axes());
+    }
     plot
 }
 
@@ -348,4 +413,49 @@ fn sideways(bars: Box<Bar<Option<f64>, String>>) -> Plot {
 fn reversed<T>(mut values: Vec<T>) -> Vec<T> {
     values.reverse();
     values
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rows::Column;
+
+    #[test]
+    fn a_gap_in_the_time_has_no_volume_and_no_rate() {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            is_number: name != "week_from",
+        };
+        let rows = Rows {
+            columns: ["week_from", "amount_usd", "fraud_bp"].map(column).into(),
+            rows: serde_json::from_value(json!([
+                ["2020-06-01", 5.0, 10.0],
+                ["2020-06-08", 6.0, 20.0],
+                ["2020-06-22", 7.0, 0.0],
+                ["2026-11-30", null, 30.0],
+            ]))
+            .unwrap(),
+            cut: false,
+        };
+        let figure: Value = serde_json::from_str(&over_time(&rows).to_json()).unwrap();
+        let [volume, rate] = [0, 1].map(|trace| &figure["data"][trace]);
+        assert_eq!(
+            volume["x"],
+            json!([
+                "2020-06-01",
+                "2020-06-08",
+                "2020-06-15",
+                "2020-06-22",
+                "2020-06-29",
+                "2026-11-23",
+                "2026-11-30"
+            ])
+        );
+        assert_eq!(volume["y"], json!([5.0, 6.0, 0.0, 7.0, 0.0, 0.0, null]));
+        assert_eq!(rate["y"], json!([10.0, 20.0, null, 0.0, null, null, 30.0]));
+        assert_eq!(rate["x"], volume["x"]);
+    }
 }

@@ -45,6 +45,10 @@ impl Rows {
         })
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column.name == name)
+    }
+
     fn column(&self, name: &str) -> impl Iterator<Item = &Value> {
         let index = self.columns.iter().position(|column| column.name == name);
         let index = index.unwrap_or(usize::MAX);

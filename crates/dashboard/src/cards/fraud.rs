@@ -86,7 +86,7 @@ pub(super) async fn calibration(dashboard: &Dashboard) -> Result<Answer, CardErr
         unit: "Fraud in percent, predicted and observed, in ten groups of equal size by score; on the line both are the same. Groups without fraud have no point",
         empty: NO_MODEL,
         figure: figure(&calibration_plot(&rows)),
-        table: Table::new(&rows, TABLE_ROWS),
+        table: Table::of_card(&rows, TABLE_ROWS),
         csv: None,
     })
 }
@@ -164,7 +164,7 @@ pub(super) async fn suspicious(dashboard: &Dashboard) -> Result<Answer, CardErro
     let nothing = |empty| {
         let rows = Rows::default();
         html(&Suspicious {
-            table: Table::new(&rows, SHOWN),
+            table: Table::of_card(&rows, SHOWN),
             empty,
         })
     };
@@ -198,7 +198,7 @@ pub(super) async fn suspicious(dashboard: &Dashboard) -> Result<Answer, CardErro
     );
     let rows = answers.rows(&sql).await?;
     html(&Suspicious {
-        table: Table::new(&rows, SHOWN),
+        table: Table::of_card(&rows, SHOWN),
         empty: "The transactions of the scores are not in the lake.",
     })
 }

@@ -8,7 +8,7 @@ use chrono::{Days, NaiveDate};
 use super::{CardError, answers, decimal, html};
 use crate::Dashboard;
 use crate::filters::Filters;
-use crate::questions::FIGURES;
+use crate::questions::figures;
 use crate::router::Answer;
 use crate::rows::Rows;
 
@@ -72,7 +72,7 @@ impl Sums {
 pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Answer, CardError> {
     let answers = answers(dashboard)?;
     // Also the days before those that are shown.
-    let all_days = by_day(&filters.with_days(None, filters.to));
+    let all_days = by_day(filters);
     let all_days = answers.rows(&all_days).await?;
     let days = all_days.days("day");
     let first_shown = days
@@ -174,9 +174,10 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
     })
 }
 
-fn by_day(condition: &str) -> String {
+fn by_day(filters: &Filters) -> String {
+    let (figures, condition) = (figures(filters), filters.with_days(None, filters.to));
     format!(
-        "select cast(transaction_datetime_UTC as date) as day, {FIGURES}, \
+        "select cast(transaction_datetime_UTC as date) as day, {figures}, \
          count(distinct user_id) as users, count(case when amount_usd is null then 1 end) as without_rate, \
          count(case when fx_rate_provider = 'offline' then 1 end) as offline \
          from fct_transactions {condition} group by 1 order by 1"

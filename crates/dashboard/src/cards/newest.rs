@@ -22,6 +22,6 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
     );
     let rows = answers(dashboard)?.rows(&sql).await?;
     html(&Newest {
-        table: Table::new(&rows, 12),
+        table: Table::of_card(&rows, 12),
     })
 }

@@ -288,7 +288,7 @@ fn chart(
         unit,
         empty: "The first figures come after a few seconds.",
         figure: figure(plot),
-        table: Table::new(&rows, usize::MAX),
+        table: Table::of_card(&rows, usize::MAX),
         csv: None,
     })
 }

@@ -141,6 +141,6 @@ async fn shown(dashboard: &Dashboard, key: &str) -> Result<Answer, CardError> {
         columns: columns.collect(),
         row_groups: groups.collect(),
         all_row_groups: metadata.num_row_groups(),
-        first_rows: Table::new(&rows, FIRST_ROWS),
+        first_rows: Table::plain(&rows, FIRST_ROWS),
     }))
 }

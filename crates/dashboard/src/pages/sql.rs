@@ -184,7 +184,7 @@ async fn shown(dashboard: &Dashboard, sql: String) -> Result<Answer, CardError> 
         rows: &rows,
         milliseconds: began.elapsed().as_millis(),
         chart: chart(&rows),
-        table: Table::new(&rows, SHOWN_ROWS),
+        table: Table::plain(&rows, SHOWN_ROWS),
     })
 }
 
