@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::Dashboard;
 use crate::answers::Answers;
 use crate::files::{FileFormat, file};
-use crate::filters::Filters;
+use crate::filters::{AskedFilters, Filters};
 use crate::history::{COMMITTED, LAG_ROWS, LAG_SECONDS, PUBLISHED};
 use crate::plots::figure;
 use crate::questions::{QUESTIONS, Question};
@@ -148,18 +148,26 @@ impl<'a> Table<'a> {
 pub(crate) async fn card(
     State(dashboard): State<Arc<Dashboard>>,
     Path(name): Path<String>,
-    filters: Filters,
+    asked: AskedFilters,
 ) -> Answer {
+    let AskedFilters { raw, parsed } = asked;
     let (stem, wants_csv) = match name.strip_suffix(".csv") {
         Some(stem) => (stem, true),
         None => (name.as_str(), false),
+    };
+    if name == "filters" {
+        let form = filters::card(&dashboard, raw).await;
+        return form.unwrap_or_else(|error| failure(&error));
+    }
+    let filters = match parsed {
+        Ok(filters) => filters,
+        Err(error) => return router::plain(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let question = QUESTIONS.iter().find(|question| question.name == stem);
     let made = match (question, stem) {
         (Some(question), _) if wants_csv => csv(&dashboard, question, &filters).await,
         (Some(question), _) => chart(&dashboard, question, &filters).await,
         (None, _) if wants_csv => return router::nothing_here().await,
-        (None, "filters") => filters::card(&dashboard, &filters).await,
         (None, "fraud_evaluation") => fraud::evaluation(&dashboard).await,
         (None, "fraud_calibration") => fraud::calibration(&dashboard).await,
         (None, "fraud_suspicious") => fraud::suspicious(&dashboard).await,

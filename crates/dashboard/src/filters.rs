@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 
 use axum::extract::FromRequestParts;
 use chrono::{Datelike as _, NaiveDate};
-use hyper::StatusCode;
 use hyper::http::request::Parts;
 
-use crate::router::{self, Answer, Asked};
+use crate::router::{Answer, Asked};
 
 /// The filters of an address. What is empty is not filtered by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,13 +37,19 @@ pub(crate) struct BadFilter {
     expected: &'static str,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Filters {
+/// The filters of an address as they stand there, also wrong ones: a page shows them with their fault.
+pub(crate) struct AskedFilters {
+    pub raw: BTreeMap<String, String>,
+    pub parsed: Result<Filters, BadFilter>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AskedFilters {
     type Rejection = Answer;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Answer> {
-        let Asked(asked) = Asked::from_request_parts(parts, state).await?;
-        let refused = |error: BadFilter| router::plain(StatusCode::BAD_REQUEST, error.to_string());
-        Self::parse(asked).map_err(refused)
+        let Asked(raw) = Asked::<BTreeMap<_, _>>::from_request_parts(parts, state).await?;
+        let parsed = Filters::parse(raw.clone());
+        Ok(Self { raw, parsed })
     }
 }
 

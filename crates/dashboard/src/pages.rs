@@ -10,7 +10,7 @@ use crate::Dashboard;
 use crate::assets::FINGERPRINT;
 use crate::cards::html;
 use crate::events::line;
-use crate::filters::Filters;
+use crate::filters::AskedFilters;
 use crate::questions::{QUESTIONS, Question};
 use crate::router::{self, Answer};
 
@@ -68,25 +68,37 @@ impl Frame {
 #[template(path = "overview.html")]
 struct Overview {
     frame: Frame,
+    /// What is wrong with the filters.
+    problem: Option<String>,
 }
 
 #[derive(Template)]
 #[template(path = "analytics.html")]
 struct Analytics {
     frame: Frame,
+    /// What is wrong with the filters.
+    problem: Option<String>,
     questions: &'static [Question],
 }
 
-// A page with wrong filters is refused as a whole; its cards read them again.
-pub(crate) async fn overview(State(dashboard): State<Arc<Dashboard>>, _: Filters) -> Answer {
+// With wrong filters a page has these and their fault; else its cards read them again.
+pub(crate) async fn overview(
+    State(dashboard): State<Arc<Dashboard>>,
+    asked: AskedFilters,
+) -> Answer {
     page(&Overview {
         frame: Frame::of(&dashboard, "/"),
+        problem: asked.parsed.err().map(|error| error.to_string()),
     })
 }
 
-pub(crate) async fn analytics(State(dashboard): State<Arc<Dashboard>>, _: Filters) -> Answer {
+pub(crate) async fn analytics(
+    State(dashboard): State<Arc<Dashboard>>,
+    asked: AskedFilters,
+) -> Answer {
     page(&Analytics {
         frame: Frame::of(&dashboard, "/analytics"),
+        problem: asked.parsed.err().map(|error| error.to_string()),
         questions: QUESTIONS,
     })
 }

@@ -1,34 +1,43 @@
 //! The form of the filters.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 
 use super::{CardError, answers, html};
 use crate::Dashboard;
-use crate::filters::{Filters, Fraud};
 use crate::router::Answer;
 
 /// More values of a column are no choice.
 const MAX_CHOICES: usize = 500;
 
-pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Answer, CardError> {
+pub(super) async fn card(
+    dashboard: &Dashboard,
+    mut raw: BTreeMap<String, String>,
+) -> Result<Answer, CardError> {
+    let mut take = |name: &str| raw.remove(name).unwrap_or_default();
+    let [from, to, currency, category, fraud] =
+        ["from", "to", "currency", "category", "fraud"].map(&mut take);
     let answers = answers(dashboard)?;
-    let choices = async |column: &str, chosen: &Option<String>| {
+    let choices = async |column: &str, chosen: &String| {
         let sql = format!(
             "select distinct {column} from fct_transactions where {column} is not null order by 1 limit {MAX_CHOICES}"
         );
         let mut choices = answers.rows(&sql).await?.texts(column);
         // What was asked for is shown, also if there is none.
-        if let Some(chosen) = chosen
-            && !choices.contains(chosen)
-        {
+        if !chosen.is_empty() && !choices.contains(chosen) {
             choices.push(chosen.clone());
         }
         Ok::<_, CardError>(choices)
     };
     html(&Form {
-        filters: filters.clone(),
-        currencies: choices("currency", &filters.currency).await?,
-        categories: choices("category", &filters.category).await?,
+        currencies: choices("currency", &currency).await?,
+        categories: choices("category", &category).await?,
+        from,
+        to,
+        currency,
+        category,
+        fraud,
     })
 }
 
@@ -36,43 +45,24 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
 #[derive(Template)]
 #[template(path = "filters.html")]
 struct Form {
-    filters: Filters,
+    from: String,
+    to: String,
+    currency: String,
+    category: String,
+    fraud: String,
     currencies: Vec<String>,
     categories: Vec<String>,
 }
 
 impl Form {
-    fn from(&self) -> String {
-        self.filters
-            .from
-            .map(|day| day.to_string())
-            .unwrap_or_default()
-    }
-
-    fn to(&self) -> String {
-        self.filters
-            .to
-            .map(|day| day.to_string())
-            .unwrap_or_default()
-    }
-
-    fn is_currency(&self, name: &str) -> bool {
-        self.filters.currency.as_deref() == Some(name)
-    }
-
-    fn is_category(&self, name: &str) -> bool {
-        self.filters.category.as_deref() == Some(name)
-    }
-
-    fn only_fraud(&self) -> bool {
-        self.filters.fraud == Fraud::Only
-    }
-
-    fn without_fraud(&self) -> bool {
-        self.filters.fraud == Fraud::Without
-    }
-
     fn is_filtered(&self) -> bool {
-        self.filters != Filters::default()
+        let all = [
+            &self.from,
+            &self.to,
+            &self.currency,
+            &self.category,
+            &self.fraud,
+        ];
+        all.iter().any(|value| !value.is_empty())
     }
 }
