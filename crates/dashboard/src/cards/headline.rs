@@ -7,7 +7,7 @@ use chrono::{Days, NaiveDate};
 
 use super::{CardError, answers, decimal, html};
 use crate::Dashboard;
-use crate::filters::Filters;
+use crate::filters::{Filters, Fraud};
 use crate::questions::figures;
 use crate::router::Answer;
 use crate::rows::Rows;
@@ -28,10 +28,22 @@ struct Headline {
 struct Figure {
     name: &'static str,
     value: String,
+    /// All digits, where the value has not all of them.
+    exact: String,
     change: String,
     /// Points of a line, 120 wide and 28 high.
     line: String,
     is_fraud: bool,
+}
+
+/// What a period is compared with.
+struct Before {
+    new: Sums,
+    old: Sums,
+    /// Both periods, in words.
+    periods: String,
+    /// The same where there was nothing before.
+    nothing: String,
 }
 
 /// Sums over some days.
@@ -79,9 +91,7 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
         .iter()
         .copied()
         .find(|day| filters.from.is_none_or(|from| *day >= from));
-    let (Some(first), Some(last), Some(earliest)) =
-        (first_shown, days.last().copied(), days.first().copied())
-    else {
+    let (Some(first), Some(last)) = (first_shown, days.last().copied()) else {
         return html(&Headline {
             figures: Vec::new(),
             days: None,
@@ -91,45 +101,27 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
     };
     let first = filters.from.unwrap_or(first);
     let sums = Sums::of(&all_days, first, last);
-    let (new, old, than) = match filters.from {
-        // The chosen days, and as many before them.
-        Some(from) => {
-            let length = (last - from).num_days().unsigned_abs() + 1;
-            let than = format!("against the {length} days before");
-            (from, before(from, length), than)
-        }
-        None => {
-            let new = before(last, DAYS - 1).max(first);
-            let length = (last - new).num_days().unsigned_abs() + 1;
-            let than = format!("in the last {length} days");
-            (new, before(new, length), than)
-        }
-    };
-    // A period that the data does not cover is not compared with.
-    let compared = (old >= earliest).then(|| {
-        (
-            Sums::of(&all_days, new, last),
-            Sums::of(&all_days, old, before(new, 1)),
-        )
-    });
-    let change = |figure: fn(Sums) -> f64| match compared {
+    let compared = Before::of(&all_days, filters, first, last);
+    let change = |figure: fn(Sums) -> f64| match &compared {
         None => "no earlier data".to_owned(),
-        Some((new, old)) => relative(figure(new), figure(old), &than),
+        Some(before) => before.relative(figure),
     };
     let users = answers
         .rows(&users(&filters.with_days(Some(first), Some(last))))
         .await?
         .sum("users");
-    let all_users = answers
-        .rows("select count(distinct user_id) as users from fct_transactions")
+    // Empty where no table of users is captured.
+    let known_users = answers
+        .rows("select count(*) as users from dim_users_current")
         .await?
         .sum("users");
-    let line = |name: &str| spark(&all_days, name, first);
+    let line = |name: &str| spark(&all_days, name, first, last);
     html(&Headline {
         figures: vec![
             Figure {
                 name: "Volume",
                 value: format!("${}", short(sums.volume)),
+                exact: format!("${}", decimal(sums.volume, 2)),
                 change: change(|sums| sums.volume),
                 line: line("amount_usd"),
                 is_fraud: false,
@@ -137,20 +129,37 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
             Figure {
                 name: "Transactions",
                 value: short(sums.transactions),
+                exact: decimal(sums.transactions, 0),
                 change: change(|sums| sums.transactions),
                 line: line("transactions"),
                 is_fraud: false,
             },
             Figure {
                 name: "Fraud rate",
-                value: format!("{} %", decimal(100.0 * sums.fraud_rate(), 2)),
-                change: change(Sums::fraud_rate),
+                value: match filters.fraud {
+                    Fraud::All => format!("{} %", decimal(100.0 * sums.fraud_rate(), 2)),
+                    Fraud::Only | Fraud::Without => "none".to_owned(),
+                },
+                exact: format!(
+                    "{} of {} transactions",
+                    decimal(sums.fraud, 0),
+                    decimal(sums.transactions, 0)
+                ),
+                change: match (filters.fraud, &compared) {
+                    (Fraud::Only, _) => {
+                        "only fraud is shown: a rate needs the rest, too".to_owned()
+                    }
+                    (Fraud::Without, _) => "fraud is left out: a rate needs it, too".to_owned(),
+                    (Fraud::All, None) => "no earlier data".to_owned(),
+                    (Fraud::All, Some(before)) => before.points(Sums::fraud_rate),
+                },
                 line: line("fraud_bp"),
                 is_fraud: true,
             },
             Figure {
                 name: "Fraud volume",
                 value: format!("${}", short(sums.fraud_volume)),
+                exact: format!("${}", decimal(sums.fraud_volume, 2)),
                 change: match sums.fraud_share() {
                     share if share.is_finite() => {
                         format!("{} % of the volume", decimal(100.0 * share, 1))
@@ -163,7 +172,11 @@ pub(super) async fn card(dashboard: &Dashboard, filters: &Filters) -> Result<Ans
             Figure {
                 name: "Active users",
                 value: decimal(users, 0),
-                change: format!("of {}", decimal(all_users, 0)),
+                exact: decimal(users, 0),
+                change: match known_users {
+                    0.0 => "users with a transaction".to_owned(),
+                    known => format!("the table of users has {}", decimal(known, 0)),
+                },
                 line: line("users"),
                 is_fraud: false,
             },
@@ -199,14 +212,50 @@ fn before(day: NaiveDate, days: u64) -> NaiveDate {
     day.checked_sub_days(Days::new(days)).unwrap_or(day)
 }
 
-/// `+4.1 % in the last 90 days`.
-fn relative(new: f64, old: f64, than: &str) -> String {
-    let change = 100.0 * (new / old - 1.0);
-    if change.is_finite() {
+impl Before {
+    /// `None` where the data does not cover as many days before.
+    fn of(rows: &Rows, filters: &Filters, first: NaiveDate, last: NaiveDate) -> Option<Self> {
+        let newest = before(last, DAYS - 1).max(first);
+        let new = filters.from.unwrap_or(newest);
+        let length = (last - new).num_days().unsigned_abs() + 1;
+        let old = before(new, length);
+        let (periods, nothing) = match filters.from {
+            Some(_) => (
+                format!("against the {length} days before"),
+                format!("nothing in the {length} days before"),
+            ),
+            None => (
+                format!("in the last {length} days, against the {length} before"),
+                format!("last {length} days, since {new}: nothing in the {length} before"),
+            ),
+        };
+        let earliest = rows.days("day").first().copied()?;
+        (old >= earliest).then(|| Self {
+            new: Sums::of(rows, new, last),
+            old: Sums::of(rows, old, before(new, 1)),
+            periods,
+            nothing,
+        })
+    }
+
+    /// `+4.1 % in the last 90 days, against the 90 before`.
+    fn relative(&self, figure: fn(Sums) -> f64) -> String {
+        self.said(100.0 * (figure(self.new) / figure(self.old) - 1.0), 1, "%")
+    }
+
+    /// The difference of two shares, which a change in percent could be taken for.
+    fn points(&self, share: fn(Sums) -> f64) -> String {
+        let points = 100.0 * (share(self.new) - share(self.old));
+        self.said(points, 2, "percentage points")
+    }
+
+    fn said(&self, change: f64, digits: usize, unit: &str) -> String {
+        if !change.is_finite() {
+            return self.nothing.clone();
+        }
         let sign = if change >= 0.0 { "+" } else { "" };
-        format!("{sign}{} % {than}", decimal(change, 1))
-    } else {
-        "nothing in the period before".to_owned()
+        let periods = &self.periods;
+        format!("{sign}{} {unit} {periods}", decimal(change, digits))
     }
 }
 
@@ -227,27 +276,39 @@ fn short(number: f64) -> String {
     format!("{}{unit}", decimal(value, digits))
 }
 
-/// A small line of a column, day by day, averaged so that it has at most 60 points.
-fn spark(rows: &Rows, name: &str, first: NaiveDate) -> String {
+/// A small line of a column with at most 60 points, each the average of as many days. A day without a transaction
+/// counts as zero, or not at all where the column is a rate.
+fn spark(rows: &Rows, name: &str, first: NaiveDate, last: NaiveDate) -> String {
+    let length = (last - first).num_days().unsigned_abs() as usize + 1;
+    let width = length.div_ceil(60);
+    let mut sums = vec![(0.0, 0); length.div_ceil(width)];
     let days = rows.days("day").into_iter().zip(rows.numbers(name));
-    let values: Vec<f64> = days
-        .filter(|(day, _)| *day >= first)
-        .map(|(_, value)| value.unwrap_or_default())
-        .collect();
-    let points: Vec<f64> = values
-        .chunks(values.len().div_ceil(60).max(1))
-        .map(|some| some.iter().sum::<f64>() / some.len() as f64)
-        .collect();
-    let low = points.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = points.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    for (day, value) in days.filter(|(day, _)| (first..=last).contains(day)) {
+        if let Some(value) = value {
+            let (sum, count) = &mut sums[(day - first).num_days().unsigned_abs() as usize / width];
+            *sum += value;
+            *count += 1;
+        }
+    }
+    let points = sums.iter().enumerate().filter_map(|(index, (sum, known))| {
+        let days = match name {
+            "fraud_bp" => *known,
+            _ => width.min(length - index * width),
+        };
+        (days > 0).then(|| (index, sum / days as f64))
+    });
+    let points: Vec<(usize, f64)> = points.collect();
+    let values = || points.iter().map(|(_, value)| *value);
+    let low = values().fold(f64::INFINITY, f64::min);
+    let high = values().fold(f64::NEG_INFINITY, f64::max);
     let span = if high > low { high - low } else { 1.0 };
-    let step = 116.0 / (points.len().saturating_sub(1).max(1)) as f64;
+    let step = 116.0 / (sums.len().saturating_sub(1).max(1)) as f64;
     let mut line = String::new();
-    for (index, value) in points.iter().enumerate() {
+    for (index, value) in &points {
         let _ = write!(
             line,
             "{:.1},{:.1} ",
-            2.0 + step * index as f64,
+            2.0 + step * *index as f64,
             26.0 - 24.0 * (value - low) / span
         );
     }
@@ -256,7 +317,11 @@ fn spark(rows: &Rows, name: &str, first: NaiveDate) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
     use super::*;
+    use crate::rows::Column;
 
     #[test]
     fn large_numbers_are_short_and_changes_have_a_sign() {
@@ -271,8 +336,58 @@ mod tests {
         ] {
             assert_eq!(short(number), text);
         }
-        assert_eq!(relative(104.1, 100.0, "in"), "+4.1 % in");
-        assert_eq!(relative(50.0, 100.0, "in"), "-50.0 % in");
-        assert_eq!(relative(1.0, 0.0, "in"), "nothing in the period before");
+    }
+
+    #[test]
+    fn a_change_says_against_what_and_in_which_unit() {
+        let sums = |transactions, fraud| Sums {
+            transactions,
+            fraud,
+            ..Sums::default()
+        };
+        let before = |new, old| Before {
+            new,
+            old,
+            periods: "against before".to_owned(),
+            nothing: "nothing before".to_owned(),
+        };
+        let (new, old) = (sums(104.1, 1.041), sums(100.0, 2.0));
+        let count = |sums: Sums| sums.transactions;
+        let changed = before(new, old);
+        assert_eq!(changed.relative(count), "+4.1 % against before");
+        assert_eq!(
+            changed.points(Sums::fraud_rate),
+            "-1.00 percentage points against before"
+        );
+        assert_eq!(
+            before(old, sums(200.0, 0.0)).relative(count),
+            "-50.0 % against before"
+        );
+        let first = before(new, Sums::default());
+        assert_eq!(first.relative(count), "nothing before");
+        assert_eq!(first.points(Sums::fraud_rate), "nothing before");
+    }
+
+    #[test]
+    fn days_without_a_transaction_have_their_place_in_the_small_line() {
+        let rows = Rows {
+            columns: ["day", "transactions", "fraud_bp"]
+                .map(|name| Column {
+                    name: name.to_owned(),
+                    is_number: name != "day",
+                })
+                .into(),
+            rows: vec![
+                vec![json!("2020-01-01"), json!(4), json!(4.0)],
+                vec![json!("2020-01-05"), json!(8), json!(8.0)],
+            ],
+            cut: false,
+        };
+        let [first, last] = [1, 5].map(|day| NaiveDate::from_ymd_opt(2020, 1, day).unwrap());
+        assert_eq!(
+            spark(&rows, "transactions", first, last),
+            "2.0,14.0 31.0,26.0 60.0,26.0 89.0,26.0 118.0,2.0 "
+        );
+        assert_eq!(spark(&rows, "fraud_bp", first, last), "2.0,26.0 118.0,2.0 ");
     }
 }
