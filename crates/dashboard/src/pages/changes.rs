@@ -34,8 +34,8 @@ struct Table {
     one: &'static str,
     changes: &'static str,
     key: &'static str,
-    /// What else a search looks through, and shows.
-    text: &'static str,
+    /// What else a search looks through, and shows, if the table has a name.
+    text: Option<&'static str>,
 }
 
 const TABLES: [Table; 2] = [
@@ -44,14 +44,14 @@ const TABLES: [Table; 2] = [
         one: "user",
         changes: "users_changes",
         key: "user_id",
-        text: "first_name || ' ' || last_name",
+        text: Some("first_name || ' ' || last_name"),
     },
     Table {
         name: "merchants",
         one: "merchant",
         changes: "merchants_changes",
         key: "merchant",
-        text: "cast(null as varchar)",
+        text: None,
     },
 ];
 
@@ -210,7 +210,10 @@ async fn shown(dashboard: &Dashboard, table: Table, wanted: &Wanted) -> Result<S
     if !wanted.q.trim().is_empty() {
         return found(dashboard, table, wanted.q.trim()).await;
     }
-    newest(dashboard).await
+    match wanted.of.as_str() {
+        "" => newest(dashboard, &TABLES).await,
+        _ => newest(dashboard, &[table]).await,
+    }
 }
 
 /// The changes of some rows, oldest first; of each the newest `limit`, and those that all rows share.
@@ -239,9 +242,10 @@ async fn found(dashboard: &Dashboard, table: Table, text: &str) -> Result<Shown,
         text: more,
         ..
     } = table;
+    let more = more.unwrap_or("cast(null as varchar)");
     let text = literal(&text.to_lowercase());
     let sql = format!(
-        "select {key} as key, max({more}) as text, count(*) as changes, max(_commit_time) as last \
+        "select {key} as key, max({more}) as text, count(case when _op <> 'snapshot' then 1 end) as changes, max(_commit_time) as last \
          from {changes} where {key} is not null group by {key} \
          having max(case when strpos(lower({key}), {text}) > 0 or strpos(lower({more}), {text}) > 0 then 1 else 0 end) = 1 \
          order by changes desc, {key} limit {MAX_FOUND}"
@@ -259,7 +263,7 @@ async fn found(dashboard: &Dashboard, table: Table, text: &str) -> Result<Shown,
     Ok(Shown::Found(found.collect()))
 }
 
-async fn newest(dashboard: &Dashboard) -> Result<Shown, CardError> {
+async fn newest(dashboard: &Dashboard, tables: &[Table]) -> Result<Shown, CardError> {
     let one = |table: &Table| {
         let Table {
             name, key, changes, ..
@@ -268,7 +272,7 @@ async fn newest(dashboard: &Dashboard) -> Result<Shown, CardError> {
             "select '{name}' as name, {key} as key, _op, _epoch, _commit_lsn, _seq, _commit_time from {changes}"
         )
     };
-    let all = TABLES
+    let all = tables
         .iter()
         .map(one)
         .collect::<Vec<_>>()
@@ -291,7 +295,7 @@ async fn newest(dashboard: &Dashboard) -> Result<Shown, CardError> {
         places.insert(place, index);
     }
     let mut changes = Vec::new();
-    for table in TABLES {
+    for table in tables.iter().copied() {
         let names = newest.texts("name").into_iter().zip(newest.texts("key"));
         let mut keys: Vec<_> = names
             .filter(|(name, _)| name == table.name)
