@@ -396,6 +396,26 @@ fn changes_are_shown_with_values_commits_and_the_validity_of_the_models() {
             assert!(found.contains(&format!("key={key}\"")), "{text}: {found}");
         }
     }
+    // Only what came after the first copy is a change.
+    for (key, changes) in [(user(7), 0), (one.clone(), 2)] {
+        let found = page(&address, &format!("/changes?of=users&q={key}"));
+        let cell = format!("<td class=\"number\">{changes}</td>");
+        assert!(found.contains(&cell), "{cell}: {found}");
+    }
+    let merchants = page(&address, "/changes?of=merchants&q=");
+    for part in [
+        "<option value=\"merchants\" selected>",
+        "Newest changes of merchants",
+        "<strong>insert</strong>",
+    ] {
+        assert!(merchants.contains(part), "{part}: {merchants}");
+    }
+    assert!(!merchants.contains(cells), "{merchants}");
+    let merchants = page(&address, "/changes?of=merchants&q=e");
+    assert!(
+        !merchants.contains("<th scope=\"col\">name</th>"),
+        "{merchants}"
+    );
     let merchant = page(
         &address,
         &format!("/changes?of=merchants&key={}", encoded(MARKUP)),
@@ -497,6 +517,8 @@ fn searched_and_shown_as_text(dead_letters: &str) {
         "{rejected}"
     );
     assert!(rejected.contains("ftap dlq redrive"), "{rejected}");
+    // Of the two payloads, one is not text.
+    assert_eq!(rejected.matches("can't be edited here").count(), 1);
     let elsewhere = page(&address, "/messages?in=quarantine&partition=0");
     assert!(
         elsewhere.contains("No rejected message fits."),

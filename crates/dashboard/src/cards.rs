@@ -260,6 +260,12 @@ fn measure(value: &Value) -> String {
     }
 }
 
+/// `1 row`, `2,000 rows`.
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", grouped(&number.to_string()))
+}
+
 /// With so many digits after the point.
 pub(crate) fn decimal(number: f64, digits: usize) -> String {
     let text = format!("{number:.digits$}");

@@ -78,13 +78,16 @@ pub(crate) fn line(dashboard: &Dashboard) -> (&'static str, String) {
         );
     }
     if !status::is_ready(dashboard) {
-        return ("warn", format!("{} is not ready yet", dashboard.command));
+        return (
+            "warn",
+            format!("ftap {} is not ready yet", dashboard.command),
+        );
     }
     let now = metrics::Snapshot::now();
     let paused = groups
         .iter()
         .filter(|(_, group)| group.state == GroupState::Paused);
-    let mut text = dashboard.command.to_owned();
+    let mut text = format!("ftap {}", dashboard.command);
     let mut state = "ok";
     for (name, _) in paused {
         text.push_str(&format!(" · {name} paused"));

@@ -8,7 +8,7 @@ use ftap_cdc::ChangeFooter;
 use ftap_cdc::audit::ChainProblem;
 use ftap_lake::{ChangePart, Joint, TransactionFooter};
 
-use super::{CardError, answers, decimal, html};
+use super::{CardError, answers, counted, decimal, html};
 use crate::Dashboard;
 use crate::holdings::{Chain, Held, HeldSet, Link, TableChain, TableLink};
 use crate::router::Answer;
@@ -130,6 +130,7 @@ struct Chains {
     /// How there will be some.
     empty: &'static str,
     heads: [&'static str; 3],
+    colours: &'static [(&'static str, &'static str)],
     chains: Vec<ChainCard>,
     all: usize,
 }
@@ -162,6 +163,14 @@ struct LinkRow {
     is_fault: bool,
 }
 
+/// The colours of a bar: classes of the style sheet, and what they mean.
+const COLOURS: &[(&str, &str)] = &[
+    ("object", "an object,"),
+    ("object other", "the next one"),
+    ("gap", "missing, or twice"),
+    ("rejected", "rejected records"),
+];
+
 const BAR: f64 = 1000.0;
 /// So that a single offset among millions can be seen.
 const LEAST_WIDTH: f64 = 2.0;
@@ -170,9 +179,10 @@ pub(super) async fn chains(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let held = held(dashboard).await?;
     html(&Chains {
         title: "Chains of the topic's partitions",
-        about: "Each bar is a partition's offsets in the lake, one piece an object; gaps are red, rejected records orange; marks of transactions take a few offsets, too",
+        about: "Each bar is a partition's offsets in the lake, one piece an object; marks of transactions take a few offsets, too",
         empty: "No transaction is in the lake yet. `ftap run` brings some.",
         heads: ["first offset", "last offset", "rejected"],
+        colours: COLOURS,
         chains: held.chains.iter().map(ChainCard::of).collect(),
         all: held.all_chains,
     })
@@ -182,9 +192,10 @@ pub(super) async fn tables(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let held = held(dashboard).await?;
     html(&Chains {
         title: "Chains of PostgreSQL's captured tables",
-        about: "Each bar is the rows of a table's newest snapshot and of the changes after it, one piece an object; where changes are missing it is red; `ftap verify` also compares with what the checkpoints have recorded",
+        about: "Each bar is the rows of a table's newest snapshot and of the changes after it, one piece an object; `ftap verify` also compares with what the checkpoints have recorded",
         empty: "No change is in the lake yet. `ftap run` and `ftap cdc` capture them from a PostgreSQL.",
         heads: ["first position", "last position", "holds"],
+        colours: &COLOURS[..3],
         chains: held.tables.iter().map(ChainCard::of_table).collect(),
         all: held.tables.len(),
     })
@@ -194,8 +205,7 @@ pub(super) async fn tables(dashboard: &Dashboard) -> Result<Answer, CardError> {
 fn shown_objects(shown: usize, all: usize) -> String {
     match shown {
         shown if shown < all => format!("the newest {shown} of {} objects", whole(all as u64)),
-        1 => "1 object".to_owned(),
-        shown => format!("{shown} objects"),
+        shown => counted(shown as u64, "object"),
     }
 }
 
@@ -208,13 +218,17 @@ impl ChainCard {
         let footers: Vec<&ChangeFooter> = footers.map(AsRef::as_ref).collect();
         let objects = shown_objects(chain.links.len(), chain.objects);
         let rows: u64 = footers.iter().map(|footer| footer.rows).sum();
-        let mut summary = format!("snapshot {}, {objects}, {} rows", chain.epoch, whole(rows));
+        let mut summary = format!(
+            "snapshot {}, {objects}, {}",
+            chain.epoch,
+            counted(rows, "row")
+        );
         if let Some(last) = footers.iter().map(|footer| footer.last()).max() {
             summary.push_str(&format!(", up to position {last}"));
         }
         if chain.earlier_objects > 0 {
-            let earlier = whole(chain.earlier_objects as u64);
-            summary.push_str(&format!("; {earlier} objects of earlier snapshots"));
+            let earlier = counted(chain.earlier_objects as u64, "object");
+            summary.push_str(&format!("; {earlier} of earlier snapshots"));
         }
         let has_changes = chain
             .links
@@ -251,8 +265,8 @@ impl ChainCard {
             (Some(first), Some(last)) => format!("offsets {first} to {last}, "),
             _ => String::new(),
         };
-        let (rows, rejected) = (whole(rows), whole(rejected));
-        let summary = format!("{offsets}{shown}, {rows} rows, {rejected} rejected");
+        let (rows, rejected) = (counted(rows, "row"), whole(rejected));
+        let summary = format!("{offsets}{shown}, {rows}, {rejected} rejected");
         Self {
             name: format!("{}, partition {}", chain.topic, chain.partition),
             summary,
@@ -326,7 +340,7 @@ fn parts(links: &[Link], first: i64, last: i64) -> Vec<Part> {
             "object other"
         };
         let (from, to) = (footer.first_offset, footer.last_offset);
-        let text = format!("offsets {from} to {to}: {} rows", whole(footer.rows));
+        let text = format!("offsets {from} to {to}: {}", counted(footer.rows, "row"));
         objects.push(part(from, to, class, text));
         for range in &footer.rejected {
             let (from, to) = (range.first_offset, range.last_offset);
@@ -379,7 +393,10 @@ fn table_parts(links: &[TableLink]) -> Vec<Part> {
             "object other"
         };
         let (first, last) = (footer.first(), footer.last());
-        let text = format!("positions {first} to {last}: {} rows", whole(footer.rows));
+        let text = format!(
+            "positions {first} to {last}: {}",
+            counted(footer.rows, "row")
+        );
         let width = (weight(link) as f64 * scale).max(LEAST_WIDTH);
         objects.push(part(x, width, class, text));
     }

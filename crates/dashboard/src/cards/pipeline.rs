@@ -11,7 +11,7 @@ use ftap_telemetry::troubles::{self, Trouble};
 use ftap_watch::{Ends, KafkaFigures, LakeFigures, PostgresFigures, Seen};
 use plotly::{Plot, Scatter};
 
-use super::{CardError, ChartCard, Table, decimal, html};
+use super::{CardError, ChartCard, Table, counted, decimal, html};
 use crate::history::{COMMITTED, LAG_ROWS, LAG_SECONDS, PUBLISHED, TIME};
 use crate::picture::Picture;
 use crate::plots::{figure, from_zero, line, two_axes};
@@ -51,9 +51,9 @@ pub(super) fn figures(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let committed = match now.rows_committed {
         0 => "rows/s into the lake".to_owned(),
         rows => format!(
-            "rows/s; {} rows in {} files by this process",
-            whole(rows),
-            whole(now.files)
+            "rows/s; {} in {} by this process",
+            counted(rows, "row"),
+            counted(now.files, "file")
         ),
     };
     let lag = match metrics::LAG_SECONDS.max() {
@@ -447,11 +447,12 @@ fn kafka(figures: &KafkaFigures) -> Shown {
     let rows = figures.partitions.iter().map(|found| {
         vec![
             found.partition.to_string(),
-            whole(found.start),
-            whole(found.end),
-            found
-                .committed
-                .map_or_else(|| "nothing yet".to_owned(), whole),
+            found.start.to_string(),
+            found.end.to_string(),
+            match found.committed {
+                Some(offset) => offset.to_string(),
+                None => "nothing yet".to_owned(),
+            },
             whole(found.lag),
         ]
     });
@@ -467,7 +468,7 @@ fn kafka(figures: &KafkaFigures) -> Shown {
 
 fn ends(ends: &Ends) -> Shown {
     let rows = ends.by_partition.iter();
-    let rows = rows.map(|(partition, end)| vec![partition.to_string(), whole(*end)]);
+    let rows = rows.map(|(partition, end)| vec![partition.to_string(), end.to_string()]);
     (String::new(), rows.collect())
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{Frame, page};
 use crate::Dashboard;
 use crate::cards::lake::{size, time};
-use crate::cards::{CardError, Table, answers, decimal, failure};
+use crate::cards::{CardError, Table, answers, counted, decimal, failure};
 use crate::router::{self, Answer, Asked};
 use crate::rows::Rows;
 
@@ -135,7 +135,7 @@ async fn shown(dashboard: &Dashboard, key: &str) -> Result<Answer, CardError> {
         key,
         bytes,
         written,
-        rows: decimal(file.num_rows() as f64, 0),
+        rows: counted(file.num_rows().unsigned_abs(), "row"),
         // The Arrow schema is there for programs.
         pairs: pairs.filter(|(key, _)| key != "ARROW:schema").collect(),
         columns: columns.collect(),

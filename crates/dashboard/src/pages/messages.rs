@@ -195,6 +195,11 @@ impl Message {
             .then(|| std::str::from_utf8(payload).unwrap_or_default())
     }
 
+    fn is_text(&self) -> bool {
+        let payload = self.payload.as_deref().unwrap_or_default();
+        std::str::from_utf8(payload).is_ok()
+    }
+
     fn time(&self) -> String {
         let time = self.timestamp_ms.and_then(DateTime::from_timestamp_millis);
         time.map_or_else(

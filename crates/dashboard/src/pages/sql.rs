@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::{Frame, page};
 use crate::Dashboard;
-use crate::cards::{CardError, Table, answers, failure, html};
+use crate::cards::{CardError, Table, answers, counted, failure, html};
 use crate::files::{FileFormat, MAX_FILE_BYTES, file};
 use crate::plots::{figure, from_zero, two_axes};
 use crate::router::{self, Answer};
@@ -150,6 +150,12 @@ struct SqlAnswer<'a> {
     milliseconds: u128,
     chart: Option<Chart>,
     table: Table<'a>,
+}
+
+impl SqlAnswer<'_> {
+    fn counted(&self) -> String {
+        counted(self.rows.rows.len() as u64, "row")
+    }
 }
 
 struct Chart {
