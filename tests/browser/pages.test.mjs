@@ -231,6 +231,30 @@ describe("the pages of a run", () => {
     await page.context().close();
   });
 
+  it("cut no column off, keep the first one in sight, and have nothing over a chart", async () => {
+    const page = await open(url, "/");
+    const wider = (name) => page.locator(`[data-card=${name}] .scroll`).evaluate((box) => box.scrollWidth - box.clientWidth);
+    await page.locator("[data-card=by_category] summary").click();
+    assert.deepEqual([await wider("newest"), await wider("by_category")], [0, 0]);
+    const tops = await page.locator(".filters label").evaluateAll((labels) => labels.map((label) => label.getBoundingClientRect().top));
+    assert.equal(new Set(tops).size, 1, String(tops));
+    await page.locator(".main-svg").first().waitFor();
+    for (const plot of await page.locator(".plot").all()) {
+      const over = await plot.evaluate((box) => {
+        const bar = box.querySelector(".modebar").getBoundingClientRect();
+        return [bar.height > 0, bar.bottom - box.getBoundingClientRect().top];
+      });
+      assert.ok(over[0] && over[1] <= 0, String(over));
+    }
+    await page.setViewportSize({ width: 390, height: 900 });
+    const left = await page.locator("[data-card=newest] .scroll").evaluate((box) => {
+      box.scrollLeft = 200;
+      return box.querySelector("td").getBoundingClientRect().left - box.getBoundingClientRect().left;
+    });
+    assert.equal(left, 0);
+    await page.context().close();
+  });
+
   it("work by the keyboard", async () => {
     const page = await open(url, "/");
     await page.keyboard.press("Tab");
@@ -272,7 +296,7 @@ describe("what a person asks for", () => {
     await picture(page, "pipeline-confirm");
     await confirm(page, "Yes");
     await shows(page, "#asked", /^ingest resumes\.$/);
-    await shows(page, "#live", /^run · lag 0$/);
+    await shows(page, "#live", /^ftap run · lag 0$/);
     assert.deepEqual(page.trouble, []);
     await page.context().close();
     await run.kill("SIGKILL");
@@ -290,7 +314,7 @@ describe("what a person asks for", () => {
     writeFileSync(file, [head, long, ...rest].join("\n"));
     const run = new Program(place, ["run", "--gcs-flush-seconds", "0.5", "--produce-speed", "max"], { MAX_MESSAGE_BYTES: "1000" });
     const page = await open(await run.url(), "/");
-    await shows(page, "#live", /^run · lag 0$/);
+    await shows(page, "#live", /^ftap run · lag 0$/);
     await page.goto(new URL("/messages?in=quarantine", page.url()).href);
     const first = page.locator(".edit").first();
     await first.locator("summary").click();
@@ -320,7 +344,7 @@ describe("trouble", () => {
     });
     const page = await open(await run.url(), "/");
     await shows(page, "[data-card=headline]", /20\.0 k/);
-    await shows(page, "#live", /^run · lag 0$/);
+    await shows(page, "#live", /^ftap run · lag 0$/);
     await page.goto(new URL("/pipeline", page.url()).href);
     await shows(page, "[data-card=pipeline_groups]", /restarted 1 time[^]*newest root cause[^]*parquet_buffer[^]*panic/);
     await shows(page, "[data-card=pipeline_troubles]", /group_restarting/);

@@ -19,6 +19,13 @@ pub(crate) struct Column {
     pub is_number: bool,
 }
 
+impl Column {
+    /// Parts of its name, after each of which a line may break.
+    pub(crate) fn parts(&self) -> std::str::SplitInclusive<'_, char> {
+        self.name.split_inclusive('_')
+    }
+}
+
 impl Rows {
     /// At most `limit` rows.
     pub(crate) async fn read(answer: Answer, limit: usize) -> Result<Self, QueryError> {
