@@ -72,7 +72,7 @@ fn a_limit_to_the_size_of_messages(kafka: &Kafka) {
     assert_eq!(lines(&lab, &["list", "--json"]).len(), 1);
 }
 
-/// No row is held up before a record needs that topic; then ingest stops with the remedy, or goes on with
+/// No row is held up before a record needs that topic; then ingest stops with the remedy, or continues with
 /// `DEAD_LETTERS=lake`.
 fn a_dead_letter_topic_that_is_refused(kafka: &Kafka) {
     let mut lab = policed(kafka);

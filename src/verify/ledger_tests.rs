@@ -470,7 +470,7 @@ fn an_empty_lake_lacks_everything_in_exact_ranges() {
 }
 
 #[test]
-fn rows_that_say_the_same_are_told_apart_by_their_order() {
+fn rows_that_say_the_same_are_matched_by_their_order() {
     let same = || {
         let mut story = Story::exact();
         story.file[2] = Some((100, 0));

@@ -164,7 +164,7 @@ impl GroupConsumer {
             ("queued.min.messages", "50000"),
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.message.max.bytes", "2097152"),
-            // An answer must get through a slow line before librdkafka gives up (60 s).
+            // An answer must get through a slow line within the 60 s that librdkafka waits.
             ("fetch.max.bytes", "8388608"),
         ];
         // SAFETY: `conf` is owned until `rd_kafka_new` takes it; the opaque

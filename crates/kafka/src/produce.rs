@@ -77,8 +77,8 @@ impl TopicProducer {
         self.producer.commit_transaction(left.max(step))
     }
 
-    /// Copies the messages into librdkafka's queue, in their order. While that is full, `wait` is asked whether to go
-    /// on; if not, the rest is left out.
+    /// Copies the messages into librdkafka's queue, in their order. While that is full, `wait` is asked whether to
+    /// continue; if not, the rest is left out.
     ///
     /// # Errors
     /// The first message that librdkafka refuses, by its index, and why; those before it are in the queue.
