@@ -31,7 +31,7 @@ use crate::verify::VerifyArgs;
         Settings come from flags, the environment, `.env` and defaults, in this order:\n\
         `ftap --help` lists them as flags, `ftap config` shows what is in effect.\n\n\
         Logs go to stderr, results to stdout.\n\
-        Exit codes: 0 done, 1 a stage failed for good, 2 bad usage or settings, 3 `verify` found loss, duplication or a difference.",
+        Exit codes: 0 done, 1 a stage failed for good or a drain was stopped, 2 bad usage or settings, 3 `verify` found loss, duplication or a difference.",
     max_term_width = 110
 )]
 pub(crate) struct Cli {

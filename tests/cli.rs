@@ -319,6 +319,25 @@ fn sigterm_stops_a_run_within_ten_seconds_and_a_second_publisher_is_refused() {
     assert!(summary.contains("rows put in the lake"), "{summary}");
 }
 
+#[test]
+fn a_drain_that_is_stopped_is_not_taken_for_one_that_is_done() {
+    let place = Place::prepared(2000);
+    let mut command = place.ftap(&["run", "--until-drained", "--produce-speed", "1"]);
+    command.env("LOG_FORMAT", "json");
+    let running = shell::Running::start(command);
+    running.event("partitions_assigned");
+    running.signal("-TERM");
+    let failure = running.event("command_failed");
+    assert!(
+        failure["error"]
+            .as_str()
+            .unwrap()
+            .contains("stopped before everything was in the lake"),
+        "{failure}"
+    );
+    assert_eq!(running.end().0, Some(1));
+}
+
 /// A run whose first upload never ends.
 fn hanging_run(place: &Place) -> shell::Running {
     let mut command = place.ftap(&["run", "--gcs-flush-seconds", "0.1"]);

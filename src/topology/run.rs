@@ -77,6 +77,11 @@ pub(crate) enum RunError {
         "{group} did not finish within STOP_DEADLINE_SECONDS: nothing is lost, the next start continues where the lake ends"
     )]
     StopUnfinished { group: &'static str },
+    /// A stop was asked for before the drain that was asked for was over.
+    #[error(
+        "stopped before everything was in the lake, which --until-drained waits for\n  nothing is lost: the next start continues where this one ended"
+    )]
+    NotDrained,
     /// The lake can't be opened at all.
     #[error("the lake can't be opened")]
     Lake(#[from] LakeError),
@@ -194,6 +199,8 @@ pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
 
     let mut shutdown = options.shutdown;
     let mut is_stopped = false;
+    // Whether a group that the process waits for was stopped before it was done by itself.
+    let mut is_cut_short = false;
     let mut paused = options.controls.paused();
     let works = |groups: &Groups| {
         let streams = groups.has(Part::Publish) || groups.has(Part::Ingest);
@@ -216,6 +223,8 @@ pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
                 if part == Part::Publish && options.until_drained {
                     drain.send_replace(true);
                 }
+                let is_awaited = matches!(part, Part::Publish | Part::Ingest) || !has_stream;
+                is_cut_short |= is_awaited && matches!(end, GroupEnd::Stopped);
                 // Without its reader a publisher in the same process has no purpose.
                 if groups.note(part, name, end) || part == Part::Ingest {
                     stop.send_replace(true);
@@ -232,6 +241,9 @@ pub(crate) async fn run(options: TopologyOptions) -> Result<Outcome, RunError> {
     }
     if !groups.failed_jobs.is_empty() {
         return Err(RunError::JobsGaveUp(groups.failed_jobs));
+    }
+    if is_stopped && is_cut_short && options.until_drained {
+        return Err(RunError::NotDrained);
     }
     if is_stopped {
         return Ok(Outcome::Stopped);
