@@ -17,7 +17,7 @@ struct Written<'a> {
     rejected_at: Option<String>,
     written_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
+    key: Option<serde_json::Value>,
     state: &'static str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -38,9 +38,7 @@ pub(crate) fn write(entry: &Entry, original: &Original<'_>) -> String {
         reason: &entry.reason,
         rejected_at: shown::known_time(entry.rejected_ms),
         written_at: shown::known_time(entry.written_ms),
-        key: original
-            .key
-            .map(|key| String::from_utf8_lossy(key).into_owned()),
+        key: original.key.map(|key| shown::value(Some(key))),
         state: entry.fate.as_str(),
         truncated: entry.is_truncated,
         payload: text.ok(),
@@ -160,6 +158,27 @@ mod tests {
             let repair = read(line.trim_end()).unwrap();
             assert_eq!(repair.id, entry().id);
             assert_eq!(repair.payload.as_deref(), payload, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_a_text_or_base64_or_absent() {
+        let keys: [(Option<&[u8]>, &str); 4] = [
+            (None, "null"),
+            (Some(b""), "\"\""),
+            (Some("Ærø".as_bytes()), "\"Ærø\""),
+            (Some(b"\xff\xfek"), r#"{"base64":"//5r"}"#),
+        ];
+        for (key, wanted) in keys {
+            let original = Original {
+                key,
+                headers: Vec::new(),
+                payload: None,
+            };
+            let line = write(&entry(), &original);
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(line["key"].to_string(), wanted);
+            assert_eq!(line.get("key").is_some(), key.is_some(), "{line}");
         }
     }
 
