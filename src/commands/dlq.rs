@@ -33,12 +33,7 @@ pub(crate) fn execute(config: &Config, args: &DlqArgs) -> anyhow::Result<u8> {
     let settings = config.kafka_settings(kafka.bootstrap());
     let topics = Topics::new(&settings)?;
     let index = Index::read(config, &settings, &topics, Sight::Now)?;
-    let nothing = index.is_nothing().then(|| {
-        format!(
-            "nothing was quarantined: there is no topic {}, and the lake has no dead letters",
-            settings.dead_letter_topic
-        )
-    });
+    let nothing = index.is_nothing().then(|| index.nothing());
     match (&args.action, nothing) {
         (DlqAction::Show(_), Some(nothing)) => return Err(BadUsage(nothing).into()),
         (DlqAction::Show(args), None) => show(&index, args)?,

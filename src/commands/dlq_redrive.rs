@@ -111,11 +111,7 @@ pub(crate) fn redrive(
             None => counts.redriven = chosen.len() as u64,
         }
     } else if !matches!(wanted, Wanted::Open(_)) {
-        return Err(BadUsage(format!(
-            "nothing was quarantined: there is no topic {}, and the lake has no dead letters",
-            settings.dead_letter_topic
-        ))
-        .into());
+        return Err(BadUsage(index.nothing()).into());
     }
     if !options.dry_run {
         RedriveFinished {

@@ -252,9 +252,17 @@ impl<'a> Index<'a> {
         Ok(sent)
     }
 
-    /// Whether nothing was ever rejected, as far as anybody knows.
+    /// Whether neither place was ever used, as far as these settings lead to them.
     pub(crate) fn is_nothing(&self) -> bool {
         self.bounds.is_none() && self.lake.count() == 0
+    }
+
+    /// What to say then.
+    pub(crate) fn nothing(&self) -> String {
+        format!(
+            "no dead letters were found: there is no topic {}, and the lake has none\n  if rejected records were written to another topic, set KAFKA_DEAD_LETTER_TOPIC to that; `ftap verify` finds records that were rejected and are not there",
+            self.topic
+        )
     }
 
     /// Where rejected records were looked for.

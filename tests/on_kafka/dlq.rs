@@ -112,13 +112,13 @@ fn entries_are_listed_counted_and_shown_and_can_not_reach_the_terminal() {
 #[test]
 fn without_a_quarantine_the_list_is_empty_and_an_id_is_unknown() {
     let lab = Lab::shared("no-dlq");
-    assert!(said(&lab, &["list"]).contains("nothing was quarantined"));
+    assert!(said(&lab, &["list"]).contains("no dead letters were found"));
     assert_eq!(said(&lab, &["list", "--json"]), "");
-    assert!(refused(&lab, &["show", "0-1"]).contains("nothing was quarantined"));
+    assert!(refused(&lab, &["show", "0-1"]).contains("no dead letters were found"));
     lab.start(["produce"]).wait_for_success();
     assert_eq!(redrive(&lab, &["--all"])["redriven"], 0);
     assert!(said(&lab, &["redrive", "--all"]).contains("nothing to redrive"));
-    assert!(refused(&lab, &["redrive", "--ids", "0-1"]).contains("nothing was quarantined"));
+    assert!(refused(&lab, &["redrive", "--ids", "0-1"]).contains("no dead letters were found"));
 }
 
 #[test]
@@ -445,6 +445,11 @@ fn verify_names_the_dead_letter_topic_in_which_it_looked_in_vain() {
 
     let other = format!("{}-other", lab.topic());
     lab.set("KAFKA_DEAD_LETTER_TOPIC", &other);
+    let listed = said(&lab, &["list"]);
+    assert!(
+        listed.contains(&other) && listed.contains("set KAFKA_DEAD_LETTER_TOPIC"),
+        "{listed}"
+    );
     for ending in [", which does not exist", ""] {
         let verdict = lab.verify();
         assert_eq!(verdict.code, 3, "{verdict}");
