@@ -184,6 +184,17 @@ fn the_path_of_an_address_is_not_shown_but_for_its_version() {
 }
 
 #[test]
+fn a_topic_that_no_lake_begins_for_is_a_warning_where_none_is_written() {
+    let place = Place::prepared(1);
+    for topic in ["_hidden".to_owned(), "t".repeat(201)] {
+        let mut produce = place.ftap(&["produce"]);
+        produce.env("KAFKA_TOPIC", &topic);
+        let done = Done::from(produce.output().unwrap()).ends_with(0);
+        done.says(&["KAFKA_TOPIC", "`ftap consume` refuses it"]);
+    }
+}
+
+#[test]
 fn a_misspelt_name_and_a_speed_of_zero_are_warnings_and_the_program_runs() {
     let place = Place::new();
     let done = Done::from(

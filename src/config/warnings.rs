@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ftap_lake::Compression;
+use ftap_lake::{Compression, unfit_topic};
 use ftap_postgres::SslMode;
 
 use super::kafka_security::open_to_others;
@@ -157,10 +157,14 @@ fn odd_values(config: &Config, layers: &Layers) -> Vec<Warning> {
         "ZSTD_LEVEL",
         "it has no effect unless PARQUET_CODEC is `zstd`",
     );
+    let unfit = unfit_topic(&config.kafka_topic);
     warn(
-        config.kafka_topic.starts_with(['_', '.']),
+        unfit.is_some(),
         "KAFKA_TOPIC",
-        "the lake's files are named after it, and Spark, Hive and others skip files whose names begin with _ or .: no new lake begins for it",
+        &format!(
+            "no lake begins for it, so that `ftap consume` refuses it: the lake's files are named after the topic, and {}",
+            unfit.unwrap_or_default()
+        ),
     );
     for name in ["POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"] {
         warn(
