@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings};
-use ftap_kafka::{KafkaSettings, ORIGINAL_HEADERS, client_config, failure};
+use ftap_kafka::{KafkaFailure, KafkaSettings, ORIGINAL_HEADERS, client_config, failure};
 use ftap_supervision::{Failure, Handed, Permit, Stage, Work, failpoint};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
 use tokio::sync::oneshot;
 
@@ -25,8 +25,6 @@ use crate::messages::{DeadLetter, MAX_LETTER_BYTES, Reject};
 
 /// Bytes kept of a value and of a key; the next ones when the broker refuses them as too large.
 const SIZES: [usize; 5] = [usize::MAX, 512 << 10, 64 << 10, 4 << 10, 0];
-
-const WRITING: &str = "writing to the dead-letter topic";
 
 /// The actor: passes rejections to the thread that owns the producer.
 pub struct DeadLetters {
@@ -104,6 +102,16 @@ fn is_too_large(error: &KafkaError) -> bool {
     )
 }
 
+/// Why nothing of a record is kept.
+fn unwritten(topic: &str, error: KafkaError) -> Failure {
+    if is_too_large(&error) {
+        // Value and key were left out, headers are kept whole.
+        let text = format!("the headers of a rejected record are too large for topic {topic}");
+        return Failure::new(KafkaFailure::LetterTooLarge, text).caused_by(error);
+    }
+    failure(&format!("writing to the dead-letter topic {topic}"), error)
+}
+
 struct Deliveries {
     /// What must be sent again, smaller.
     too_large: Sender<Box<Letter>>,
@@ -115,7 +123,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Letter>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, letter: Box<Letter>) {
-        let Err((error, _)) = result else {
+        let Err((error, message)) = result else {
             return letter.of.confirm();
         };
         let of = letter.of.clone();
@@ -127,7 +135,7 @@ impl ProducerContext for Deliveries {
         match again {
             // The receiver is gone only if the thread has ended, which has its own fault.
             Some(letter) => drop(self.too_large.send(letter)),
-            None => of.stage.fail(failure(WRITING, error.clone())),
+            None => of.stage.fail(unwritten(message.topic(), error.clone())),
         }
     }
 }
@@ -257,7 +265,7 @@ fn send(
             } else {
                 None
             };
-            letter = smaller.ok_or_else(|| failure(WRITING, error))?;
+            letter = smaller.ok_or_else(|| unwritten(topic, error))?;
         }
     }
 }

@@ -11,6 +11,18 @@ use serde_json::{Value, json};
 
 const ESCAPES: &[u8] = b"{\"a\":\"\x1b[2J\x1b]0;pwned\x07\xe2\x80\xae\xc2\x9b31m\xff\r\n\"}";
 
+/// Bytes as if by chance.
+fn incompressible(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
 #[test]
 fn entries_are_listed_counted_and_shown_and_can_not_reach_the_terminal() {
     let lab = poisoned("dlq-list", 12);
@@ -359,16 +371,7 @@ fn what_the_dead_letter_topic_refuses_as_too_large_is_kept_in_part_beside_good_r
     let letters = format!("{}-rejected", lab.topic());
     let limit = [("max.message.bytes", "20000")];
     kafka::create_topic_with(lab.broker(), &letters, 1, &limit);
-    // Random, so that it can't be compressed.
-    let mut state = 1_u64;
-    let large: Vec<u8> = std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    })
-    .take(300_000)
-    .collect();
+    let large = incompressible(300_000);
     let rows = [
         Some(good(1).into_bytes()),
         Some(large.clone()),
@@ -391,6 +394,38 @@ fn what_the_dead_letter_topic_refuses_as_too_large_is_kept_in_part_beside_good_r
     assert_eq!(verdict.total("differing"), 0, "{verdict}");
     assert_eq!(verdict.total("rejected"), 2, "{verdict}");
     assert_eq!(verdict.total("lake"), 2, "{verdict}");
+}
+
+#[test]
+fn headers_that_the_dead_letter_topic_does_not_take_go_into_the_lake() {
+    let mut lab = Lab::shared("dlq-headers");
+    let letters = format!("{}-rejected", lab.topic());
+    lab.set("KAFKA_DEAD_LETTER_TOPIC", &letters);
+    kafka::create_topic(lab.broker(), lab.topic(), 1);
+    let limit = [("max.message.bytes", "2000")];
+    kafka::create_topic_with(lab.broker(), &letters, 1, &limit);
+    let large: String = incompressible(100_000)
+        .iter()
+        .map(|byte| char::from(b' ' + byte % 64))
+        .collect();
+    kafka::produce_one(
+        lab.broker(),
+        lab.topic(),
+        0,
+        None,
+        &bad(4),
+        &[("h", &large)],
+    );
+    let (code, said) = lab.start(["consume", "--until-drained"]).wait_for_failure();
+    assert_eq!(code, 1, "{said}");
+    for part in [letters.as_str(), "headers", "DEAD_LETTERS=lake"] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    lab.set("DEAD_LETTERS", "lake");
+    drain(&lab);
+    let kept = lines(&lab, &["show", "--json", "0-0"]);
+    assert_eq!(kept[0]["headers"], json!([["h", large]]));
+    assert_eq!(lab.verify().total("rejected"), 1);
 }
 
 #[test]

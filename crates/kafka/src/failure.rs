@@ -38,6 +38,8 @@ pub enum KafkaFailure {
     TransactionTimeout,
     /// The topic does not take a message, or a batch of messages, of this size.
     TooLarge,
+    /// The dead-letter topic takes not even a record's headers.
+    LetterTooLarge,
     /// Another publisher with our transactional id took over.
     Fenced,
     /// Another producer's transaction hides records for longer than they are waited for.
@@ -130,6 +132,11 @@ impl FailureKind for KafkaFailure {
                 "kafka_message_too_large",
                 Retry::Permanent,
                 "raise the topic's max.message.bytes above the size of the row; if it is above, allow DescribeConfigs on the topic or set KAFKA_EXTRA=batch.size=N below it",
+            ),
+            Self::LetterTooLarge => entry(
+                "kafka_dead_letter_too_large",
+                Retry::Permanent,
+                "set DEAD_LETTERS=lake, which keeps records whole and needs no dead-letter topic, or raise that topic's max.message.bytes above the size of the record",
             ),
             Self::Fenced => entry(
                 "publisher_fenced",
