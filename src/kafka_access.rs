@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use ftap_broker::{Broker, BrokerError, BrokerHandle, BrokerOptions};
 use ftap_telemetry::events::{BrokerDataCopied, EmbeddedKafkaStarted, Speaker};
 
@@ -25,7 +26,7 @@ const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct KafkaAccess {
     bootstrap: String,
     served: Option<Served>,
-    /// Served instead of a data directory that can't be written; removed with the value.
+    /// Served instead of a data directory that can't be written, or is not there; removed with the value.
     _copy: Option<tempfile::TempDir>,
 }
 
@@ -55,10 +56,11 @@ impl KafkaAccess {
     }
 
     /// The same for a command that only reads: the data directory may be read-only, or belong to
-    /// another user.
+    /// another user. One that is not there is not created: nothing is in its topics.
     pub(crate) fn open_to_read(config: &Config) -> anyhow::Result<Self> {
         match &config.kafka_broker {
             Some(_) => Self::open(config),
+            None if !has_embedded(config) => serve_nothing(config),
             None => Self::embedded(config, Use::Read),
         }
     }
@@ -191,6 +193,18 @@ fn start(config: &Config, data_dir: &Path, port: u16) -> Result<KafkaAccess, Bro
     })
 }
 
+/// Serves a broker without topics.
+fn serve_nothing(config: &Config) -> anyhow::Result<KafkaAccess> {
+    let folder = temporary_folder().context("a folder for an empty broker can't be made")?;
+    let mut access = start(config, folder.path(), 0).map_err(broker_error)?;
+    access._copy = Some(folder);
+    Ok(access)
+}
+
+fn temporary_folder() -> io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("ftap-read-").tempdir()
+}
+
 /// Serves a copy of a broker's directory that can't be written; `None` while another process
 /// uses it, because a copy of what is being written would be inconsistent.
 fn serve_copy(
@@ -212,10 +226,7 @@ fn serve_copy(
             crate::process::user_id(),
         ))
     };
-    let copy = tempfile::Builder::new()
-        .prefix("ftap-read-")
-        .tempdir()
-        .map_err(failed)?;
+    let copy = temporary_folder().map_err(failed)?;
     let began = Instant::now();
     let bytes = copy_files(data_dir, copy.path()).map_err(failed)?;
     drop(lock);

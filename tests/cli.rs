@@ -338,6 +338,19 @@ fn a_drain_that_is_stopped_is_not_taken_for_one_that_is_done() {
     assert_eq!(running.end().0, Some(1));
 }
 
+#[test]
+fn what_only_reads_leaves_a_data_directory_that_is_not_there_alone() {
+    let place = Place::new();
+    place
+        .run(&["dlq", "list"])
+        .ends_with(0)
+        .stdout
+        .find("no dead letters were found")
+        .unwrap();
+    place.run(&["verify"]);
+    assert!(!place.path("data").exists());
+}
+
 /// A run whose first upload never ends.
 fn hanging_run(place: &Place) -> shell::Running {
     let mut command = place.ftap(&["run", "--gcs-flush-seconds", "0.1"]);

@@ -38,6 +38,7 @@ use ftap_warehouse::BigQuerySettings;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use crate::kafka_access::{self, KafkaAccess};
 use crate::output;
 use items::Bounds;
 use lake::{Auditor, Found};
@@ -67,7 +68,14 @@ pub(crate) struct VerifyArgs {
 
 /// Verifies; the value is the process' exit code.
 pub(crate) async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
-    let kafka = crate::kafka_access::KafkaAccess::open_to_read(config)?;
+    if config.kafka_broker.is_none() && !kafka_access::has_embedded(config) {
+        anyhow::bail!(
+            "there is no topic {} in {}: run `ftap run` or `ftap produce` first, or check KAFKA_BROKER, KAFKA_TOPIC and DATA_DIR",
+            config.kafka_topic,
+            config.data_dir.join("kafka").display()
+        );
+    }
+    let kafka = KafkaAccess::open_to_read(config)?;
     let inputs = Inputs {
         kafka: config.kafka_settings(kafka.bootstrap()),
         lake: config.lake(),

@@ -25,7 +25,7 @@ impl ServerAddress {
     pub(super) fn when_silent(&self) -> String {
         match &self.private {
             Some(folder) => format!(
-                "it is the private cluster in {folder}, which is started again by itself; why it ended is in {folder}/server.log",
+                "it is the private cluster in {folder}, which runs while `ftap run`, `batch` or `cdc` does, and is started again by that; if one of them runs, {folder}/server.log says why it ended",
                 folder = folder.display()
             ),
             None => {
