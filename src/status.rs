@@ -469,13 +469,17 @@ impl Stopwatch {
 }
 
 const WORK_TICK: Duration = Duration::from_millis(50);
-/// Rows that follow others this soon have been worked on in between: a transaction, a file.
+/// Rows that follow others this soon have been worked on in between: a transaction, a file. In a longer
+/// gap the lag is looked at, which comes once a second.
 const WORK_GAP: Duration = Duration::from_secs(1);
 
-/// The time in which there was something to do: rows moved, or were on their way between stages.
+/// The time in which there was something to do: rows moved, were on their way between stages, or were
+/// waited for that a slow source had.
 struct WorkClock {
     busy: Duration,
     last_busy: Instant,
+    /// Whether the topic had more at each tick since.
+    awaits_rows: bool,
     seen: Snapshot,
 }
 
@@ -484,6 +488,7 @@ impl WorkClock {
         Self {
             busy: Duration::ZERO,
             last_busy: now,
+            awaits_rows: true,
             seen: Snapshot::now(),
         }
     }
@@ -501,11 +506,25 @@ impl WorkClock {
         };
         if moved(figures) != moved(&self.seen) || is_under_way {
             let since = now.saturating_duration_since(self.last_busy);
-            self.busy += if since <= WORK_GAP { since } else { WORK_TICK };
+            let is_work = since <= WORK_GAP || self.awaits_rows;
+            self.busy += if is_work { since } else { WORK_TICK };
             self.last_busy = now;
+            self.awaits_rows = true;
+        } else {
+            self.awaits_rows &= has_more(figures);
         }
         self.seen = *figures;
     }
+}
+
+/// Whether the topic is known to have records that were not read; those that were read and are not in the
+/// lake may wait for their file to be full.
+fn has_more(figures: &Snapshot) -> bool {
+    let done = figures.rows_committed + figures.records_rejected;
+    let in_hand = figures.records_consumed.saturating_sub(done);
+    figures
+        .lag_records
+        .is_some_and(|lag| u64::try_from(lag).is_ok_and(|lag| lag > in_hand))
 }
 
 /// Of less, a rate would be that of the start and of the end.
@@ -726,6 +745,24 @@ mod tests {
         assert_eq!(tick(3_600_650, 0, false), 650, "an hour without rows");
         assert_eq!(tick(3_600_700, 9, false), 700);
         assert_eq!(tick(3_600_800, 9, false), 800);
+    }
+
+    #[test]
+    fn the_wait_for_a_slow_source_counts_and_that_for_a_full_file_does_not() {
+        let start = Instant::now();
+        let mut clock = WorkClock::new(start);
+        let mut figures = Snapshot::default();
+        let mut tick = |ms: u64, rows: u64, lag: i64| {
+            figures.records_consumed += rows;
+            figures.lag_records = Some(lag);
+            clock.tick(&figures, false, start + Duration::from_millis(ms));
+            clock.busy.as_millis()
+        };
+        assert_eq!(tick(100, 9, 100), 100);
+        assert_eq!(tick(5_000, 0, 100), 100, "91 are still to be read");
+        assert_eq!(tick(9_000, 50, 100), 9_000, "they were waited for");
+        assert_eq!(tick(15_000, 0, 59), 9_000, "59 wait for their file");
+        assert_eq!(tick(20_000, 1, 60), 9_050);
     }
 
     #[test]
