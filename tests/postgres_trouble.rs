@@ -3,10 +3,11 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::common::postgres::{Server, old_programs, open_to_all};
 use crate::common::process::Ftap;
-use crate::common::{Lab, not_run, real_kafka};
+use crate::common::{Lab, PATIENCE, not_run, real_kafka};
 
 /// A user whom no system knows.
 const NOBODYS_ID: u32 = 54_321;
@@ -220,4 +221,43 @@ fn a_private_cluster_that_is_down_or_damaged_is_logged_once_with_its_folder() {
         "{message}"
     );
     is_private(&message);
+}
+
+/// Waits until the process shows all of these to Prometheus.
+fn wait_for_metrics(process: &Ftap, series: &[&str]) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let shown = process.metrics();
+        let is_there = |wanted: &&&str| !shown.lines().any(|line| line == **wanted);
+        let missing: Vec<_> = series.iter().filter(is_there).collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "no {missing:?} in\n{shown}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_server_that_no_job_reaches_is_down_for_prometheus() {
+    if real_kafka().is_some() {
+        return;
+    }
+    let mut lab = Lab::new("unreachable").without_broker();
+    lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
+    lab.set("POSTGRES", "on");
+    lab.set("POSTGRES_HOST", "127.0.0.1");
+    lab.set("POSTGRES_PORT", "1");
+    lab.set("UPDATE_USERS_SCHEDULE", "* * * * * *");
+    let down = "ftap_service_up{service=\"postgres\"} 0";
+    let failed = "ftap_job_runs_total{job=\"update_users\",outcome=\"failed\"} 1";
+    for (command, series) in [
+        ("batch", [down, failed]),
+        ("cdc", [down, "ftap_slot_connected 0"]),
+    ] {
+        let process = lab.start([command]);
+        wait_for_metrics(&process, &series);
+        process.signal(libc::SIGTERM);
+        process.wait_for_success();
+    }
 }

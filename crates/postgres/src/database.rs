@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Object, Pool};
 use ftap_supervision::{Backoff, Pause};
 use ftap_telemetry::events::{PostgresReady, PostgresUnavailable, Speaker, TableLoaded};
+use ftap_telemetry::metrics;
 
 use super::prepare::{self, Preparation};
 use super::{Loaded, PostgresError, PostgresLocation, PostgresSettings, pool};
@@ -27,6 +28,12 @@ pub fn report_unavailable(speaker: Speaker) -> impl Fn(&PostgresError, Pause) {
         }
         .emit(speaker);
     }
+}
+
+/// Shows in `ftap_service_up` whether the server answered the job that asked it last, in a process that
+/// does not watch it otherwise.
+pub fn note_answer(has_answered: bool) {
+    metrics::SERVICE_UP.set_for(["postgres"], f64::from(has_answered));
 }
 
 /// Where the database is and what must be in it.

@@ -307,6 +307,11 @@ impl PostgresError {
         }
     }
 
+    /// Whether the server did not answer.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
     /// Its kind in the table.
     pub fn kind(&self) -> PostgresFailure {
         match self {

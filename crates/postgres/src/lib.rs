@@ -19,7 +19,9 @@ mod tls;
 mod updates;
 
 pub use address::ServerAddress;
-pub use database::{BACKOFF, Database, OpenDatabase, report_loaded, report_unavailable};
+pub use database::{
+    BACKOFF, Database, OpenDatabase, note_answer, report_loaded, report_unavailable,
+};
 pub use deadpool_postgres::Pool;
 pub use error::{PostgresError, PostgresFailure, is_broken_connection};
 pub use load::Loaded;

@@ -437,7 +437,7 @@ metrics! {
     Gauge<0> SLOT_LAG_SECONDS "ftap_slot_lag_seconds" [];
     /// Bytes of log that PostgreSQL retains for the slot.
     Gauge<0> SLOT_RETAINED_BYTES "ftap_slot_retained_wal_bytes" [];
-    /// 1 while a service that the process uses or watches answers, else 0: the lake after 5 s of refusals, the others after two polls in a row without an answer. Absent for a PostgreSQL that nothing asked for.
+    /// 1 while a service that the process uses or watches answers, else 0: the lake after 5 s of refusals, the others after two polls in a row without an answer, PostgreSQL as soon as a job that needs it gets none. Absent for a PostgreSQL that nothing asked for.
     Gauge<1> SERVICE_UP "ftap_service_up" ["service"];
     /// Age of the newest answer of a service that the process watches.
     Gauge<1> SERVICE_ANSWER_AGE "ftap_service_answer_age_seconds" ["service"];

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use ftap_postgres::note_answer;
 use ftap_telemetry::metrics;
 
 use crate::Lsn;
@@ -94,11 +95,15 @@ impl LagClock {
 
     /// Sets the metrics of the slot.
     pub(super) fn report(&self, connected: bool, now: Instant) {
+        let is_silent = self.silent_for(now) >= SILENCE;
+        if connected {
+            note_answer(!is_silent);
+        }
+        let connected = connected && !is_silent;
+        metrics::SLOT_CONNECTED.set(f64::from(connected));
         let Some((_, last)) = self.last else {
             return;
         };
-        let connected = connected && self.silent_for(now) < SILENCE;
-        metrics::SLOT_CONNECTED.set(f64::from(connected));
         metrics::SLOT_LAG_SECONDS.set(self.behind_for(now).as_secs_f64());
         if connected {
             metrics::SLOT_LAG_BYTES.set(last.flushed.0.saturating_sub(self.durable.0) as f64);

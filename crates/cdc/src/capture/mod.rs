@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ftap_lake::{CAPTURED_TABLES, LakeStore, StageLake};
-use ftap_postgres::{PostgresError, PostgresLocation, Preparation, pool};
+use ftap_postgres::{PostgresError, PostgresLocation, Preparation, note_answer, pool};
 use ftap_supervision::{
     Backoff, Entry, Failure, FailureKind, Health, Pause, Retry, Retryable, Stage,
 };
@@ -85,8 +85,11 @@ pub async fn run(stage: &Stage, parts: CaptureParts) -> Result<(), Failure> {
     let lake = StageLake::new(stage.clone(), parts.lake.clone(), parts.health.clone());
     let capture = async || {
         let done = sessions(stage, &parts, &lake, &mut lag).await;
-        if done.is_err() {
+        if let Err(error) = &done {
             lag.report(false, Instant::now());
+            if error.is_silence() {
+                note_answer(false);
+            }
         }
         done
     };

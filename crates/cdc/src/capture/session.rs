@@ -50,6 +50,17 @@ pub(super) enum SessionError {
     Stage(#[from] Failure),
 }
 
+impl SessionError {
+    /// Whether the server did not answer.
+    pub(super) fn is_silence(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_silence(),
+            Self::Source(error) => matches!(error, SourceError::Gone(_)),
+            Self::Stage(_) => false,
+        }
+    }
+}
+
 impl Retryable for SessionError {
     fn retry(&self) -> Retry {
         match self {

@@ -12,7 +12,7 @@ use ftap_telemetry::metrics;
 pub use run::Applied;
 use tokio::sync::Mutex;
 
-use crate::{Database, OpenDatabase, PostgresError};
+use crate::{Database, OpenDatabase, PostgresError, note_answer};
 
 /// Name of the job, in logs and in its ledger.
 pub const JOB: &str = "update_users";
@@ -31,23 +31,46 @@ pub struct UserUpdates {
     database: Database,
     settings: UpdateSettings,
     open: Mutex<Option<OpenDatabase>>,
+    /// The newest run with a try that failed.
+    failed: Mutex<Option<JobTick>>,
 }
 
 impl UserUpdates {
     /// A job on this database; it connects at its first run.
     pub fn new(database: Database, settings: UpdateSettings) -> Self {
-        for outcome in ["applied", "applied_before", "no_users"] {
+        for outcome in ["applied", "applied_before", "no_users", "failed"] {
             metrics::JOB_RUNS.expect_for([JOB, outcome]);
         }
         Self {
             database,
             settings,
             open: Mutex::new(None),
+            failed: Mutex::new(None),
         }
     }
 
     /// One try of one run. `None` if there is no PostgreSQL.
     pub async fn run(
+        &self,
+        tick: JobTick,
+        speaker: Speaker,
+    ) -> Result<Option<Applied>, PostgresError> {
+        let tried = self.try_once(tick, speaker).await;
+        match &tried {
+            Ok(None) => {}
+            Ok(Some(_)) => note_answer(true),
+            Err(error) => {
+                note_answer(!error.is_silence());
+                // Its further tries are the same run.
+                if self.failed.lock().await.replace(tick) != Some(tick) {
+                    metrics::JOB_RUNS.add_for([JOB, "failed"], 1);
+                }
+            }
+        }
+        tried
+    }
+
+    async fn try_once(
         &self,
         tick: JobTick,
         speaker: Speaker,
