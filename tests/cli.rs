@@ -421,7 +421,8 @@ fn tap_shows_messages_with_nothing_running_and_ends_quietly_when_no_process_read
             line["key"].is_string() && line["timestamp_ms"].is_u64(),
             "{line}"
         );
-        assert!(line["headers"][0][0].is_string(), "{line}");
+        // Only the last message of a transaction in its partition has some.
+        assert!(line["headers"].is_array(), "{line}");
     }
     let number = lines[40]["message"]["trans_num"].as_str().unwrap();
     let only = format!("trans_num={number}");
