@@ -7,6 +7,7 @@
 //! commits an offset only after the uploader said that the file is durable.
 
 mod standstill;
+mod unread;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,7 +20,7 @@ use ftap_kafka::admin::{
 };
 use ftap_kafka::consumer::{Batch, GroupConsumer, Signal, Waker};
 use ftap_kafka::drain::Drain;
-use ftap_kafka::partition_progress::{Awaiting, Progress};
+use ftap_kafka::partition_progress::{Awaiting, Progress, Standstill};
 use ftap_kafka::tail::{bounds_reader, read_records_at};
 use ftap_kafka::{KafkaFailure, KafkaSettings, Reader};
 use ftap_lake::{
@@ -42,6 +43,7 @@ use crate::messages::{
 };
 use crate::settings::DeadLetterPlace;
 use standstill::Standstills;
+use unread::Unread;
 
 /// What the consumer's thread works with.
 pub struct SubscriberParts {
@@ -161,11 +163,13 @@ fn read(
     let drain = Drain::new(Arc::clone(&parts.kafka), partition_count);
     let (kafka, health) = (Arc::clone(&parts.kafka), Arc::clone(&parts.health));
     let standstills = Standstills::new(stage.clone(), kafka, health);
+    let unread = Unread::new(stage.clone(), Arc::clone(&parts.kafka));
     let flushes = stage.generation().control().flushes();
     let mut subscriber = Subscriber {
         stage,
         flushes,
         standstills,
+        unread,
         parts,
         consumer,
         bounds,
@@ -187,6 +191,7 @@ struct Subscriber {
     stage: Stage,
     flushes: Asked,
     standstills: Standstills,
+    unread: Unread,
     parts: SubscriberParts,
     consumer: GroupConsumer,
     bounds: Reader,
@@ -726,22 +731,48 @@ impl Subscriber {
         if std::mem::replace(&mut self.last_look, look) == look {
             return;
         }
+        let unread = self.oldest_unread_ms(&by_partition);
         let now_ms = unix_millis();
         let (mut records, mut seconds) = (Vec::new(), Vec::new());
         for (partition, progress) in &self.assigned {
             let Some(end) = by_partition.get(partition) else {
                 continue;
             };
-            let age_ms = progress
-                .oldest_in_flight_ms()
-                .map_or(0, |oldest| (now_ms - oldest).max(0));
-            let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
             let (label, lag) = ([partition.to_string()], progress.lag(*end));
+            let oldest = progress.oldest_in_flight_ms();
+            let oldest = oldest.or_else(|| unread.get(partition).copied());
+            let age_ms = match oldest {
+                Some(oldest) => Some((now_ms - oldest).max(0)),
+                None => (lag == 0).then_some(0),
+            };
             records.push((label.clone(), lag as f64));
-            seconds.push((label, age.as_secs_f64()));
+            seconds.extend(age_ms.map(|age_ms| (label, age_ms as f64 / 1e3)));
         }
         metrics::LAG_RECORDS.replace(records);
         metrics::LAG_SECONDS.replace(seconds);
+    }
+
+    /// Kafka timestamps of the oldest records of the partitions that stand still, all of whose read records are in the
+    /// lake.
+    fn oldest_unread_ms(&mut self, ends: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let is_held = self.is_held();
+        let stands = |progress: &Progress| {
+            is_held
+                || matches!(
+                    progress.standstill(),
+                    Some(Standstill::OpenTransaction { .. })
+                )
+        };
+        let standing = self.assigned.iter().filter(|(partition, progress)| {
+            let is_behind = ends
+                .get(partition)
+                .is_some_and(|end| progress.lag(*end) > 0);
+            is_behind && progress.oldest_in_flight_ms().is_none() && stands(progress)
+        });
+        let positions: Vec<(i32, i64)> = standing
+            .map(|(partition, progress)| (*partition, progress.position()))
+            .collect();
+        self.unread.timestamps(&positions)
     }
 
     fn buffer_of(&self, partition: i32) -> &Outbox<ToBuffer> {

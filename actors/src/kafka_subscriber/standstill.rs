@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat};
 use ftap_kafka::partition_progress::Standstill;
-use ftap_kafka::tail::read_timestamp_at;
+use ftap_kafka::tail::read_timestamps_at;
 use ftap_kafka::{END_TRANSACTION, KafkaFailure, KafkaSettings, SKIP_UNREADABLE};
 use ftap_supervision::{Failure, Health, Stage};
 use ftap_telemetry::events::{PartitionUnreadable, RecordsHidden};
@@ -103,9 +103,9 @@ impl Standstills {
 
     fn timestamp(&self, partition: i32, offset: i64) -> Option<String> {
         let _waiting = self.stage.progress().waiting();
-        let (topic, place) = (&self.kafka.topic, (partition, offset));
-        let found = read_timestamp_at(&self.kafka, topic, place, self.stage.progress());
-        let time = DateTime::from_timestamp_millis(found.ok()??)?;
+        let (topic, progress) = (&self.kafka.topic, self.stage.progress());
+        let found = read_timestamps_at(&self.kafka, topic, &[(partition, offset)], progress);
+        let time = DateTime::from_timestamp_millis(*found.ok()?.get(&partition)?)?;
         Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }

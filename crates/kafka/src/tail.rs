@@ -167,25 +167,21 @@ pub fn read_records_at(
     Ok(found)
 }
 
-/// The timestamp of the first record at or after `offset`, that of an open transaction included, in
-/// Unix milliseconds; `None` if it has none.
-pub fn read_timestamp_at(
+/// The timestamps of the first records at or after these offsets, those of open transactions included, by partition, in
+/// Unix milliseconds; a record that has none is not among them.
+pub fn read_timestamps_at(
     settings: &KafkaSettings,
     topic: &str,
-    (partition, offset): (i32, i64),
+    offsets: &[(i32, i64)],
     progress: &Progress,
-) -> Result<Option<i64>, Failure> {
+) -> Result<BTreeMap<i32, i64>, Failure> {
     let consumer = reader(settings, "read_uncommitted")?;
-    let mut found = None;
-    first_records(
-        &consumer,
-        topic,
-        &[(partition, offset)],
-        progress,
-        |message| {
-            found = message.timestamp().to_millis();
-        },
-    )?;
+    let mut found = BTreeMap::new();
+    first_records(&consumer, topic, offsets, progress, |message| {
+        if let Some(timestamp_ms) = message.timestamp().to_millis() {
+            found.insert(message.partition(), timestamp_ms);
+        }
+    })?;
     Ok(found)
 }
 

@@ -393,7 +393,7 @@ metrics! {
     Counter<0> OFFSETS_SKIPPED "ftap_offsets_skipped_total" [];
     /// Records in the topic that are not in the lake yet, by partition, while Kafka answers.
     Gauge<1> LAG_RECORDS "ftap_consumer_lag_records" ["partition"];
-    /// Age of the oldest record that is not in the lake yet, by partition, while Kafka answers.
+    /// Age of the oldest record that is not in the lake yet, by partition, while Kafka answers and as far as it is known.
     Gauge<1> LAG_SECONDS "ftap_consumer_lag_seconds" ["partition"];
     /// Rows of the file that is open, by partition; a file that is not open has none.
     Gauge<1> OPEN_FILE_ROWS "ftap_open_file_rows" ["partition"];
