@@ -1,6 +1,6 @@
 //! The command line: subcommands by derive, and a flag for every setting that is not a secret.
 //!
-//! The setting flags follow from the list of settings. `-h` omits them, `--help` lists them.
+//! The setting flags follow from the list of settings. `-h` omits them, `--help` lists those of the subcommand.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -507,7 +507,10 @@ pub(crate) struct Parsed {
 
 /// Parses the command line. `--help` and `--version` are errors, too.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
-    let matches = command().try_get_matches_from(args).map_err(explain)?;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let matches = command_with_help_for(named_command(&args).as_deref())
+        .try_get_matches_from(args)
+        .map_err(explain)?;
     let given = |name: &'static str| {
         let value = matches.try_get_one::<String>(name).ok()??;
         Some((name.to_owned(), value.clone()))
@@ -542,8 +545,21 @@ fn explain(error: clap::Error) -> clap::Error {
     }
 }
 
+/// The subcommand among the arguments, if one of them is its name.
+fn named_command(args: &[OsString]) -> Option<String> {
+    let known = Cli::command();
+    let is_known = |name: &&str| known.find_subcommand(name).is_some();
+    let mut names = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    names.find(is_known).map(str::to_owned)
+}
+
 /// The whole command line, setting flags included.
 pub(crate) fn command() -> clap::Command {
+    command_with_help_for(None)
+}
+
+/// The whole command line; the help has the settings of that subcommand only.
+fn command_with_help_for(name: Option<&str>) -> clap::Command {
     let open = SETTINGS.iter().filter(|setting| !setting.is_secret);
     open.fold(Cli::command(), |command, setting| {
         let mut help = format!("{}. Expected: {}", setting.meaning, setting.expected);
@@ -559,7 +575,8 @@ pub(crate) fn command() -> clap::Command {
             .help(help)
             .help_heading(setting.group)
             .allow_hyphen_values(true)
-            .hide_short_help(true);
+            .hide_short_help(true)
+            .hide_long_help(name.is_some_and(|name| !setting.is_used_by(name)));
         if setting.name == "EVENTS_FILE" {
             arg = arg.visible_alias("events").hide_short_help(false);
         }
@@ -605,6 +622,20 @@ mod tests {
         let flags = parsed(&["run", "--events", "a.csv", "--produce-speed", "-1"]).flags;
         assert_eq!(flags["EVENTS_FILE"], "a.csv");
         assert_eq!(flags["PRODUCE_SPEED"], "-1");
+    }
+
+    #[test]
+    fn the_help_of_a_subcommand_has_its_own_settings_only() {
+        let help = |args: &[&str]| {
+            let args = std::iter::once("ftap").chain(args.iter().copied());
+            let shown = parse(args.map(OsString::from));
+            shown.err().unwrap().to_string()
+        };
+        let query = help(&["query", "--help"]);
+        assert!(query.contains("--lake-dir") && query.contains("--memory"));
+        assert!(!query.contains("--kafka-broker"), "{query}");
+        assert!(help(&["--help"]).contains("--kafka-broker"));
+        assert!(help(&["run", "--help"]).contains("--kafka-broker"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::cast::as_int64_array;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::ViewTable;
+use datafusion::execution::FunctionRegistry as _;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -26,9 +27,10 @@ use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use crate::comparison::refuse_numbers_as_dates;
 use crate::depth::too_deep;
 use crate::error::QueryError;
-use crate::json_text::json_text;
+use crate::json_text::{JsonOperator, json_text};
 use crate::kept::Kept;
 use crate::models::{Model, models, source_columns};
 use crate::moment::Moment;
@@ -42,6 +44,10 @@ const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
 /// Names of the engine's own: `SHOW TABLES` prints them.
 const CATALOG: &str = "ftap";
 const SCHEMA: &str = "lake";
+
+/// What `SHOW TABLES` shows: by name, and without the engine's own.
+const TABLES: &str =
+    "SELECT * FROM information_schema.tables WHERE table_schema = 'lake' ORDER BY table_name";
 
 /// What a query may take.
 #[derive(Clone, Copy, Debug)]
@@ -149,8 +155,9 @@ impl Engine {
             .with_information_schema(true)
             .with_default_catalog_and_schema(CATALOG, SCHEMA);
         config.options_mut().sql_parser.collect_spans = true;
-        let context = SessionContext::new_with_config_rt(config, runtime);
+        let mut context = SessionContext::new_with_config_rt(config, runtime);
         context.register_udf(json_text());
+        context.register_expr_planner(Arc::new(JsonOperator))?;
         context.register_udf(text_hash());
         let declared = source_columns()?;
         let mut tables = Vec::new();
@@ -228,6 +235,7 @@ impl Engine {
                     source: None,
                 });
             }
+            let sql = if is_show_tables(sql) { TABLES } else { sql };
             let deadline = Instant::now() + self.limits.time;
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
@@ -239,6 +247,7 @@ impl Engine {
                 self.compute_what_it_reads(sql, &mut computed).await?;
                 let frame = self.context.sql_with_options(sql, options).await?;
                 drop(computed);
+                refuse_numbers_as_dates(frame.logical_plan())?;
                 frame.execute_stream().await
             };
             let rows = timeout_at(deadline, planned).await;
@@ -415,6 +424,11 @@ impl Answer {
         let rows = RecordBatch::try_new(self.schema(), rows.columns().to_vec());
         Ok(Some(rows.map_err(DataFusionError::from)?))
     }
+}
+
+fn is_show_tables(sql: &str) -> bool {
+    let words = sql.trim_end().trim_end_matches(';').split_whitespace();
+    words.map(str::to_lowercase).eq(["show", "tables"])
 }
 
 /// A join may give several columns one name, of which JSON could hold only one and Parquet readers find only one.

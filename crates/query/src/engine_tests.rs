@@ -9,7 +9,7 @@ use ftap_lake::{DATA_SETS, DataSet, FX_RATES, LakeLocation, LakeStore, TRANSACTI
 use parquet::arrow::ArrowWriter;
 
 use crate::models::source_columns;
-use crate::{Engine, Limits, Source};
+use crate::{Engine, Limits, QueryError, Source};
 
 /// A folder as a lake.
 struct Lake {
@@ -79,9 +79,13 @@ impl Lake {
     }
 
     async fn open(&self) -> Engine {
+        self.open_with(100_000_000).await
+    }
+
+    async fn open_with(&self, memory_bytes: usize) -> Engine {
         let limits = Limits {
-            memory_bytes: 100_000_000,
-            spill_bytes: 0,
+            memory_bytes,
+            spill_bytes: 1_000_000,
             time: Duration::from_secs(60),
         };
         let declared = source_columns().unwrap();
@@ -149,4 +153,122 @@ async fn kept_facts_are_added_to_while_only_transactions_come() {
     file.set_modified(metadata.modified().unwrap()).unwrap();
     let engine = engine.reopen(&lake.store).await.unwrap();
     assert_eq!(engine.count(DOLLARS).await.unwrap(), 20 + 40 + 40);
+}
+
+/// The error of a statement, from planning it or from its rows.
+async fn refusal(engine: &Engine, sql: &str) -> QueryError {
+    let mut answer = match engine.query(sql).await {
+        Ok(answer) => answer,
+        Err(error) => return error,
+    };
+    loop {
+        match answer.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("{sql}: has an answer"),
+            Err(error) => return error,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_to_write_instead() {
+    let engine = Lake::new().open().await;
+    for (sql, parts) in [
+        (
+            "select * from mart_daily where date_key = date '2020-02-14'",
+            &["line 1, column 32", "date_key", "20200214", "dim_date"][..],
+        ),
+        (
+            "select * from dim_date where date_key between now() and 20200101",
+            &["column 30", "now()"],
+        ),
+        (
+            "select * from dim_date d join fct_transactions f on f.date_key = d.date_day",
+            &["column 53", "f.date_key", "d.date_day"],
+        ),
+        (
+            "select 1 where exists (select 1 from dim_date where date_day in (20200101))",
+            &["date_day", "number 20200101"],
+        ),
+        ("select 1,\n  timestamp 'x'", &["line 2, column 13", "'x'"]),
+        ("select year(now())", &["year", "date_part('year', time)"]),
+        ("select strftime(now(), '%Y')", &["to_char("]),
+        (
+            "select dat_trunc('year', now())",
+            &["did you mean 'date_trunc'?"],
+        ),
+        (
+            "select * from transactions where currency = \"EUR\"",
+            &[
+                "column 45",
+                "write 'EUR' if it is a text: \"EUR\" is a name",
+            ],
+        ),
+        (
+            "select * from users",
+            &["did you mean 'dim_users_current', 'dim_users_history', "],
+        ),
+        (
+            "select xyzzy from fx_rates",
+            &["there are ", "rate", "currency"],
+        ),
+    ] {
+        let error = refusal(&engine, sql).await;
+        let text = error.to_string();
+        assert!(matches!(error, QueryError::Sql { .. }), "{sql}: {error:?}");
+        for part in parts {
+            assert!(text.contains(part), "{sql}: no {part:?} in {text}");
+        }
+    }
+    for sql in [
+        "select * from dim_date where date_key = 20200214 or date_day = '2020-02-14'",
+        "select * from transactions where event_time > date '2020-02-14'",
+    ] {
+        engine.query(sql).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_field_of_a_json_text_is_read_by_the_operator_too() {
+    let engine = Lake::new().open().await;
+    let object = r#"'{"a": "1", "in": {"b": 22}}'"#;
+    for (field, number) in [("'a'", 1), ("'$.a'", 1), ("'$.in.b'", 22)] {
+        let sql = format!("select cast({object} ->> {field} as bigint)");
+        assert_eq!(engine.number(&sql).await.unwrap(), Some(number), "{field}");
+    }
+    let compared = format!("select count(*) where ({object} ->> '$.in.b') = '22'");
+    assert_eq!(engine.count(&compared).await.unwrap(), 1);
+    let bare = format!("select count(*) where {object} ->> '$.in.b' = '22'");
+    let error = refusal(&engine, &bare).await.to_string();
+    assert!(error.contains("write (object ->> "), "{error}");
+}
+
+#[tokio::test]
+async fn too_many_temporary_files_are_refused_with_what_helps() {
+    let engine = Lake::new().open_with(20_000_000).await;
+    let sql = "select value, repeat('x', 100) as text from generate_series(1, 1000000) order by value % 1000, value";
+    let error = refusal(&engine, sql).await;
+    let text = error.to_string();
+    assert!(matches!(error, QueryError::OutOfSpace(_)), "{error:?}");
+    assert!(
+        text.contains("temporary files") && !text.contains("datafusion."),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_tables_are_listed_by_name_without_the_engines_own() {
+    let engine = Lake::new().open().await;
+    let mut answer = engine.query("show tables;").await.unwrap();
+    let mut names = Vec::new();
+    while let Some(rows) = answer.next().await.unwrap() {
+        let column = rows.column_by_name("table_name").unwrap();
+        let column = column.as_any().downcast_ref::<StringArray>().unwrap();
+        names.extend(column.iter().flatten().map(str::to_owned));
+    }
+    assert!(
+        names.is_sorted() && names.contains(&"transactions".to_owned()),
+        "{names:?}"
+    );
+    assert!(!names.contains(&"columns".to_owned()), "{names:?}");
 }

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Diagnostic, SchemaError, Span};
 use ftap_lake::LakeError;
 
+use crate::functions::equivalent;
 use crate::models::ModelError;
+
+/// How many names an error lists.
+const LISTED_NAMES: usize = 40;
 
 /// A place in a statement, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,11 @@ pub enum QueryError {
         "the query needs more memory than it may have ({0}): ask for less, or give it more with --memory"
     )]
     OutOfMemory(String),
+    /// The query needs more temporary files than it may have.
+    #[error(
+        "the query needs more temporary files than it may have ({0}): join by a condition, filter or group first, or ask for fewer columns"
+    )]
+    OutOfSpace(String),
     #[error(transparent)]
     Lake(#[from] LakeError),
     #[error(transparent)]
@@ -72,11 +82,22 @@ impl fmt::Display for Explained<'_> {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
+        // It comes as an error of a file, in one of the engine's own or not.
+        if let Some(limit) = limit_of_files(&error.to_string()) {
+            return Self::OutOfSpace(limit.to_owned());
+        }
         match error.find_root() {
             DataFusionError::ResourcesExhausted(what) => Self::OutOfMemory(what.clone()),
             _ => Self::Failed(Box::new(error)),
         }
     }
+}
+
+/// The engine names the limit and a setting of its own, which can't be set.
+fn limit_of_files(what: &str) -> Option<&str> {
+    let (_, limit) = what.split_once("allowable limit of ")?;
+    let (limit, _) = limit.split_once(". Please")?;
+    Some(limit)
 }
 
 impl QueryError {
@@ -102,8 +123,9 @@ impl QueryError {
                         .map(|help| help.message.clone())
                         .collect();
                     if help.is_empty() {
-                        help.extend(similar_column(error.find_root()));
+                        help.extend(similar_column(error.find_root(), sql));
                         help.extend(similar_table(diagnostic, tables));
+                        help.extend(similar_function(diagnostic));
                     }
                     explained(
                         diagnostic.message.clone(),
@@ -116,6 +138,11 @@ impl QueryError {
                     | DataFusionError::SchemaError(..)
                     | DataFusionError::NotImplemented(_) => {
                         explained(error.find_root().message().into_owned(), Vec::new(), None)
+                    }
+                    // Constants are computed while a statement is planned.
+                    DataFusionError::ArrowError(wrong, _) => {
+                        let (message, position) = wrong_constant(wrong, sql);
+                        explained(message, Vec::new(), position)
                     }
                     _ => return error.into(),
                 },
@@ -157,30 +184,105 @@ fn split_position(sentence: &str) -> (String, Option<Position>) {
     parsed.unwrap_or_else(|| (sentence.to_owned(), None))
 }
 
+/// What is wrong with a constant, and where it is.
+fn wrong_constant(error: &ArrowError, sql: &str) -> (String, Option<Position>) {
+    let message = match error {
+        ArrowError::ParseError(text)
+        | ArrowError::CastError(text)
+        | ArrowError::ComputeError(text)
+        | ArrowError::InvalidArgumentError(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let constant = message.split('\'').nth(1);
+    let position = constant.and_then(|constant| {
+        let constant = format!("'{constant}'");
+        let mut lines = sql.lines().zip(1..);
+        lines.find_map(|(text, line)| {
+            let (before, _) = text.split_once(&constant)?;
+            let column = before.chars().count() + 1;
+            Some(Position { line, column })
+        })
+    });
+    (message, position)
+}
+
 /// Help for a column that is not there.
-fn similar_column(error: &DataFusionError) -> Option<String> {
+fn similar_column(error: &DataFusionError, sql: &str) -> Vec<String> {
     let DataFusionError::SchemaError(error, _) = error else {
-        return None;
+        return Vec::new();
     };
     let SchemaError::FieldNotFound {
         field,
         valid_fields,
     } = error.as_ref()
     else {
-        return None;
+        return Vec::new();
     };
-    let names = valid_fields.iter().map(|field| field.name());
-    nearest(field.name(), names).map(|name| format!("did you mean '{name}'?"))
+    let mut names: Vec<&str> = Vec::new();
+    for field in valid_fields {
+        if !names.contains(&field.name()) {
+            names.push(field.name());
+        }
+    }
+    let near = nearest(field.name(), names.iter().copied());
+    let mut help = Vec::new();
+    if sql.contains(&format!("\"{}\"", field.name())) {
+        let name = field.name();
+        help.push(format!(
+            "write '{name}' if it is a text: \"{name}\" is a name"
+        ));
+    }
+    match near {
+        Some(name) => help.push(format!("did you mean '{name}'?")),
+        None if names.is_empty() => {}
+        None => help.push(format!("there are {}", listed(&names))),
+    }
+    help
+}
+
+fn listed(names: &[&str]) -> String {
+    match names.len().checked_sub(LISTED_NAMES) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..LISTED_NAMES].join(", ")),
+    }
 }
 
 /// Help for a table that is not there.
 fn similar_table(diagnostic: &Diagnostic, tables: &[String]) -> Option<String> {
     let wanted = diagnostic.message.strip_prefix("table '")?;
     let wanted = wanted.split('\'').next()?;
-    match nearest(wanted, tables.iter().map(String::as_str)) {
+    let wanted = wanted.rsplit('.').next()?;
+    let names = || tables.iter().map(String::as_str);
+    // `users` is in `dim_users_current`, which is closer to what is meant than a similar name.
+    let is_part = |name: &&str| name.split('_').any(|part| part == wanted);
+    let mut parts: Vec<&str> = names().filter(is_part).collect();
+    parts.sort_unstable();
+    if let [first @ .., last] = &parts[..] {
+        let parts = match first {
+            [] => format!("'{last}'"),
+            _ => format!("'{}' or '{last}'", first.join("', '")),
+        };
+        return Some(format!("did you mean {parts}?"));
+    }
+    match nearest(wanted, names()) {
         Some(name) => Some(format!("did you mean '{name}'?")),
         None => Some(format!("there are {}", tables.join(", "))),
     }
+}
+
+/// Help for a function that is not there.
+fn similar_function(diagnostic: &Diagnostic) -> Option<String> {
+    let wanted = diagnostic.message.strip_prefix("Invalid function '")?;
+    let wanted = wanted.strip_suffix('\'')?;
+    if let Some(equivalent) = equivalent(wanted) {
+        return Some(format!("write {equivalent}"));
+    }
+    // The engine names the nearest one, however far it is.
+    let note = &diagnostic.notes.first()?.message;
+    let name = note
+        .strip_prefix("Possible function '")?
+        .strip_suffix('\'')?;
+    nearest(wanted, [name].into_iter()).map(|name| format!("did you mean '{name}'?"))
 }
 
 /// The name that may have been meant.

@@ -4,12 +4,14 @@
 //! view of them, so that a query sees one moment; nothing is written; memory, time and depth are bounded. The
 //! engine is DataFusion. Relies on objects never changing once they are there.
 
+mod comparison;
 mod depth;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod error;
 mod format;
+mod functions;
 mod json_text;
 mod kept;
 mod models;

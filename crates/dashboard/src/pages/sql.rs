@@ -208,6 +208,9 @@ fn refusal(error: &CardError) -> Answer {
             StatusCode::BAD_REQUEST,
             "the query needs more memory than it may have: ask for less, or use `ftap query --memory MEGABYTES`",
         ),
+        CardError::Query(error @ QueryError::OutOfSpace(_)) => {
+            router::plain(StatusCode::BAD_REQUEST, error.to_string())
+        }
         CardError::Query(QueryError::Output(_)) => router::plain(
             StatusCode::BAD_REQUEST,
             format!(
