@@ -336,16 +336,26 @@ impl<'a> Kept<'a> {
                 |id| is_from(id, search),
             ),
         };
-        if !is_searched || !is_key(message.key(), search) {
+        if !is_searched {
+            return false;
+        }
+        let own_key = match search.place {
+            Place::Topic => None,
+            Place::Quarantine => {
+                // A mark has the id, and not the record's own key.
+                if header(message, REDRIVEN_HEADER).is_some() {
+                    self.redriven.extend(message.key().map(<[u8]>::to_vec));
+                    return false;
+                }
+                header(message, "key")
+            }
+        };
+        if !is_key([message.key(), own_key], search) {
             return false;
         }
         let rejected = match search.place {
             Place::Topic => None,
             Place::Quarantine => {
-                if header(message, REDRIVEN_HEADER).is_some() {
-                    self.redriven.extend(message.key().map(<[u8]>::to_vec));
-                    return false;
-                }
                 let reason = header(message, "reason").unwrap_or(b"no reason is known");
                 Some(Rejected {
                     reason: String::from_utf8_lossy(reason).into_owned(),
@@ -411,11 +421,10 @@ impl<'a> Kept<'a> {
     }
 }
 
-fn is_key(key: Option<&[u8]>, search: &Search) -> bool {
-    search
-        .key
-        .as_deref()
-        .is_none_or(|wanted| key == Some(wanted))
+/// Whether one of a message's keys, in quarantine its id and the record's own, is searched for.
+fn is_key(keys: [Option<&[u8]>; 2], search: &Search) -> bool {
+    let wanted = search.key.as_deref();
+    wanted.is_none_or(|wanted| keys.contains(&Some(wanted)))
 }
 
 /// Whether a rejected record is from the partition, and from the offset on, that are searched.

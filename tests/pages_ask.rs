@@ -503,14 +503,14 @@ fn searched_and_shown_as_text(dead_letters: &str) {
             entry["reason"].as_str().unwrap(),
         );
         for part in [
-            format!("key <code>{id}</code>"),
+            format!("id <code>{id}</code>"),
             format!("<strong>{reason}</strong>"),
         ] {
             assert!(rejected.contains(&part), "{part}: {rejected}");
         }
         let (partition, offset) = id.split_once('-').unwrap();
         let one = format!("/messages?in=quarantine&partition={partition}&offset={offset}");
-        assert!(page(&address, &one).contains(&format!("key <code>{id}</code>")));
+        assert!(page(&address, &one).contains(&format!("id <code>{id}</code>")));
     }
     assert!(
         rejected.contains("&#60;img src=x") && rejected.contains("hex ff 00 01"),
@@ -600,7 +600,8 @@ fn edited_and_sent_again_once(dead_letters: &str) {
     lab.set("DEAD_LETTERS", dead_letters);
     lab.start(["produce"]).wait_for_success();
     let odd = format!("{{\"a\": \"</textarea>{MARKUP}\"}}");
-    kafka::produce(lab.broker(), lab.topic(), 1, &[Some(odd.into_bytes())]);
+    let (broker, topic) = (lab.broker(), lab.topic());
+    kafka::produce_one(broker, topic, 1, Some("odd key"), odd.as_bytes(), &[]);
     let (_serving, address) = served(&mut lab);
     let send = |headers: &str, key: &str, payload: &str| {
         let body = json!({"key": key, "payload": payload}).to_string();
@@ -615,6 +616,11 @@ fn edited_and_sent_again_once(dead_letters: &str) {
     assert_eq!(shown.matches("<textarea").count(), 1, "{shown}");
     assert_eq!(shown.matches("</textarea>").count(), 1, "{shown}");
     assert!(shown.contains(&format!("data-send=\"{id}\"")), "{shown}");
+    // By its own key as well as by its id.
+    for (key, count) in [("odd%20key", 1), (id, 1), ("odd", 0)] {
+        let found = page(&address, &format!("/messages?in=quarantine&key={key}"));
+        assert_eq!(found.matches("<textarea").count(), count, "{key}: {found}");
+    }
 
     for (key, payload, code, reason) in [
         (
@@ -644,8 +650,10 @@ fn edited_and_sent_again_once(dead_letters: &str) {
         "{}",
         twice.body
     );
-    let shown = page(&address, "/messages?in=quarantine");
-    assert!(shown.contains(" · sent again</strong>"), "{shown}");
-    assert!(!shown.contains("<textarea"), "{shown}");
+    for search in ["", "&key=odd%20key"] {
+        let shown = page(&address, &format!("/messages?in=quarantine{search}"));
+        assert!(shown.contains(" · sent again</strong>"), "{shown}");
+        assert!(!shown.contains("<textarea"), "{shown}");
+    }
     assert_each_once(&lab, 1);
 }

@@ -54,7 +54,7 @@ fn take(kept: &mut Kept<'_>, object: &str, id: EntryId, record: &RejectedRecord<
         Start::Time(from) => record.rejected_ms >= from,
         Start::Newest | Start::Offset(_) => true,
     };
-    if !is_late || !is_from(id, kept.search) || !is_key(Some(&key), kept.search) {
+    if !is_late || !is_from(id, kept.search) || !is_key([Some(&key), record.key], kept.search) {
         return;
     }
     // The topic may have it, too; here it is whole.

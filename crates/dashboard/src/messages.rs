@@ -50,7 +50,7 @@ pub struct Search {
     /// `None` for all.
     pub partition: Option<i32>,
     pub start: Start,
-    /// Only messages with this key.
+    /// Only messages with this key; in quarantine it is a record's own, or the id that it has there.
     pub key: Option<Vec<u8>>,
 }
 
