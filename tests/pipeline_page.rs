@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::changes::{USERS, files, lab, lake, read};
 use crate::common::http::address_of;
-use crate::common::wait_until;
+use crate::common::{Lab, kafka, wait_until};
 use crate::shell::{Answer, PATIENCE, Place, Running, get, raw};
 
 /// A card of the page, once it has what is waited for.
@@ -441,4 +441,27 @@ fn a_flush_closes_the_files_of_the_change_capture_too() {
     let rows = read(lake(&lab), "users");
     let updates = rows.iter().filter(|row| row.op == "update").count();
     assert_eq!(updates as u64, USERS);
+}
+
+#[test]
+fn rejections_are_counted_in_their_warning_and_lead_to_quarantine() {
+    let mut lab = Lab::shared("pages-rejected");
+    lab.set("DASHBOARD_ADDR", "127.0.0.1:0");
+    lab.set("GCS_FLUSH_SECONDS", "0.2");
+    lab.start(["produce"]).wait_for_success();
+    let odd = Some(b"odd".to_vec());
+    // Those of a second in one warning, whichever actor they come to.
+    for partition in 0..3 {
+        let odd = [odd.clone(), odd.clone()];
+        kafka::produce(lab.broker(), lab.topic(), partition, &odd);
+    }
+    let consume = lab.start(["consume"]);
+    let url = address_of(&consume);
+    let quarantine = "<a href=\"/messages?in=quarantine\">";
+    let parts = ["rejected_total: 6", "ftap dlq list", quarantine];
+    card_with(&url, "pipeline_troubles", &parts);
+    let parts = ["<p class=\"value\">6</p>", quarantine];
+    card_with(&url, "pipeline_figures", &parts);
+    let parts = ["dead-letter topic", quarantine];
+    card_with(&url, "lake_sets", &parts);
 }

@@ -30,6 +30,7 @@ use crate::settings::IngestSettings;
 const SIZE_CHECK_RECORDS: usize = 512;
 /// How often one record is logged of those that are rejected, or lose their timestamp.
 const REJECTION_LOG_INTERVAL: Duration = Duration::from_secs(1);
+const SEE_QUARANTINE: &str = "see it with `ftap dlq list` or in quarantine on the page of messages, correct it, and send it again";
 
 /// What a ParquetBuffer works with.
 pub struct BufferParts {
@@ -51,7 +52,8 @@ pub struct ParquetBuffer {
     parts: BufferParts,
     writer_id: Arc<str>,
     partitions: HashMap<i32, Partition>,
-    rejected_total: u64,
+    /// The newest rejection that is not logged yet.
+    unlogged_rejection: Option<(i32, i64, String)>,
     last_rejection_log: Option<Instant>,
     last_timestamp_log: Option<Instant>,
 }
@@ -168,7 +170,7 @@ impl ParquetBuffer {
             parts,
             writer_id,
             partitions: HashMap::new(),
-            rejected_total: 0,
+            unlogged_rejection: None,
             last_rejection_log: None,
             last_timestamp_log: None,
         }
@@ -248,20 +250,26 @@ impl ParquetBuffer {
     }
 
     fn note_rejection(&mut self, partition: i32, offset: i64, reason: String) {
-        self.rejected_total += 1;
         metrics::RECORDS_REJECTED.add_for([&reason], 1);
-        if self
-            .last_rejection_log
-            .is_some_and(|last| last.elapsed() < REJECTION_LOG_INTERVAL)
-        {
+        self.unlogged_rejection = Some((partition, offset, reason));
+        self.log_rejection();
+    }
+
+    fn log_rejection(&mut self) {
+        let last = self.last_rejection_log;
+        if last.is_some_and(|last| last.elapsed() < REJECTION_LOG_INTERVAL) {
             return;
         }
+        let Some((partition, offset, reason)) = self.unlogged_rejection.take() else {
+            return;
+        };
         self.last_rejection_log = Some(Instant::now());
         RecordRejected {
             partition,
             offset,
             reason,
-            rejected_total: self.rejected_total,
+            rejected_total: metrics::RECORDS_REJECTED.total(),
+            remedy: SEE_QUARANTINE.to_owned(),
         }
         .emit(self.stage.speaker());
     }
@@ -412,7 +420,10 @@ impl Actor for ParquetBuffer {
         // An idle stream flushes, too: age is looked at by a timer.
         let max_age = self.parts.settings.rolling.max_age;
         let interval = (max_age / 10).clamp(Duration::from_millis(20), Duration::from_millis(250));
-        context.run_interval(interval, |buffer, _| buffer.close_aged());
+        context.run_interval(interval, |buffer, _| {
+            buffer.close_aged();
+            buffer.log_rejection();
+        });
     }
 }
 

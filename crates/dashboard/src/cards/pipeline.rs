@@ -29,7 +29,12 @@ struct Figure {
     name: &'static str,
     value: String,
     note: String,
+    /// A page and the text that leads to it.
+    link: Option<(&'static str, &'static str)>,
 }
+
+/// Where rejected records are shown.
+const QUARANTINE: &str = "/messages?in=quarantine";
 
 pub(super) fn figures(dashboard: &Dashboard) -> Result<Answer, CardError> {
     let now = Snapshot::now();
@@ -67,21 +72,25 @@ pub(super) fn figures(dashboard: &Dashboard) -> Result<Answer, CardError> {
                 name: "Published",
                 value: known(speed.published),
                 note: published,
+                link: None,
             },
             Figure {
                 name: "Into the lake",
                 value: known(speed.committed),
                 note: committed,
+                link: None,
             },
             Figure {
                 name: "Lag",
                 value: known(now.lag_records.map(|rows| rows as f64)),
                 note: lag,
+                link: None,
             },
             Figure {
                 name: "Rejected",
                 value: whole(now.records_rejected),
                 note: format!("records; {} restarts", whole(now.restarts)),
+                link: (now.records_rejected > 0).then_some((QUARANTINE, "see them")),
             },
             Figure {
                 name: "Memory",
@@ -90,6 +99,7 @@ pub(super) fn figures(dashboard: &Dashboard) -> Result<Answer, CardError> {
                     "MB; {} MB hold rows for the lake",
                     whole(now.memory_bytes / 1_000_000)
                 ),
+                link: None,
             },
         ],
     })
@@ -307,6 +317,8 @@ struct TroubleRow {
     text: String,
     figures: String,
     remedy: Option<String>,
+    /// A page and the text that leads to it.
+    link: Option<(&'static str, &'static str)>,
     times: u64,
 }
 
@@ -326,6 +338,7 @@ pub(super) fn newest_troubles() -> Result<Answer, CardError> {
         TroubleRow {
             at: time(at),
             is_error,
+            link: (event == "record_rejected").then_some((QUARANTINE, "Rejected messages")),
             event,
             actor: match generation {
                 0 => actor,

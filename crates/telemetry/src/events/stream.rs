@@ -273,7 +273,7 @@ events! { STREAM;
         /// What to do.
         remedy: String,
     }
-    /// A record could not become a row; its bytes go to the dead-letter topic, and ingest stops if that can't be done, or into the lake (DEAD_LETTERS). At most one a second is logged, all are counted.
+    /// A record could not become a row; its bytes go to the dead-letter topic, and ingest stops if that can't be done, or into the lake (DEAD_LETTERS). Of several in a second the newest is logged, all are counted.
     WARN RecordRejected "record_rejected" {
         /// Kafka partition.
         partition: i32,
@@ -281,8 +281,10 @@ events! { STREAM;
         offset: i64,
         /// Stable code of the reason.
         reason: String,
-        /// Rejected so far by this actor.
+        /// Rejected so far by this process.
         rejected_total: u64,
+        /// What to do.
+        remedy: String,
     }
     /// Rejected records are durable in the lake; the file that lists them follows. With `DEAD_LETTERS=lake`.
     INFO DeadLettersCommitted "dead_letters_committed" {
