@@ -229,6 +229,22 @@ async fn a_refusal_says_what_to_write_instead() {
 }
 
 #[tokio::test]
+async fn the_object_of_each_row_is_a_column() {
+    let lake = Lake::new();
+    lake.add_rate(1, 0.5).await;
+    lake.add_rate(2, 0.25).await;
+    lake.add_rate(3, 0.125).await;
+    let engine = lake.open().await;
+    let of_second = "select cast(1 / min(rate) as bigint) from fx_rates \
+                     where _file = 'fx_rates/2020/01/02/fx_rates_20200102_000000.parquet'";
+    assert_eq!(engine.number(of_second).await.unwrap(), Some(4));
+    let days = "select count(distinct split_part(_file, '/', 4)) from fx_rates where rate < 0.5";
+    assert_eq!(engine.count(days).await.unwrap(), 2);
+    let none = "select count(_file) from transactions";
+    assert_eq!(engine.count(none).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_field_of_a_json_text_is_read_by_the_operator_too() {
     let engine = Lake::new().open().await;
     let object = r#"'{"a": "1", "in": {"b": 22}}'"#;

@@ -1,4 +1,4 @@
-//! A data set as a table: its objects, and the columns that they have together.
+//! A data set as a table: its objects, the columns that they have together, and the key of each row's object.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
@@ -21,6 +22,8 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use parquet::arrow::parquet_to_arrow_schema;
 
+/// The column that has the key of a row's object. It is made where a query names it.
+const FILE: &str = "_file";
 /// Footers read side by side.
 const FOOTER_READS: usize = 16;
 
@@ -35,7 +38,8 @@ pub(crate) enum Columns {
 /// The objects of a data set, read by the names of their columns: one that an object lacks is NULL there.
 #[derive(Debug)]
 pub(crate) struct LakeTable {
-    schema: SchemaRef,
+    /// The columns of the objects, then the key's.
+    schema: TableSchema,
     store: ObjectStoreUrl,
     files: Vec<PartitionedFile>,
 }
@@ -52,14 +56,23 @@ impl LakeTable {
             Columns::Known(schema) => all_nullable(&schema),
             Columns::AtLeast(schema) => columns_of(lake, objects, &schema).await?,
         };
+        let key = Field::new(FILE, DataType::Utf8, false);
+        // A captured table may have a column of that name.
+        let has_key = schema.field_with_name(FILE).is_err();
+        let keys = if has_key { vec![Arc::new(key)] } else { vec![] };
+        let schema = TableSchema::builder(schema)
+            .with_table_partition_cols(keys)
+            .build();
         let files = objects.iter().map(|object| {
-            PartitionedFile::new_from_meta(ObjectMeta {
+            let file = PartitionedFile::new_from_meta(ObjectMeta {
                 location: Path::from(object.key.as_str()),
                 last_modified: object.written,
                 size: object.bytes,
                 e_tag: None,
                 version: None,
-            })
+            });
+            let key = has_key.then(|| ScalarValue::from(object.key.as_str()));
+            file.with_partition_values(key.into_iter().collect())
         });
         Ok(Self {
             schema,
@@ -122,7 +135,7 @@ fn all_nullable(schema: &Schema) -> SchemaRef {
 #[async_trait]
 impl TableProvider for LakeTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(self.schema.table_schema())
     }
 
     fn table_type(&self) -> TableType {
@@ -146,12 +159,12 @@ impl TableProvider for LakeTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if self.files.is_empty() {
             let schema = match projection {
-                Some(columns) => Arc::new(self.schema.project(columns)?),
-                None => Arc::clone(&self.schema),
+                Some(columns) => Arc::new(self.schema().project(columns)?),
+                None => self.schema(),
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let source = ParquetSource::new(Arc::clone(&self.schema));
+        let source = ParquetSource::new(self.schema.clone());
         let groups =
             FileGroup::new(self.files.clone()).split_files(session.config().target_partitions());
         let scan = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))

@@ -444,9 +444,10 @@ fn differences(
     .collect()
 }
 
-/// The columns that `docs/DATA.md` adds to the table's.
+/// The columns that `docs/DATA.md` and the engine add to the table's.
 fn is_about_the_change(column: &str) -> bool {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
+        "_file",
         "_op",
         "_commit_lsn",
         "_commit_time",
