@@ -383,7 +383,8 @@ fn open_files_are_shown_and_a_flush_closes_them_now() {
 #[test]
 fn only_the_process_own_pages_may_command_and_only_what_a_group_can_do() {
     let place = Place::new();
-    let mut run = place.ftap(&["run", "--rows", "2000"]);
+    // So slow that the group that publishes is still there.
+    let mut run = place.ftap(&["run", "--rows", "2000", "--produce-speed", "1"]);
     run.env("POSTGRES", "off");
     let running = Running::start(run);
     let url = running.url();
