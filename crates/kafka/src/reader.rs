@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ftap_supervision::Failure;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::{KafkaSettings, client_config, failure};
 
@@ -47,11 +47,19 @@ impl Reader {
     /// # Errors
     /// If Kafka does not answer, or refuses.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Failure> {
-        self.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-            .map_err(|error| {
-                let what = format!("asking where partition {partition} of {topic} begins and ends");
-                failure(&what, error)
-            })
+        let ask = || self.fetch_watermarks(topic, partition, REQUEST_TIMEOUT);
+        let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition);
+        let answer = match ask() {
+            // It was added after this client looked for partitions.
+            Err(error) if error == unknown => self
+                .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+                .and_then(|_| ask()),
+            answer => answer,
+        };
+        answer.map_err(|error| {
+            let what = format!("asking where partition {partition} of {topic} begins and ends");
+            failure(&what, error)
+        })
     }
 }
 
