@@ -193,10 +193,7 @@ async fn a_refusal_says_what_to_write_instead() {
         ("select 1,\n  timestamp 'x'", &["line 2, column 13", "'x'"]),
         ("select year(now())", &["year", "date_part('year', time)"]),
         ("select strftime(now(), '%Y')", &["to_char("]),
-        (
-            "select dat_trunc('year', now())",
-            &["did you mean 'date_trunc'?"],
-        ),
+        ("select roundd(1.5)", &["did you mean 'round'?"]),
         (
             "select * from transactions where currency = \"EUR\"",
             &[
