@@ -1,9 +1,11 @@
 //! Answers about the lake, for the pages.
 //!
 //! One [`Moment`] of the lake serves all pages until the lake has changed and a page is loaded: then a new
-//! one takes its place. Queries run on threads of their own.
+//! one takes its place. Queries run on threads of their own. Pages that are open are told of a new moment seldom while
+//! the process has other work, so that they cost it little.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use crate::rows::Rows;
 /// The lake is listed at most this often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const THREADS: usize = 2;
+/// How many times as long as the answers of a moment took it is shown, if the process has other work.
+const PACE: u32 = 50;
 /// Answers that are kept: filters make new ones without end.
 const MAX_KEPT: usize = 256;
 /// Rows of an answer that a page shows, or a chart draws.
@@ -51,6 +55,9 @@ pub(crate) struct Moment {
     /// Counts the moments of this process.
     pub number: u64,
     pub engine: Engine,
+    taken: Instant,
+    /// What its answers took so far, in microseconds.
+    spent_us: AtomicU64,
     /// Answers by their statement.
     answers: parking_lot::Mutex<HashMap<String, Arc<OnceCell<Arc<Rows>>>>>,
 }
@@ -60,8 +67,21 @@ impl Moment {
         Arc::new(Self {
             number,
             engine,
+            taken: Instant::now(),
+            spent_us: AtomicU64::new(0),
             answers: parking_lot::Mutex::default(),
         })
+    }
+
+    /// Whether another one would come so soon that answers took more than their share of the time.
+    fn is_young(&self) -> bool {
+        let spent = Duration::from_micros(self.spent_us.load(Ordering::Relaxed));
+        is_young(self.taken.elapsed(), spent)
+    }
+
+    fn spent(&self, since: Instant) {
+        let spent = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.spent_us.fetch_add(spent, Ordering::Relaxed);
     }
 
     /// The answer, computed once.
@@ -75,8 +95,11 @@ impl Moment {
         };
         let rows = cell
             .get_or_try_init(|| async {
+                let began = Instant::now();
                 let answer = self.engine.query(sql).await?;
-                Ok::<_, QueryError>(Arc::new(Rows::read(answer, MAX_ROWS).await?))
+                let rows = Rows::read(answer, MAX_ROWS).await?;
+                self.spent(began);
+                Ok::<_, QueryError>(Arc::new(rows))
             })
             .await?;
         Ok(rows.clone())
@@ -141,6 +164,16 @@ impl Answers {
         Ok(moment)
     }
 
+    /// The number of the moment that open pages are to show: of the one they show already if that is young and the
+    /// process `is_busy`.
+    pub(crate) async fn number(&self, is_busy: bool) -> Result<u64, QueryError> {
+        let newest = self.newest.lock().clone();
+        match newest {
+            Some(last) if is_busy && last.moment.is_young() => Ok(last.moment.number),
+            _ => Ok(self.moment().await?.number),
+        }
+    }
+
     /// The lake, once it is there.
     pub(crate) fn lake(&self) -> Result<&LakeStore, LakeError> {
         Ok(match self.lake.get() {
@@ -193,11 +226,29 @@ impl Answers {
     }
 }
 
+fn is_young(age: Duration, spent: Duration) -> bool {
+    age < spent.saturating_mul(PACE)
+}
+
 impl Drop for Answers {
     fn drop(&mut self) {
         // The place it is dropped in must not wait for a query.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_took_a_second_are_shown_for_fifty() {
+        let second = Duration::from_secs(1);
+        assert!(is_young(49 * second, second));
+        assert!(!is_young(50 * second, second));
+        assert!(!is_young(Duration::ZERO, Duration::ZERO));
+        assert!(is_young(second, Duration::MAX));
     }
 }

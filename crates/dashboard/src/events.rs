@@ -24,25 +24,50 @@ pub(crate) async fn events(
     let end = Instant::now() + LENGTH;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let load = Load::new(&dashboard);
     Sse::new(stream::unfold(
-        (dashboard, ticks),
-        move |(dashboard, mut ticks)| async move {
+        (dashboard, ticks, load),
+        move |(dashboard, mut ticks, mut load)| async move {
             ticks.tick().await;
             if Instant::now() >= end {
                 return None;
             }
-            let now = live(dashboard.clone()).boxed().await;
+            let is_busy = load.is_high(&dashboard);
+            let now = live(dashboard.clone(), is_busy).boxed().await;
             let event = Event::default().data(now.to_string());
-            Some((Ok(event), (dashboard, ticks)))
+            Some((Ok(event), (dashboard, ticks, load)))
         },
     ))
 }
 
+/// What the process needs of the processor, from one look to the next.
+struct Load {
+    looked: Instant,
+    cpu_time: Duration,
+}
+
+impl Load {
+    fn new(dashboard: &Dashboard) -> Self {
+        Self {
+            looked: Instant::now(),
+            cpu_time: (dashboard.cpu_time)(),
+        }
+    }
+
+    /// Whether that was more than half of all cores since the last look.
+    fn is_high(&mut self, dashboard: &Dashboard) -> bool {
+        let last = std::mem::replace(self, Self::new(dashboard));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let used = self.cpu_time.saturating_sub(last.cpu_time).as_secs_f64();
+        used > 0.5 * cores as f64 * self.looked.duration_since(last.looked).as_secs_f64()
+    }
+}
+
 /// What changes by itself: the line at the top, and the number of the lake's moment, with which the page knows
 /// that its cards are old.
-async fn live(dashboard: Arc<Dashboard>) -> Value {
+async fn live(dashboard: Arc<Dashboard>, is_busy: bool) -> Value {
     let moment = match &dashboard.answers {
-        Some(answers) => answers.moment().await.ok().map(|moment| moment.number),
+        Some(answers) => answers.number(is_busy).await.ok(),
         None => None,
     };
     let (state, text) = line(&dashboard);
