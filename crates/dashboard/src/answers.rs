@@ -1,7 +1,7 @@
 //! Answers about the lake, for the pages.
 //!
 //! One [`Moment`] of the lake serves all pages until the lake has changed and a page is loaded: then a new
-//! one takes its place. Queries run on threads of their own. Pages that are open are told of a new moment seldom while
+//! one takes its place. Queries run on threads of their own. Pages that are open learn of a new moment seldom while
 //! the process has other work, so that they cost it little.
 
 use std::collections::HashMap;
