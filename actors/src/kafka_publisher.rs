@@ -27,7 +27,7 @@ use ftap_telemetry::events::{
     PublishFinished, PublishingSlow, RowsPublished, TransactionPublished, TransactionSampled,
 };
 use ftap_telemetry::metrics;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::oneshot;
@@ -50,9 +50,6 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const LARGEST_ROW_BYTES: usize = 10_000_000;
 /// Least time between two lines about a slow line.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How long librdkafka is given to make room in its queue.
-const ROOM_PATIENCE: Duration = Duration::from_millis(2);
 
 /// A row with its key and payload.
 type Row<'a> = (EncodedRow, &'a [u8], &'a [u8]);
@@ -370,15 +367,9 @@ impl Publisher {
                 .chain(others)
                 .map(|(row, key, payload)| (row, (key, payload)))
                 .unzip();
-            let mut waiting = None;
-            let wait = || {
-                // Bounded by the delivery timeout, so it is not a stall.
-                waiting.get_or_insert_with(|| self.stage.progress().waiting());
-                !self.stage.is_fenced()
-            };
             session
                 .producer
-                .send(partition, &mut messages, wait)
+                .send(partition, &mut messages, self.room())
                 .map_err(|(index, error)| {
                     self.refused(numbers[index], messages.bytes(index), error)
                 })?;
@@ -394,6 +385,16 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// Whether to wait for room in librdkafka's queue.
+    fn room(&self) -> impl FnMut() -> bool {
+        let mut waiting = None;
+        move || {
+            // Bounded by the delivery timeout, so it is not a stall.
+            waiting.get_or_insert_with(|| self.stage.progress().waiting());
+            !self.stage.is_fenced()
+        }
     }
 
     fn refused(&self, row: u64, bytes: usize, error: KafkaError) -> Failure {
@@ -418,23 +419,15 @@ impl Publisher {
                     key: SOURCE_HEADER,
                     value: Some(session.source.as_bytes()),
                 });
-            let mut record = BaseRecord::to(&self.kafka.topic)
+            let record = BaseRecord::to(&self.kafka.topic)
                 .partition(partition)
-                .key(&key)
-                .payload(&payload)
+                .key(&key[..])
+                .payload(&payload[..])
                 .headers(headers);
-            let _waiting = self.stage.progress().waiting();
-            let producer = session.producer.producer();
-            while let Err((error, back)) = producer.send(record) {
-                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-                    return Err(self.refused(row, key.len() + payload.len(), error));
-                }
-                if self.stage.is_fenced() {
-                    return Ok(());
-                }
-                producer.poll(ROOM_PATIENCE);
-                record = back;
-            }
+            session
+                .producer
+                .send_with_headers(record, self.room())
+                .map_err(|error| self.refused(row, key.len() + payload.len(), error))?;
         }
         Ok(())
     }

@@ -194,19 +194,12 @@ impl<'a> Index<'a> {
             })?;
         }
         let sent = index.sent_again(settings, sight)?;
-        index.redriven.extend(sent.ids);
+        index.redriven.extend(sent.ids.iter().copied());
         for (id, entry) in &mut index.entries {
-            let is_known = match entry.place {
-                Place::Topic { .. } => true,
-                Place::Lake { .. } => sent
-                    .kept_from
-                    .get(&id.partition)
-                    .is_some_and(|from| *from <= id.offset + 1),
-            };
-            entry.fate = match (index.redriven.contains(id), is_known) {
-                (true, _) => Fate::Redriven,
-                (false, true) => Fate::Open,
-                (false, false) => Fate::Unknown,
+            entry.fate = match entry.place {
+                _ if index.redriven.contains(id) => Fate::Redriven,
+                Place::Topic { .. } => Fate::Open,
+                Place::Lake { .. } => sent.fate(*id),
             };
         }
         Ok(index)
@@ -243,10 +236,7 @@ impl<'a> Index<'a> {
         self.topics.read(
             topic,
             &bounds,
-            |_, message| {
-                let id = std::str::from_utf8(header(message, REDRIVE_HEADER)?);
-                id.ok()?.parse::<EntryId>().ok()
-            },
+            |_, message| SentAgain::id_of(message),
             |_, found| ids.extend(found.into_iter().flatten()),
         )?;
         Ok(sent)
@@ -401,10 +391,30 @@ impl<'a> Index<'a> {
 
 /// What the topic says of the entries that the lake keeps.
 #[derive(Default)]
-struct SentAgain {
-    /// By partition, the oldest offset that the topic has.
-    kept_from: BTreeMap<i32, i64>,
-    ids: BTreeSet<EntryId>,
+pub(crate) struct SentAgain {
+    /// By partition, the oldest offset that the topic has; of a topic that may have lost any message, none.
+    pub kept_from: BTreeMap<i32, i64>,
+    pub ids: BTreeSet<EntryId>,
+}
+
+impl SentAgain {
+    /// Of an entry of the lake.
+    pub(crate) fn fate(&self, id: EntryId) -> Fate {
+        let kept_from = self.kept_from.get(&id.partition);
+        if self.ids.contains(&id) {
+            Fate::Redriven
+        } else if kept_from.is_some_and(|from| *from <= id.offset + 1) {
+            Fate::Open
+        } else {
+            Fate::Unknown
+        }
+    }
+
+    /// The entry in whose place a message was sent.
+    pub(crate) fn id_of(message: &impl Message) -> Option<EntryId> {
+        let id = std::str::from_utf8(header(message, REDRIVE_HEADER)?);
+        id.ok()?.parse().ok()
+    }
 }
 
 fn of_lake(

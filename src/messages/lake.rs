@@ -1,19 +1,19 @@
 //! Rejected records that the lake keeps (`DEAD_LETTERS=lake`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ftap_dashboard::{Message, Rejected, Start};
+use ftap_kafka::KafkaSettings;
 use ftap_kafka::admin::topic_settings;
-use ftap_kafka::{KafkaSettings, REDRIVE_HEADER};
 use ftap_lake::RejectedRecord;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::{Kept, PATIENCE, REQUEST_TIMEOUT, beginning, beginnings, is_from, is_key, read};
 use crate::config::Config;
 use crate::dlq::EntryId;
+use crate::dlq::index::{Fate, SentAgain};
 use crate::dlq::lake::LakeLetters;
-use crate::verify::topic::header;
 
 /// How a search went.
 pub(super) struct Searched {
@@ -94,30 +94,30 @@ pub(super) fn look_for_sent_again(
         return Ok(());
     }
     let mut open = BTreeMap::new();
-    let mut kept_from = BTreeMap::new();
+    let mut sent = SentAgain::default();
     for (partition, oldest) in oldest {
         let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
-        kept_from.insert(partition, low);
+        sent.kept_from.insert(partition, low);
         open.insert(partition, (low.max(oldest + 1), high));
     }
-    let mut sent: BTreeSet<Vec<u8>> = BTreeSet::new();
     let was_read = read(consumer, topic, open, |message| {
-        sent.extend(header(message, REDRIVE_HEADER).map(<[u8]>::to_vec));
+        sent.ids.extend(SentAgain::id_of(message));
         false
     })?;
-    kept.redriven.extend(sent);
     // Compaction may have removed any message.
-    let is_whole = was_read && !topic_settings(settings, topic)?.is_compacted;
+    if !was_read || topic_settings(settings, topic)?.is_compacted {
+        sent.kept_from.clear();
+    }
     for message in kept.messages.values_mut() {
         let id = message.key.as_deref().and_then(id_of);
         if let (Some(rejected), Some(id)) = (&mut message.rejected, id)
             && rejected.is_redriven.is_none()
-            && is_whole
-            && kept_from
-                .get(&id.partition)
-                .is_some_and(|from| *from <= id.offset + 1)
         {
-            rejected.is_redriven = Some(false);
+            rejected.is_redriven = match sent.fate(id) {
+                Fate::Redriven => Some(true),
+                Fate::Open => Some(false),
+                Fate::Unknown => None,
+            };
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaRespErr as Code;
 
 /// How long librdkafka is given to make room in its queue.
@@ -122,6 +122,28 @@ impl TopicProducer {
                 return Ok(());
             }
             self.producer.poll(ROOM_PATIENCE);
+        }
+        Ok(())
+    }
+
+    /// The same of one message with headers.
+    ///
+    /// # Errors
+    /// Why librdkafka refuses it.
+    pub fn send_with_headers(
+        &self,
+        mut record: BaseRecord<'_, [u8], [u8]>,
+        mut wait: impl FnMut() -> bool,
+    ) -> Result<(), KafkaError> {
+        while let Err((error, back)) = self.producer.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(error);
+            }
+            if !wait() {
+                return Ok(());
+            }
+            self.producer.poll(ROOM_PATIENCE);
+            record = back;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What values are of use in a query. One set of rules for whatever writes or takes them: `prepare`,
-//! the publisher and the consumer.
+//! What times, flags and currencies are of use in a query. One set of rules for whatever writes or takes them: `prepare`,
+//! the publisher and the consumer. Of amounts and other texts `prepare` asks more than the lake does.
 
 use chrono::NaiveDate;
 
