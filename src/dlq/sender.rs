@@ -213,7 +213,11 @@ impl Sender {
                 }
                 Err((error, record)) => {
                     let bytes = record.payload.map_or(0, <[u8]>::len);
-                    let what = not_delivered(record.topic, bytes, &error);
+                    let refused = not_delivered(record.topic, bytes, &error);
+                    // After one that was not delivered, the transaction takes no others.
+                    self.producer.poll(Duration::ZERO);
+                    let first = self.producer.context().0.lock().take();
+                    let what = first.unwrap_or(refused);
                     return Err(self.fenced().unwrap_or_else(|| anyhow!(what)));
                 }
             }

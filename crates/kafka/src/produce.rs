@@ -12,6 +12,8 @@ use rdkafka::types::RDKafkaRespErr as Code;
 
 /// How long librdkafka is given to make room in its queue.
 const ROOM_PATIENCE: Duration = Duration::from_millis(2);
+/// How long it may take to learn why a transaction has failed.
+const CAUSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks at reports of what was not delivered.
 const FLUSH_STEP: Duration = Duration::from_millis(100);
 
@@ -116,7 +118,8 @@ impl TopicProducer {
             sent += index;
             // Then all that follow it are refused, too.
             if code != RDKafkaErrorCode::QueueFull {
-                return Err((sent, KafkaError::MessageProduction(code)));
+                let error = KafkaError::MessageProduction(code);
+                return Err((sent, self.root_cause(error)));
             }
             if !wait() {
                 return Ok(());
@@ -137,7 +140,7 @@ impl TopicProducer {
     ) -> Result<(), KafkaError> {
         while let Err((error, back)) = self.producer.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err(error);
+                return Err(self.root_cause(error));
             }
             if !wait() {
                 return Ok(());
@@ -146,6 +149,15 @@ impl TopicProducer {
             record = back;
         }
         Ok(())
+    }
+
+    /// Once a message is not delivered, the open transaction takes no others, and why is only told to who commits it.
+    fn root_cause(&self, refused: KafkaError) -> KafkaError {
+        if refused.rdkafka_error_code() != Some(RDKafkaErrorCode::State) {
+            return refused;
+        }
+        let committed = self.commit_transaction(CAUSE_TIMEOUT);
+        committed.err().unwrap_or(refused)
     }
 }
 
