@@ -224,6 +224,13 @@ fn the_models_give_the_same_as_plain_python_on_the_lake_of_a_run() {
     lab.set("INGEST_FX_SCHEDULE", "0 0 1 1 *");
     lab.set("UPDATE_USERS_SCHEDULE", "* * * * * *");
     lab.set("UPDATE_PERCENTAGE", "0.05");
+    let run = lab.start(["run"]);
+    run.wait_for_event("publish_finished");
+    // A drained run does not wait for these.
+    run.wait_for_event("changes_snapshot_taken");
+    run.wait_for_events("users_updated", 2);
+    run.signal(libc::SIGTERM);
+    run.wait_for_success();
     lab.run_until_drained();
     let [built] = &python.build(&[&lab.path("")])[..] else {
         panic!("one folder, one result");
