@@ -86,7 +86,7 @@ pub(super) fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &
         is_fraud,
     ] = columns;
     let text = |bytes: &'a [u8]| match std::str::from_utf8(bytes) {
-        Ok("") => Err("an empty column"),
+        Ok(text) if !is_text(text) => Err("a column that is blank or has a zero byte"),
         Ok(text) => Ok(Cow::Borrowed(text)),
         Err(_) => Err("a column that is not UTF-8"),
     };
@@ -134,6 +134,10 @@ pub(super) fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &
     })
 }
 
+fn is_text(text: &str) -> bool {
+    text.contains(|char: char| !char.is_whitespace()) && !text.contains('\0')
+}
+
 /// As docs/DATA.md, section 3, defines it.
 fn usd_per_unit(currency: &str) -> f64 {
     match currency {
@@ -178,7 +182,8 @@ impl Content<'_> {
     pub(super) fn is_sound(&self) -> bool {
         let [date, .., currency] = &self.texts;
         let is_code = currency.len() == 3 && currency.bytes().all(|byte| byte.is_ascii_uppercase());
-        event_time(date).is_some() && [0, 1].contains(&self.is_fraud) && is_code
+        let are_texts = self.texts.iter().all(|text| is_text(text));
+        are_texts && event_time(date).is_some() && [0, 1].contains(&self.is_fraud) && is_code
     }
 }
 
@@ -314,7 +319,7 @@ mod tests {
 
     #[test]
     fn broken_rows_are_what_the_encoder_refuses_too() {
-        let cases: [(usize, &[u8]); 15] = [
+        let cases: [(usize, &[u8]); 18] = [
             (0, b"2019-13-01 00:00:18"),
             (0, b"2019-01-01T00:00:18"),
             (0, b"2019-02-29 00:00:18"),
@@ -322,11 +327,14 @@ mod tests {
             (0, b"0000-01-01 00:00:18"),
             (1, b""),
             (2, b"\xff"),
+            (2, b"a\0"),
             (3, b""),
+            (3, b" \t"),
             (4, b"four"),
             (4, b"NaN"),
             (4, b"1e308"),
             (5, b""),
+            (5, "\u{a0}".as_bytes()),
             (6, b"+5"),
             (6, b"1.5"),
             (7, b"2"),
@@ -356,9 +364,9 @@ mod tests {
 
     #[test]
     fn a_message_is_sound_when_the_lake_takes_it() {
-        let message = |date: &str, fraud: i64, currency: &str| {
+        let message = |date: &str, fraud: i64, currency: &str, merchant: &str| {
             format!(
-                r#"{{"trans_date_trans_time":"{date}","user_id":"b","merchant":"c","category":"d",
+                r#"{{"trans_date_trans_time":"{date}","user_id":"b","merchant":"{merchant}","category":"d",
                 "trans_num":"e","unix_time":1,"is_fraud":{fraud},"original_amt":2,"currency":"{currency}"}}"#
             )
         };
@@ -379,7 +387,21 @@ mod tests {
             (good, 0, "", false),
             (good, 0, "ÄÖ", false),
         ] {
-            let message = message(date, fraud, currency);
+            let message = message(date, fraud, currency, "m");
+            assert_sound(&message, is_sound);
+        }
+        for (merchant, is_sound) in [
+            ("m", true),
+            (" m", true),
+            ("\\u0001", true),
+            ("", false),
+            (" \\t\u{a0}", false),
+            ("m\\u0000", false),
+        ] {
+            assert_sound(&message(good, 0, "EUR", merchant), is_sound);
+        }
+
+        fn assert_sound(message: &str, is_sound: bool) {
             let content = of_message(message.as_bytes()).unwrap();
             assert_eq!(content.is_sound(), is_sound, "{message}");
             let taken = ftap_transaction::check(Some(message.as_bytes()), 1 << 20);

@@ -47,6 +47,7 @@ fn poison() -> Vec<(Option<Vec<u8>>, Option<&'static str>)> {
             altered("\"is_fraud\":0", "\"is_fraud\":2"),
             Some("wrong_value:is_fraud"),
         ),
+        (altered("\"m\"", "\" \""), Some("wrong_value:merchant")),
         (altered("EUR", "euro"), Some("wrong_value:currency")),
         (altered("4.97", "NaN"), Some("not_json")),
         (altered("4.97", "1e999"), Some("not_json")),

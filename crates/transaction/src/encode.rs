@@ -2,6 +2,7 @@
 
 use std::str;
 
+use super::values::is_text;
 use super::{Currency, EVENT_TIME_FORM, currency_of, event_time};
 
 /// The columns of the prepared events file, in its order.
@@ -50,6 +51,9 @@ pub struct RowError {
     pub wanted: &'static str,
 }
 
+/// What [`original_amount`] takes, for errors.
+pub const AMOUNT_FORM: &str = "a decimal number of US dollars";
+
 /// Longest part of a bad value that an error repeats.
 const SHOWN_BYTES: usize = 64;
 
@@ -89,8 +93,8 @@ fn encode(row: &SourceRow<'_>, out: &mut Vec<u8>) -> Result<(), RowError> {
         other => return Err(refuse("is_fraud", other, "0 or 1")),
     });
     let currency = currency_of(row.trans_num);
-    let amount = original_amount(row.amt, currency)
-        .ok_or_else(|| refuse("amt", row.amt, "a decimal number of US dollars"))?;
+    let amount =
+        original_amount(row.amt, currency).ok_or_else(|| refuse("amt", row.amt, AMOUNT_FORM))?;
     out.extend_from_slice(zmij::Buffer::new().format_finite(amount).as_bytes());
     out.extend_from_slice(b",\"currency\":\"");
     out.extend_from_slice(currency.code().as_bytes());
@@ -110,16 +114,17 @@ fn refuse(column: &'static str, value: &[u8], wanted: Wanted) -> RowError {
 
 /// Appends the inside of a JSON string.
 fn text(column: &'static str, value: &[u8], out: &mut Vec<u8>) -> Result<(), RowError> {
-    if value.is_empty() {
-        return Err(refuse(column, value, "text"));
-    }
-    if is_plain(value) {
+    let begins_plainly = value.first().is_some_and(|byte| *byte > b' ');
+    if begins_plainly && is_plain(value) {
         out.extend_from_slice(value);
         return Ok(());
     }
     let Ok(valid) = str::from_utf8(value) else {
         return Err(refuse(column, value, "UTF-8 text"));
     };
+    if !is_text(valid) {
+        return Err(refuse(column, value, "text without zero bytes"));
+    }
     escape(valid, out);
     Ok(())
 }
@@ -187,8 +192,8 @@ fn integer(value: &[u8]) -> Option<i64> {
     }
 }
 
-/// The amount in `currency`, `None` if `usd` or the result is not a finite number.
-fn original_amount(usd: &[u8], currency: Currency) -> Option<f64> {
+/// The amount in `currency` of so many US dollars, `None` if either is not a finite number. Below 0 are refunds.
+pub fn original_amount(usd: &[u8], currency: Currency) -> Option<f64> {
     let usd = dollars(usd)?;
     let amount = usd / currency.usd_per_unit();
     amount.is_finite().then_some(amount)

@@ -160,7 +160,7 @@ pub(super) fn column(builder: &mut impl ArrayBuilder) -> ArrayRef {
     builder.finish()
 }
 
-/// A string that usually has so many bytes.
+/// A string that says something, and usually has so many bytes.
 pub(super) struct Text<const USUAL_BYTES: usize>;
 
 impl<const USUAL_BYTES: usize> FieldType for Text<USUAL_BYTES> {
@@ -191,12 +191,14 @@ impl<const USUAL_BYTES: usize> FieldType for Text<USUAL_BYTES> {
         rest.literal(b"\"")?;
         let text = rest.string()?;
         rest.literal(b"\"")?;
-        Some(text)
+        // Without escapes there is no zero byte.
+        (!values::is_blank(text)).then_some(text)
     }
 
     fn general<'v>(value: &'v Value<'_>) -> Result<&'v str, Fault> {
         match value {
-            Value::Text(text) => Ok(text),
+            Value::Text(text) if values::is_text(text) => Ok(text),
+            Value::Text(_) => Err(Fault::Value),
             _ => Err(Fault::Type),
         }
     }

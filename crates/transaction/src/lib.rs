@@ -18,12 +18,12 @@ mod timestamp;
 mod values;
 
 pub use currency::{Currency, currency_of};
-pub use encode::{EVENT_COLUMNS, RowError, SourceRow, encode_json};
+pub use encode::{AMOUNT_FORM, EVENT_COLUMNS, RowError, SourceRow, encode_json, original_amount};
 pub use partition::partition_of;
 pub use reject::RejectReason;
 pub use rows::{EVENT_TIME, KAFKA_TIMESTAMP, RECORD_COLUMNS, RowBuilders, schema};
 pub use timestamp::{NO_TIMESTAMP, plausible_timestamp};
-pub use values::{EVENT_TIME_FORM, date, event_time};
+pub use values::{EVENT_TIME_FORM, date, event_time, is_blank};
 
 /// Whether the lake would take a payload as a row: the reader's own decoder and its limit.
 pub fn check(payload: Option<&[u8]>, max_message_bytes: usize) -> Result<(), RejectReason> {

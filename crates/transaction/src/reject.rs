@@ -24,8 +24,8 @@ pub enum RejectReason {
     /// The field has another type than docs/DATA.md says: `null` included, and integers
     /// beyond 64 bits or written as a fraction or a string.
     WrongType(&'static str),
-    /// The field has its type, but a value that queries can't use: a date that the calendar does
-    /// not have, `is_fraud` other than 0 and 1, a currency that is not three capital letters.
+    /// The field has its type, but a value that queries can't use: a blank text or one with a zero byte, a date that
+    /// the calendar does not have, `is_fraud` other than 0 and 1, a currency that is not three capital letters.
     WrongValue(&'static str),
 }
 

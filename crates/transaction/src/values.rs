@@ -1,5 +1,5 @@
-//! What times, flags and currencies are of use in a query. One set of rules for whatever writes or takes them: `prepare`,
-//! the publisher and the consumer. Of amounts and other texts `prepare` asks more than the lake does.
+//! What values are of use in a query. One set of rules for whatever writes or takes them: `prepare`, the publisher and
+//! the consumer. Amounts are finite numbers: see [`original_amount`](super::original_amount).
 
 use chrono::NaiveDate;
 
@@ -33,6 +33,19 @@ pub fn date(text: &[u8]) -> Option<NaiveDate> {
 fn two(tens: u8, ones: u8) -> Option<u32> {
     let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
     (tens < 10 && ones < 10).then(|| u32::from(tens) * 10 + u32::from(ones))
+}
+
+/// Whether a text has nothing but white space.
+#[inline]
+pub fn is_blank(text: &str) -> bool {
+    let begins_plainly = |byte: &u8| (b'!'..0x80).contains(byte);
+    !text.as_bytes().first().is_some_and(begins_plainly) && text.trim().is_empty()
+}
+
+/// Whether a text says something, and databases take it: none takes a zero byte.
+#[inline]
+pub(super) fn is_text(text: &str) -> bool {
+    !is_blank(text) && !text.as_bytes().contains(&0)
 }
 
 /// Whether a number is one of the two that `is_fraud` has.
@@ -78,6 +91,16 @@ mod tests {
             "äöü9-04-31 00:00:00",
         ] {
             assert_eq!(event_time(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_not_blank_and_has_no_zero_byte() {
+        for text in ["a", " a", "\u{a0}a", "ä", "\u{1}"] {
+            assert!(is_text(text), "{text:?}");
+        }
+        for text in ["", " ", "\t\n", "\u{a0}\u{2003}", "\0", "a\0"] {
+            assert!(!is_text(text), "{text:?}");
         }
     }
 

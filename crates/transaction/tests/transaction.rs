@@ -199,17 +199,42 @@ fn a_broken_source_row_names_its_column_and_leaves_nothing() {
     }
 }
 
+/// A good message but for one field.
+fn with(name: &str, value: &str) -> String {
+    let mut fields = good_fields();
+    match fields.iter_mut().find(|field| field.0 == name) {
+        Some(field) => field.1 = value.to_owned(),
+        None => fields.push((name.to_owned(), value.to_owned())),
+    }
+    json(&fields)
+}
+
+/// By the quick parser and by the general one.
+fn assert_reason(payload: &str, reason: Option<RejectReason>) {
+    let shown = &payload[..payload.len().min(300)];
+    assert_eq!(append(payload.as_bytes()).err(), reason, "{shown}");
+    // A blank keeps the quick parser from it.
+    let blank = format!("{payload} ");
+    if !payload.is_empty() {
+        assert_eq!(append(blank.as_bytes()).err(), reason, "{shown}");
+    }
+}
+
+#[test]
+fn a_text_is_not_blank_and_has_no_zero_byte() {
+    for name in [field::MERCHANT, field::CATEGORY, field::USER_ID] {
+        for good in ["\"\\u0001\"", "\" c\"", "\"\u{a0}c\""] {
+            assert_reason(&with(name, good), None);
+        }
+        for bad in ["\"\"", "\"  \"", "\" \u{a0}\"", "\"\\t\"", "\"c\\u0000\""] {
+            assert_reason(&with(name, bad), Some(RejectReason::WrongValue(name)));
+        }
+    }
+}
+
 #[test]
 fn each_kind_of_bad_message_has_its_reason() {
     use RejectReason as R;
-    let with = |name: &str, value: &str| {
-        let mut fields = good_fields();
-        match fields.iter_mut().find(|field| field.0 == name) {
-            Some(field) => field.1 = value.to_owned(),
-            None => fields.push((name.to_owned(), value.to_owned())),
-        }
-        json(&fields)
-    };
     let without = |name: &str| {
         let mut fields = good_fields();
         fields.retain(|field| field.0 != name);
@@ -293,16 +318,10 @@ fn each_kind_of_bad_message_has_its_reason() {
         (with("original_amt", "1e400"), Some(R::NotJson)),
         (with("merchant", "\"\\ud800\""), Some(R::NotJson)),
         (with("merchant", "\"a\nb\""), Some(R::NotJson)),
-        (with("merchant", "\"\\u0000\""), None),
+        (with("original_amt", "-4.97"), None),
     ];
     for (payload, reason) in cases {
-        let shown = &payload[..payload.len().min(300)];
-        assert_eq!(append(payload.as_bytes()).err(), reason, "{shown}");
-        // A blank keeps the quick parser from it.
-        let blank = format!("{payload} ");
-        if !payload.is_empty() {
-            assert_eq!(append(blank.as_bytes()).err(), reason, "{shown}");
-        }
+        assert_reason(&payload, reason);
     }
     assert_eq!(json(&good_fields()), GOOD, "in the quick parser's form");
     assert_eq!(append(b"{\"a\":\"\xff\"}").err(), Some(R::InvalidUtf8));

@@ -21,7 +21,7 @@ const FAULTS: [Fault; 16] = [
     |fields| fields.extend([b"1".to_vec(), b"2".to_vec()]),
     |fields| fields[AMT] = b"12.3.4".to_vec(),
     |fields| fields[AMT].clear(),
-    |fields| fields[AMT] = b"-5.0".to_vec(),
+    |fields| fields[AMT] = b"5,0 $".to_vec(),
     |fields| fields[AMT] = b"NaN".to_vec(),
     |fields| fields[AMT] = b"inf".to_vec(),
     |fields| fields[TRANS_NUM].clear(),

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use ftap_transaction::is_blank;
+
 use super::reader::{MAX_ROW_BYTES, Malformed};
 
 /// Why a row was rejected; its text is the `reason` column of `rejected.csv`.
@@ -73,7 +75,7 @@ impl From<Malformed> for RejectReason {
 
 /// The value of a column that may not be blank.
 pub(super) fn present(column: &'static str, value: &str) -> Result<(), RejectReason> {
-    if value.trim().is_empty() {
+    if is_blank(value) {
         return Err(RejectReason::Empty { column });
     }
     Ok(())
@@ -97,28 +99,6 @@ pub(super) fn require(
         expected,
         value: value.chars().take(40).collect(),
     })
-}
-
-/// The most dollars: in any currency still a finite number.
-const MAX_AMOUNT: f64 = 1e300;
-
-/// A decimal number without a sign, [`MAX_AMOUNT`] at most.
-pub(super) fn is_amount(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    if !bytes.first().is_some_and(u8::is_ascii_digit) {
-        return false;
-    }
-    // Short plain decimals, which is nearly all, are finite without parsing.
-    let mut dots = 0;
-    let is_plain = bytes.len() <= 18
-        && bytes.iter().all(|byte| {
-            dots += u32::from(*byte == b'.');
-            byte.is_ascii_digit() || *byte == b'.'
-        });
-    if is_plain {
-        return dots <= 1;
-    }
-    text.parse::<f64>().is_ok_and(|amount| amount <= MAX_AMOUNT)
 }
 
 /// The digits of a 64-bit integer, without a `.0` behind them.
@@ -162,27 +142,6 @@ pub(super) fn zip_text(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn amounts_are_finite_unsigned_decimals() {
-        for good in [
-            "4.97",
-            "0",
-            "45.0",
-            "28948.9",
-            "1e3",
-            "123456789012345678901234.5",
-            "5.",
-        ] {
-            assert!(is_amount(good), "{good}");
-        }
-        for bad in [
-            "", "-1", "+1", "NaN", "inf", "1e999", "1e308", "1.2.3", " 4", "4 ", "4,5", "0x1",
-            "abc", ".",
-        ] {
-            assert!(!is_amount(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn zips_lose_their_float_ending() {

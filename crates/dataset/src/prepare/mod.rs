@@ -22,9 +22,11 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 pub use check::RejectReason;
-use check::{integer_text, is_amount, is_degrees, is_unknown, present, require, zip_text};
+use check::{integer_text, is_degrees, is_unknown, present, require, zip_text};
 use chrono::NaiveDate;
-use ftap_transaction::{EVENT_TIME_FORM, date, event_time};
+use ftap_transaction::{
+    AMOUNT_FORM, EVENT_TIME_FORM, currency_of, date, event_time, original_amount,
+};
 use output::Outputs;
 pub(crate) use reader::split_line;
 use reader::{MAX_ROW_BYTES, Record, RecordReader};
@@ -421,8 +423,9 @@ impl<'a> Row<'a> {
             EVENT_TIME_FORM,
             moment,
         )?;
-        let amt = self.get(Amt);
-        require(is_amount(amt), "amt", "a number from 0 to 1e300", amt)?;
+        let (amt, currency) = (self.get(Amt), currency_of(self.get(TransNum).as_bytes()));
+        let amount = original_amount(amt.as_bytes(), currency);
+        require(amount.is_some(), "amt", AMOUNT_FORM, amt)?;
         let unix_time = self.get(UnixTime);
         let is_integer = integer_text(unix_time).is_some();
         require(is_integer, "unix_time", "an integer", unix_time)?;

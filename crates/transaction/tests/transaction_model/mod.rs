@@ -147,10 +147,13 @@ fn model(payload: &[u8]) -> Option<Result<Model, RejectReason>> {
         let is_sound = match name {
             field::TRANS_DATE_TRANS_TIME => is_event_time(&text[0]),
             field::IS_FRAUD => [0, 1].contains(&integers[1]),
+            field::UNIX_TIME | field::ORIGINAL_AMT => true,
             field::CURRENCY => {
                 text[5].len() == 3 && text[5].chars().all(|c| c.is_ascii_uppercase())
             }
-            _ => true,
+            _ => text.last().is_some_and(|text| {
+                text.chars().any(|c| !c.is_whitespace()) && !text.contains('\0')
+            }),
         };
         if !is_sound {
             return Some(Err(RejectReason::WrongValue(name)));
