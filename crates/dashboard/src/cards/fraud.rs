@@ -19,7 +19,7 @@ use crate::rows::{Column, Rows};
 
 /// The most suspicious transactions that are shown.
 const SHOWN: usize = 20;
-const NO_MODEL: &str = "There is no model to use: `ftap fraud train` fits one.";
+const NO_MODEL: &str = "There is no model to use: the first card says what to do.";
 
 /// The model's file.
 enum Found {
