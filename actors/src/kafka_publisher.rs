@@ -238,6 +238,9 @@ impl Publisher {
         // A row that the topic does not take fails before it is sent.
         let row_bytes = limits.max_message_bytes.unwrap_or(LARGEST_ROW_BYTES);
         let row_bytes = row_bytes.clamp(1000, LARGEST_ROW_BYTES).to_string();
+        // An idempotent producer has one request under way a partition. While its connection would take more, librdkafka
+        // polls without a pause as soon as a batch is full; a request that waits for its turn ends that.
+        let in_flight = (partitions - 1).clamp(1, 2).to_string();
         let [transaction, delivery] = transactional::timeout_properties(self.transaction_timeout);
         let producer: BaseProducer = client_config(
             &self.kafka,
@@ -248,6 +251,7 @@ impl Publisher {
                 ("linger.ms", "5"),
                 ("batch.num.messages", "20000"),
                 ("batch.size", &batch_bytes),
+                ("max.in.flight.requests.per.connection", &in_flight),
                 ("queue.buffering.max.messages", "200000"),
                 ("queue.buffering.max.kbytes", "65536"),
                 ("message.max.bytes", &row_bytes),
