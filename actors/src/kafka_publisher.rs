@@ -241,6 +241,10 @@ impl Publisher {
         // An idempotent producer has one request under way a partition. While its connection would take more, librdkafka
         // polls without a pause as soon as a batch is full; a request that waits for its turn ends that.
         let in_flight = (partitions - 1).clamp(1, 2).to_string();
+        // Enough for a full request of each partition and two more.
+        let queued = (10_000 * i64::from(partitions))
+            .clamp(30_000, 200_000)
+            .to_string();
         let [transaction, delivery] = transactional::timeout_properties(self.transaction_timeout);
         let producer: BaseProducer = client_config(
             &self.kafka,
@@ -252,7 +256,7 @@ impl Publisher {
                 ("batch.num.messages", "20000"),
                 ("batch.size", &batch_bytes),
                 ("max.in.flight.requests.per.connection", &in_flight),
-                ("queue.buffering.max.messages", "200000"),
+                ("queue.buffering.max.messages", &queued),
                 ("queue.buffering.max.kbytes", "65536"),
                 ("message.max.bytes", &row_bytes),
                 ("delivery.report.only.error", "true"),
