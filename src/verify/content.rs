@@ -9,9 +9,8 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike as _, NaiveDate};
 use ftap_transaction::{currency_of, field};
-use serde::Deserializer as _;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The nine values of a transaction.
@@ -135,7 +134,7 @@ pub(super) fn of_source_row<'a>(columns: [&'a [u8]; 8]) -> Result<Content<'a>, &
 }
 
 fn is_text(text: &str) -> bool {
-    text.contains(|char: char| !char.is_whitespace()) && !text.contains('\0')
+    !text.trim_start().is_empty() && !text.as_bytes().contains(&0)
 }
 
 /// As docs/DATA.md, section 3, defines it.
@@ -188,7 +187,7 @@ impl Content<'_> {
 }
 
 /// The transaction of a message by the types of its fields, `None` if the payload is none.
-pub(super) fn of_message(payload: &[u8]) -> Option<Content<'static>> {
+pub(super) fn of_message(payload: &[u8]) -> Option<Content<'_>> {
     let text = std::str::from_utf8(payload).ok()?;
     let mut json = serde_json::Deserializer::from_str(text);
     let [
@@ -203,39 +202,114 @@ pub(super) fn of_message(payload: &[u8]) -> Option<Content<'static>> {
         currency,
     ] = json.deserialize_map(Fields).ok()?;
     json.end().ok()?;
-    let text = |value: Value| match value {
-        Value::String(text) => Some(Cow::Owned(text)),
-        _ => None,
-    };
     Some(Content {
-        unix_time: unix_time.as_i64()?,
-        is_fraud: is_fraud.as_i64()?,
-        original_amt: original_amt.as_f64()?,
+        unix_time: unix_time.number()?.as_i64()?,
+        is_fraud: is_fraud.number()?.as_i64()?,
+        original_amt: original_amt.number()?.as_f64()?,
         texts: [
-            text(date)?,
-            text(user)?,
-            text(merchant)?,
-            text(category)?,
-            text(number)?,
-            text(currency)?,
+            date.text()?,
+            user.text()?,
+            merchant.text()?,
+            category.text()?,
+            number.text()?,
+            currency.text()?,
         ],
     })
 }
 
-/// Reads an object: the message's fields in its order, `Null` for one that is missing.
-/// The last of two equal fields counts; unknown ones are ignored.
+/// What a field of a message holds; texts without escapes are borrowed from it.
+enum Value<'a> {
+    Missing,
+    Text(Cow<'a, str>),
+    Number(Number),
+    /// Of no type that a field has.
+    Other,
+}
+
+impl<'a> Value<'a> {
+    fn text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn number(&self) -> Option<&Number> {
+        match self {
+            Self::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Value::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Number::from_f64(number).map_or(Value::Other, Value::Number))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+}
+
+/// Reads an object: the message's fields in its order. The last of two equal fields counts; unknown ones are ignored.
 struct Fields;
 
 impl<'de> Visitor<'de> for Fields {
-    type Value = [Value; 9];
+    type Value = [Value<'de>; 9];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut values = [const { Value::Null }; 9];
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+        let mut values = [const { Value::Missing }; 9];
+        while let Some(name) = map.next_key::<Value<'de>>()? {
+            let name = name.text().unwrap_or_default();
             match field::ALL.iter().position(|known| *known == name) {
                 Some(index) => values[index] = map.next_value()?,
                 None => {

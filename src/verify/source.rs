@@ -4,14 +4,26 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use csv::ByteRecord;
 use ftap_dataset::schema::EVENT_COLUMNS;
 
 use super::content::{self, Hasher};
 
 const READ_BUFFER_BYTES: usize = 1 << 20;
+const CHUNK_ROWS: usize = 1024;
+/// Chunks that are split into columns before they are hashed, which takes as long.
+const CHUNKS_AHEAD: usize = 4;
+
+/// Rows, the records after them being left from before.
+#[derive(Default)]
+struct Chunk {
+    records: Vec<ByteRecord>,
+    rows: usize,
+}
 
 /// Hands over each row of the file, at most `limit`: the hash of its content and its key,
 /// or `None` for a row that can't be published.
@@ -44,21 +56,56 @@ pub(super) fn read(
             EVENT_COLUMNS.join(";"),
         );
     }
-    let mut hasher = Hasher::default();
-    let mut record = ByteRecord::new();
-    let mut rows = 0;
-    while limit.is_none_or(|limit| rows < limit)
-        && reader.read_byte_record(&mut record).with_context(named)?
-    {
-        rows += 1;
-        let mut columns = [&b""[..]; 8];
-        if record.len() == columns.len() {
-            for (column, value) in columns.iter_mut().zip(&record) {
-                *column = value;
+    thread::scope(|scope| {
+        let (chunks, received) = sync_channel(CHUNKS_AHEAD);
+        let (used, spare) = channel();
+        let splitting = scope.spawn(move || split(reader, limit, &chunks, &spare));
+        let mut hasher = Hasher::default();
+        for chunk in received {
+            for record in &chunk.records[..chunk.rows] {
+                let mut columns = [&b""[..]; 8];
+                if record.len() == columns.len() {
+                    for (column, value) in columns.iter_mut().zip(record) {
+                        *column = value;
+                    }
+                }
+                let row = content::of_source_row(columns).ok();
+                take(row.map(|row| (hasher.content(&row), columns[1])));
+            }
+            // It is not needed again after the last one.
+            let _ = used.send(chunk);
+        }
+        let split = splitting.join();
+        split.map_err(|_panic| anyhow!("reading {} failed: this is a bug", named()))?
+    })
+    .with_context(named)
+}
+
+/// Sends the rows of the file in chunks, which come back as `spare` ones.
+fn split(
+    mut reader: csv::Reader<File>,
+    limit: Option<u64>,
+    chunks: &SyncSender<Chunk>,
+    spare: &Receiver<Chunk>,
+) -> anyhow::Result<()> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    while left > 0 {
+        let mut chunk = spare.try_recv().unwrap_or_default();
+        chunk.rows = 0;
+        while chunk.rows < CHUNK_ROWS && left > 0 {
+            if chunk.records.len() == chunk.rows {
+                chunk.records.push(ByteRecord::new());
+            }
+            if reader.read_byte_record(&mut chunk.records[chunk.rows])? {
+                chunk.rows += 1;
+                left -= 1;
+            } else {
+                left = 0;
             }
         }
-        let row = content::of_source_row(columns).ok();
-        take(row.map(|row| (hasher.content(&row), columns[1])));
+        if chunks.send(chunk).is_err() {
+            break;
+        }
     }
     Ok(())
 }
