@@ -18,6 +18,7 @@ WORKDIR /build
 # The dependencies: all manifests, with empty crates in place of the project's.
 COPY Cargo.toml Cargo.lock ./
 COPY actors/Cargo.toml actors/
+COPY bench/Cargo.toml bench/
 COPY chaos/Cargo.toml chaos/
 COPY crates/broker/Cargo.toml crates/broker/
 COPY crates/cdc/Cargo.toml crates/cdc/

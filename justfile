@@ -38,9 +38,9 @@ docs:
 chaos MINUTES="3" SEED="1":
     cargo run --release -p chaos -- --minutes {{ MINUTES }} --seed {{ SEED }}
 
-# Measure: a row's way, the broker, the data set
+# Measure the commands next to other tools, and the steps next to their ceilings
 bench:
-    cargo bench --workspace --benches
+    cargo run --release -p bench
 
 # Time each model of dbt/ against DuckDB, on the lake of a run
 bench-models LAKE="data/lake":

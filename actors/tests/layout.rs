@@ -180,6 +180,7 @@ fn the_picture_of_the_crates_in_design_md_is_true() {
     let mut folders = vec![
         ("ftap".to_owned(), root.clone()),
         ("actors".to_owned(), root.join("actors")),
+        ("bench".to_owned(), root.join("bench")),
         ("chaos".to_owned(), root.join("chaos")),
     ];
     for entry in fs::read_dir(root.join("crates")).unwrap() {
