@@ -65,8 +65,8 @@ struct Partition {
     readable: Bits,
     in_lake: Bits,
     rejected: Bits,
-    /// First offset of the last object that can't be read.
-    unreadable_from: Option<i64>,
+    /// First offsets of objects that can't be read.
+    unreadable: Vec<i64>,
     /// Timestamp of the oldest record that is visible.
     oldest_ms: Option<i64>,
     /// From `bounds.low`: content and timestamp of a transaction, else its payload's hash.
@@ -120,7 +120,7 @@ impl Ledger {
             readable: Bits::default(),
             in_lake: Bits::default(),
             rejected: Bits::default(),
-            unreadable_from: None,
+            unreadable: Vec::new(),
             oldest_ms: None,
             hashes: vec![0; usize::try_from(bounds.high - bounds.low).unwrap_or(0)],
             too_large: HashMap::new(),
@@ -357,7 +357,7 @@ impl Ledger {
     /// An object that begins there can't be read.
     pub(super) fn unreadable_from(&mut self, partition: i32, first_offset: i64) {
         if let Some(state) = self.partitions.get_mut(partition as usize) {
-            state.unreadable_from = state.unreadable_from.max(Some(first_offset));
+            state.unreadable.push(first_offset);
         }
     }
 
@@ -528,6 +528,8 @@ impl Ledger {
                 .clone()
                 .rev()
                 .find(|offset| state.in_lake.get(bit_of(*offset)));
+            let behind = |first: &&i64| lakes_end.is_none_or(|end| **first > end);
+            let unreadable_from = state.unreadable.iter().filter(behind).min();
             for offset in offsets {
                 let bit = bit_of(offset);
                 // Control and aborted records are not lost and end no gap.
@@ -537,7 +539,7 @@ impl Ledger {
                 let is_missing = !state.in_lake.get(bit);
                 // What an unreadable object may hold was read.
                 let is_read = lakes_end.is_some_and(|end| offset < end)
-                    || state.unreadable_from.is_some_and(|first| offset >= first);
+                    || unreadable_from.is_some_and(|first| offset >= *first);
                 let gap = if is_read { &mut missing } else { &mut unread };
                 match (is_missing, in_gap) {
                     (true, true) => gap.push_across(offset),

@@ -16,6 +16,8 @@ struct Story {
     letters: Vec<DeadLetter>,
     lake: Vec<(i32, LakeRow)>,
     rejected: Vec<(i32, (i64, i64), &'static str)>,
+    /// Partitions and first offsets of objects that can't be read.
+    unreadable: Vec<(i32, i64)>,
 }
 
 fn record(offset: i64, row: Option<u64>, content: Option<u64>) -> TopicRecord {
@@ -78,6 +80,7 @@ impl Story {
             letters: vec![letter(3)],
             lake,
             rejected: vec![(0, (3, 3), "not_json")],
+            unreadable: Vec::new(),
         }
     }
 
@@ -110,6 +113,9 @@ impl Story {
         for (partition, offsets, reason) in self.rejected {
             ledger.lake_rejections(KEY, partition, offsets, reason);
         }
+        for (partition, first_offset) in self.unreadable {
+            ledger.unreadable_from(partition, first_offset);
+        }
         ledger.close()
     }
 }
@@ -119,6 +125,21 @@ fn found(balance: &Balance) -> Vec<(Kind, Option<i32>, String)> {
     problems
         .map(|problem| (problem.kind, problem.partition, problem.ranges.to_string()))
         .collect()
+}
+
+#[test]
+fn offsets_of_every_object_that_can_not_be_read_at_the_end_were_read() {
+    for (unreadable, kind) in [
+        (vec![], Kind::NotInLakeYet),
+        (vec![(0, 1), (0, 2)], Kind::MissingFromLake),
+    ] {
+        let mut story = Story::exact();
+        let is_before = |(partition, row): &(i32, LakeRow)| *partition != 0 || row.offset < 1;
+        story.lake.retain(is_before);
+        story.rejected.clear();
+        story.unreadable = unreadable;
+        assert_eq!(found(&story.tell()), [(kind, Some(0), "1-5".to_owned())]);
+    }
 }
 
 #[test]
