@@ -8,11 +8,13 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
 };
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use ftap_lake::{
-    Checksum, FooterFormat as _, LakeError, LakeStore, ListedObject, ObjectName, TRANSACTIONS,
-    TransactionFooter, date_of_millis,
+    Checksum, FooterError, FooterFormat as _, LakeError, LakeStore, ListedObject, ObjectName,
+    TRANSACTIONS, TransactionFooter, date_of_millis,
 };
 use ftap_telemetry::chain;
 use ftap_transaction::{EVENT_TIME, field};
@@ -25,6 +27,8 @@ use super::ledger::Ledger;
 use super::problem::Kind;
 
 const BATCH_ROWS: usize = 8192;
+/// Batches decoded ahead of those that are accounted for, which takes as long.
+const BATCHES_AHEAD: usize = 4;
 
 /// An object found in the lake.
 #[derive(Clone, Debug)]
@@ -55,6 +59,37 @@ pub(super) async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, L
         (place.is_none(), place, object.key.clone())
     });
     Ok(found)
+}
+
+/// An object whose rows follow.
+pub(super) struct Opened {
+    footer: Result<TransactionFooter, FooterError>,
+    batches: Receiver<anyhow::Result<RecordBatch>>,
+}
+
+/// Sends an object on, then its rows as they are decoded; `false` if no one takes objects any more.
+pub(super) fn decode(bytes: Bytes, objects: &SyncSender<anyhow::Result<Opened>>) -> bool {
+    let (sender, batches) = sync_channel(BATCHES_AHEAD);
+    let open = || -> anyhow::Result<_> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+        let pairs = builder.metadata().file_metadata().key_value_metadata();
+        let pairs = pairs.into_iter().flatten();
+        let footer = TransactionFooter::from_pairs(
+            pairs.map(|pair| (pair.key.as_str(), pair.value.as_deref())),
+        );
+        let reader = builder.with_batch_size(BATCH_ROWS).build()?;
+        Ok((Opened { footer, batches }, reader))
+    };
+    match open() {
+        Ok((opened, reader)) => {
+            let is_taken = objects.send(Ok(opened)).is_ok();
+            // The rest of an object at fault is not looked at.
+            let mut batches = reader.map(|batch| Ok(batch?));
+            let _ = batches.try_for_each(|batch| sender.send(batch));
+            is_taken
+        }
+        Err(error) => objects.send(Err(error)).is_ok(),
+    }
 }
 
 /// Accounts for the objects one by one.
@@ -89,8 +124,9 @@ impl<'a> Auditor<'a> {
     }
 
     /// Accounts for one object, given in the order of [`list`].
-    pub(super) fn object(&mut self, found: &Found, bytes: Bytes) {
-        if let Err(error) = self.readable_object(found, bytes) {
+    pub(super) fn object(&mut self, found: &Found, opened: anyhow::Result<Opened>) {
+        let accounted = opened.and_then(|opened| self.readable_object(found, opened));
+        if let Err(error) = accounted {
             let detail = chain(error.as_ref());
             let partition = found.name.as_ref().map(ObjectName::partition);
             self.ledger
@@ -102,14 +138,9 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    fn readable_object(&mut self, found: &Found, bytes: Bytes) -> anyhow::Result<()> {
+    fn readable_object(&mut self, found: &Found, opened: Opened) -> anyhow::Result<()> {
         let key = found.key.as_str();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-        let pairs = builder.metadata().file_metadata().key_value_metadata();
-        let pairs = pairs.into_iter().flatten();
-        let footer = TransactionFooter::from_pairs(
-            pairs.map(|pair| (pair.key.as_str(), pair.value.as_deref())),
-        );
+        let Opened { footer, batches } = opened;
         if found.name.is_none() {
             if footer
                 .as_ref()
@@ -124,8 +155,7 @@ impl<'a> Auditor<'a> {
 
         let mut rows = Rows::default();
         let mut checksum = Checksum::new();
-        let reader = builder.with_batch_size(BATCH_ROWS).build();
-        for batch in reader? {
+        for batch in batches {
             let batch = batch?;
             let partition = found.name.as_ref().map_or(0, ObjectName::partition);
             if let Err(fault) = self.rows(key, partition, &batch, &mut rows) {
