@@ -55,7 +55,7 @@ fn partitions(bench: &Bench, kafka: &Kafka) -> anyhow::Result<Samples> {
         bench.produce(&topic, kafka, &bench.events)?;
         for round in 1..=ROUNDS {
             let sample = bench.consume(&topic, kafka, &bench.events, &[], round == ROUNDS)?;
-            samples.add(&format!("{partitions} partitions"), sample);
+            samples.add(&format!("partitions: {partitions}"), sample);
         }
     }
     Ok(samples)
@@ -69,7 +69,7 @@ fn backlogs(bench: &Bench, kafka: &Kafka, most: u64) -> anyhow::Result<Samples> 
         bench.produce(&topic, kafka, &events)?;
         for round in 1..=ROUNDS {
             let sample = bench.consume(&topic, kafka, &events, &[], round == ROUNDS)?;
-            samples.add(&format!("the file {times} times"), sample);
+            samples.add(&format!("files: {times}"), sample);
         }
         fs::remove_file(&events.file).context("the repeated file")?;
     }

@@ -116,14 +116,14 @@ pub(crate) fn run(command: &mut Command, output: &Path) -> anyhow::Result<Usage>
             // SAFETY: as above.
             unsafe { libc::wait4(id, &raw mut status, 0, &raw mut usage) };
             waited?;
-            bail!("{command:?} took longer than {} s", LIMIT.as_secs());
+            bail!("{} took longer than {} s", named(command), LIMIT.as_secs());
         }
     }
     let seconds = began.elapsed().as_secs_f64();
     let status = ExitStatus::from_raw(status);
     if !status.success() {
-        let lines = last_lines(&output.join("stderr"));
-        bail!("{command:?}: {status}\n{lines}");
+        let [errors, results] = ["stderr", "stdout"].map(|name| last_lines(&output.join(name)));
+        bail!("{}: {status}\n{errors}\n{results}", named(command));
     }
     let of = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     Ok(Usage {
@@ -132,6 +132,17 @@ pub(crate) fn run(command: &mut Command, output: &Path) -> anyhow::Result<Usage>
         // Linux counts kilobytes of 1024.
         peak_bytes: usage.ru_maxrss as u64 * 1024,
     })
+}
+
+/// Program and arguments, without the environment.
+fn named(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| argument.display());
+    let arguments = arguments.map(|argument| format!(" {argument}"));
+    format!(
+        "{}{}",
+        command.get_program().display(),
+        arguments.collect::<String>()
+    )
 }
 
 /// The end of a log, for messages about a failure.
@@ -180,7 +191,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo nothing to do >&2; exit 3"]);
         let error = run(&mut command, dir.path()).unwrap_err().to_string();
-        assert!(error.contains("exit status: 3\nnothing to do"), "{error}");
+        assert!(
+            error.contains("exit 3: exit status: 3\nnothing to do"),
+            "{error}"
+        );
         let usage = run(&mut Command::new("true"), dir.path()).unwrap();
         assert!(usage.peak_bytes > 0 && usage.seconds > 0.0, "{usage:?}");
     }

@@ -33,15 +33,12 @@ fn on_kafka(bench: &Bench, kafka: &Kafka, report: &mut Report) -> anyhow::Result
     let peers = Peers::find(bench, &mut report.skipped)?;
     let (mut publish, mut drain) = (Samples::default(), Samples::default());
     let events = &bench.events;
-    // The broker's code is compiled as it runs: a first round is not counted.
-    for round in 0..=ROUNDS {
+    warm_up(bench, kafka)?;
+    for round in 1..=ROUNDS {
         let topic = kafka.topic("bench-ftap", 3)?;
         let produced = bench.produce(&topic, kafka, events)?;
-        let consumed = bench.consume(&topic, kafka, events, &[], round == ROUNDS)?;
-        if round == 0 {
-            continue;
-        }
         publish.add("ftap produce, exactly once", produced);
+        let consumed = bench.consume(&topic, kafka, events, &[], round == ROUNDS)?;
         drain.add("ftap consume, exactly once", consumed);
         peers.publish(bench, kafka, &mut publish)?;
         peers.drain(bench, &topic, kafka, &mut drain)?;
@@ -58,5 +55,13 @@ fn on_kafka(bench: &Bench, kafka: &Kafka, report: &mut Report) -> anyhow::Result
         columns: COLUMNS,
         lines: drain.lines(),
     });
+    Ok(())
+}
+
+/// The broker's code is compiled as it runs: the first round does not count.
+pub(crate) fn warm_up(bench: &Bench, kafka: &Kafka) -> anyhow::Result<()> {
+    let topic = kafka.topic("bench-warm-up", 3)?;
+    bench.produce(&topic, kafka, &bench.events)?;
+    bench.consume(&topic, kafka, &bench.events, &[], false)?;
     Ok(())
 }

@@ -110,6 +110,7 @@ fn execute(args: &Args) -> anyhow::Result<()> {
         };
         for against in &args.against {
             let kafka = kafka.as_ref().context("no broker")?;
+            commands::warm_up(&bench, kafka)?;
             against::measure(&bench, kafka, *against, args.backlog, &mut report)?;
         }
         if args.against.is_empty() {
