@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::pin;
 
-use ftap_lake::{ChangeObjectName, ChangePart, LakeError, LakeStore, Position, read_footer};
+use ftap_lake::{ChangeObjectName, ChangePart, LakeError, LakeStore, Position, read_footers};
+use futures::TryStreamExt as _;
 
 use crate::TABLES;
 use crate::checkpoint::Checkpoint;
@@ -113,8 +115,11 @@ pub async fn audit(lake: &LakeStore) -> Result<Vec<ChainAudit>, LakeError> {
         .keys()
         .map(|epoch| (*epoch, BTreeMap::new()))
         .collect();
-    for name in object_names(lake).await? {
-        let footer = read_footer(lake, &name).await?;
+    let mut objects = pin!(read_footers::<ChangeFooter>(
+        lake,
+        object_names(lake).await?
+    ));
+    while let Some((name, footer)) = objects.try_next().await? {
         let tables = epochs.entry(name.epoch).or_default();
         tables
             .entry(name.table.clone())

@@ -56,7 +56,7 @@ pub use footer::{
     footer_table,
 };
 pub use gcs::gcs_credentials;
-pub use listing::{ChainEnd, chain_ends, check_topic, objects_of, read_footer};
+pub use listing::{ChainEnd, chain_ends, check_topic, objects_of, read_footer, read_footers};
 pub use naming::{
     ChangeObjectName, ChangePart, DeadLetterName, FxObjectName, NameError, ObjectName,
     ScoresObjectName, date_of_micros, date_of_millis, parse_date, unfit_topic,

@@ -2,11 +2,13 @@
 //! wrong: on a folder of this machine and on Google Cloud Storage's protocol.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ftap_lake::{
     ClosedFile, Compression, FileBuilder, FileSettings, LakeError, LakeLocation, LakeStore,
     ObjectName, PutOutcome, PutResult, TransactionFooter, chain_ends, objects_of, put, read_footer,
+    read_footers,
 };
 use ftap_supervision::{Retry, Retryable as _};
 use ftap_testing::gcs::{Fault, Operation, Options, Rule, Server, Times};
@@ -450,7 +452,7 @@ async fn what_dead_writers_left_is_cleared_away_and_a_living_ones_is_not() {
     put_bytes(&store, &whole).await;
     let day = folder.path().join(whole.name.key());
     let day = day.parent().unwrap();
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
     let make = |path: std::path::PathBuf, modified: std::time::SystemTime| {
         let file = std::fs::File::create(path).unwrap();
         file.set_modified(modified).unwrap();
@@ -530,4 +532,33 @@ async fn a_lake_that_is_away_is_not_an_empty_one() {
     listed.try_next().await.unwrap().unwrap();
     std::fs::rename(&place, folder.path().join("moved")).unwrap();
     assert!(listed.try_next().await.is_err());
+}
+
+#[tokio::test]
+async fn footers_are_asked_for_side_by_side_and_come_in_order() {
+    let server = server().await;
+    let store = gcs(&server, server.bucket());
+    let files: Vec<File> = (0..5).map(|n| file("t", 0, n, n, 20_000)).collect();
+    for file in &files {
+        assert_eq!(put_bytes(&store, file).await, PutOutcome::Created);
+    }
+    let names: Vec<ObjectName> = files.iter().map(|file| file.name.clone()).collect();
+    let first = format!("get@{}:always:delay=300", names[0]);
+    server.set_rules(vec![first.parse().unwrap()]);
+    let read = read_footers::<TransactionFooter>(&store, names.clone());
+    let read: Vec<_> = read.map_ok(|(name, _)| name).try_collect().await.unwrap();
+    assert_eq!(read, names);
+
+    let before = server.counts().gets;
+    server.set_rules(vec![Rule::new(Operation::Get, Times::Always, Fault::Hang)]);
+    let read = read_footers::<TransactionFooter>(&store, names).try_collect::<Vec<_>>();
+    let all_are_asked_for = async {
+        while server.counts().gets < before + 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        _ = read => panic!("nothing was answered"),
+        done = tokio::time::timeout(Duration::from_secs(5), all_are_asked_for) => done.unwrap(),
+    }
 }

@@ -34,7 +34,7 @@ use crate::json_text::{JsonOperator, json_text};
 use crate::kept::Kept;
 use crate::models::{Model, models, source_columns};
 use crate::moment::Moment;
-use crate::table::{Columns, LakeTable};
+use crate::table::{ColumnsRead, LakeTable};
 use crate::text_hash::text_hash;
 
 /// Where the engine finds the lake's objects by their keys.
@@ -63,12 +63,14 @@ pub struct Limits {
 #[derive(Clone, Debug)]
 pub struct Source {
     pub set: &'static DataSet,
-    /// Its columns where they are known; else the objects tell.
+    /// Its columns where they are known; else the objects tell, and their footers are read for the first statement
+    /// that reads the data set.
     pub columns: Option<SchemaRef>,
 }
 
 /// The tables of one moment.
 pub struct Engine {
+    lake: LakeStore,
     sources: Vec<Source>,
     moment: Moment,
     context: SessionContext,
@@ -76,7 +78,16 @@ pub struct Engine {
     /// Names of the tables and views.
     tables: Vec<String>,
     models: Vec<Model>,
+    found: Mutex<Found>,
     computed: Mutex<Computed>,
+}
+
+/// What footers say of columns.
+#[derive(Default)]
+struct Found {
+    columns: ColumnsRead,
+    /// Names of the tables that have all of their objects' columns.
+    complete: BTreeSet<&'static str>,
 }
 
 /// What earlier queries left.
@@ -90,6 +101,12 @@ struct Computed {
     bytes: usize,
     /// The facts among them, by name.
     facts: BTreeMap<String, Kept>,
+}
+
+/// Those that the models rely on.
+fn declared_columns(name: &str) -> Result<SchemaRef, QueryError> {
+    let declared = source_columns()?.remove(name);
+    Ok(declared.unwrap_or_else(|| Arc::new(Schema::empty())))
 }
 
 async fn view(context: &SessionContext, model: &Model) -> Result<ViewTable, DataFusionError> {
@@ -106,7 +123,7 @@ impl Engine {
     ) -> BoxFuture<'a, Result<Self, QueryError>> {
         Box::pin(async move {
             let moment = Moment::now(lake, sources).await?;
-            Self::at(lake, sources, limits, moment).await
+            Self::at(lake, sources, limits, moment, ColumnsRead::default()).await
         })
     }
 
@@ -116,12 +133,19 @@ impl Engine {
         Box::pin(async move {
             let moment = Moment::now(lake, &self.sources).await?;
             let added = moment.added_since(&self.moment, &TRANSACTIONS);
-            let engine = Self::at(lake, &self.sources, self.limits, moment).await?;
+            let columns = self.found.lock().await.columns.clone();
+            let open = async |moment| {
+                Self::at(lake, &self.sources, self.limits, moment, columns.clone()).await
+            };
+            let engine = open(moment).await?;
             let facts = self.computed.lock().await.facts.clone();
             let Some(added) = added.filter(|_| !facts.is_empty()) else {
                 return Ok(engine);
             };
-            let added = Self::at(lake, &self.sources, self.limits, added).await?;
+            let added = open(added).await?;
+            added
+                .find_columns(Some(facts.keys().cloned().collect()))
+                .await?;
             let mut computed = engine.computed.lock().await;
             for model in &engine.models {
                 if let Some(kept) = facts.get(&model.name) {
@@ -141,6 +165,7 @@ impl Engine {
         sources: &[Source],
         limits: Limits,
         moment: Moment,
+        columns: ColumnsRead,
     ) -> Result<Self, QueryError> {
         // Sorts share what is left over evenly and use files beyond it: else those that come first take all.
         let pool = FairSpillPool::new(limits.memory_bytes);
@@ -159,17 +184,14 @@ impl Engine {
         context.register_udf(json_text());
         context.register_expr_planner(Arc::new(JsonOperator))?;
         context.register_udf(text_hash());
-        let declared = source_columns()?;
         let mut tables = Vec::new();
         for source in sources {
             let name = source.set.name;
-            let columns = match (&source.columns, declared.get(name)) {
-                (Some(schema), _) => Columns::Known(Arc::clone(schema)),
-                (None, Some(columns)) => Columns::AtLeast(Arc::clone(columns)),
-                (None, None) => Columns::AtLeast(Arc::new(Schema::empty())),
+            let columns = match &source.columns {
+                Some(columns) => Arc::clone(columns),
+                None => declared_columns(name)?,
             };
-            let table =
-                LakeTable::open(lake, url.clone(), moment.objects(source.set), columns).await?;
+            let table = LakeTable::new(url.clone(), moment.objects(source.set), &columns);
             context.register_table(name, Arc::new(table))?;
             tables.push(name.to_owned());
         }
@@ -179,15 +201,83 @@ impl Engine {
             context.register_table(model.name.as_str(), Arc::new(view))?;
             tables.push(model.name.clone());
         }
+        let found = Found {
+            columns,
+            complete: BTreeSet::new(),
+        };
         Ok(Self {
+            lake: lake.clone(),
             sources: sources.to_vec(),
             moment,
             context,
             limits,
             tables,
             models,
+            found: Mutex::new(found),
             computed: Mutex::default(),
         })
+    }
+
+    /// Gives the tables that these names read all columns of their objects; all tables for `None`.
+    async fn find_columns(&self, names: Option<Vec<String>>) -> Result<(), QueryError> {
+        let names = names.map(|names| self.all_read(names));
+        let is_read = |name: &str| names.as_ref().is_none_or(|names| names.contains(name));
+        let unknown = self.sources.iter();
+        let unknown = unknown.filter(|source| source.columns.is_none() && is_read(source.set.name));
+        let mut found = self.found.lock().await;
+        for Source { set, .. } in unknown {
+            if found.complete.contains(set.name) {
+                continue;
+            }
+            let objects = self.moment.objects(set);
+            found.columns.add(&self.lake, objects).await?;
+            let declared = declared_columns(set.name)?;
+            let columns = found.columns.together(objects, &declared);
+            let table = LakeTable::new(ObjectStoreUrl::parse(LAKE_URL)?, objects, &columns);
+            let computed = self.computed.lock().await;
+            self.context.deregister_table(set.name)?;
+            self.context.register_table(set.name, Arc::new(table))?;
+            // The plan of a view has the tables that were there when it was made.
+            for model in &self.models {
+                if !computed.settled.contains(&model.name) {
+                    self.register(model, view(&self.context, model).await?)?;
+                }
+            }
+            found.complete.insert(set.name);
+        }
+        Ok(())
+    }
+
+    /// The names of tables and models, and of all that they read.
+    fn all_read(&self, names: Vec<String>) -> BTreeSet<String> {
+        let mut names = BTreeSet::from_iter(names);
+        for model in self.models.iter().rev() {
+            if names.contains(&model.name) {
+                names.extend(model.reads.iter().cloned());
+            }
+        }
+        names
+    }
+
+    /// The tables and models that a query names, each as often as it does; `None` for another statement, and for a
+    /// question about columns.
+    fn named(&self, sql: &str) -> Result<Option<Vec<String>>, DataFusionError> {
+        let state = self.context.state();
+        let dialect = state.config().options().sql_parser.dialect;
+        let statement = state.sql_to_statement(sql, &dialect)?;
+        if !matches!(&statement, Statement::Statement(sql) if matches!(**sql, ast::Statement::Query(_)))
+        {
+            return Ok(None);
+        }
+        let named = state.resolve_table_references(&statement)?;
+        let asks_for_columns = |name: &TableReference| {
+            name.schema() == Some("information_schema") && name.table() != "tables"
+        };
+        if named.iter().any(asks_for_columns) {
+            return Ok(None);
+        }
+        let names = named.iter().map(|name| name.table().to_owned());
+        Ok(Some(names.collect()))
     }
 
     /// Whether the lake still holds what this engine answers from. Lists the objects again, and reads none.
@@ -236,6 +326,11 @@ impl Engine {
                 });
             }
             let sql = if is_show_tables(sql) { TABLES } else { sql };
+            // What is wrong with a statement is said below. Reading footers is not a part of the query's time: they
+            // are many only once.
+            if let Ok(names) = self.named(sql) {
+                self.find_columns(names).await?;
+            }
             let deadline = Instant::now() + self.limits.time;
             let options = SQLOptions::new()
                 .with_allow_ddl(false)
@@ -270,16 +365,11 @@ impl Engine {
         sql: &str,
         computed: &mut Computed,
     ) -> Result<(), DataFusionError> {
-        let state = self.context.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect)?;
-        if !matches!(&statement, Statement::Statement(sql) if matches!(**sql, ast::Statement::Query(_)))
-        {
+        let Some(named) = self.named(sql)? else {
             return Ok(());
-        }
-        let named = state.resolve_table_references(&statement)?;
+        };
         // A name as often as it is read, by the statement or by a model.
-        let mut wanted: Vec<&str> = named.iter().map(TableReference::table).collect();
+        let mut wanted: Vec<&str> = named.iter().map(String::as_str).collect();
         for model in self.models.iter().rev() {
             if wanted.contains(&model.name.as_str()) && !computed.settled.contains(&model.name) {
                 wanted.extend(model.reads.iter().map(String::as_str));

@@ -1,6 +1,6 @@
 //! The engine on a lake of a few objects.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,15 @@ impl Lake {
         self.folder.path().join(key)
     }
 
+    /// Writes an object of changes of users with these columns; its path.
+    async fn add_change(&self, number: u32, texts: &[(&'static str, &str)]) -> PathBuf {
+        let key =
+            format!("users_changes/2026-11-29/users-000001-0000000000000001-{number:010}.parquet");
+        let set = DataSet::of_changes("users").unwrap();
+        self.add(set, &key, texts, Vec::new()).await;
+        self.folder.path().join(key)
+    }
+
     async fn add(
         &self,
         set: &DataSet,
@@ -89,9 +98,13 @@ impl Lake {
             time: Duration::from_secs(60),
         };
         let declared = source_columns().unwrap();
+        let is_captured = |set: &DataSet| set.source_table.is_some();
         let sources = DATA_SETS.iter().map(|set| Source {
             set,
-            columns: declared.get(set.name).cloned(),
+            columns: declared
+                .get(set.name)
+                .filter(|_| !is_captured(set))
+                .cloned(),
         });
         let sources: Vec<Source> = sources.collect();
         Engine::open(&self.store, &sources, limits).await.unwrap()
@@ -147,12 +160,52 @@ async fn kept_facts_are_added_to_while_only_transactions_come() {
     }
     lake.add_transaction(2, 2, 10.0).await;
     // Reading what is kept again would fail.
-    let metadata = std::fs::metadata(&first).unwrap();
-    let file = std::fs::File::create(&first).unwrap();
-    file.set_len(metadata.len()).unwrap();
-    file.set_modified(metadata.modified().unwrap()).unwrap();
+    damage(&first);
     let engine = engine.reopen(&lake.store).await.unwrap();
     assert_eq!(engine.count(DOLLARS).await.unwrap(), 20 + 40 + 40);
+}
+
+#[tokio::test]
+async fn footers_of_changes_are_read_once_and_only_for_a_statement_that_needs_them() {
+    let lake = Lake::new();
+    lake.add_rate(1, 0.5).await;
+    let first = lake
+        .add_change(1, &[("user_id", "ann"), ("nickname", "a")])
+        .await;
+    let engine = lake.open().await;
+    let known = async |engine: &Engine| {
+        let sql = "select count(*) from information_schema.columns \
+                   where table_name = 'users_changes' and column_name in ('nickname', 'motto')";
+        engine.count(sql).await
+    };
+    assert_eq!(known(&engine).await.unwrap(), 1);
+    let named = "select count(*) from users_changes where nickname = 'a'";
+    assert_eq!(engine.count(named).await.unwrap(), 1);
+    damage(&first);
+    lake.add_change(2, &[("user_id", "bob"), ("motto", "b")])
+        .await;
+    let engine = engine.reopen(&lake.store).await.unwrap();
+    assert_eq!(known(&engine).await.unwrap(), 2);
+    // One that has read no footer yet meets the damage, but not for other tables.
+    let engine = lake.open().await;
+    let rates = "select count(*) from fx_rates";
+    assert_eq!(engine.count(rates).await.unwrap(), 1);
+    assert!(engine.query("describe users_changes").await.is_err());
+    assert!(
+        engine
+            .query("select 1 from dim_users_current")
+            .await
+            .is_err()
+    );
+    assert!(known(&engine).await.is_err());
+}
+
+/// Makes an object unreadable; a listing shows no difference.
+fn damage(object: &Path) {
+    let metadata = std::fs::metadata(object).unwrap();
+    let file = std::fs::File::create(object).unwrap();
+    file.set_len(metadata.len()).unwrap();
+    file.set_modified(metadata.modified().unwrap()).unwrap();
 }
 
 /// The error of a statement, from planning it or from its rows.

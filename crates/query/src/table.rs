@@ -1,6 +1,6 @@
 //! A data set as a table: its objects, the columns that they have together, and the key of each row's object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -24,16 +24,8 @@ use parquet::arrow::parquet_to_arrow_schema;
 
 /// The column that has the key of a row's object. It is made where a query names it.
 const FILE: &str = "_file";
-/// Footers read side by side.
-const FOOTER_READS: usize = 16;
-
-/// What is known of a data set's columns beforehand.
-pub(crate) enum Columns {
-    /// All of them.
-    Known(SchemaRef),
-    /// Some of them; the objects' footers tell the others.
-    AtLeast(SchemaRef),
-}
+/// Footers read side by side: a bucket takes tens of milliseconds for each.
+const FOOTER_READS: usize = 32;
 
 /// The objects of a data set, read by the names of their columns: one that an object lacks is NULL there.
 #[derive(Debug)]
@@ -45,17 +37,9 @@ pub(crate) struct LakeTable {
 }
 
 impl LakeTable {
-    /// A table of these objects.
-    pub(crate) async fn open(
-        lake: &LakeStore,
-        store: ObjectStoreUrl,
-        objects: &[ListedObject],
-        columns: Columns,
-    ) -> std::result::Result<Self, LakeError> {
-        let schema = match columns {
-            Columns::Known(schema) => all_nullable(&schema),
-            Columns::AtLeast(schema) => columns_of(lake, objects, &schema).await?,
-        };
+    /// A table of these objects, with these columns.
+    pub(crate) fn new(store: ObjectStoreUrl, objects: &[ListedObject], columns: &Schema) -> Self {
+        let schema = all_nullable(columns);
         let key = Field::new(FILE, DataType::Utf8, false);
         // A captured table may have a column of that name.
         let has_key = schema.field_with_name(FILE).is_err();
@@ -74,30 +58,71 @@ impl LakeTable {
             let key = has_key.then(|| ScalarValue::from(object.key.as_str()));
             file.with_partition_values(key.into_iter().collect())
         });
-        Ok(Self {
+        Self {
             schema,
             store,
             files: files.collect(),
-        })
+        }
     }
 }
 
-/// The columns of all objects: those of the newest first, then those that only earlier ones have, then those that
-/// are declared and that none has. A column whose type has changed is text, which every type can become.
-async fn columns_of(
-    lake: &LakeStore,
-    objects: &[ListedObject],
-    declared: &Schema,
-) -> std::result::Result<SchemaRef, LakeError> {
-    let newest_first = objects.iter().rev();
-    let footers: Vec<_> = newest_first
-        .map(|object| footer_columns(lake, &object.key))
-        .collect();
-    let footers = stream::iter(footers).buffered(FOOTER_READS);
-    let schemas: Vec<Schema> = footers.try_collect().await?;
+/// The columns of objects, by their footers. Objects never change, so each footer is read once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ColumnsRead {
+    /// By key: the object, and the place of its columns.
+    objects: BTreeMap<String, (ListedObject, usize)>,
+    /// Each once: nearly all objects of a table have the same.
+    schemas: Vec<Schema>,
+}
+
+impl ColumnsRead {
+    /// Reads the footers of those that it does not know yet.
+    pub(crate) async fn add(
+        &mut self,
+        lake: &LakeStore,
+        objects: &[ListedObject],
+    ) -> std::result::Result<(), LakeError> {
+        let is_known = |object: &&ListedObject| {
+            let known = self.objects.get(&object.key);
+            known.is_some_and(|(known, _)| known == *object)
+        };
+        let unknown = objects.iter().filter(|object| !is_known(object));
+        let unknown: Vec<ListedObject> = unknown.cloned().collect();
+        let read = stream::iter(unknown).map(|object| async move {
+            let schema = footer_columns(lake, &object.key).await?;
+            Ok::<_, LakeError>((object, schema))
+        });
+        let mut read = read.buffer_unordered(FOOTER_READS);
+        while let Some((object, schema)) = read.try_next().await? {
+            let known = self.schemas.iter().position(|known| *known == schema);
+            let place = known.unwrap_or_else(|| {
+                self.schemas.push(schema);
+                self.schemas.len() - 1
+            });
+            self.objects.insert(object.key.clone(), (object, place));
+        }
+        Ok(())
+    }
+
+    /// The columns of these objects together, which [`Self::add`] has read: those of the newest first, then those
+    /// that only earlier ones have, then those that are declared and that none has. A column whose type has changed
+    /// is text, which every type can become.
+    pub(crate) fn together(&self, objects: &[ListedObject], declared: &Schema) -> Schema {
+        let newest_first = objects.iter().rev();
+        let mut places: Vec<usize> = newest_first
+            .filter_map(|object| Some(self.objects.get(&object.key)?.1))
+            .collect();
+        // Only the first of each says something new.
+        let mut seen = BTreeSet::new();
+        places.retain(|place| seen.insert(*place));
+        unite(places.iter().map(|place| &self.schemas[*place]), declared)
+    }
+}
+
+fn unite<'a>(schemas: impl Iterator<Item = &'a Schema>, declared: &Schema) -> Schema {
     let mut names = Vec::new();
     let mut types: BTreeMap<String, DataType> = BTreeMap::new();
-    for field in schemas.iter().flat_map(|schema| schema.fields()) {
+    for field in schemas.flat_map(|schema| schema.fields()) {
         match types.get_mut(field.name()) {
             None => {
                 names.push(field.name().clone());
@@ -116,14 +141,16 @@ async fn columns_of(
     let fields = names
         .iter()
         .filter_map(|name| Some(Field::new(name, types.get(name)?.clone(), true)));
-    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    Schema::new(fields.collect::<Vec<_>>())
 }
 
 async fn footer_columns(lake: &LakeStore, key: &str) -> std::result::Result<Schema, LakeError> {
     let metadata = lake.parquet_metadata(key).await?;
     let file = metadata.file_metadata();
-    parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
-        .map_err(|source| LakeError::object(key, source))
+    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
+        .map_err(|source| LakeError::object(key, source))?;
+    // Without what only this object says of itself.
+    Ok(Schema::new(schema.fields))
 }
 
 fn all_nullable(schema: &Schema) -> SchemaRef {

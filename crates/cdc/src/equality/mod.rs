@@ -4,7 +4,7 @@
 //! from the lake, so a capture may run and the tables may change meanwhile. A running capture is asked
 //! for a checkpoint and waited for; if none runs, the rows that the slot still holds changes of are
 //! left out, and counted. What was not compared is said, with the reason. Memory: per row and side its
-//! key and 8 bytes per column.
+//! key and 8 bytes per column, and a few files.
 
 mod replay;
 mod row;
@@ -21,6 +21,7 @@ use deadpool_postgres::Object;
 use ftap_lake::{ChangeObjectName, LakeError, LakeStore, Lsn};
 use ftap_postgres::{PostgresError, PostgresSettings, ServerAddress, connection, pool};
 use ftap_supervision::{Retry, Retryable};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use self::replay::{Replay, ReplayError};
 use self::row::{Rows, Shape};
@@ -33,6 +34,8 @@ use crate::source::SourceError;
 
 /// Rows that are named, of those that differ.
 pub const NAMED: usize = 10;
+/// Files read side by side, and in memory at once.
+const READS: usize = 8;
 /// Between two looks for a checkpoint.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -271,9 +274,15 @@ async fn table_figures(
     let mut names: Vec<_> = names.collect();
     names.sort_by_key(|name| name.part);
     let mut replay = Replay::new(&found.shape, &tables.visibility);
-    for name in &names {
-        let key = name.key();
-        match replay.file(lake.get(&key).await?) {
+    let keys: Vec<String> = names.iter().map(|name| name.key()).collect();
+    let mut files = stream::iter(keys)
+        .map(|key| async move {
+            let bytes = lake.get(&key).await?;
+            Ok::<_, LakeError>((key, bytes))
+        })
+        .buffered(READS);
+    while let Some((key, bytes)) = files.try_next().await? {
+        match replay.file(bytes) {
             Ok(()) => {}
             Err(error @ ReplayError::NoKey { .. }) => {
                 let said = error.to_string();
