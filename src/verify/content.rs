@@ -308,10 +308,21 @@ impl<'de> Visitor<'de> for Fields {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values = [const { Value::Missing }; 9];
+        let mut next = 0;
         while let Some(name) = map.next_key::<Value<'de>>()? {
             let name = name.text().unwrap_or_default();
-            match field::ALL.iter().position(|known| *known == name) {
-                Some(index) => values[index] = map.next_value()?,
+            // Most are in this order.
+            let is_next = field::ALL.get(next).is_some_and(|known| *known == name);
+            let index = if is_next {
+                Some(next)
+            } else {
+                field::ALL.iter().position(|known| *known == name)
+            };
+            match index {
+                Some(index) => {
+                    values[index] = map.next_value()?;
+                    next = index + 1;
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }

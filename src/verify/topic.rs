@@ -187,9 +187,9 @@ impl<'a> Topics<'a> {
             .zip(bounds.iter().copied())
             .filter(|(_, (low, high))| low < high)
             .collect();
-        let threads = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(wanted.len());
+        // Two a core, so that three partitions do not leave one core idle while the other reads a second one.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (2 * cores).min(wanted.len());
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2 * threads + 1);
             let readers: Vec<_> = (0..threads)
@@ -345,7 +345,7 @@ fn consumer(settings: &KafkaSettings, isolation: &str) -> anyhow::Result<Reader>
         ("isolation.level", isolation),
         ("auto.offset.reset", "error"),
         ("check.crcs", "true"),
-        ("queued.max.messages.kbytes", "16384"),
+        ("queued.max.messages.kbytes", "8192"),
     ];
     Reader::new(settings, GROUP, &own).context("the Kafka client's settings")
 }

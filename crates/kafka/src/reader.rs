@@ -35,6 +35,8 @@ impl Reader {
             ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
             ("fetch.queue.backoff.ms", "5"),
+            // The end of a partition that ends in a transaction's marker shows by an answer without records.
+            ("fetch.wait.max.ms", "10"),
             // Under a quota the answer after this one waits until it is paid for.
             ("fetch.max.bytes", "1048576"),
         ];
