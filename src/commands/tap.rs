@@ -118,7 +118,10 @@ fn connect(
 ) -> anyhow::Result<Reader> {
     let settings = config.kafka_settings(bootstrap);
     // It stays for what comes.
-    let own = [("enable.partition.eof", "false")];
+    let own = [
+        ("enable.partition.eof", "false"),
+        ("fetch.wait.max.ms", "500"),
+    ];
     let consumer = Reader::new(&settings, "ftap-tap", &own);
     let consumer = consumer.context("the Kafka client can't be made")?;
     let mut assignment = TopicPartitionList::new();

@@ -4,8 +4,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// What the line takes at once.
 const PIECE: usize = 8 * 1024;
@@ -59,10 +61,13 @@ impl Line {
     /// Whether they could be sent; other connections get their turn after each piece.
     fn send(&self, to: &mut TcpStream, bytes: &[u8]) -> bool {
         bytes.chunks(PIECE).all(|piece| {
-            let _turn = self.turn.lock().unwrap();
+            let turn = self.turn.lock();
             let seconds = piece.len() as f64 / self.bytes_per_second as f64;
             std::thread::sleep(Duration::from_secs_f64(seconds));
-            to.write_all(piece).is_ok()
+            let is_sent = to.write_all(piece).is_ok();
+            // Otherwise this thread may have the next turn as well, and the next.
+            MutexGuard::unlock_fair(turn);
+            is_sent
         })
     }
 }
