@@ -23,7 +23,8 @@ use ftap_telemetry::metrics;
 use parking_lot::Mutex;
 
 use crate::messages::{
-    ChainEnds, DurableUpTo, FindChainEnds, Rewind, ToSubscriber, ToUploader, Upload,
+    ChainEnds, DurableUpTo, FindChainEnds, NEIGHBOUR_GRACE, Rewind, ToSubscriber, ToUploader,
+    Upload,
 };
 
 /// Puts whose end was not seen: a generation can be over before its put is answered, and the
@@ -238,9 +239,12 @@ async fn put_dead_letters(
 async fn wait_for_rejections(stage: &Stage, upload: &mut Upload) -> Result<(), Failure> {
     let _waiting = stage.progress().waiting();
     for durable in upload.rejections.drain(..) {
-        durable.await.map_err(|_dropped| {
-            Failure::new(Internal::NeighbourGone, "dead_letters dropped a rejection")
-        })?;
+        if durable.await.is_err() {
+            // Its thread reports its own fault, which is the root cause; this one is only for the case that it does not.
+            tokio::time::sleep(NEIGHBOUR_GRACE).await;
+            let what = "dead_letters dropped a rejection";
+            return Err(Failure::new(Internal::NeighbourGone, what));
+        }
     }
     Ok(())
 }

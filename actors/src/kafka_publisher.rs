@@ -32,7 +32,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::oneshot;
 
-use crate::messages::{EncodedRow, RowBatch, StartReading};
+use crate::messages::{EncodedRow, NEIGHBOUR_GRACE, RowBatch, StartReading};
 use crate::settings::PublishSettings;
 
 /// Batches the actor may hand to its thread ahead; the reader sends one at a time.
@@ -56,9 +56,6 @@ type Row<'a> = (EncodedRow, &'a [u8], &'a [u8]);
 
 /// A batch, and the way to its sender.
 type Job = (Handed<RowBatch>, oneshot::Sender<Result<(), Failure>>);
-
-/// How long a thread may take to report why it ended.
-const NEIGHBOUR_GRACE: Duration = Duration::from_secs(1);
 
 /// The actor: passes batches to the thread that owns the producer.
 pub struct KafkaPublisher {

@@ -3,6 +3,8 @@
 //! An actor that takes more than one kind of message has an enum of them (`ToBuffer`), so one
 //! outbox leads to it. Messages of one sender arrive in their order.
 
+use std::time::Duration;
+
 use actix::Message;
 use ftap_kafka::consumer::{Batch, RecordHeader};
 use ftap_kafka::publish_resume::{Place, Resume};
@@ -10,6 +12,9 @@ use ftap_lake::{CloseReason, ClosedFile, DeadLetterFooter, TransactionFooter};
 use ftap_schedule::JobTick;
 use ftap_supervision::{Failure, Permit};
 use tokio::sync::oneshot;
+
+/// How long a neighbour that no longer answers may take to report why it ended.
+pub(crate) const NEIGHBOUR_GRACE: Duration = Duration::from_millis(500);
 
 /// KafkaPublisher to CsvReader: start reading here.
 #[derive(Message)]
