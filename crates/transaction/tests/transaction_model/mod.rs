@@ -53,6 +53,7 @@ pub(crate) fn rows() -> impl Strategy<Value = Row> {
             "\\PC{1,20}",
             "[\\x00-\\x7f]{1,12}"
         ]
+        .prop_filter("a text that says something", |text| is_text(text))
     };
     let amt = prop_oneof![
         (0..100_000_000u64).prop_map(|cents| format!("{}.{:02}", cents / 100, cents % 100)),
@@ -151,15 +152,17 @@ fn model(payload: &[u8]) -> Option<Result<Model, RejectReason>> {
             field::CURRENCY => {
                 text[5].len() == 3 && text[5].chars().all(|c| c.is_ascii_uppercase())
             }
-            _ => text.last().is_some_and(|text| {
-                text.chars().any(|c| !c.is_whitespace()) && !text.contains('\0')
-            }),
+            _ => text.last().is_some_and(|text| is_text(text)),
         };
         if !is_sound {
             return Some(Err(RejectReason::WrongValue(name)));
         }
     }
     Some(Ok((text, [integers[0], integers[1]], amount)))
+}
+
+fn is_text(text: &str) -> bool {
+    text.chars().any(|c| !c.is_whitespace()) && !text.contains('\0')
 }
 
 /// Parsed and printed, it is as it was; no leap second, which is printed as well.
