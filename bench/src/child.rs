@@ -7,13 +7,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use ftap_testing::end_with_parent;
 
 /// How long any measured process may take.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -61,25 +62,11 @@ pub(crate) fn start(command: &mut Command, output: &Path) -> anyhow::Result<Chil
         let path = output.join(name);
         File::create(&path).with_context(|| format!("{} can't be written", path.display()))
     };
-    let parent = std::process::id();
     command
         .stdin(Stdio::null())
         .stdout(create("stdout")?)
-        .stderr(create("stderr")?)
-        .process_group(0);
-    // SAFETY: between fork and exec only two system calls are made, which allocate nothing.
-    unsafe {
-        command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // The benchmark may have ended before the call above.
-            if libc::getppid() as u32 != parent {
-                return Err(io::Error::other("the benchmark has ended"));
-            }
-            Ok(())
-        });
-    }
+        .stderr(create("stderr")?);
+    end_with_parent(command);
     let program = command.get_program().to_owned();
     command
         .spawn()

@@ -5,13 +5,14 @@
 //! thread only). Its group is its own: a Ctrl-C at the terminal reaches the runner alone.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ftap_testing::end_with_parent;
 use serde_json::Value;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -33,25 +34,11 @@ impl Process {
         let create = |path: &Path| {
             File::create(path).with_context(|| format!("{} can't be written", path.display()))
         };
-        let runner = std::process::id();
         command
             .stdin(Stdio::null())
             .stderr(create(&log)?)
-            .stdout(create(&printed)?)
-            .process_group(0);
-        // SAFETY: between fork and exec only two system calls are made, which allocate nothing.
-        unsafe {
-            command.pre_exec(move || {
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-                // The runner may have ended before the call above.
-                if libc::getppid() as u32 != runner {
-                    return Err(io::Error::other("the runner has ended"));
-                }
-                Ok(())
-            });
-        }
+            .stdout(create(&printed)?);
+        end_with_parent(&mut command);
         let program = command.get_program().to_owned();
         let child = command
             .spawn()
