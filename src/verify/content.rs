@@ -248,6 +248,8 @@ impl<'de> Deserialize<'de> for Value<'de> {
     }
 }
 
+/// Written out: with a derived enum the whole of `verify` takes a third more time. And not the decoder's, which it
+/// checks.
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {

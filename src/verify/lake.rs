@@ -1,15 +1,17 @@
 //! Reads the objects of the lake, rows and all.
 //!
 //! Promises: what an object's name and footer say is compared with what its rows are; neither
-//! is trusted in place of the rows. One object is in memory at a time. An object that can't be
-//! read at all is an error that names it.
+//! is trusted in place of the rows. One object is in memory at a time, and
+//! the one after it. An object that can't be read at all is an error that names it.
 
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use anyhow::anyhow;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
 };
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use ftap_lake::{
@@ -20,7 +22,9 @@ use ftap_telemetry::chain;
 use ftap_transaction::{EVENT_TIME, field};
 use futures::TryStreamExt as _;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use tokio::runtime::Handle;
 
+use super::BACKOFF;
 use super::content::{self, Hasher};
 use super::items::LakeRow;
 use super::ledger::Ledger;
@@ -61,14 +65,41 @@ pub(super) async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, L
     Ok(found)
 }
 
+/// Accounts for the objects, given in the order of [`list`]. They are decoded on a thread of their own.
+pub(super) fn audit(
+    store: &LakeStore,
+    runtime: &Handle,
+    objects: &[Found],
+    auditor: &mut Auditor<'_>,
+) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let (sender, opened) = sync_channel(1);
+        let decoding = scope.spawn(move || {
+            for found in objects {
+                let get = async || store.get(&found.key).await;
+                let bytes = runtime.block_on(BACKOFF.retry(get, |_, _| {}))?;
+                if !decode(bytes, &sender) {
+                    break;
+                }
+            }
+            anyhow::Ok(())
+        });
+        for (found, opened) in objects.iter().zip(opened) {
+            auditor.object(found, opened);
+        }
+        let decoded = decoding.join();
+        decoded.map_err(|_panic| anyhow!("reading the lake failed: this is a bug"))?
+    })
+}
+
 /// An object whose rows follow.
-pub(super) struct Opened {
+struct Opened {
     footer: Result<TransactionFooter, FooterError>,
     batches: Receiver<anyhow::Result<RecordBatch>>,
 }
 
 /// Sends an object on, then its rows as they are decoded; `false` if no one takes objects any more.
-pub(super) fn decode(bytes: Bytes, objects: &SyncSender<anyhow::Result<Opened>>) -> bool {
+fn decode(bytes: Bytes, objects: &SyncSender<anyhow::Result<Opened>>) -> bool {
     let (sender, batches) = sync_channel(BATCHES_AHEAD);
     let open = || -> anyhow::Result<_> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
@@ -123,8 +154,7 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    /// Accounts for one object, given in the order of [`list`].
-    pub(super) fn object(&mut self, found: &Found, opened: anyhow::Result<Opened>) {
+    fn object(&mut self, found: &Found, opened: anyhow::Result<Opened>) {
         let accounted = opened.and_then(|opened| self.readable_object(found, opened));
         if let Err(error) = accounted {
             let detail = chain(error.as_ref());

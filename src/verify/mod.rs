@@ -25,11 +25,10 @@ mod ledger_tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::mpsc::{channel, sync_channel};
-use std::thread;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use ftap_actors::settings::DeadLetterPlace;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::{LakeLocation, LakeStore};
@@ -181,26 +180,8 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     // After the topic's: those of the lake are whole.
     dead_letters::read(&store, topic, runtime, &mut ledger)?;
 
-    thread::scope(|scope| {
-        let (sender, opened) = sync_channel(1);
-        let decoding = scope.spawn(|| {
-            let sender = sender;
-            for found in &objects {
-                let get = async || store.get(&found.key).await;
-                let bytes = runtime.block_on(BACKOFF.retry(get, |_, _| {}))?;
-                if !lake::decode(bytes, &sender) {
-                    break;
-                }
-            }
-            anyhow::Ok(())
-        });
-        let mut auditor = Auditor::new(topic, &mut ledger);
-        for (found, opened) in objects.iter().zip(opened) {
-            auditor.object(found, opened);
-        }
-        let decoded = decoding.join();
-        decoded.map_err(|_panic| anyhow!("reading the lake failed: this is a bug"))?
-    })?;
+    let mut auditor = Auditor::new(topic, &mut ledger);
+    lake::audit(&store, runtime, &objects, &mut auditor)?;
 
     let changes = runtime.block_on(changes::compare(&store, &inputs.changes))?;
     let bigquery = match &inputs.bigquery {
