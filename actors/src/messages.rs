@@ -14,7 +14,7 @@ use ftap_supervision::{Failure, Permit};
 use tokio::sync::oneshot;
 
 /// How long a neighbour that no longer answers may take to report why it ended.
-pub(crate) const NEIGHBOUR_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const NEIGHBOUR_GRACE: Duration = Duration::from_secs(1);
 
 /// KafkaPublisher to CsvReader: start reading here.
 #[derive(Message)]

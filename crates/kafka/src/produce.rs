@@ -151,7 +151,7 @@ impl TopicProducer {
         Ok(())
     }
 
-    /// Once a message is not delivered, the open transaction takes no others, and why only a commit returns why.
+    /// Once a message is not delivered, the open transaction takes no others, and only a commit returns the reason.
     fn root_cause(&self, refused: KafkaError) -> KafkaError {
         if refused.rdkafka_error_code() != Some(RDKafkaErrorCode::State) {
             return refused;
