@@ -266,6 +266,37 @@ describe("the pages of a run", () => {
   });
 });
 
+describe("a lake that changes", () => {
+  it("between a card's answer and the first event is shown", async () => {
+    const place = folder();
+    mkdirSync(join(place, "data/lake"), { recursive: true });
+    const env = { PATH: process.env.PATH, HOME: place, POSTGRES: "off" };
+    const fill = ["run", "--until-drained", "--rows", "300", "--dashboard-addr", "off"];
+    const served = new Program(place, ["serve"]);
+    const url = await served.url();
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    let release;
+    const held = new Promise((resolve) => { release = resolve; });
+    await page.route("**/events", async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.goto(url);
+    await loaded(page);
+    await shows(page, "[data-card=headline]", /Nothing to show yet/);
+    execFileSync(FTAP, fill, { cwd: place, env, stdio: "ignore" });
+    // Another page has made the program look at the lake, so the first event has nothing that came after it.
+    const other = await open(url, "/");
+    await shows(other, "[data-card=headline]", /\b300\b/);
+    await other.context().close();
+    release();
+    await shows(page, "[data-card=headline]", /\b300\b/);
+    await context.close();
+    await served.kill("SIGKILL");
+  });
+});
+
 describe("what a person asks for", () => {
   const confirm = async (page, answer) => {
     await page.locator("#confirm[open]").waitFor();

@@ -10,6 +10,7 @@ use ftap_lake::LakeError;
 use ftap_query::QueryError;
 use ftap_telemetry::chain;
 use hyper::StatusCode;
+use hyper::header::HeaderName;
 use serde_json::Value;
 
 use crate::Dashboard;
@@ -145,18 +146,33 @@ impl<'a> Table<'a> {
     }
 }
 
+/// Header of a card: the number of the lake's moment that it shows, or an older one if a new one came meanwhile.
+const MOMENT: HeaderName = HeaderName::from_static("lake-moment");
+
 pub(crate) async fn card(
     State(dashboard): State<Arc<Dashboard>>,
     Path(name): Path<String>,
     asked: AskedFilters,
 ) -> Answer {
+    let moment = match &dashboard.answers {
+        Some(answers) if !name.starts_with("pipeline_") => answers.moment().await.ok(),
+        _ => None,
+    };
+    let mut answer = named(&dashboard, &name, asked).await;
+    if let Some(moment) = moment {
+        answer.headers_mut().insert(MOMENT, moment.number.into());
+    }
+    answer
+}
+
+async fn named(dashboard: &Dashboard, name: &str, asked: AskedFilters) -> Answer {
     let AskedFilters { raw, parsed } = asked;
     let (stem, wants_csv) = match name.strip_suffix(".csv") {
         Some(stem) => (stem, true),
-        None => (name.as_str(), false),
+        None => (name, false),
     };
     if name == "filters" {
-        let form = filters::card(&dashboard, raw).await;
+        let form = filters::card(dashboard, raw).await;
         return form.unwrap_or_else(|error| failure(&error));
     }
     let filters = match parsed {
@@ -165,26 +181,26 @@ pub(crate) async fn card(
     };
     let question = QUESTIONS.iter().find(|question| question.name == stem);
     let made = match (question, stem) {
-        (Some(question), _) if wants_csv => csv(&dashboard, question, &filters).await,
-        (Some(question), _) => chart(&dashboard, question, &filters).await,
+        (Some(question), _) if wants_csv => csv(dashboard, question, &filters).await,
+        (Some(question), _) => chart(dashboard, question, &filters).await,
         (None, _) if wants_csv => return router::nothing_here().await,
-        (None, "fraud_evaluation") => fraud::evaluation(&dashboard).await,
-        (None, "fraud_calibration") => fraud::calibration(&dashboard).await,
-        (None, "fraud_suspicious") => fraud::suspicious(&dashboard).await,
-        (None, "headline") => headline::card(&dashboard, &filters).await,
-        (None, "newest") => newest::card(&dashboard, &filters).await,
-        (None, "lake_sets") => lake::sets(&dashboard).await,
-        (None, "lake_chains") => lake::chains(&dashboard).await,
-        (None, "lake_tables") => lake::tables(&dashboard).await,
-        (None, "lake_objects") => lake::objects(&dashboard).await,
-        (None, "pipeline_figures") => pipeline::figures(&dashboard),
-        (None, "pipeline_groups") => pipeline::groups(&dashboard),
+        (None, "fraud_evaluation") => fraud::evaluation(dashboard).await,
+        (None, "fraud_calibration") => fraud::calibration(dashboard).await,
+        (None, "fraud_suspicious") => fraud::suspicious(dashboard).await,
+        (None, "headline") => headline::card(dashboard, &filters).await,
+        (None, "newest") => newest::card(dashboard, &filters).await,
+        (None, "lake_sets") => lake::sets(dashboard).await,
+        (None, "lake_chains") => lake::chains(dashboard).await,
+        (None, "lake_tables") => lake::tables(dashboard).await,
+        (None, "lake_objects") => lake::objects(dashboard).await,
+        (None, "pipeline_figures") => pipeline::figures(dashboard),
+        (None, "pipeline_groups") => pipeline::groups(dashboard),
         (None, "pipeline_open") => pipeline::open_files(),
-        (None, "pipeline_speed") => pipeline::speed(&dashboard),
-        (None, "pipeline_lag") => pipeline::lag(&dashboard),
+        (None, "pipeline_speed") => pipeline::speed(dashboard),
+        (None, "pipeline_lag") => pipeline::lag(dashboard),
         (None, "pipeline_troubles") => pipeline::newest_troubles(),
-        (None, "pipeline_off") => pipeline::off(&dashboard),
-        (None, "pipeline_watched") => pipeline::watched(&dashboard),
+        (None, "pipeline_off") => pipeline::off(dashboard),
+        (None, "pipeline_watched") => pipeline::watched(dashboard),
         (None, _) => return router::nothing_here().await,
     };
     made.unwrap_or_else(|error| failure(&error))

@@ -45,6 +45,8 @@ async function draw(card) {
 }
 
 const shown = new WeakMap();
+// The moment of the lake that a card shows, as the server numbers them.
+const moments = new WeakMap();
 
 // Fetches a card and puts it in place; what the server writes there is escaped by it.
 async function load(card) {
@@ -54,6 +56,7 @@ async function load(card) {
   try {
     const answer = await fetch(`/cards/${card.dataset.card}${location.search}`);
     const text = await answer.text();
+    moments.set(card, answer.headers.get("lake-moment"));
     if (answer.ok) {
       const open = [...card.querySelectorAll("details")].map((details) => details.open);
       if (again && shown.get(card) === text) return;
@@ -71,6 +74,7 @@ async function load(card) {
       problem(card, text);
     }
   } catch {
+    moments.delete(card);
     problem(card, "The process does not answer. What is shown is as it was.");
   }
   card.setAttribute("aria-busy", "false");
@@ -104,20 +108,25 @@ function chosen(card) {
   return !selection.isCollapsed && card.contains(selection.anchorNode);
 }
 
+// What shows another moment than the newest is fetched again, as soon as nobody uses it.
+function renew(moment) {
+  const old = (card) =>
+    !card.dataset.every && card.getAttribute("aria-busy") === "false" && moments.get(card) !== String(moment);
+  cards().filter((card) => old(card) && idle(card)).forEach(load);
+}
+
 const cards = () => [...document.querySelectorAll("[data-card]")];
 
 function follow() {
   const live = document.getElementById("live");
   let source = null;
-  let moment = null;
   const open = () => {
     source = new EventSource("/events");
     source.onmessage = (message) => {
       const now = JSON.parse(message.data);
       live.className = now.state;
       if (live.textContent !== now.text) live.textContent = now.text;
-      if (moment !== null && now.moment !== null && now.moment !== moment) cards().filter(idle).forEach(load);
-      moment = now.moment ?? moment;
+      if (now.moment !== null) renew(now.moment);
     };
     source.onerror = () => {
       live.className = "bad";
