@@ -336,10 +336,11 @@ fn fx_rates(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Opt
 
 fn fx_days(context: &JobContext<'_>, group: &'static str) -> anyhow::Result<Option<Wiring>> {
     let job = context.fx_job()?;
-    let at_stop = match job.provider() {
-        // A moment's work, without which no transaction has the rate of its day.
-        Provider::Offline => AtStop::Finish,
-        Provider::FreeCurrencyApi => AtStop::End,
+    // A drained lake has the rates of its days, if no quota counts them. Who asks for a stop does not wait for that.
+    let at_stop = if context.until_drained && job.provider() == Provider::Offline {
+        AtStop::Finish
+    } else {
+        AtStop::End
     };
     let file = context.config.events_file.clone();
     let days: EventDays = Arc::new(move || event_days(&file));

@@ -198,6 +198,17 @@ impl Running {
         }
         (status.code(), stdout)
     }
+
+    /// Waits for the end: stdout. Fails unless the exit code is this one.
+    #[track_caller]
+    pub(crate) fn ends_with(mut self, code: i32) -> String {
+        let (_, nothing) = channel();
+        let lines = std::mem::replace(&mut self.lines, nothing);
+        let (ended, stdout) = self.end();
+        let log: Vec<String> = lines.iter().collect();
+        assert_eq!(ended, Some(code), "{stdout}\n{}", log.join("\n"));
+        stdout
+    }
 }
 
 impl Drop for Running {

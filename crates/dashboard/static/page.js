@@ -108,7 +108,7 @@ function chosen(card) {
   return !selection.isCollapsed && card.contains(selection.anchorNode);
 }
 
-// What shows another moment than the newest is fetched again, as soon as nobody uses it.
+// What shows another moment than the newest is fetched again, as soon as it is not in use.
 function renew(moment) {
   const old = (card) =>
     !card.dataset.every && card.getAttribute("aria-busy") === "false" && moments.get(card) !== String(moment);
