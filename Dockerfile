@@ -17,6 +17,7 @@ WORKDIR /build
 
 # The dependencies: all manifests, with empty crates in place of the project's.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo/config.toml .cargo/
 COPY actors/Cargo.toml actors/
 COPY bench/Cargo.toml bench/
 COPY chaos/Cargo.toml chaos/
