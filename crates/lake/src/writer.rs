@@ -17,6 +17,13 @@ use crate::datasets::DataSet;
 use crate::error::FileError;
 use crate::footer::FooterFormat;
 
+/// Most rows of a row group. It is kept apart from the file until it ends, so that a file of one row group is there
+/// twice when it is closed; readers take row groups side by side.
+const ROW_GROUP_ROWS: usize = 262_144;
+/// What the encoder of a column of differences reserves at once, and fills by a few percent until its page ends: the
+/// system gives the rest only when it is written to.
+const DELTA_RESERVE_BYTES: usize = 1024 * 1024;
+
 /// How the lake's files are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -50,6 +57,8 @@ impl TryFrom<Compression> for ParquetCompression {
 pub struct FileWriter {
     name: String,
     writer: ArrowWriter<Vec<u8>>,
+    /// Reserved, and not used.
+    reserved_bytes: usize,
 }
 
 impl FileWriter {
@@ -62,7 +71,11 @@ impl FileWriter {
     ) -> Result<Self, FileError> {
         let properties = Some(properties(set, compression)?);
         match ArrowWriter::try_new(Vec::new(), columns, properties) {
-            Ok(writer) => Ok(Self { name, writer }),
+            Ok(writer) => Ok(Self {
+                name,
+                writer,
+                reserved_bytes: set.encodings.delta.len() * DELTA_RESERVE_BYTES,
+            }),
             Err(source) => Err(FileError::Parquet { name, source }),
         }
     }
@@ -84,13 +97,17 @@ impl FileWriter {
         self.writer.bytes_written() + self.writer.in_progress_size()
     }
 
+    /// What the file takes in memory, without what is reserved only.
     pub fn memory_bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.memory_size()
+        let in_progress = self.writer.memory_size();
+        self.writer.bytes_written() + in_progress.saturating_sub(self.reserved_bytes)
     }
 
     /// Writes the footer and ends the file.
     pub fn close(self, footer: &impl FooterFormat) -> Result<Bytes, FileError> {
-        let Self { name, mut writer } = self;
+        let Self {
+            name, mut writer, ..
+        } = self;
         for (key, value) in footer.to_pairs() {
             writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
@@ -115,6 +132,7 @@ pub fn properties(set: &DataSet, compression: Compression) -> Result<WriterPrope
         // A dictionary that is full would be followed by plain pages, and some readers take the second
         // encoding of a column chunk for the first.
         .set_dictionary_page_size_limit(usize::MAX)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_compression(compression.try_into()?);
     for name in set.encodings.delta {
         builder = builder

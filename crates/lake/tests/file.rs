@@ -266,7 +266,7 @@ fn memory_stays_near_the_encoded_size() {
         peak = peak.max(file.memory_bytes());
     }
     let bytes = file.close().unwrap().bytes.len();
-    assert!(peak < bytes + (12 << 20), "{peak} for a file of {bytes}");
+    assert!(peak < bytes + (6 << 20), "{peak} for a file of {bytes}");
 }
 
 #[test]
