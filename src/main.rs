@@ -39,11 +39,6 @@ use data_dir::InUse;
 use exit::BadUsage;
 use telemetry::Telemetry;
 
-/// Messages are allocated on one thread and freed on another, in librdkafka as well, which
-/// this replaces the allocator of, too: a third less CPU time a row than with glibc's.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Open files: `run` with all it may do takes 137 on two cores, some more on others and with more partitions.
 const FILES_OF_MOST: libc::rlim_t = 256;
 /// What writes a file or asks a question takes some ten.

@@ -2,8 +2,7 @@
    the file named by FTAP_TEST_CLOCK says, 8 bytes in the machine's order, read at each call.
    Waits until a time of that clock end when it says so, as the kernel's own do: a jump forwards
    ends them at once, one backwards makes those already begun longer by as much. They are done in
-   slices of real time, because the clock may jump meanwhile. libfaketime does not fit: it hangs
-   at the start of a process with jemalloc. */
+   slices of real time, because the clock may jump meanwhile. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -82,7 +81,6 @@ int pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restr
                            const struct timespec *restrict until) {
     static int (*wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
     struct timespec slice;
-    /* jemalloc comes first and waits for nothing before main. */
     if (!wait) wait = real("pthread_cond_timedwait", "GLIBC_2.3.2");
     while (next_slice(until, &slice)) {
         int result = wait(cond, mutex, &slice);
