@@ -3,6 +3,7 @@
 //! This file only strings the parts together: command line, settings, logs, command, exit code.
 //! Logs go to stderr, results to stdout.
 
+mod allocator;
 mod cli;
 mod closing;
 mod commands;
@@ -45,6 +46,7 @@ const FILES_OF_MOST: libc::rlim_t = 256;
 const FILES_OF_FEW: libc::rlim_t = 32;
 
 fn main() {
+    allocator::set_up();
     let parsed = cli::parse(std::env::args_os());
     let no_flags = BTreeMap::new();
     // Before anything can fail.
