@@ -55,7 +55,7 @@ fn main() {
     }
     let parsed = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => std::process::exit(exit::usage(&error).into()),
+        Err(error) => exit::now(exit::usage(&error)),
     };
     // `ftap config` shows another command's settings.
     let user = match &parsed.command {
@@ -70,7 +70,7 @@ fn main() {
     };
     terminal::restore();
     // Not a return: a stage that hangs in a library must not keep the process alive.
-    std::process::exit(code.into());
+    exit::now(code);
 }
 
 /// What libraries would panic or hang without.

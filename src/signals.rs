@@ -53,11 +53,11 @@ pub(crate) fn listen() -> anyhow::Result<watch::Receiver<bool>> {
                         _ = terminations.recv() => {}
                         () = &mut hard_stop => {
                             let text = "stopping took too long, the rest is left behind; nothing is lost, the next run continues from the last file in the lake";
-                            end_at_once(exit::report(&anyhow::anyhow!(text)).into());
+                            end_at_once(exit::report(&anyhow::anyhow!(text)));
                         }
                     }
                     if since.elapsed() >= SAME_SIGNAL {
-                        end_at_once(exit::INTERRUPTED.into());
+                        end_at_once(exit::INTERRUPTED);
                     }
                 }
             });
@@ -67,11 +67,7 @@ pub(crate) fn listen() -> anyhow::Result<watch::Receiver<bool>> {
 }
 
 /// Ends the process without dropping anything but its grip on the terminal.
-#[expect(
-    clippy::exit,
-    reason = "nothing else ends a process whose threads hang"
-)]
-fn end_at_once(code: i32) -> ! {
+fn end_at_once(code: u8) -> ! {
     terminal::restore();
-    std::process::exit(code)
+    exit::now(code)
 }

@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaRespErr as Code;
 /// How long librdkafka is given to make room in its queue.
 const ROOM_PATIENCE: Duration = Duration::from_millis(2);
 /// How long it may take to learn why a transaction has failed.
-const CAUSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CAUSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at reports of what was not delivered.
 const FLUSH_STEP: Duration = Duration::from_millis(100);
 
