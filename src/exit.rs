@@ -38,12 +38,10 @@ impl fmt::Display for OutputClosed {
 
 impl std::error::Error for OutputClosed {}
 
-/// Ends the process at once: threads of libraries that still work keep it from nothing, and nothing that they use is
-/// taken down under them, as the handlers of libc's `exit` do. A second thread that ends it at the same time is not
-/// held up either.
+/// Ends the process at once, with what was flushed: nothing that threads of libraries still use is taken down under them,
+/// as by the handlers of libc's `exit`, and neither a second thread that ends the process nor one that waits for a reader
+/// of the output holds this one up.
 pub(crate) fn now(code: u8) -> ! {
-    // There is no one left to tell if the output is gone.
-    let _ = std::io::stdout().flush();
     // SAFETY: it ends the process and returns nothing.
     unsafe { libc::_exit(code.into()) }
 }
@@ -66,7 +64,7 @@ pub(crate) fn usage(error: &clap::Error) -> u8 {
         return BAD_USAGE;
     }
     // The reader of the help may be gone.
-    let _ = error.print();
+    let _ = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() { BAD_USAGE } else { DONE }
 }
 

@@ -1,11 +1,13 @@
 //! What a user meets on the command line: help, exit codes, errors with remedies, quiet ends.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::common::wait_until;
 use crate::shell;
 use crate::shell::{Done, Place};
 use serde_json::Value;
@@ -316,6 +318,30 @@ fn sigterm_stops_a_run_within_ten_seconds_and_a_second_publisher_is_refused() {
     let summary = running.ends_with(0);
     assert!(asked.elapsed() < Duration::from_secs(10));
     assert!(summary.contains("rows put in the lake"), "{summary}");
+}
+
+#[test]
+fn a_second_signal_ends_a_command_whose_output_is_not_read() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("data/lake")).unwrap();
+    let endless = "SELECT * FROM generate_series(1, 1000000000)";
+    let mut command = place.ftap(&["query", "--format", "csv", endless]);
+    command.env("LOG_FORMAT", "json");
+    let mut running = shell::Running::start(command);
+    let output = running.child.stdout.as_ref().unwrap().as_raw_fd();
+    wait_until("the pipe to be full", || {
+        let mut unread = 0;
+        // SAFETY: the descriptor is open, and the kernel writes one number.
+        unsafe { libc::ioctl(output, libc::FIONREAD, &raw mut unread) };
+        (unread > 60_000).then_some(())
+    });
+    running.signal("-TERM");
+    running.event("shutdown_requested");
+    wait_until("the end", || {
+        running.signal("-TERM");
+        running.child.try_wait().unwrap()
+    });
+    assert_eq!(running.end().0, Some(130));
 }
 
 #[test]
