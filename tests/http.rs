@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use crate::common::wait_until;
 use crate::shell;
 use crate::shell::{Answer, PATIENCE, Place, Running, answer_of, get, raw, request, request_with};
 use std::io::Write as _;
@@ -204,10 +205,10 @@ fn with_a_token_only_alive_and_ready_are_answered_without_it() {
                 assert_eq!(answer.status, 200, "{path}");
                 assert!(!answer.body.contains(TOKEN) && !answer.head.contains(TOKEN));
             }
-            assert_eq!(
-                ask("/readyz", right).json()["groups"]["ingest"]["state"],
-                "running"
-            );
+            wait_until("a running group", || {
+                let ready = ask("/readyz", right).json();
+                (ready["groups"]["ingest"]["state"] == "running").then_some(())
+            });
         }
         let host = request_with(
             &url,
