@@ -97,6 +97,8 @@ struct Computed {
     reads: BTreeMap<String, usize>,
     /// Names of those that are kept in memory, or would be if they were smaller.
     settled: BTreeSet<String>,
+    /// Whether each model has a view of the tables that there are now.
+    has_views: bool,
     /// Memory of those that are kept.
     bytes: usize,
     /// The facts among them, by name.
@@ -105,7 +107,7 @@ struct Computed {
 
 /// Those that the models rely on.
 fn declared_columns(name: &str) -> Result<SchemaRef, QueryError> {
-    let declared = source_columns()?.remove(name);
+    let declared = source_columns()?.get(name).cloned();
     Ok(declared.unwrap_or_else(|| Arc::new(Schema::empty())))
 }
 
@@ -123,7 +125,7 @@ impl Engine {
     ) -> BoxFuture<'a, Result<Self, QueryError>> {
         Box::pin(async move {
             let moment = Moment::now(lake, sources).await?;
-            Self::at(lake, sources, limits, moment, ColumnsRead::default()).await
+            Self::at(lake, sources, limits, moment, ColumnsRead::default())
         })
     }
 
@@ -134,17 +136,19 @@ impl Engine {
             let moment = Moment::now(lake, &self.sources).await?;
             let added = moment.added_since(&self.moment, &TRANSACTIONS);
             let columns = self.found.lock().await.columns.clone();
-            let open = async |moment| {
-                Self::at(lake, &self.sources, self.limits, moment, columns.clone()).await
-            };
-            let engine = open(moment).await?;
+            let open = |moment| Self::at(lake, &self.sources, self.limits, moment, columns.clone());
+            let engine = open(moment)?;
             let facts = self.computed.lock().await.facts.clone();
             let Some(added) = added.filter(|_| !facts.is_empty()) else {
                 return Ok(engine);
             };
-            let added = open(added).await?;
+            let added = open(added)?;
+            let names: Vec<String> = facts.keys().cloned().collect();
+            added.find_columns(Some(names.clone())).await?;
+            let read = added.all_read(names);
+            let models = added.models.iter();
             added
-                .find_columns(Some(facts.keys().cloned().collect()))
+                .plan(models.filter(|model| read.contains(&model.name)))
                 .await?;
             let mut computed = engine.computed.lock().await;
             for model in &engine.models {
@@ -152,7 +156,10 @@ impl Engine {
                     let kept = added
                         .collect(model, Some(kept.clone()), computed.bytes)
                         .await?;
-                    engine.settle(model, kept, &mut computed).await?;
+                    // Beyond the memory it is computed as if it had never been kept.
+                    if let Some(kept) = kept {
+                        engine.keep(model, kept, &mut computed)?;
+                    }
                 }
             }
             drop(computed);
@@ -160,7 +167,7 @@ impl Engine {
         })
     }
 
-    async fn at(
+    fn at(
         lake: &LakeStore,
         sources: &[Source],
         limits: Limits,
@@ -196,11 +203,7 @@ impl Engine {
             tables.push(name.to_owned());
         }
         let models = models()?;
-        for model in &models {
-            let view = view(&context, model).await?;
-            context.register_table(model.name.as_str(), Arc::new(view))?;
-            tables.push(model.name.clone());
-        }
+        tables.extend(models.iter().map(|model| model.name.clone()));
         let found = Found {
             columns,
             complete: BTreeSet::new(),
@@ -234,15 +237,10 @@ impl Engine {
             let declared = declared_columns(set.name)?;
             let columns = found.columns.together(objects, &declared);
             let table = LakeTable::new(ObjectStoreUrl::parse(LAKE_URL)?, objects, &columns);
-            let computed = self.computed.lock().await;
+            let mut computed = self.computed.lock().await;
             self.context.deregister_table(set.name)?;
             self.context.register_table(set.name, Arc::new(table))?;
-            // The plan of a view has the tables that were there when it was made.
-            for model in &self.models {
-                if !computed.settled.contains(&model.name) {
-                    self.register(model, view(&self.context, model).await?)?;
-                }
-            }
+            computed.has_views = false;
             found.complete.insert(set.name);
         }
         Ok(())
@@ -365,8 +363,10 @@ impl Engine {
         sql: &str,
         computed: &mut Computed,
     ) -> Result<(), DataFusionError> {
-        let Some(named) = self.named(sql)? else {
-            return Ok(());
+        let named = self.named(sql)?;
+        let is_known = |name: &String| self.tables.contains(name);
+        let Some(named) = named.filter(|named| named.iter().all(is_known)) else {
+            return self.plan_views(computed).await;
         };
         // A name as often as it is read, by the statement or by a model.
         let mut wanted: Vec<&str> = named.iter().map(String::as_str).collect();
@@ -389,14 +389,46 @@ impl Engine {
                 _ => false,
             };
             if is_kept {
-                let kept = self.collect(model, None, computed.bytes).await?;
-                self.settle(model, kept, computed).await?;
-            } else {
-                // Its plan has the tables, among them what is kept by now.
-                self.register(model, view(&self.context, model).await?)?;
+                match self.collect(model, None, computed.bytes).await? {
+                    Some(kept) => {
+                        self.keep(model, kept, computed)?;
+                        continue;
+                    }
+                    // It is not tried again.
+                    None => {
+                        computed.settled.insert(model.name.clone());
+                    }
+                }
             }
+            // Its plan has the tables, among them what is kept by now.
+            self.plan(std::iter::once(model)).await?;
         }
         Ok(())
+    }
+
+    /// Gives each model a view, for a statement that may ask for all of them. For most statements a few are enough, and
+    /// planning all takes longer than a small query.
+    async fn plan_views(&self, computed: &mut Computed) -> Result<(), DataFusionError> {
+        if !computed.has_views {
+            let models = self.models.iter();
+            let unsettled = models.filter(|model| !computed.settled.contains(&model.name));
+            self.plan(unsettled).await?;
+            computed.has_views = true;
+        }
+        Ok(())
+    }
+
+    /// Gives these models views, each after those that it reads.
+    async fn plan(&self, models: impl Iterator<Item = &Model>) -> Result<(), DataFusionError> {
+        for model in models {
+            self.register(model, view(&self.context, model).await?)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_planned(&self, model: &str) -> bool {
+        self.context.table_exist(model).unwrap_or(false)
     }
 
     /// The rows of a model after those that were kept before; `None` if they and the `others` become too much.
@@ -418,17 +450,14 @@ impl Engine {
         Ok(Some(kept))
     }
 
-    /// Queries read these rows of a model from now on, or its view if they were too much.
-    async fn settle(
+    /// Queries read these rows of a model from now on.
+    fn keep(
         &self,
         model: &Model,
-        kept: Option<Kept>,
+        kept: Kept,
         computed: &mut Computed,
     ) -> Result<(), DataFusionError> {
         computed.settled.insert(model.name.clone());
-        let Some(kept) = kept else {
-            return self.register(model, view(&self.context, model).await?);
-        };
         computed.bytes += kept.bytes();
         self.register(model, kept.table()?)?;
         if model.layer == "facts" {

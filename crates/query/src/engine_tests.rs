@@ -336,5 +336,35 @@ async fn the_tables_are_listed_by_name_without_the_engines_own() {
         names.is_sorted() && names.contains(&"transactions".to_owned()),
         "{names:?}"
     );
+    assert!(names.contains(&"mart_daily".to_owned()), "{names:?}");
     assert!(!names.contains(&"columns".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn only_models_that_a_statement_may_read_are_planned() {
+    let lake = Lake::new();
+    lake.add_transaction(0, 1, 1.0).await;
+    let engine = lake.open().await;
+    let is_planned = |name| engine.is_planned(name);
+    engine.query("select 1").await.unwrap();
+    let transactions =
+        "with dim_time as (select * from transactions) select count(*) from dim_time";
+    assert_eq!(engine.count(transactions).await.unwrap(), 1);
+    assert!(engine.models().iter().all(|model| !is_planned(&model.name)));
+
+    engine.query("select * from mart_hourly").await.unwrap();
+    assert!(
+        is_planned("fct_transactions") && is_planned("mart_hourly") && !is_planned("mart_daily")
+    );
+
+    let explained = "explain select * from mart_daily";
+    engine.query(explained).await.unwrap();
+    assert!(engine.models().iter().all(|model| is_planned(&model.name)));
+    assert_eq!(
+        engine
+            .count("select count(*) from mart_daily")
+            .await
+            .unwrap(),
+        1
+    );
 }

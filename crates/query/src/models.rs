@@ -5,7 +5,7 @@
 //! project uses: `ref`, `source`, `config`, `var`, `env_var` and the macros.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use include_dir::{Dir, include_dir};
@@ -13,7 +13,7 @@ use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Value, context};
 use serde::Deserialize;
 
-static PROJECT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../dbt");
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../dbt");
 /// Macros for DuckDB only: they ask dbt for its own objects.
 const LAKE_MACROS: &str = "macros/lake.sql";
 
@@ -51,7 +51,7 @@ pub struct ModelTest {
 }
 
 /// The project can't be read. It is part of the program, so this is a fault of the program.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("dbt/{file}: {what}")]
 pub struct ModelError {
     file: String,
@@ -67,9 +67,38 @@ impl ModelError {
     }
 }
 
+/// What the project's files say.
+struct Project {
+    models: Vec<Model>,
+    sources: BTreeMap<String, SchemaRef>,
+}
+
+/// Reading it takes as long as a small query, and it does not change while the program runs.
+fn project() -> Result<&'static Project, ModelError> {
+    static PROJECT: LazyLock<Result<Project, ModelError>> = LazyLock::new(|| {
+        let files = schema_files()?;
+        Ok(Project {
+            sources: read_sources(&files)?,
+            models: read_models(files)?,
+        })
+    });
+    PROJECT.as_ref().map_err(Clone::clone)
+}
+
 /// All models, each after those that it reads.
 pub fn models() -> Result<Vec<Model>, ModelError> {
-    let described = descriptions()?;
+    Ok(project()?.models.clone())
+}
+
+/// Columns of the sources, as the project declares them.
+pub(crate) fn source_columns() -> Result<&'static BTreeMap<String, SchemaRef>, ModelError> {
+    Ok(&project()?.sources)
+}
+
+fn read_models(files: Vec<(&str, SchemaFile)>) -> Result<Vec<Model>, ModelError> {
+    let entries = files.into_iter().flat_map(|(_, file)| file.models);
+    let described: BTreeMap<String, Entry> =
+        entries.map(|entry| (entry.name.clone(), entry)).collect();
     let mut models = BTreeMap::new();
     for (path, text) in texts("models", "sql") {
         let mut parts = path.rsplit('/');
@@ -97,21 +126,18 @@ pub fn models() -> Result<Vec<Model>, ModelError> {
     Ok(in_order(&models))
 }
 
-/// Columns of the sources, as the project declares them.
-pub(crate) fn source_columns() -> Result<BTreeMap<String, SchemaRef>, ModelError> {
+fn read_sources(files: &[(&str, SchemaFile)]) -> Result<BTreeMap<String, SchemaRef>, ModelError> {
     let mut tables = BTreeMap::new();
-    for (path, text) in texts("models", "yml") {
-        let file: SchemaFile =
-            serde_saphyr::from_str(text).map_err(|error| ModelError::new(path, error))?;
-        for table in file.sources.into_iter().flat_map(|source| source.tables) {
+    for (path, file) in files {
+        for table in file.sources.iter().flat_map(|source| &source.tables) {
             let fields = table.columns.iter().map(|column| {
                 let name = column.data_type.as_deref().unwrap_or_default();
                 let data_type = data_type(name)
-                    .ok_or_else(|| ModelError::new(path, format!("{name} is not a known type")))?;
+                    .ok_or_else(|| ModelError::new(*path, format!("{name} is not a known type")))?;
                 Ok(Field::new(&column.name, data_type, true))
             });
             let fields: Vec<Field> = fields.collect::<Result<_, ModelError>>()?;
-            tables.insert(table.name, Arc::new(Schema::new(fields)));
+            tables.insert(table.name.clone(), Arc::new(Schema::new(fields)));
         }
     }
     Ok(tables)
@@ -132,7 +158,7 @@ fn data_type(name: &str) -> Option<DataType> {
 
 fn texts(folder: &str, extension: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     let mut found = Vec::new();
-    let mut folders: Vec<&Dir<'static>> = PROJECT.get_dir(folder).into_iter().collect();
+    let mut folders: Vec<&Dir<'static>> = FILES.get_dir(folder).into_iter().collect();
     while let Some(folder) = folders.pop() {
         folders.extend(folder.dirs());
         found.extend(folder.files().filter_map(|file| {
@@ -231,18 +257,13 @@ struct Entry {
     data_tests: Vec<serde_json::Value>,
 }
 
-fn descriptions() -> Result<BTreeMap<String, Entry>, ModelError> {
-    let mut entries = BTreeMap::new();
-    for (path, text) in texts("models", "yml") {
-        let file: SchemaFile =
-            serde_saphyr::from_str(text).map_err(|error| ModelError::new(path, error))?;
-        entries.extend(
-            file.models
-                .into_iter()
-                .map(|entry| (entry.name.clone(), entry)),
-        );
-    }
-    Ok(entries)
+/// Path and content of each file that describes models or sources.
+fn schema_files() -> Result<Vec<(&'static str, SchemaFile)>, ModelError> {
+    let files = texts("models", "yml").map(|(path, text)| {
+        let file = serde_saphyr::from_str(text).map_err(|error| ModelError::new(path, error))?;
+        Ok((path, file))
+    });
+    files.collect()
 }
 
 fn one_line(text: &str) -> String {
