@@ -18,13 +18,17 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use tokio::sync::oneshot;
 
 use crate::messages::{DeadLetter, MAX_LETTER_BYTES, Reject};
 
 /// Bytes kept of a value and of a key; the next ones when the broker refuses them as too large.
 const SIZES: [usize; 5] = [usize::MAX, 512 << 10, 64 << 10, 4 << 10, 0];
+/// How soon Kafka's confirmations are looked for.
+const CONFIRMATION_WAIT: Duration = Duration::from_millis(10);
+/// How soon the end of the generation is noticed while there is nothing to do.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
 
 /// The actor: passes rejections to the thread that owns the producer.
 pub struct DeadLetters {
@@ -117,7 +121,10 @@ struct Deliveries {
     too_large: Sender<Box<Letter>>,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    /// None are asked for. By default a parser of all of them would be compiled here.
+    fn stats_raw(&self, _: &[u8]) {}
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<Letter>;
@@ -146,13 +153,21 @@ fn run(
     queue: &Receiver<Handed<Reject>>,
 ) -> Result<(), Failure> {
     let topic = kafka.dead_letter_topic.clone();
-    let mut producer = None;
+    let mut producer: Option<BaseProducer<Deliveries>> = None;
     let (too_large, again) = channel();
     loop {
         if stage.is_fenced() {
             return Ok(());
         }
-        match queue.recv_timeout(Duration::from_millis(10)) {
+        let is_under_way = producer
+            .as_ref()
+            .is_some_and(|producer| producer.in_flight_count() > 0);
+        let wait = if is_under_way {
+            CONFIRMATION_WAIT
+        } else {
+            IDLE_WAIT
+        };
+        match queue.recv_timeout(wait) {
             Ok(reject) => {
                 failpoint::hit("dead_letters")?;
                 let producer = match &producer {
