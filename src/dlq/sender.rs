@@ -37,7 +37,10 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Failures(Mutex<Option<String>>);
 
-impl ClientContext for Failures {}
+impl ClientContext for Failures {
+    /// None are asked for. By default a parser of all of them would be compiled here.
+    fn stats_raw(&self, _: &[u8]) {}
+}
 
 impl ProducerContext for Failures {
     type DeliveryOpaque = ();

@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
-use chrono::{DateTime, Datelike as _, NaiveDate};
+use chrono::NaiveDate;
 use ftap_transaction::{currency_of, field};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
@@ -147,17 +148,19 @@ fn usd_per_unit(currency: &str) -> f64 {
     }
 }
 
-/// Microseconds since 1970 of `YYYY-MM-DD HH:MM:SS`, UTC, `None` for what the calendar does not have.
+/// 1900 to 2261, in milliseconds since 1970.
+const LAKE_TIMES: Range<i64> = -2_208_988_800_000..9_214_646_400_000;
+
 /// What the lake has of a record's timestamp, -1 for NULL: those of the years 1900 to 2261.
 pub(super) fn lake_timestamp(timestamp_ms: i64) -> i64 {
-    let year = DateTime::from_timestamp_millis(timestamp_ms).map_or(0, |time| time.year());
-    if (1900..2262).contains(&year) {
+    if LAKE_TIMES.contains(&timestamp_ms) {
         timestamp_ms
     } else {
         -1
     }
 }
 
+/// Microseconds since 1970 of `YYYY-MM-DD HH:MM:SS`, UTC, `None` for what the calendar does not have.
 pub(super) fn event_time(text: &str) -> Option<i64> {
     let shape_fits = text.len() == 19
         && text

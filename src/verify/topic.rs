@@ -302,7 +302,8 @@ impl<'a> Topics<'a> {
             list.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
         }
         consumer.assign(&list)?;
-        let mut heard = Instant::now();
+        // Asking for the time of each record would take as long as a good part of its reading.
+        let mut silent_since = None;
         while !open.is_empty() {
             let message = match consumer.poll(POLL) {
                 Some(Ok(message)) => message,
@@ -318,13 +319,13 @@ impl<'a> Topics<'a> {
                 Some(Err(error)) if !is_passing(&error) => {
                     return Err(with_remedy(topic, error));
                 }
-                _ if heard.elapsed() > SILENCE => {
+                _ if silent_since.get_or_insert_with(Instant::now).elapsed() > SILENCE => {
                     let failure = silence(&consumer, topic, &open, SILENCE);
                     return Err(anyhow!("{failure}\n  {}", failure.entry().remedy));
                 }
                 _ => continue,
             };
-            heard = Instant::now();
+            silent_since = None;
             let partition = message.partition();
             let end = share.get(&partition).map_or(0, |(_, high)| *high);
             if message.offset() >= end - 1 {
@@ -396,11 +397,6 @@ fn source_of<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
     header(message, SOURCE_HEADER).filter(|source| is_source(source))
 }
 
-/// The row of the events file that a message is marked with.
-fn row_of(message: &BorrowedMessage<'_>) -> Option<u64> {
-    source_of(message).and_then(|_| number(message, ROW_HEADER))
-}
-
 /// Makes records of messages; one for each thread.
 #[derive(Default)]
 pub(crate) struct Parser {
@@ -416,7 +412,8 @@ impl Parser {
         max_message_bytes: usize,
         sources: &Sender<String>,
     ) -> TopicRecord {
-        if let Some(source) = source_of(message)
+        let source = source_of(message);
+        if let Some(source) = source
             && self.last_source != source
         {
             self.last_source = source.to_vec();
@@ -437,7 +434,7 @@ impl Parser {
         TopicRecord {
             offset: message.offset(),
             timestamp_ms: lake_timestamp(message.timestamp().to_millis().unwrap_or(-1)),
-            row: row_of(message),
+            row: source.and_then(|_| number(message, ROW_HEADER)),
             redrive: number(message, REDRIVE_HEADER),
             content,
             unsound,
