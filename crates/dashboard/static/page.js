@@ -11,12 +11,23 @@ const painted = (value) => {
   return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, painted(part)]));
 };
 
-// The library is large and comes last: the cards' tables are there before it.
-const library = new Promise((resolve) => {
-  const script = document.getElementById("plotly");
-  if (window.Plotly) resolve(window.Plotly);
-  else script?.addEventListener("load", () => resolve(window.Plotly));
-});
+// Each resolves when a card of the page has its first answer in place.
+let first = [];
+let library = null;
+
+// The library is large, and while it starts the page does nothing else: figures and tables come before it, unless they
+// take long.
+function charts() {
+  const late = new Promise((resolve) => setTimeout(resolve, 300));
+  library ??= Promise.race([Promise.all(first), late]).then(() => new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = document.getElementById("plotly").href;
+    script.addEventListener("load", () => resolve(window.Plotly));
+    script.addEventListener("error", reject);
+    document.head.append(script);
+  }));
+  return library;
+}
 
 async function draw(card) {
   const plot = card.querySelector(".plot");
@@ -30,7 +41,7 @@ async function draw(card) {
     if (name !== "yaxis2" || layout[name]) layout[name] = { ...axis, ...layout[name] };
   }
   const family = style().fontFamily;
-  const Plotly = await library;
+  const Plotly = await charts();
   await Plotly.react(plot, figure.data, {
     ...layout,
     autosize: true,
@@ -49,7 +60,7 @@ const shown = new WeakMap();
 const moments = new WeakMap();
 
 // Fetches a card and puts it in place; what the server writes there is escaped by it.
-async function load(card) {
+async function load(card, placed) {
   // What is fetched every few seconds is replaced in place, and only if it has changed.
   const again = card.dataset.every && shown.has(card);
   if (!again) card.setAttribute("aria-busy", "true");
@@ -69,6 +80,7 @@ async function load(card) {
       else if (plot && window.Plotly) window.Plotly.purge(plot);
       card.replaceChildren(fresh.content);
       card.querySelectorAll("details").forEach((details, index) => { details.open = open[index] ?? false; });
+      placed?.();
       await draw(card);
     } else {
       problem(card, text);
@@ -77,6 +89,7 @@ async function load(card) {
     moments.delete(card);
     problem(card, "The process does not answer. What is shown is as it was.");
   }
+  placed?.();
   card.setAttribute("aria-busy", "false");
 }
 
@@ -112,7 +125,7 @@ function chosen(card) {
 function renew(moment) {
   const old = (card) =>
     !card.dataset.every && card.getAttribute("aria-busy") === "false" && moments.get(card) !== String(moment);
-  cards().filter((card) => old(card) && idle(card)).forEach(load);
+  cards().filter((card) => old(card) && idle(card)).forEach((card) => load(card));
 }
 
 const cards = () => [...document.querySelectorAll("[data-card]")];
@@ -145,7 +158,7 @@ function follow() {
   if (!document.hidden) open();
 }
 
-cards().forEach(load);
+first = cards().map((card) => new Promise((placed) => { load(card, placed); }));
 document.querySelectorAll("[data-every]").forEach(watch);
 follow();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cards().forEach(draw));
