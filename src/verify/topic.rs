@@ -302,7 +302,7 @@ impl<'a> Topics<'a> {
             list.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
         }
         consumer.assign(&list)?;
-        // Asking for the time of each record would take as long as a good part of its reading.
+        // Looking at the clock for each record takes a good part of the time that reading it takes.
         let mut silent_since = None;
         while !open.is_empty() {
             let message = match consumer.poll(POLL) {

@@ -18,16 +18,21 @@ let library = null;
 // The library is large, and while it starts the page does nothing else: figures and tables come before it, unless they
 // take long.
 function charts() {
-  const late = new Promise((resolve) => setTimeout(resolve, 300));
-  library ??= Promise.race([Promise.all(first), late]).then(() => new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = document.getElementById("plotly").href;
-    script.addEventListener("load", () => resolve(window.Plotly));
-    script.addEventListener("error", reject);
-    document.head.append(script);
-  }));
+  library ??= Promise.race([Promise.all(first), new Promise((late) => setTimeout(late, 300))]).then(fetchLibrary);
   return library;
 }
+
+const fetchLibrary = () => new Promise((resolve, reject) => {
+  const script = document.createElement("script");
+  script.src = document.getElementById("plotly").href;
+  script.addEventListener("load", () => resolve(window.Plotly));
+  // The next card that comes tries again.
+  script.addEventListener("error", (event) => {
+    library = null;
+    reject(event);
+  });
+  document.head.append(script);
+});
 
 async function draw(card) {
   const plot = card.querySelector(".plot");
