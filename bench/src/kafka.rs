@@ -166,6 +166,6 @@ impl Drop for Topic<'_> {
     }
 }
 
-fn script() -> PathBuf {
+pub(crate) fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka")
 }

@@ -12,15 +12,17 @@ use ftap_transaction::{SourceRow, encode_json};
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use crate::ftap::{Bench, Samples, check, lines_in};
-use crate::kafka::{Kafka, Topic};
+use crate::kafka::{self, Kafka, Topic};
 
 /// The tools that were found.
 pub(crate) struct Peers {
-    /// The file as messages, one a line, if kcat is there.
-    lines: Option<PathBuf>,
+    /// The file as messages, one a line.
+    lines: PathBuf,
     python: OsString,
+    kcat: bool,
     confluent: bool,
     duckdb: bool,
+    connect: bool,
 }
 
 impl Peers {
@@ -54,11 +56,21 @@ impl Peers {
                 "kcat into DuckDB: needs kcat, and {shown} the package duckdb"
             ));
         }
-        let lines = kcat.then(|| write_lines(bench)).transpose()?;
+        let jars =
+            |artifact| succeeds(Command::new(kafka::script()).args(["class-path", artifact]));
+        let connect = jars("connect-runtime") && jars("connect-file");
+        if !connect {
+            skipped.push(
+                "Kafka Connect: `scripts/kafka class-path connect-file` says what is missing"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
-            lines,
+            lines: write_lines(bench)?,
+            kcat,
             confluent,
             duckdb: kcat && duckdb,
+            connect,
             python,
         })
     }
@@ -76,7 +88,7 @@ impl Peers {
             samples.add(name, sample);
             anyhow::Ok(())
         };
-        if let Some(lines) = &self.lines {
+        if self.kcat {
             let topic = kafka.topic("bench-kcat", 3)?;
             let mut kcat = Command::new("kcat");
             kcat.args(["-P", "-b", &kafka.address, "-t", &topic.name]);
@@ -84,7 +96,7 @@ impl Peers {
                 "-X",
                 "queue.buffering.max.messages=1000000,batch.num.messages=100000",
             ]);
-            kcat.arg("-l").arg(lines);
+            kcat.arg("-l").arg(&self.lines);
             measure(
                 "kcat -P, lines ready-made, without keys or transactions",
                 &mut kcat,
@@ -115,7 +127,7 @@ impl Peers {
         samples: &mut Samples,
     ) -> anyhow::Result<()> {
         let rows = bench.events.rows;
-        if self.lines.is_some() {
+        if self.kcat {
             let mut kcat = Command::new("kcat");
             kcat.args([
                 "-C",
@@ -131,6 +143,16 @@ impl Peers {
             let sample = bench.measure(&mut kcat, rows, Some(kafka))?;
             let name = "kcat -C, lines into a file";
             let written = bench.dir.join("stdout");
+            check(name, lines_in(&written)?, rows)?;
+            samples.add(name, sample.writing(&written)?);
+        }
+        if self.connect {
+            let written = bench.fresh_folder()?.join("lines");
+            let bytes = self.lines.metadata().context("the file of messages")?.len();
+            let mut connect = Command::new(peer("connect"));
+            connect.args([&kafka.address, &topic.name]).arg(&written);
+            let sample = bench.measure(connect.arg(bytes.to_string()), rows, Some(kafka))?;
+            let name = "Kafka Connect 4.3, lines into a file";
             check(name, lines_in(&written)?, rows)?;
             samples.add(name, sample.writing(&written)?);
         }
@@ -161,10 +183,14 @@ impl Peers {
 
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new(&self.python);
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
-        command.arg(folder.join(name));
+        command.arg(peer(name));
         command
     }
+}
+
+fn peer(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    folder.join(name)
 }
 
 /// A row of the prepared file.
