@@ -216,12 +216,14 @@ async fn clock(shared: Arc<Shared>) {
         if retention_due {
             next_retention = now + shared.options.retention_check_interval;
         }
-        tokio::task::block_in_place(|| {
-            shared.coordinator.tick();
-            if retention_due {
-                shared.topics.enforce_retention(now_ms());
-            }
-        });
+        if retention_due || shared.coordinator.has_unfinished() {
+            tokio::task::block_in_place(|| {
+                shared.coordinator.tick();
+                if retention_due {
+                    shared.topics.enforce_retention(now_ms());
+                }
+            });
+        }
     }
 }
 

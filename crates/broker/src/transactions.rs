@@ -330,6 +330,13 @@ impl Coordinator {
         partition.log().append(batch, header)
     }
 
+    /// Whether a transaction is open or ending.
+    pub(crate) fn has_unfinished(&self) -> bool {
+        let ledger = self.ledger.lock();
+        let mut txns = ledger.facts().txns.values();
+        txns.any(|txn| matches!(txn.state, TxnState::Open { .. } | TxnState::Ending { .. }))
+    }
+
     /// Aborts transactions that are open for longer than allowed, and continues with markers that
     /// could not be written before.
     pub(crate) fn tick(&self) {

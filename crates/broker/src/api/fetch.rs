@@ -49,19 +49,19 @@ pub(crate) async fn fetch(
         Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(LONGEST_WAIT);
     let deadline = Instant::now() + wait;
     let enough = u64::try_from(request.min_bytes).unwrap_or(0);
-    loop {
+    let available = loop {
         let (available, failed) = plan(&mut wanted, isolation);
         if session_error != 0 || failed || available >= enough {
-            break;
+            break available;
         }
         if tokio::time::timeout_at(deadline, watch.woken())
             .await
             .is_err()
         {
             // What came in since is answered with the next request.
-            break;
+            break available;
         }
-    }
+    };
     drop(watch);
     let budget = usize::try_from(request.max_bytes)
         .unwrap_or(0)
@@ -76,11 +76,14 @@ pub(crate) async fn fetch(
     } else {
         Vec::new()
     };
-    // Headers that are not in the page cache are waited for, without keeping other connections from
-    // this thread.
-    tokio::task::block_in_place(|| {
-        write_topics(request, &wanted, isolation, version, budget, out);
-    });
+    let mut write = || write_topics(request, &wanted, isolation, version, budget, out);
+    if available == 0 {
+        write();
+    } else {
+        // Headers that are not in the page cache are waited for, without keeping other connections from
+        // this thread.
+        tokio::task::block_in_place(write);
+    }
 }
 
 fn find<'a>(shared: &Shared, request: &'a FetchRequest) -> Vec<Wanted<'a>> {

@@ -15,7 +15,7 @@ use ftap_supervision::{Backoff, Pause, Retry};
 use super::error::PostgresClusterError;
 use super::server::Server;
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// A server that ran for a minute is not failing over and over.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30))
