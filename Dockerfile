@@ -37,6 +37,7 @@ COPY crates/supervision/Cargo.toml crates/supervision/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
 COPY crates/testing/Cargo.toml crates/testing/
 COPY crates/transaction/Cargo.toml crates/transaction/
+COPY crates/verify/Cargo.toml crates/verify/
 COPY crates/warehouse/Cargo.toml crates/warehouse/
 COPY crates/watch/Cargo.toml crates/watch/
 COPY scripts/empty-crates scripts/

@@ -13,9 +13,9 @@ use chrono::{DateTime, NaiveDate, ParseError, Utc};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::commands::verify::VerifyArgs;
 use crate::config::{SETTINGS, kind};
 use crate::dlq::args::DlqArgs;
-use crate::verify::VerifyArgs;
 
 #[derive(Debug, Parser)]
 #[command(

@@ -8,9 +8,9 @@ use ftap_lake::DATA_SETS;
 
 use crate::commands::run::{Options, Role};
 use crate::config::{Config, PostgresUse};
-use crate::output::{count, size};
 use crate::status::Summary;
 use crate::topology::Outcome;
+use ftap_telemetry::figures::{count, size};
 
 /// The text, some lines.
 pub(crate) fn text(

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::exit::BadUsage;
-use crate::output::size;
 use crate::process;
+use ftap_telemetry::figures::size;
 
 /// Makes a directory and shows that files can be written in it; the error names path, user and
 /// remedy. `setting` is the setting that leads there.

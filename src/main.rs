@@ -26,7 +26,6 @@ mod status;
 mod telemetry;
 mod terminal;
 mod topology;
-mod verify;
 
 use std::collections::BTreeMap;
 
@@ -178,10 +177,6 @@ fn dispatch(command: &Command, config: &Config, telemetry: &Telemetry) -> anyhow
         Command::Cdc(args) => commands::cdc::execute(config, args, telemetry),
         Command::Serve => commands::serve::execute(config, telemetry),
         Command::Kafka(args) => commands::kafka::execute(config, args),
-        Command::Verify(args) => tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("the runtime can't be started")?
-            .block_on(verify::run(config, args)),
+        Command::Verify(args) => commands::verify::execute(config, args),
     }
 }

@@ -13,10 +13,10 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use ftap_actors::settings::DeadLetterPlace;
 use ftap_dashboard::{
     Found, MAX_MESSAGES, Message, Messages, NotSent, Place, Rejected, Search, Start,
 };
+use ftap_kafka::DeadLetterPlace;
 use ftap_kafka::{KafkaSettings, REDRIVEN_HEADER, Reader};
 use ftap_transaction::check;
 use parking_lot::Mutex;
@@ -27,10 +27,10 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::commands::dlq_redrive::{Options, redrive};
 use crate::config::Config;
-use crate::dlq::EntryId;
 use crate::dlq::plan::{Counts, Refusals, Repaired, Wanted};
 use crate::kafka_access;
-use crate::verify::topic::header;
+use ftap_kafka::EntryId;
+use ftap_verify::topics::header;
 
 /// How long each place is read.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ftap_actors::settings::Pace;
 use ftap_supervision::{GroupState, Health, is_work_under_way};
+use ftap_telemetry::figures::{count, duration, percent, size};
 use ftap_telemetry::metrics::{self, Snapshot};
 use ftap_watch::Watched;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::commands::run::Role;
-use crate::output::{count, duration, percent, size};
 use crate::process;
 use crate::replay::Replay;
 use crate::telemetry::{Notes, Telemetry};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings};
-use ftap_kafka::{KafkaFailure, KafkaSettings, ORIGINAL_HEADERS, client_config, failure};
+use ftap_kafka::{EntryId, KafkaFailure, KafkaSettings, ORIGINAL_HEADERS, client_config, failure};
 use ftap_supervision::{Failure, Handed, Permit, Stage, Work, failpoint};
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -28,7 +28,7 @@ const SIZES: [usize; 5] = [usize::MAX, 512 << 10, 64 << 10, 4 << 10, 0];
 /// How soon Kafka's confirmations are looked for.
 const CONFIRMATION_WAIT: Duration = Duration::from_millis(10);
 /// How soon the end of the generation is noticed while there is nothing to do.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
+const IDLE_WAIT: Duration = Duration::from_millis(250);
 
 /// The actor: passes rejections to the thread that owns the producer.
 pub struct DeadLetters {
@@ -259,7 +259,11 @@ fn send(
         let payload = record.payload.as_ref().map(|value| &value[..start(value)]);
         let is_truncated =
             record.is_cut || key != record.key.as_deref() || payload != record.payload.as_deref();
-        let id = format!("{}-{}", record.partition, record.offset);
+        let id = EntryId {
+            partition: record.partition,
+            offset: record.offset,
+        }
+        .to_string();
         let headers = headers(kafka, record, key, is_truncated);
         let mut message = BaseRecord::with_opaque_to(topic, letter)
             .key(&id)

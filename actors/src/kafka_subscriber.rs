@@ -22,7 +22,7 @@ use ftap_kafka::consumer::{Batch, GroupConsumer, Signal, Waker};
 use ftap_kafka::drain::Drain;
 use ftap_kafka::partition_progress::{Awaiting, Progress, Standstill};
 use ftap_kafka::tail::{bounds_reader, read_records_at};
-use ftap_kafka::{KafkaFailure, KafkaSettings, Reader};
+use ftap_kafka::{DeadLetterPlace, KafkaFailure, KafkaSettings, Reader};
 use ftap_lake::{
     ChainError, CloseReason, LakeFailure, Skipped, StartFrom, TransactionFooter,
     check_continuation, start_offset,
@@ -41,7 +41,6 @@ use crate::messages::{
     ChainEnds, ClosePartitions, DurableUpTo, FindChainEnds, Records, Rewind, ToBuffer,
     ToSubscriber, ToUploader,
 };
-use crate::settings::DeadLetterPlace;
 use standstill::Standstills;
 use unread::Unread;
 
@@ -160,7 +159,7 @@ fn read(
     let closer = consumer.closer();
     stage.generation().on_abandon(move || closer.close());
     stage.generation().ready();
-    let drain = Drain::new(Arc::clone(&parts.kafka), partition_count);
+    let drain = Drain::new(Arc::clone(&parts.kafka), partition_count, consumer.waker());
     let (kafka, health) = (Arc::clone(&parts.kafka), Arc::clone(&parts.health));
     let standstills = Standstills::new(stage.clone(), kafka, health);
     let unread = Unread::new(stage.clone(), Arc::clone(&parts.kafka));
@@ -659,10 +658,12 @@ impl Subscriber {
 
     /// Whether everything that was visible in the topic when draining began is in the lake.
     fn is_drained(&mut self) -> Result<bool, Failure> {
+        let progress = self.stage.progress();
         if self.assigned.is_empty() || !self.awaiting.is_empty() {
+            // It is found out while the group and the lake answer.
+            self.drain.targets(&self.bounds, progress)?;
             return Ok(false);
         }
-        let progress = self.stage.progress();
         if !self.drain.is_read(&self.bounds, &self.assigned, progress)? {
             return Ok(false);
         }

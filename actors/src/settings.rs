@@ -7,6 +7,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ftap_kafka::DeadLetterPlace;
+
 use ftap_lake::{Compression, LakeLocation, RollingSettings};
 
 /// How fast the source is replayed.
@@ -37,15 +39,6 @@ pub struct PublishSettings {
     pub transaction_interval: Duration,
     /// Rows after which a transaction is committed.
     pub transaction_rows: u64,
-}
-
-/// Where records are kept that can't become rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadLetterPlace {
-    /// In the dead-letter topic, as they come.
-    Topic,
-    /// In the lake, with the file that lists them.
-    Lake,
 }
 
 /// The ingest side: the topic into the lake.

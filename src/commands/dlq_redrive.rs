@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_telemetry::events::{RedriveFinished, Speaker};
+use ftap_telemetry::figures::count;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::dlq::EntryId;
 use crate::dlq::args::RedriveArgs;
 use crate::dlq::index::{Index, Original, Sight};
 use crate::dlq::plan::{self, Counts, Refusals, Wanted};
@@ -22,8 +22,9 @@ use crate::dlq::sender::Sender;
 use crate::dlq::settled;
 use crate::exit::BadUsage;
 use crate::kafka_access::KafkaAccess;
-use crate::output::{count, print};
-use crate::verify::topic::Topics;
+use crate::output::print;
+use ftap_kafka::EntryId;
+use ftap_verify::topics::Topics;
 
 /// Redrives, and reports what happened to each requested entry.
 pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {

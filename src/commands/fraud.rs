@@ -20,7 +20,8 @@ use crate::cli::{FraudAction, FraudArgs};
 use crate::config::{Config, writer_id};
 use crate::data_dir::make_writable;
 use crate::exit::{self, BadUsage};
-use crate::output::{count, print};
+use crate::output::print;
+use ftap_telemetry::figures::count;
 
 /// Trains or scores.
 pub(crate) fn execute(config: &Config, args: &FraudArgs) -> anyhow::Result<u8> {

@@ -16,7 +16,8 @@ use crate::cli::FxArgs;
 use crate::config::Config;
 use crate::data_dir::make_writable;
 use crate::exit::{self, BadUsage};
-use crate::output::{count, print};
+use crate::output::print;
+use ftap_telemetry::figures::count;
 
 /// What writes rates into the lake of the settings; says so if they will be generated.
 pub(crate) fn open(config: &Config) -> anyhow::Result<FxJob> {

@@ -9,9 +9,10 @@ use ftap_telemetry::events::{DataPrepared, Speaker};
 use crate::cli::GenerateArgs;
 use crate::config::Config;
 use crate::exit;
-use crate::output::{count, print, size};
+use crate::output::print;
 use crate::progress::{self, Unit};
 use crate::telemetry::Telemetry;
+use ftap_telemetry::figures::{count, size};
 
 /// Generates and says where the file is and what comes next.
 pub(crate) fn execute(

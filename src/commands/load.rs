@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ftap_lake::LakeStore;
 use ftap_telemetry::events::Speaker;
+use ftap_telemetry::figures::count;
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::load::{Depth, Loaded, Loader};
 use ftap_warehouse::{BACKOFF, BigQueryError, BigQuerySettings, report_unavailable};
@@ -17,7 +18,7 @@ use serde_json::json;
 use crate::cli::LoadArgs;
 use crate::config::Config;
 use crate::exit::{self, BadUsage};
-use crate::output::{count, print};
+use crate::output::print;
 use crate::signals;
 
 /// How long what does not answer is tried again; who runs this by cron has the next one soon.

@@ -19,6 +19,7 @@ pub(crate) mod reset;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod tap;
+pub(crate) mod verify;
 
 use ftap_dataset::DatasetError;
 

@@ -16,10 +16,11 @@ use crate::cli::PrepareArgs;
 use crate::config::Config;
 use crate::exit;
 use crate::kafka_access::KafkaAccess;
-use crate::output::{count, print};
+use crate::output::print;
 use crate::progress::{self, Unit};
 use crate::telemetry::Telemetry;
-use crate::verify::topic::Topics;
+use ftap_telemetry::figures::count;
+use ftap_verify::topics::Topics;
 
 const GENERATED_SEED: u64 = 1;
 

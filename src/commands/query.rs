@@ -17,8 +17,9 @@ use ftap_query::{Answer, Engine, Format, Limits, QueryError, STACK_BYTES, Source
 use crate::cli::{LimitArgs, QueryArgs, QueryFormat};
 use crate::config::Config;
 use crate::exit::{self, BadUsage, OutputClosed};
-use crate::output::{count, print};
+use crate::output::print;
 use crate::signals;
+use ftap_telemetry::figures::count;
 
 /// Rows of a table on the terminal, unless `--limit` says otherwise.
 const TABLE_ROWS: usize = 100;

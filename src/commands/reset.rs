@@ -19,7 +19,8 @@ use crate::cli::ResetArgs;
 use crate::config::{Config, PostgresUse};
 use crate::data_dir::InUse;
 use crate::exit::{self, BadUsage};
-use crate::output::{print, size};
+use crate::output::print;
+use ftap_telemetry::figures::size;
 use kafka::RemoteTopics;
 use postgres::RemoteTables;
 

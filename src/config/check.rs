@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ftap_actors::settings::DeadLetterPlace;
+use ftap_kafka::DeadLetterPlace;
 
 use super::reader::Reader;
 use super::{Config, kafka_security};

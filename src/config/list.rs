@@ -16,7 +16,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ftap_actors::settings::{DeadLetterPlace, Pace};
+use ftap_actors::settings::Pace;
+use ftap_kafka::DeadLetterPlace;
 use ftap_lake::Compression;
 use ftap_postgres::SslMode;
 use ftap_schedule::Schedule;

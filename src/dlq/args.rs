@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
-use super::EntryId;
 use crate::cli::whole;
+use ftap_kafka::EntryId;
 
 /// What to do with the quarantine.
 #[derive(Clone, Debug, Args)]

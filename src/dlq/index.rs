@@ -18,10 +18,10 @@ use ftap_lake::{Header, RejectedRecord};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::EntryId;
 use super::lake::LakeLetters;
 use crate::config::Config;
-use crate::verify::topic::{Topics, Watermarks, header};
+use ftap_kafka::EntryId;
+use ftap_verify::topics::{Topics, Watermarks, header};
 
 /// Messages in memory at a time, to be put in order.
 const BYTES_IN_ORDER: u64 = 64 << 20;
@@ -236,8 +236,11 @@ impl<'a> Index<'a> {
         self.topics.read(
             topic,
             &bounds,
-            |_, message| SentAgain::id_of(message),
-            |_, found| ids.extend(found.into_iter().flatten()),
+            |(), message| SentAgain::id_of(message),
+            |_, found| {
+                ids.extend(found.into_iter().flatten());
+                Ok(())
+            },
         )?;
         Ok(sent)
     }

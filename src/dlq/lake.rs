@@ -9,8 +9,8 @@ use ftap_lake::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use super::EntryId;
 use crate::config::Config;
+use ftap_kafka::EntryId;
 
 /// The objects of dead letters that count, at one moment.
 pub(crate) struct LakeLetters {

@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::index::{Entry, Original};
-use super::{EntryId, shown};
+use ftap_kafka::EntryId;
+
+use super::shown;
 
 #[derive(Serialize)]
 struct Written<'a> {

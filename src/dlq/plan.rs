@@ -13,8 +13,9 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::{Entry, Fate, Index};
+use super::line;
 use super::settled::Settled;
-use super::{EntryId, line};
+use ftap_kafka::EntryId;
 
 /// Refusals that are listed one by one.
 const LISTED: usize = 20;

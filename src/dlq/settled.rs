@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ftap_lake::{LakeError, LakeStore, ObjectName, TransactionFooter, objects_of, read_footer};
 
-use super::EntryId;
+use ftap_kafka::EntryId;
 
 /// What happened to a rejected record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

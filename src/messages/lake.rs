@@ -11,9 +11,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::{Kept, PATIENCE, REQUEST_TIMEOUT, beginning, beginnings, is_from, is_key, read};
 use crate::config::Config;
-use crate::dlq::EntryId;
 use crate::dlq::index::{Fate, SentAgain};
 use crate::dlq::lake::LakeLetters;
+use ftap_kafka::EntryId;
 
 /// How a search went.
 pub(super) struct Searched {

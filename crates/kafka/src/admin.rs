@@ -17,7 +17,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::access::Entrance;
 use super::client_config;
 use super::failure::{KafkaFailure, failure, refused_with};
-use crate::KafkaSettings;
+use crate::{Aside, KafkaSettings};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Larger batches gain nothing.
@@ -271,6 +271,7 @@ pub fn topic_settings(settings: &KafkaSettings, topic: &str) -> Result<TopicSett
     let admin: AdminClient<DefaultClientContext> = client_config(settings, &[])
         .create()
         .map_err(|error| failure(&what, error))?;
+    let admin = Aside::new(admin);
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let resources = [ResourceSpecifier::Topic(topic)];
     let answers = block_on(admin.describe_configs(&resources, &options))

@@ -5,6 +5,7 @@ pub mod access;
 pub mod admin;
 pub mod consumer;
 pub mod drain;
+mod entry_id;
 mod failure;
 pub mod partition_progress;
 pub mod produce;
@@ -15,10 +16,12 @@ pub mod tail;
 pub mod transaction_size;
 pub mod transactional;
 
+pub use entry_id::EntryId;
 pub use failure::{END_TRANSACTION, KafkaFailure, SKIP_UNREADABLE, failure};
 use rdkafka::ClientConfig;
+pub(crate) use reader::Aside;
 pub use reader::Reader;
-pub use settings::KafkaSettings;
+pub use settings::{DeadLetterPlace, KafkaSettings};
 
 /// Header with the row's ordinal in the events file, ASCII decimal, from 0.
 pub const ROW_HEADER: &str = "row";
@@ -35,8 +38,8 @@ pub fn is_source(value: &[u8]) -> bool {
         })
 }
 
-/// Header of a message that was rejected, repaired and sent again: the id of its entry in the
-/// dead-letter topic, `{partition}-{offset}` of the rejected record.
+/// Header of a message that was rejected, repaired and sent again: the [`EntryId`] of its
+/// entry.
 pub const REDRIVE_HEADER: &str = "redrive";
 /// Header of a dead letter: how many headers the rejected record had, which are the last ones.
 pub const ORIGINAL_HEADERS: &str = "original_headers";

@@ -12,10 +12,35 @@ use crate::{KafkaSettings, client_config, failure};
 /// How long Kafka may take to say where a partition begins and ends.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A client whose end is not waited for: rdkafka takes 100 ms for it, in which it waits for an event that does not come.
+pub(crate) struct Aside<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Aside<T> {
+    pub(crate) fn new(client: T) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl<T: Send + 'static> Deref for Aside<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("taken only when dropped")
+    }
+}
+
+impl<T: Send + 'static> Drop for Aside<T> {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        // Without a thread it takes as long as it takes: the closure, and the client with it, is dropped here.
+        let _ = std::thread::Builder::new()
+            .name("kafka-close".to_owned())
+            .spawn(move || drop(client));
+    }
+}
+
 /// A client that reads partitions and joins no group.
-///
-/// Closing it takes 100 ms, in which rdkafka waits for an event that does not come; a thread of its own does that.
-pub struct Reader(Option<BaseConsumer>);
+pub struct Reader(Aside<BaseConsumer>);
 
 impl Reader {
     /// A client with properties for reading to the partitions' ends, then `own`, then the user's. librdkafka wants the
@@ -41,7 +66,7 @@ impl Reader {
             ("fetch.max.bytes", "1048576"),
         ];
         all.extend(own);
-        Ok(Self(Some(client_config(settings, &all).create()?)))
+        Ok(Self(Aside::new(client_config(settings, &all).create()?)))
     }
 
     /// The oldest offset of a partition and the one after its last visible record.
@@ -69,16 +94,6 @@ impl Deref for Reader {
     type Target = BaseConsumer;
 
     fn deref(&self) -> &BaseConsumer {
-        self.0.as_ref().expect("taken only when dropped")
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let client = self.0.take();
-        // Without a thread it takes as long as it takes: the closure, and the client with it, is dropped here.
-        let _ = std::thread::Builder::new()
-            .name("kafka-close".to_owned())
-            .spawn(move || drop(client));
+        &self.0
     }
 }

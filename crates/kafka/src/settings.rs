@@ -28,6 +28,15 @@ pub struct KafkaSettings {
     pub extra: Vec<(String, String)>,
 }
 
+/// Where records are kept that can't become rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLetterPlace {
+    /// In the dead-letter topic, as they come.
+    Topic,
+    /// In the lake, with the file that lists them.
+    Lake,
+}
+
 impl fmt::Debug for KafkaSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.extra.iter().map(|(name, _)| name).collect();

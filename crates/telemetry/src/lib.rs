@@ -2,6 +2,7 @@
 
 mod chain;
 pub mod events;
+pub mod figures;
 pub mod metrics;
 pub mod troubles;
 

@@ -12,7 +12,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::config::Config;
 use crate::exit::BadUsage;
-use crate::verify::topic::Topics;
+use ftap_verify::topics::Topics;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -13,7 +13,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::types::RDKafkaRespErr as Code;
 
 use crate::failure::{KafkaFailure, failure};
-use crate::{KafkaSettings, client_config};
+use crate::{Aside, KafkaSettings, client_config};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The request's own timeout comes first.
@@ -142,7 +142,7 @@ struct Requests<'a> {
     what: &'a str,
     // Before the client that it belongs to.
     queue: Owned<sys::rd_kafka_queue_t>,
-    client: AdminClient<DefaultClientContext>,
+    client: Aside<AdminClient<DefaultClientContext>>,
 }
 
 impl<'a> Requests<'a> {
@@ -155,7 +155,7 @@ impl<'a> Requests<'a> {
         Ok(Self {
             what,
             queue: Owned(queue, sys::rd_kafka_queue_destroy),
-            client,
+            client: Aside::new(client),
         })
     }
 

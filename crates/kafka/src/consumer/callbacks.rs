@@ -30,6 +30,21 @@ impl Callbacks {
         self.signals.lock().push_back(signal);
     }
 
+    /// [`Self::push`] from within a poll, which would otherwise wait for a message, too.
+    ///
+    /// SAFETY: the client must be alive.
+    unsafe fn interrupt(&self, rk: *mut sys::rd_kafka_t, signal: Signal) {
+        self.push(signal);
+        // SAFETY: by contract; the queue is ours until it is given back.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_consumer(rk);
+            if !queue.is_null() {
+                sys::rd_kafka_queue_yield(queue);
+                sys::rd_kafka_queue_destroy(queue);
+            }
+        }
+    }
+
     fn refusal(&self) -> MutexGuard<'_, Option<(Code, String)>> {
         self.refusal.lock()
     }
@@ -60,7 +75,7 @@ pub(super) unsafe extern "C" fn on_rebalance(
         }
         return;
     }
-    callbacks.push(match code {
+    let signal = match code {
         Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Signal::Assign(partitions),
         Code::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Signal::Revoke {
             partitions,
@@ -71,11 +86,13 @@ pub(super) unsafe extern "C" fn on_rebalance(
             code,
             text: "rebalance failed".to_owned(),
         },
-    });
+    };
+    // SAFETY: alive for the call.
+    unsafe { callbacks.interrupt(rk, signal) }
 }
 
 pub(super) unsafe extern "C" fn on_commit(
-    _rk: *mut sys::rd_kafka_t,
+    rk: *mut sys::rd_kafka_t,
     code: Code,
     list: *mut sys::rd_kafka_topic_partition_list_t,
     opaque: *mut c_void,
@@ -86,7 +103,8 @@ pub(super) unsafe extern "C" fn on_commit(
     // SAFETY: `opaque` is the client's callbacks, alive as long as the client; librdkafka lends
     // the list for the call.
     let (callbacks, taken) = unsafe { (&*opaque.cast::<Callbacks>(), taken(list)) };
-    callbacks.push(Signal::Committed(taken));
+    // SAFETY: alive for the call.
+    unsafe { callbacks.interrupt(rk, Signal::Committed(taken)) }
 }
 
 pub(super) unsafe extern "C" fn on_statistics(

@@ -10,11 +10,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::items::{Account, Bounds, DeadLetter, LakeRow, TOO_LARGE, TopicRecord};
-use super::problem::{Kind, Problem};
-use super::ranges::{Bits, Ranges};
-use super::redrives::{Kept, Marker, Redrives};
-use crate::dlq::EntryId;
+use crate::items::{Account, Bounds, DeadLetter, LakeRow, TOO_LARGE, TopicRecord};
+use crate::problem::{Kind, Problem};
+use crate::ranges::{Bits, Ranges};
+use crate::redrives::{Kept, Marker, Redrives};
+use crate::source::Row;
+use ftap_kafka::EntryId;
 
 #[derive(Default)]
 struct File {
@@ -31,18 +32,23 @@ impl File {
     /// The row that a record of the partition is, if it has no mark; `next` is where the row that should follow is
     /// looked for.
     fn row_of(&mut self, content: u64, partition: u32, next: &mut usize) -> Option<usize> {
-        while let Some(of_row) = self.partitions.get(*next)
-            && (*of_row != partition || self.broken.get(*next))
-        {
-            *next += 1;
-        }
-        let row = if self.hashes.get(*next) == Some(&content) {
+        let row = if self.is_next(content, partition, next) {
             *next
         } else {
             *self.by_content().get(&content)?
         };
         *next = (row + 1).max(*next);
         Some(row)
+    }
+
+    /// Whether the record is the partition's next row from `next` on.
+    fn is_next(&self, content: u64, partition: u32, next: &mut usize) -> bool {
+        while let Some(of_row) = self.partitions.get(*next)
+            && (*of_row != partition || self.broken.get(*next))
+        {
+            *next += 1;
+        }
+        self.hashes.get(*next) == Some(&content)
     }
 
     fn by_content(&mut self) -> &HashMap<u64, usize> {
@@ -82,7 +88,7 @@ struct Partition {
 }
 
 /// See the module.
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     file: File,
     broken: Ranges,
     partitions: Vec<Partition>,
@@ -94,7 +100,7 @@ pub(super) struct Ledger {
 }
 
 /// The result of the ledger.
-pub(super) struct Balance {
+pub(crate) struct Balance {
     /// By partition, from 0.
     pub accounts: Vec<Account>,
     /// Rows of the file that can't be published.
@@ -109,7 +115,7 @@ pub(super) struct Balance {
 
 impl Ledger {
     /// Accounts for a topic whose partitions have these bounds.
-    pub(super) fn new(bounds: &[Bounds]) -> Self {
+    pub(crate) fn new(bounds: &[Bounds]) -> Self {
         let partitions = bounds.iter().map(|bounds| Partition {
             account: Account::default(),
             bounds: *bounds,
@@ -142,7 +148,7 @@ impl Ledger {
 
     /// The next row of the file: the hash of its content and the partition of its key, or
     /// `None` for one that can't be published.
-    pub(super) fn file_row(&mut self, row: Option<(u64, usize)>) {
+    pub(crate) fn file_row(&mut self, row: Row) {
         let index = self.file.hashes.len();
         let (hash, partition) = row.unwrap_or((0, 0));
         self.file.hashes.push(hash);
@@ -156,12 +162,33 @@ impl Ledger {
         }
     }
 
+    /// The next rows of the file.
+    pub(crate) fn file_rows(&mut self, rows: &[Row]) {
+        rows.iter().for_each(|row| self.file_row(*row));
+    }
+
     /// Rows of the file so far.
-    pub(super) fn file_rows(&self) -> u64 {
+    pub(crate) fn rows_of_file(&self) -> u64 {
         self.file.hashes.len() as u64
     }
 
-    pub(super) fn topic_record(&mut self, partition: i32, record: &TopicRecord) {
+    /// Whether a record's row may be among those of the file that are not known yet.
+    pub(crate) fn awaits_rows(&mut self, partition: i32, record: &TopicRecord) -> bool {
+        let Some(state) = self.partitions.get_mut(partition as usize) else {
+            return false;
+        };
+        match (record.redrive, record.row, record.content) {
+            (Some(_), _, _) | (None, None, None) => false,
+            (None, Some(row), _) => row >= self.file.hashes.len() as u64,
+            (None, None, Some(content)) => {
+                !self
+                    .file
+                    .is_next(content, partition as u32, &mut state.next_row)
+            }
+        }
+    }
+
+    pub(crate) fn topic_record(&mut self, partition: i32, record: &TopicRecord) {
         let Some(state) = self.partitions.get_mut(partition as usize) else {
             return;
         };
@@ -225,7 +252,7 @@ impl Ledger {
     }
 
     /// This record is in the topic, but hidden by an open transaction.
-    pub(super) fn hidden_record(&mut self, record: &TopicRecord) {
+    pub(crate) fn hidden_record(&mut self, record: &TopicRecord) {
         let marked = record.row.and_then(|row| usize::try_from(row).ok());
         let index = marked.or_else(|| self.file.by_content().get(&record.content?).copied());
         if let Some(index) = index
@@ -236,23 +263,23 @@ impl Ledger {
     }
 
     /// A rejected record where it is kept; there may be several for one offset, of which the last counts.
-    pub(super) fn dead_letter(&mut self, letter: DeadLetter) {
+    pub(crate) fn dead_letter(&mut self, letter: DeadLetter) {
         let key = (letter.partition, letter.offset);
         self.dead_letters.insert(key, letter);
     }
 
     /// A mark of the dead-letter topic.
-    pub(super) fn redriven(&mut self, marker: Marker) {
+    pub(crate) fn redriven(&mut self, marker: Marker) {
         self.redrives.marker(marker);
     }
 
     /// The dead-letter topic has lost its oldest records: marks may be among them.
-    pub(super) fn marks_may_have_expired(&mut self) {
+    pub(crate) fn marks_may_have_expired(&mut self) {
         self.redrives.marks_may_have_expired();
     }
 
     /// A row of the lake, in the object `key`.
-    pub(super) fn lake_row(&mut self, key: &str, partition: i32, row: LakeRow) {
+    pub(crate) fn lake_row(&mut self, key: &str, partition: i32, row: LakeRow) {
         let offset = row.offset;
         let Some(state) = self.partitions.get_mut(partition as usize) else {
             return self.note(Kind::NotInTopic, Some(partition), Some(key), offset);
@@ -282,7 +309,7 @@ impl Ledger {
     }
 
     /// The offsets from first to last, both included, that the object `key` lists as rejected.
-    pub(super) fn lake_rejections(
+    pub(crate) fn lake_rejections(
         &mut self,
         key: &str,
         partition: i32,
@@ -338,7 +365,7 @@ impl Ledger {
     }
 
     /// Something that is wrong with an object as a whole.
-    pub(super) fn object_problem(
+    pub(crate) fn object_problem(
         &mut self,
         kind: Kind,
         partition: Option<i32>,
@@ -355,7 +382,7 @@ impl Ledger {
     }
 
     /// An object that begins there can't be read.
-    pub(super) fn unreadable_from(&mut self, partition: i32, first_offset: i64) {
+    pub(crate) fn unreadable_from(&mut self, partition: i32, first_offset: i64) {
         if let Some(state) = self.partitions.get_mut(partition as usize) {
             state.unreadable.push(first_offset);
         }
@@ -403,7 +430,7 @@ impl Ledger {
     }
 
     /// Closes the accounts.
-    pub(super) fn close(mut self) -> Balance {
+    pub(crate) fn close(mut self) -> Balance {
         let expired = self.partitions.iter().map(|p| p.expired.len() as u64).sum();
         let expired_redrives = self.close_redrives();
         self.close_rows(&expired_redrives);
@@ -562,6 +589,6 @@ impl Ledger {
 }
 
 /// One hash of what a record says and when it was written.
-pub(super) fn with_timestamp(content: u64, timestamp_ms: i64) -> u64 {
+pub(crate) fn with_timestamp(content: u64, timestamp_ms: i64) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(&content.to_le_bytes(), timestamp_ms as u64)
 }

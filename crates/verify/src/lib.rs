@@ -1,13 +1,13 @@
 //! Accounts for every row and every offset: source file, topic, lake.
 //!
-//! Promises: exit code 0 only if each row of the file is in the topic and in the lake exactly
+//! Promises: a report is exact only if each row of the file is in the topic and in the lake exactly
 //! once and says the same in all three, each recorded change of the captured tables is in the lake, and
 //! the tables that the changes make are those of PostgreSQL, where it can be reached. Reads all of them
 //! itself, down to the rows, and trusts no counter, no footer and no decoder of the pipeline. What can't
 //! be read is an error.
 
 mod bigquery;
-mod changes;
+pub mod changes;
 mod content;
 mod dead_letters;
 mod items;
@@ -18,7 +18,8 @@ mod ranges;
 mod redrives;
 mod report;
 mod source;
-pub(crate) mod topic;
+mod topic;
+pub mod topics;
 
 #[cfg(test)]
 mod ledger_tests;
@@ -29,90 +30,48 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::Context;
-use ftap_actors::settings::DeadLetterPlace;
-use ftap_kafka::KafkaSettings;
+use ftap_kafka::{DeadLetterPlace, KafkaSettings};
 use ftap_lake::{LakeLocation, LakeStore};
 use ftap_supervision::Backoff;
-use ftap_transaction::partition_of;
 use ftap_warehouse::BigQuerySettings;
 use tokio::runtime::Handle;
 
-use crate::config::Config;
-use crate::kafka_access::{self, KafkaAccess};
-use crate::output;
 use items::Bounds;
 use lake::{Auditor, Found};
 use ledger::Ledger;
-use report::Report;
-use topic::{Letter, Parser, Topics, Watermarks};
+pub use report::Report;
+use source::Rows;
+use topic::{Letter, Parser};
+use topics::{Topics, Watermarks};
 
 /// How long a lake that does not answer is tried again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5))
     .within(Duration::from_secs(30));
-/// Exit code for loss, duplication or a difference.
-const NOT_EXACT: u8 = 3;
-
-/// Options of `ftap verify`.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct VerifyArgs {
-    /// Print the result as one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// The events file to account for [default: EVENTS_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub source: Option<PathBuf>,
-    /// Account for the first N rows of the file only, as `run --rows N` publishes them
-    #[arg(long, value_name = "N", value_parser = crate::cli::whole(1_u64..))]
-    pub rows: Option<u64>,
-}
-
-/// Verifies; the value is the process' exit code.
-pub(crate) async fn run(config: &Config, args: &VerifyArgs) -> anyhow::Result<u8> {
-    if config.kafka_broker.is_none() && !kafka_access::has_embedded(config) {
-        anyhow::bail!(
-            "there is no topic {} in {}: run `ftap run` or `ftap produce` first, or check KAFKA_BROKER, KAFKA_TOPIC and DATA_DIR",
-            config.kafka_topic,
-            config.data_dir.join("kafka").display()
-        );
-    }
-    let kafka = KafkaAccess::open_to_read(config)?;
-    let inputs = Inputs {
-        kafka: config.kafka_settings(kafka.bootstrap()),
-        lake: config.lake(),
-        source: args.source.clone().unwrap_or(config.events_file.clone()),
-        rows: args.rows,
-        dead_letters: config.dead_letters,
-        max_message_bytes: config.max_message_bytes,
-        changes: changes::Source::of(config),
-        bigquery: config.bigquery_settings(),
-    };
-    let runtime = Handle::current();
-    // Reading and hashing would keep the runtime from everything else.
-    let report = tokio::task::spawn_blocking(move || reconcile(&inputs, &runtime))
-        .await
-        .context("verifying failed: this is a bug")??;
-    output::print(&if args.json {
-        format!("{}\n", report.json())
-    } else {
-        report.to_string()
-    })?;
-    Ok(if report.is_exact() { 0 } else { NOT_EXACT })
-}
-
 /// What to compare.
-struct Inputs {
-    kafka: KafkaSettings,
-    lake: LakeLocation,
-    source: PathBuf,
-    rows: Option<u64>,
-    dead_letters: DeadLetterPlace,
-    max_message_bytes: usize,
-    changes: changes::Source,
-    bigquery: Option<BigQuerySettings>,
+pub struct Inputs {
+    /// The topic, and where its rejected records are.
+    pub kafka: KafkaSettings,
+    /// The lake.
+    pub lake: LakeLocation,
+    /// The events file.
+    pub source: PathBuf,
+    /// Only so many rows of the file, the first ones, were published.
+    pub rows: Option<u64>,
+    /// Where rejected records are kept now.
+    pub dead_letters: DeadLetterPlace,
+    /// The size beyond which a message is rejected.
+    pub max_message_bytes: usize,
+    /// The captured tables.
+    pub changes: changes::Source,
+    /// BigQuery, where it is loaded.
+    pub bigquery: Option<BigQuerySettings>,
 }
 
-/// Compares. Blocks; call it where that is allowed.
-fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
+/// Compares. Blocks; call it where that is allowed, with the runtime that reads the lake.
+///
+/// # Errors
+/// If something can't be read: then it is not known whether anything is missing.
+pub fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
     let topic = inputs.kafka.topic.as_str();
     let store = LakeStore::open(&inputs.lake)?;
     // The lake first: while something still runs it must not seem to be ahead of the topic.
@@ -147,23 +106,29 @@ fn reconcile(inputs: &Inputs, runtime: &Handle) -> anyhow::Result<Report> {
         .and_then(|source| partitions_of(&source))
         .map_or(partitions, |then| then.min(partitions));
 
-    source::read(&inputs.source, inputs.rows, |row| {
-        let place = |(hash, key)| (hash, partition_of(key, partitions_then) as usize);
-        ledger.file_row(row.map(place));
-    })?;
-    let source_rows = ledger.file_rows();
-
+    let mut rows = Rows::open(&inputs.source, inputs.rows, partitions_then)?;
     let (sources, seen) = channel();
+    // The file is read beside the topic, as far as the topic's records need its rows.
     topics.read(
         topic,
         &watermarks,
-        |parser, message| parser.record(message, inputs.max_message_bytes, &sources),
+        |parser: &mut Parser, message| parser.record(message, inputs.max_message_bytes, &sources),
         |partition, records| {
             for record in &records {
+                while ledger.awaits_rows(partition, record)
+                    && let Some(next) = rows.next()?
+                {
+                    ledger.file_rows(&next);
+                }
                 ledger.topic_record(partition, record);
             }
+            Ok(())
         },
     )?;
+    while let Some(next) = rows.next()? {
+        ledger.file_rows(&next);
+    }
+    let source_rows = ledger.rows_of_file();
     let mut parser = Parser::default();
     topics.each_hidden(topic, &hidden, |message| {
         let record = parser.record(message, inputs.max_message_bytes, &sources);
@@ -276,7 +241,7 @@ fn read_dead_letters(
     topics.read(
         topic,
         watermarks,
-        |_, message| topic::letter(message, before),
+        |(), message| topic::letter(message, before),
         |_, letters| {
             for letter in letters.into_iter().flatten() {
                 match letter {
@@ -284,6 +249,7 @@ fn read_dead_letters(
                     Letter::Redriven(marker) => ledger.redriven(marker),
                 }
             }
+            Ok(())
         },
     )
 }

@@ -24,11 +24,11 @@ use futures::TryStreamExt as _;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::runtime::Handle;
 
-use super::BACKOFF;
-use super::content::{self, Hasher};
-use super::items::LakeRow;
-use super::ledger::Ledger;
-use super::problem::Kind;
+use crate::BACKOFF;
+use crate::content::{self, Hasher};
+use crate::items::LakeRow;
+use crate::ledger::Ledger;
+use crate::problem::Kind;
 
 const BATCH_ROWS: usize = 8192;
 /// Batches decoded ahead of those that are accounted for, which takes as long.
@@ -36,7 +36,7 @@ const BATCHES_AHEAD: usize = 4;
 
 /// An object found in the lake.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub key: String,
     /// Its name, `None` if the key is not a lake object's.
     pub name: Option<ObjectName>,
@@ -46,7 +46,7 @@ pub(super) struct Found {
 
 /// Every Parquet file where transactions are kept, in the order of the chains; those named
 /// for other topics are left out, those with no such name are not.
-pub(super) async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, LakeError> {
+pub(crate) async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, LakeError> {
     let mut found = Vec::new();
     let mut objects = store.list(TRANSACTIONS.name);
     while let Some(ListedObject { key, bytes, .. }) = objects.try_next().await? {
@@ -66,7 +66,7 @@ pub(super) async fn list(store: &LakeStore, topic: &str) -> Result<Vec<Found>, L
 }
 
 /// Accounts for the objects, given in the order of [`list`]. They are decoded on a thread of their own.
-pub(super) fn audit(
+pub(crate) fn audit(
     store: &LakeStore,
     runtime: &Handle,
     objects: &[Found],
@@ -124,7 +124,7 @@ fn decode(bytes: Bytes, objects: &SyncSender<anyhow::Result<Opened>>) -> bool {
 }
 
 /// Accounts for the objects one by one.
-pub(super) struct Auditor<'a> {
+pub(crate) struct Auditor<'a> {
     topic: &'a str,
     ledger: &'a mut Ledger,
     hasher: Hasher,
@@ -145,7 +145,7 @@ struct Rows {
 
 impl<'a> Auditor<'a> {
     /// For the objects of `topic`.
-    pub(super) fn new(topic: &'a str, ledger: &'a mut Ledger) -> Self {
+    pub(crate) fn new(topic: &'a str, ledger: &'a mut Ledger) -> Self {
         Self {
             topic,
             ledger,

@@ -5,36 +5,36 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 use serde_json::json;
 
-use super::bigquery::BigQueryReport;
-use super::changes::ChangesReport;
-use super::items::Account;
-use super::ledger::Balance;
-use super::problem::{Kind, Problem};
-use crate::output::{count, size};
+use crate::bigquery::BigQueryReport;
+use crate::changes::ChangesReport;
+use crate::items::Account;
+use crate::ledger::Balance;
+use crate::problem::{Kind, Problem};
+use ftap_telemetry::figures::{count, size};
 
 /// What was compared with what, and what came of it.
-pub(super) struct Report {
+pub struct Report {
     /// The events file.
-    pub source: String,
+    pub(crate) source: String,
     /// Rows of it that were looked at.
-    pub source_rows: u64,
-    pub topic: String,
+    pub(crate) source_rows: u64,
+    pub(crate) topic: String,
     /// The topic in which rejected records were looked for.
-    pub dead_letter_topic: String,
+    pub(crate) dead_letter_topic: String,
     /// Whether it exists.
-    pub has_dead_letters: bool,
-    pub lake: String,
-    pub objects: u64,
+    pub(crate) has_dead_letters: bool,
+    pub(crate) lake: String,
+    pub(crate) objects: u64,
     /// Their size.
-    pub object_bytes: u64,
+    pub(crate) object_bytes: u64,
     /// The accounts.
-    pub balance: Balance,
+    pub(crate) balance: Balance,
     /// The captured tables, if the lake has changes.
-    pub changes: Option<ChangesReport>,
+    pub(crate) changes: Option<ChangesReport>,
     /// What BigQuery has, where it is loaded.
-    pub bigquery: Option<BigQueryReport>,
+    pub(crate) bigquery: Option<BigQueryReport>,
     /// Remarks that are not losses.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -46,7 +46,7 @@ struct PartitionAccount {
 
 impl Report {
     /// Whether every row, every offset and every change is there exactly once, in BigQuery, too.
-    pub(super) fn is_exact(&self) -> bool {
+    pub fn is_exact(&self) -> bool {
         let (changes, bigquery) = (self.changes.as_ref(), self.bigquery.as_ref());
         self.is_exact_in_lake()
             && changes.is_none_or(ChangesReport::is_exact)
@@ -117,7 +117,7 @@ impl Report {
     }
 
     /// The whole report, all ranges included.
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         let accounts = self.balance.accounts.iter().enumerate();
         let accounts: Vec<_> = accounts
             .map(|(partition, account)| PartitionAccount {
@@ -270,8 +270,8 @@ fn describe(problem: &Problem) -> String {
     }
     if !problem.ranges.is_empty() {
         let unit = match problem.kind.unit() {
-            super::problem::Unit::Rows => "rows",
-            super::problem::Unit::Offsets => "offsets",
+            crate::problem::Unit::Rows => "rows",
+            crate::problem::Unit::Offsets => "offsets",
         };
         let many = count(problem.ranges.count());
         let _ = write!(text, ": {many}, {unit} {}", problem.ranges);

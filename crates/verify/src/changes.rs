@@ -14,38 +14,19 @@ use ftap_lake::{LakeError, LakeStore};
 use ftap_postgres::PostgresSettings;
 use serde_json::{Value, json};
 
-use super::BACKOFF;
-use crate::config::{Config, PostgresUse};
-use crate::output::count;
-use crate::postgres_access;
+use crate::BACKOFF;
+use ftap_telemetry::figures::count;
 
 /// The server that the tables are captured from.
-pub(super) struct Source {
-    /// `Err` says why there is none to compare with.
+pub struct Source {
+    /// How to reach it; `Err` says why there is none to compare with.
     pub settings: Result<PostgresSettings, String>,
+    /// The publication that names the tables.
     pub publication: String,
 }
 
-impl Source {
-    pub(super) fn of(config: &Config) -> Self {
-        let settings = match config.postgres {
-            PostgresUse::Off => Err(format!(
-                "POSTGRES is off, from {}",
-                config.source("POSTGRES")
-            )),
-            _ => postgres_access::running(config).ok_or_else(|| {
-                "POSTGRES_HOST is unset, and no process runs the private cluster: start `ftap cdc`, then verify again".to_owned()
-            }),
-        };
-        Self {
-            settings,
-            publication: config.cdc_publication.clone(),
-        }
-    }
-}
-
 /// What was found of the captured tables.
-pub(super) struct ChangesReport {
+pub(crate) struct ChangesReport {
     chains: Vec<ChainAudit>,
     /// The tables compared with PostgreSQL, or why they were not.
     tables: Result<Vec<TableEquality>, String>,
@@ -54,7 +35,7 @@ pub(super) struct ChangesReport {
 }
 
 /// Audits and compares them; `None` if the lake has no changes.
-pub(super) async fn compare(
+pub(crate) async fn compare(
     store: &LakeStore,
     source: &Source,
 ) -> Result<Option<ChangesReport>, LakeError> {
@@ -89,12 +70,12 @@ pub(super) async fn compare(
 
 impl ChangesReport {
     /// Whether no file is missing or doubled, no row differs, and the slot is there.
-    pub(super) fn is_exact(&self) -> bool {
+    pub(crate) fn is_exact(&self) -> bool {
         self.is_whole() && self.is_equal() && !self.slot_is_gone
     }
 
     /// What was not compared, and why.
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         match &self.tables {
             Err(why) => vec![format!("not compared with PostgreSQL: {why}")],
             Ok(tables) => tables
@@ -122,7 +103,7 @@ impl ChangesReport {
     }
 
     /// For programs.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let chain = |chain: &ChainAudit| {
             let problems = chain.problems.iter().map(ToString::to_string);
             json!({

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::items::Account;
-use super::ranges::Ranges;
+use crate::items::Account;
+use crate::ranges::Ranges;
 
 /// One kind of disagreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A row of the file is not in the topic.
     RowMissingFromTopic,
     /// A row of the file is in the topic behind an open transaction, which hides it.
@@ -63,7 +63,7 @@ pub(super) enum Kind {
 /// What the numbers of a problem count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// Rows of the events file, from 0.
     Rows,
     /// Kafka offsets.
@@ -72,7 +72,7 @@ pub(super) enum Unit {
 
 impl Kind {
     /// What it means, as a sentence without its end.
-    pub(super) fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::RowMissingFromTopic => "rows of the file missing from the topic",
             Self::RowBehindOpenTransaction => {
@@ -116,7 +116,7 @@ impl Kind {
     }
 
     /// What its numbers are.
-    pub(super) fn unit(self) -> Unit {
+    pub(crate) fn unit(self) -> Unit {
         match self {
             Self::RowMissingFromTopic
             | Self::RowBehindOpenTransaction
@@ -129,7 +129,7 @@ impl Kind {
     }
 
     /// Adds to the figure it belongs to.
-    pub(super) fn book(self, account: &mut Account, count: u64) {
+    pub(crate) fn book(self, account: &mut Account, count: u64) {
         match self {
             Self::RowMissingFromTopic
             | Self::RowBehindOpenTransaction
@@ -150,7 +150,7 @@ impl Kind {
 
 /// One disagreement, with where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     pub kind: Kind,
     pub partition: Option<i32>,
     /// Key of the object concerned.

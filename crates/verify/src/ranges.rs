@@ -6,19 +6,19 @@ use serde::{Serialize, Serializer, ser::SerializeSeq};
 
 /// Numbers, each counted as often as it was added, shown as the ranges they cover.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     ranges: Vec<(i64, i64)>,
     count: u64,
 }
 
 impl Ranges {
     /// Adds one number.
-    pub(super) fn push(&mut self, number: i64) {
+    pub(crate) fn push(&mut self, number: i64) {
         self.push_range(number, number);
     }
 
     /// Adds `first` to `last`, both included; nothing if `last` is before `first`.
-    pub(super) fn push_range(&mut self, first: i64, last: i64) {
+    pub(crate) fn push_range(&mut self, first: i64, last: i64) {
         if last < first {
             return;
         }
@@ -35,7 +35,7 @@ impl Ranges {
 
     /// Adds one number and counts what lies between it and the one before to its range, not to
     /// the numbers.
-    pub(super) fn push_across(&mut self, number: i64) {
+    pub(crate) fn push_across(&mut self, number: i64) {
         match self.ranges.last_mut() {
             Some((_, to)) if number > *to => {
                 *to = number;
@@ -46,17 +46,17 @@ impl Ranges {
     }
 
     /// How many numbers were added.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// Whether none was.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// The ranges, ascending and apart.
-    pub(super) fn merged(&self) -> Vec<(i64, i64)> {
+    pub(crate) fn merged(&self) -> Vec<(i64, i64)> {
         let mut sorted = self.ranges.clone();
         sorted.sort_unstable();
         let mut merged: Vec<(i64, i64)> = Vec::with_capacity(sorted.len());
@@ -122,13 +122,13 @@ impl Serialize for Ranges {
 
 /// One bit a number, from 0.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bits {
+pub(crate) struct Bits {
     words: Vec<u64>,
 }
 
 impl Bits {
     /// Sets a bit; whether it was set before.
-    pub(super) fn set(&mut self, index: usize) -> bool {
+    pub(crate) fn set(&mut self, index: usize) -> bool {
         let (word, mask) = (index / 64, 1 << (index % 64));
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
@@ -139,7 +139,7 @@ impl Bits {
     }
 
     /// Whether a bit is set.
-    pub(super) fn get(&self, index: usize) -> bool {
+    pub(crate) fn get(&self, index: usize) -> bool {
         self.words
             .get(index / 64)
             .is_some_and(|word| word & (1 << (index % 64)) != 0)

@@ -5,26 +5,20 @@
 //! because parsing takes longer than reading. Leaves nothing behind on the broker.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use ftap_actors::settings::DeadLetterPlace;
-use ftap_kafka::access;
 use ftap_kafka::tail::{silence, unreadable};
-use ftap_kafka::{END_TRANSACTION, KafkaFailure, KafkaSettings, Reader, failure};
-use ftap_kafka::{REDRIVE_HEADER, REDRIVEN_HEADER, ROW_HEADER, SOURCE_HEADER, is_source};
+use ftap_kafka::{
+    DeadLetterPlace, END_TRANSACTION, KafkaFailure, KafkaSettings, Reader, SOURCE_HEADER, access,
+    failure, is_source,
+};
 use ftap_supervision::Retryable as _;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-
-use super::content::{self, Hasher, lake_timestamp};
-use super::items::{DeadLetter, TOO_LARGE, TopicRecord};
-use super::ledger::with_timestamp;
-use super::redrives::Marker;
-use crate::dlq::EntryId;
 
 /// How long a broker may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -38,10 +32,10 @@ const POLL: Duration = Duration::from_millis(200);
 const BATCH: usize = 4096;
 
 /// Where a partition begins and ends: its oldest offset and the one its next record gets.
-pub(crate) type Watermarks = (i64, i64);
+pub type Watermarks = (i64, i64);
 
 /// One broker's topics.
-pub(crate) struct Topics<'a> {
+pub struct Topics<'a> {
     settings: &'a KafkaSettings,
     consumer: Reader,
 }
@@ -49,7 +43,7 @@ pub(crate) struct Topics<'a> {
 impl<'a> Topics<'a> {
     /// Prepares to read. A broker that is away is waited for later; one that refuses us says here
     /// which setting is why.
-    pub(crate) fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
+    pub fn new(settings: &'a KafkaSettings) -> anyhow::Result<Self> {
         match access::check(settings) {
             Err(error) if !error.retry().helps() => return Err(error.into()),
             _ => {}
@@ -60,7 +54,7 @@ impl<'a> Topics<'a> {
 
     /// What open transactions hide of `topic`: by partition, the first hidden offset and the one
     /// that the next record gets. `visible` are its watermarks.
-    pub(crate) fn hidden(
+    pub fn hidden(
         &self,
         topic: &str,
         visible: &[Watermarks],
@@ -79,7 +73,7 @@ impl<'a> Topics<'a> {
     }
 
     /// Shows the hidden records to `take`.
-    pub(crate) fn each_hidden(
+    pub fn each_hidden(
         &self,
         topic: &str,
         hidden: &BTreeMap<i32, Watermarks>,
@@ -92,16 +86,13 @@ impl<'a> Topics<'a> {
     }
 
     /// Bounds of each partition of `topic`, `None` if there is no such topic.
-    pub(crate) fn watermarks(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
+    pub fn watermarks(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
         self.watermarks_unless(topic, |_| false)
     }
 
     /// The same of the dead-letter topic. Where the lake keeps what is rejected, this account may have
     /// no rights on it: then there is none.
-    pub(crate) fn dead_letters(
-        &self,
-        place: DeadLetterPlace,
-    ) -> anyhow::Result<Option<Vec<Watermarks>>> {
+    pub fn dead_letters(&self, place: DeadLetterPlace) -> anyhow::Result<Option<Vec<Watermarks>>> {
         let is_none = |code| {
             place == DeadLetterPlace::Lake && code == RDKafkaErrorCode::TopicAuthorizationFailed
         };
@@ -109,7 +100,7 @@ impl<'a> Topics<'a> {
     }
 
     /// The same of `topic` once all records that it has now are visible.
-    pub(crate) fn watermarks_of_all(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
+    pub fn watermarks_of_all(&self, topic: &str) -> anyhow::Result<Option<Vec<Watermarks>>> {
         let Some(visible) = self.watermarks(topic)? else {
             return Ok(None);
         };
@@ -174,14 +165,14 @@ impl<'a> Topics<'a> {
         )
     }
 
-    /// Reads `topic` between `bounds` on several threads and hands over its records in
-    /// batches, each in the order of its partition.
-    pub(crate) fn read<T: Send>(
+    /// Reads `topic` between `bounds` on several threads, each with a state of its own, and hands
+    /// over what is made of its records in batches, each in the order of its partition.
+    pub fn read<S: Default, T: Send>(
         &self,
         topic: &str,
         bounds: &[Watermarks],
-        make: impl Fn(&mut Parser, &BorrowedMessage<'_>) -> T + Sync,
-        mut take: impl FnMut(i32, Vec<T>),
+        make: impl Fn(&mut S, &BorrowedMessage<'_>) -> T + Sync,
+        mut take: impl FnMut(i32, Vec<T>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let wanted: Vec<(i32, Watermarks)> = (0..)
             .zip(bounds.iter().copied())
@@ -206,7 +197,7 @@ impl<'a> Topics<'a> {
                 .collect();
             drop(sender);
             for (partition, batch) in receiver {
-                take(partition, batch);
+                take(partition, batch)?;
             }
             for reader in readers {
                 reader
@@ -218,7 +209,7 @@ impl<'a> Topics<'a> {
     }
 
     /// The header `source` of the oldest record that has one, in the first partition that has such.
-    pub(crate) fn first_source(
+    pub fn first_source(
         &self,
         topic: &str,
         bounds: &[Watermarks],
@@ -241,7 +232,7 @@ impl<'a> Topics<'a> {
 
     /// Reads `topic` between `bounds` and shows `take` one record after the other, each in the
     /// order of its partition; for payloads that must not pile up in memory.
-    pub(crate) fn each(
+    pub fn each(
         &self,
         topic: &str,
         bounds: &[Watermarks],
@@ -256,18 +247,18 @@ impl<'a> Topics<'a> {
         })
     }
 
-    fn read_share<T>(
+    fn read_share<S: Default, T>(
         &self,
         topic: &str,
         share: &BTreeMap<i32, Watermarks>,
-        make: &impl Fn(&mut Parser, &BorrowedMessage<'_>) -> T,
+        make: &impl Fn(&mut S, &BorrowedMessage<'_>) -> T,
         sender: &SyncSender<(i32, Vec<T>)>,
     ) -> anyhow::Result<()> {
         let mut batches: BTreeMap<i32, Vec<T>> = BTreeMap::new();
-        let mut parser = Parser::default();
+        let mut state = S::default();
         self.walk(topic, share, "read_committed", |message| {
             let batch = batches.entry(message.partition()).or_default();
-            batch.push(make(&mut parser, message));
+            batch.push(make(&mut state, message));
             if batch.len() < BATCH {
                 return Ok(true);
             }
@@ -305,7 +296,11 @@ impl<'a> Topics<'a> {
         // Looking at the clock for each record takes a good part of the time that reading it takes.
         let mut silent_since = None;
         while !open.is_empty() {
-            let message = match consumer.poll(POLL) {
+            // Most are there already, and without a timeout none is computed.
+            let polled = consumer
+                .poll(Duration::ZERO)
+                .or_else(|| consumer.poll(POLL));
+            let message = match polled {
                 Some(Ok(message)) => message,
                 // Open transactions end the readable part early, control records lengthen it.
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -377,7 +372,7 @@ fn is_passing(error: &KafkaError) -> bool {
 }
 
 /// The value of a header.
-pub(crate) fn header<'m>(message: &'m impl Message, name: &str) -> Option<&'m [u8]> {
+pub fn header<'m>(message: &'m impl Message, name: &str) -> Option<&'m [u8]> {
     message
         .headers()?
         .iter()
@@ -385,105 +380,7 @@ pub(crate) fn header<'m>(message: &'m impl Message, name: &str) -> Option<&'m [u
         .and_then(|header| header.value)
 }
 
-fn number<T: std::str::FromStr>(message: &BorrowedMessage<'_>, name: &str) -> Option<T> {
-    std::str::from_utf8(header(message, name)?)
-        .ok()?
-        .parse()
-        .ok()
-}
-
 /// The events file that a message is marked with.
-fn source_of<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
+pub(crate) fn source_of<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
     header(message, SOURCE_HEADER).filter(|source| is_source(source))
-}
-
-/// Makes records of messages; one for each thread.
-#[derive(Default)]
-pub(crate) struct Parser {
-    hasher: Hasher,
-    last_source: Vec<u8>,
-}
-
-impl Parser {
-    /// What the accounts need of a message. A new value of the header `source` is sent on.
-    pub(crate) fn record(
-        &mut self,
-        message: &BorrowedMessage<'_>,
-        max_message_bytes: usize,
-        sources: &Sender<String>,
-    ) -> TopicRecord {
-        let source = source_of(message);
-        if let Some(source) = source
-            && self.last_source != source
-        {
-            self.last_source = source.to_vec();
-            // The receiver outlives all readers.
-            let _ = sources.send(String::from_utf8_lossy(source).into_owned());
-        }
-        let payload = message.payload();
-        let (content, unsound) = match content::of_message(payload.unwrap_or_default()) {
-            Some(content) if content.is_sound() => (Some(self.hasher.content(&content)), None),
-            other => (None, other.map(|content| self.hasher.content(&content))),
-        };
-        let too_large = message.payload_len() > max_message_bytes;
-        let raw = if content.is_none() || too_large {
-            content::raw_hash(payload)
-        } else {
-            0
-        };
-        TopicRecord {
-            offset: message.offset(),
-            timestamp_ms: lake_timestamp(message.timestamp().to_millis().unwrap_or(-1)),
-            row: source.and_then(|_| number(message, ROW_HEADER)),
-            redrive: number(message, REDRIVE_HEADER),
-            content,
-            unsound,
-            raw,
-            too_large,
-        }
-    }
-}
-
-/// A record of the dead-letter topic.
-pub(crate) enum Letter {
-    /// A rejected record.
-    Rejected(DeadLetter),
-    /// The mark that an entry was redriven.
-    Redriven(Marker),
-}
-
-/// What the accounts need of a dead letter, `None` for a message that is none. `bounds` are
-/// those of the dead-letter topic before the source topic was looked at.
-pub(crate) fn letter(message: &BorrowedMessage<'_>, bounds: &[Watermarks]) -> Option<Letter> {
-    if header(message, REDRIVEN_HEADER).is_some() {
-        let high = bounds.get(usize::try_from(message.partition()).ok()?);
-        return Some(Letter::Redriven(Marker {
-            id: EntryId::of(message)?,
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-            was_there: high.is_some_and(|(_, high)| message.offset() < *high),
-        }));
-    }
-    let reason = String::from_utf8_lossy(header(message, "reason")?).into_owned();
-    let whole = header(message, "truncated").is_none();
-    let content = if whole && reason == TOO_LARGE {
-        let written = number(message, "timestamp_ms");
-        written.and_then(|written| content_of_rejected(message.payload(), written))
-    } else {
-        None
-    };
-    Some(Letter::Rejected(DeadLetter {
-        partition: number(message, "partition")?,
-        offset: number(message, "offset")?,
-        reason,
-        raw: whole.then(|| content::raw_hash(message.payload())),
-        content,
-        is_in_lake: false,
-    }))
-}
-
-/// Content and timestamp of a rejected record, if it is a transaction after all.
-pub(super) fn content_of_rejected(payload: Option<&[u8]>, written_ms: i64) -> Option<u64> {
-    let content = content::of_message(payload.unwrap_or_default())?;
-    let hash = Hasher::default().content(&content);
-    Some(with_timestamp(hash, lake_timestamp(written_ms)))
 }

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::problem::Kind;
-use crate::dlq::EntryId;
+use crate::problem::Kind;
+use ftap_kafka::EntryId;
 
 /// The mark in the dead-letter topic that an entry was redriven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct Marker {
 
 /// What is known of a partition of the topic.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// Whether the topic has lost its oldest records.
     pub is_trimmed: bool,
     /// Timestamp of the oldest record that is left.
@@ -29,11 +29,11 @@ pub(super) struct Kept {
 }
 
 /// What is wrong: its kind, and the partition and the offset it is reported under.
-pub(super) type Finding = (Kind, i32, i64);
+pub(crate) type Finding = (Kind, i32, i64);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Redrives {
+pub(crate) struct Redrives {
     /// Place of the first message of each id.
     messages: BTreeMap<EntryId, (i32, i64)>,
     markers: BTreeMap<EntryId, Marker>,
@@ -42,7 +42,7 @@ pub(super) struct Redrives {
 
 impl Redrives {
     /// A message of the topic with an entry's id; whether there was one before.
-    pub(super) fn message(&mut self, id: EntryId, partition: i32, offset: i64) -> bool {
+    pub(crate) fn message(&mut self, id: EntryId, partition: i32, offset: i64) -> bool {
         let mut is_again = true;
         self.messages.entry(id).or_insert_with(|| {
             is_again = false;
@@ -52,24 +52,24 @@ impl Redrives {
     }
 
     /// A mark of the dead-letter topic.
-    pub(super) fn marker(&mut self, marker: Marker) {
+    pub(crate) fn marker(&mut self, marker: Marker) {
         let known = self.markers.entry(marker.id).or_insert(marker);
         known.was_there |= marker.was_there;
     }
 
     /// The dead-letter topic has lost its oldest records.
-    pub(super) fn marks_may_have_expired(&mut self) {
+    pub(crate) fn marks_may_have_expired(&mut self) {
         self.marks_may_have_expired = true;
     }
 
     /// The ids that were sent again as far as anybody knows.
-    pub(super) fn ids(&self) -> BTreeSet<EntryId> {
+    pub(crate) fn ids(&self) -> BTreeSet<EntryId> {
         let marked = self.markers.keys();
         marked.chain(self.messages.keys()).copied().collect()
     }
 
     /// What is wrong, and for each partition how many messages retention took.
-    pub(super) fn close(
+    pub(crate) fn close(
         &self,
         kept: impl Fn(i32) -> Option<Kept>,
         needs_mark: impl Fn(EntryId) -> bool,

@@ -1,13 +1,13 @@
 //! The input of the accounts, and what they add up to. Plain values.
 
-use crate::dlq::EntryId;
+use ftap_kafka::EntryId;
 
 /// Code of the one rejection that a changed setting takes back.
-pub(super) const TOO_LARGE: &str = "too_large";
+pub(crate) const TOO_LARGE: &str = "too_large";
 
 /// What one partition's figures add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Rows of the file whose key belongs to the partition.
     pub file: u64,
     /// Records of the topic, as a `read_committed` reader sees them.
@@ -30,7 +30,7 @@ pub(super) struct Account {
 
 impl Account {
     /// Adds another partition's figures.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.file += other.file;
         self.topic += other.topic;
         self.foreign += other.foreign;
@@ -45,7 +45,7 @@ impl Account {
 
 /// Where a partition's offsets begin and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// The oldest offset the topic still has.
     pub low: i64,
     /// The offset its next record gets.
@@ -84,14 +84,14 @@ pub(crate) struct DeadLetter {
     pub reason: String,
     /// Hash of its payload, `None` if that was cut to fit.
     pub raw: Option<u64>,
-    /// [`with_timestamp`](super::ledger::with_timestamp) of its content, if it was too large and is a transaction.
+    /// [`with_timestamp`](crate::ledger::with_timestamp) of its content, if it was too large and is a transaction.
     pub content: Option<u64>,
     /// Whether the lake has it: then its redrive needs no mark.
     pub is_in_lake: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LakeRow {
+pub(crate) struct LakeRow {
     /// Offset it came from.
     pub offset: i64,
     /// The record's timestamp in Unix milliseconds.

@@ -11,17 +11,17 @@ use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::{BigQueryError, BigQuerySettings};
 use serde_json::{Value, json};
 
-use super::BACKOFF;
-use crate::output::count;
+use crate::BACKOFF;
+use ftap_telemetry::figures::count;
 
 /// What was found in BigQuery.
-pub(super) struct BigQueryReport {
+pub(crate) struct BigQueryReport {
     dataset: String,
     tables: Vec<TableAudit>,
 }
 
 /// Compares; what does not answer is tried again for a while.
-pub(super) async fn compare(
+pub(crate) async fn compare(
     settings: &BigQuerySettings,
     store: &LakeStore,
 ) -> Result<BigQueryReport, BigQueryError> {
@@ -35,12 +35,12 @@ pub(super) async fn compare(
 
 impl BigQueryReport {
     /// Whether each row that was loaded is there once, and nothing else is.
-    pub(super) fn is_exact(&self) -> bool {
+    pub(crate) fn is_exact(&self) -> bool {
         self.tables.iter().all(TableAudit::is_exact)
     }
 
     /// For programs.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let table = |audit: &TableAudit| {
             json!({
                 "table": audit.table,

@@ -10,15 +10,15 @@ use ftap_lake::{
 use ftap_telemetry::chain;
 use tokio::runtime::Handle;
 
-use super::BACKOFF;
-use super::content;
-use super::items::{DeadLetter, TOO_LARGE};
-use super::ledger::Ledger;
-use super::problem::Kind;
-use super::topic::content_of_rejected;
+use crate::BACKOFF;
+use crate::content;
+use crate::items::{DeadLetter, TOO_LARGE};
+use crate::ledger::Ledger;
+use crate::problem::Kind;
+use crate::topic::content_of_rejected;
 
 /// Tells the ledger what is kept in the lake.
-pub(super) fn read(
+pub(crate) fn read(
     store: &LakeStore,
     topic: &str,
     runtime: &Handle,
