@@ -26,7 +26,9 @@ impl Parser {
         max_message_bytes: usize,
         sources: &Sender<String>,
     ) -> TopicRecord {
-        let source = source_of(message);
+        // librdkafka reads them anew for each question, and most records have none.
+        let marked = message.headers().map(|_| message);
+        let source = marked.and_then(source_of);
         if let Some(source) = source
             && self.last_source != source
         {
@@ -49,7 +51,7 @@ impl Parser {
             offset: message.offset(),
             timestamp_ms: lake_timestamp(message.timestamp().to_millis().unwrap_or(-1)),
             row: source.and_then(|_| number(message, ROW_HEADER)),
-            redrive: number(message, REDRIVE_HEADER),
+            redrive: marked.and_then(|message| number(message, REDRIVE_HEADER)),
             content,
             unsound,
             raw,
