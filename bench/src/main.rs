@@ -170,10 +170,14 @@ fn find_ftap(named: Option<&Path>) -> anyhow::Result<PathBuf> {
             "this is not a release build: use `cargo run --release -p bench`, or name an ftap with --ftap"
         );
     }
-    eprintln!("bench: builds ftap (cargo build --release -p ftap)");
+    eprintln!("bench: builds ftap (cargo build --release)");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // `cargo run` hands on what .cargo/config.toml sets for C compilers. As variables of the environment they would
+    // have each C library compiled again, and all that depends on one, here and by the next build.
     let built = Command::new(cargo)
-        .args(["build", "--release", "-p", "ftap", "--target-dir"])
+        .env_remove("CFLAGS")
+        .env_remove("CXXFLAGS")
+        .args(["build", "--release", "--target-dir"])
         .arg(beside.ancestors().nth(2).unwrap_or(Path::new("target")))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .status();
