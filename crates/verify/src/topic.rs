@@ -26,7 +26,7 @@ impl Parser {
         max_message_bytes: usize,
         sources: &Sender<String>,
     ) -> TopicRecord {
-        // librdkafka reads them anew for each question, and most records have none.
+        // librdkafka reads them again for each question, and most records have none.
         let marked = message.headers().map(|_| message);
         let source = marked.and_then(source_of);
         if let Some(source) = source
