@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ftap_kafka::admin::{TopicUse, ensure_topic, topic_settings, wait_for_broker};
-use ftap_kafka::produce::{Messages, TopicProducer};
+use ftap_kafka::produce::{Messages, Reports, TopicProducer};
 use ftap_kafka::publish_resume::{Fingerprint, Place, Resume, resume, save_checkpoint};
 use ftap_kafka::tail::{LookFor, read_tails};
 use ftap_kafka::transaction_size::{TARGET, TransactionSize};
@@ -243,7 +243,7 @@ impl Publisher {
             .clamp(30_000, 200_000)
             .to_string();
         let [transaction, delivery] = transactional::timeout_properties(self.transaction_timeout);
-        let producer: BaseProducer = client_config(
+        let producer: BaseProducer<Reports> = client_config(
             &self.kafka,
             &[
                 ("transactional.id", &self.settings.transactional_id),
@@ -259,7 +259,7 @@ impl Publisher {
                 ("delivery.report.only.error", "true"),
             ],
         )
-        .create()
+        .create_with_context(Reports::default())
         .map_err(|error| failure("creating the producer", error))?;
         let what = format!(
             "starting transactions as {}",

@@ -3,11 +3,16 @@
 
 use std::ffi::CString;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientContext;
 use rdkafka::bindings as sys;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, NoCustomPartitioner, Producer, ProducerContext,
+    PurgeConfig,
+};
 use rdkafka::types::RDKafkaRespErr as Code;
 
 /// How long librdkafka is given to make room in its queue.
@@ -17,11 +22,30 @@ const CAUSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at reports of what was not delivered.
 const FLUSH_STEP: Duration = Duration::from_millis(100);
 
+/// Whether a message was not delivered. Then the open transaction has failed: librdkafka empties its queue, and sends
+/// nothing more of the transaction.
+#[derive(Default)]
+pub struct Reports {
+    has_failure: AtomicBool,
+}
+
+impl ClientContext for Reports {}
+
+impl ProducerContext<NoCustomPartitioner> for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.has_failure.store(true, Relaxed);
+        }
+    }
+}
+
 /// A producer, and the topic that it fills.
 pub struct TopicProducer {
     topic: *mut sys::rd_kafka_topic_t,
     /// Destroyed after the topic: see `Drop`.
-    producer: BaseProducer,
+    producer: BaseProducer<Reports>,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread.
@@ -32,7 +56,7 @@ impl TopicProducer {
     ///
     /// # Errors
     /// If librdkafka does not take the name.
-    pub fn new(producer: BaseProducer, topic: &str) -> Result<Self, KafkaError> {
+    pub fn new(producer: BaseProducer<Reports>, topic: &str) -> Result<Self, KafkaError> {
         let name = CString::new(topic)?;
         // SAFETY: the client lives as long as `producer`; the name is copied; no settings are given.
         let topic = unsafe {
@@ -51,7 +75,7 @@ impl TopicProducer {
     }
 
     /// For everything else.
-    pub fn producer(&self) -> &BaseProducer {
+    pub fn producer(&self) -> &BaseProducer<Reports> {
         &self.producer
     }
 
@@ -74,6 +98,11 @@ impl TopicProducer {
             }
             // Reports of what was not delivered keep their messages until they are looked at.
             self.producer.poll(Duration::ZERO);
+            if self.producer.context().has_failure.load(Relaxed) {
+                // What came into the queue just after it was emptied is never sent: the flush would wait for it, and
+                // the commit not tell why.
+                self.producer.purge(PurgeConfig::default().queue());
+            }
         }
         let left = deadline.saturating_duration_since(Instant::now());
         self.producer.commit_transaction(left.max(step))
