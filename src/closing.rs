@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use ftap_lake::DATA_SETS;
+use ftap_telemetry::figures::{count, size};
 
 use crate::commands::run::{Options, Role};
 use crate::config::{Config, PostgresUse};
 use crate::status::Summary;
 use crate::topology::Outcome;
-use ftap_telemetry::figures::{count, size};
 
 /// The text, some lines.
 pub(crate) fn text(

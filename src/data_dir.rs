@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use ftap_telemetry::figures::size;
+
 use crate::exit::BadUsage;
 use crate::process;
-use ftap_telemetry::figures::size;
 
 /// Makes a directory and shows that files can be written in it; the error names path, user and
 /// remedy. `setting` is the setting that leads there.

@@ -17,8 +17,10 @@ use ftap_dashboard::{
     Found, MAX_MESSAGES, Message, Messages, NotSent, Place, Rejected, Search, Start,
 };
 use ftap_kafka::DeadLetterPlace;
+use ftap_kafka::EntryId;
 use ftap_kafka::{KafkaSettings, REDRIVEN_HEADER, Reader};
 use ftap_transaction::check;
+use ftap_verify::topics::header;
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -29,8 +31,6 @@ use crate::commands::dlq_redrive::{Options, redrive};
 use crate::config::Config;
 use crate::dlq::plan::{Counts, Refusals, Repaired, Wanted};
 use crate::kafka_access;
-use ftap_kafka::EntryId;
-use ftap_verify::topics::header;
 
 /// How long each place is read.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ftap_kafka::DeadLetterPlace;
-
 use ftap_lake::{Compression, LakeLocation, RollingSettings};
 
 /// How fast the source is replayed.

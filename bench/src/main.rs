@@ -33,7 +33,7 @@ use crate::table::Report;
 /// Measures ftap's commands next to other tools, and its steps next to their ceilings
 ///
 /// Generates the data, starts Apache Kafka by `scripts/kafka` and runs each command three times, in
-/// alternation with the peers that are installed (kcat, DuckDB, confluent-kafka with pyarrow, Kafka Connect through Maven).
+/// alternation with the peers that are installed (kcat, DuckDB, confluent-kafka with pyarrow; Kafka Connect by Maven).
 /// Everything is under target/bench, needs up to 4 GB there, and is removed at the end. Exit code 1 if
 /// something failed, such as a run that lost a row.
 #[derive(Debug, Parser)]

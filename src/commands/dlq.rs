@@ -9,19 +9,19 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
+use ftap_kafka::EntryId;
 use ftap_telemetry::figures::{count, size};
+use ftap_verify::topics::Topics;
 use serde_json::json;
 
 use crate::config::Config;
 use crate::dlq::args::{DlqAction, DlqArgs, ListArgs, ShowArgs, State};
 use crate::dlq::index::{Entry, Fate, Index, Original, Sight};
-use ftap_kafka::EntryId;
 
 use crate::dlq::{line, shown};
 use crate::exit::{self, BadUsage};
 use crate::kafka_access::KafkaAccess;
 use crate::output::print;
-use ftap_verify::topics::Topics;
 
 /// Text collected before it is printed.
 const CHUNK: usize = 64 * 1024;

@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use ftap_kafka::EntryId;
 use ftap_kafka::KafkaSettings;
 use ftap_lake::LakeStore;
 use ftap_telemetry::events::{RedriveFinished, Speaker};
 use ftap_telemetry::figures::count;
+use ftap_verify::topics::Topics;
 use serde_json::json;
 
 use crate::config::Config;
@@ -23,8 +25,6 @@ use crate::dlq::settled;
 use crate::exit::BadUsage;
 use crate::kafka_access::KafkaAccess;
 use crate::output::print;
-use ftap_kafka::EntryId;
-use ftap_verify::topics::Topics;
 
 /// Redrives, and reports what happened to each requested entry.
 pub(crate) fn execute(config: &Config, args: &RedriveArgs) -> anyhow::Result<()> {

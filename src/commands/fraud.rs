@@ -14,6 +14,7 @@ use ftap_fraud::{
 };
 use ftap_lake::{FRAUD_SCORES, LakeStore, PutError, PutResult, ScoresObjectName, put};
 use ftap_query::Engine;
+use ftap_telemetry::figures::count;
 
 use super::query::{judge, open, until_stopped};
 use crate::cli::{FraudAction, FraudArgs};
@@ -21,7 +22,6 @@ use crate::config::{Config, writer_id};
 use crate::data_dir::make_writable;
 use crate::exit::{self, BadUsage};
 use crate::output::print;
-use ftap_telemetry::figures::count;
 
 /// Trains or scores.
 pub(crate) fn execute(config: &Config, args: &FraudArgs) -> anyhow::Result<u8> {

@@ -11,13 +11,13 @@ use ftap_fx::report as fx_report;
 use ftap_fx::{FxError, Provider};
 use ftap_lake::LakeStore;
 use ftap_telemetry::events::Speaker;
+use ftap_telemetry::figures::count;
 
 use crate::cli::FxArgs;
 use crate::config::Config;
 use crate::data_dir::make_writable;
 use crate::exit::{self, BadUsage};
 use crate::output::print;
-use ftap_telemetry::figures::count;
 
 /// What writes rates into the lake of the settings; says so if they will be generated.
 pub(crate) fn open(config: &Config) -> anyhow::Result<FxJob> {

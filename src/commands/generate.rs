@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ftap_dataset::generate::{GenerateOptions, GenerateReport, generate};
 use ftap_telemetry::events::{DataPrepared, Speaker};
+use ftap_telemetry::figures::{count, size};
 
 use crate::cli::GenerateArgs;
 use crate::config::Config;
@@ -12,7 +13,6 @@ use crate::exit;
 use crate::output::print;
 use crate::progress::{self, Unit};
 use crate::telemetry::Telemetry;
-use ftap_telemetry::figures::{count, size};
 
 /// Generates and says where the file is and what comes next.
 pub(crate) fn execute(

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use ftap_query::{Format, Model, models, nearest};
+use ftap_telemetry::figures::count;
 
 use super::query::{judge, open, until_stopped, write_new};
 use crate::cli::{ModelsAction, ModelsArgs};
 use crate::config::Config;
 use crate::exit::{self, BadUsage};
 use crate::output::print;
-use ftap_telemetry::figures::count;
 
 /// Lists, shows, writes or tests them.
 pub(crate) fn execute(config: &Config, args: &ModelsArgs) -> anyhow::Result<u8> {

@@ -11,6 +11,8 @@ use ftap_dataset::schema::{EVENTS_FILE, MERCHANTS_FILE, USERS_FILE};
 use ftap_kafka::access;
 use ftap_kafka::publish_resume::Fingerprint;
 use ftap_telemetry::events::{DataPrepared, SettingDoubtful, Speaker};
+use ftap_telemetry::figures::count;
+use ftap_verify::topics::Topics;
 
 use crate::cli::PrepareArgs;
 use crate::config::Config;
@@ -19,8 +21,6 @@ use crate::kafka_access::KafkaAccess;
 use crate::output::print;
 use crate::progress::{self, Unit};
 use crate::telemetry::Telemetry;
-use ftap_telemetry::figures::count;
-use ftap_verify::topics::Topics;
 
 const GENERATED_SEED: u64 = 1;
 

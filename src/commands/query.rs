@@ -13,13 +13,13 @@ use ftap_lake::{
     DATA_SETS, DEAD_LETTERS, FRAUD_SCORES, FX_RATES, LakeStore, TRANSACTIONS, dead_letter_schema,
 };
 use ftap_query::{Answer, Engine, Format, Limits, QueryError, STACK_BYTES, Source, Written, write};
+use ftap_telemetry::figures::count;
 
 use crate::cli::{LimitArgs, QueryArgs, QueryFormat};
 use crate::config::Config;
 use crate::exit::{self, BadUsage, OutputClosed};
 use crate::output::print;
 use crate::signals;
-use ftap_telemetry::figures::count;
 
 /// Rows of a table on the terminal, unless `--limit` says otherwise.
 const TABLE_ROWS: usize = 100;

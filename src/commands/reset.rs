@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use ftap_lake::{CHECKPOINTS_FOLDER, DATA_SETS, DataSet, LOADS_FOLDER};
 use ftap_postgres::cluster::PrivateCluster;
+use ftap_telemetry::figures::size;
 
 use crate::cli::ResetArgs;
 use crate::config::{Config, PostgresUse};
 use crate::data_dir::InUse;
 use crate::exit::{self, BadUsage};
 use crate::output::print;
-use ftap_telemetry::figures::size;
 use kafka::RemoteTopics;
 use postgres::RemoteTables;
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use ftap_kafka::EntryId;
 
 use crate::cli::whole;
-use ftap_kafka::EntryId;
 
 /// What to do with the quarantine.
 #[derive(Clone, Debug, Args)]

@@ -12,16 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ftap_kafka::EntryId;
 use ftap_kafka::admin::topic_settings;
 use ftap_kafka::{KafkaSettings, ORIGINAL_HEADERS, REDRIVE_HEADER, REDRIVEN_HEADER};
 use ftap_lake::{Header, RejectedRecord};
+use ftap_verify::topics::{Topics, Watermarks, header};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lake::LakeLetters;
 use crate::config::Config;
-use ftap_kafka::EntryId;
-use ftap_verify::topics::{Topics, Watermarks, header};
 
 /// Messages in memory at a time, to be put in order.
 const BYTES_IN_ORDER: u64 = 64 << 20;

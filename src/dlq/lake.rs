@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ftap_kafka::EntryId;
 use ftap_lake::{
     DeadLetterFooter, DeadLetterName, LakeLocation, LakeStore, RejectedRecord, dead_letters_of,
     read_dead_letters,
@@ -10,7 +11,6 @@ use ftap_lake::{
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
-use ftap_kafka::EntryId;
 
 /// The objects of dead letters that count, at one moment.
 pub(crate) struct LakeLetters {

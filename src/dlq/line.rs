@@ -5,10 +5,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ftap_kafka::EntryId;
 use serde::{Deserialize, Serialize};
 
 use super::index::{Entry, Original};
-use ftap_kafka::EntryId;
 
 use super::shown;
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::BufRead;
 
+use ftap_kafka::EntryId;
 use ftap_transaction::check;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -15,7 +16,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::index::{Entry, Fate, Index};
 use super::line;
 use super::settled::Settled;
-use ftap_kafka::EntryId;
 
 /// Refusals that are listed one by one.
 const LISTED: usize = 20;

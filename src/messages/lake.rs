@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ftap_dashboard::{Message, Rejected, Start};
+use ftap_kafka::EntryId;
 use ftap_kafka::KafkaSettings;
 use ftap_kafka::admin::topic_settings;
 use ftap_lake::RejectedRecord;
@@ -13,7 +14,6 @@ use super::{Kept, PATIENCE, REQUEST_TIMEOUT, beginning, beginnings, is_from, is_
 use crate::config::Config;
 use crate::dlq::index::{Fate, SentAgain};
 use crate::dlq::lake::LakeLetters;
-use ftap_kafka::EntryId;
 
 /// How a search went.
 pub(super) struct Searched {

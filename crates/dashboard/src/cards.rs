@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use ftap_lake::LakeError;
 use ftap_query::QueryError;
 use ftap_telemetry::chain;
+use ftap_telemetry::figures::grouped;
 use hyper::StatusCode;
 use hyper::header::HeaderName;
 use serde_json::Value;
@@ -289,21 +290,6 @@ pub(crate) fn decimal(number: f64, digits: usize) -> String {
         Some((whole, rest)) => format!("{}.{rest}", grouped(whole)),
         None => grouped(&text),
     }
-}
-
-pub(crate) fn grouped(digits: &str) -> String {
-    let (sign, digits) = match digits.strip_prefix('-') {
-        Some(digits) => ("-", digits),
-        None => ("", digits),
-    };
-    let mut text = sign.to_owned();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -4,15 +4,23 @@ use std::time::Duration;
 
 /// `1,296,675`
 pub fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    grouped(&value.to_string())
+}
+
+/// The digits of a whole number, which may have a sign, with separators.
+pub fn grouped(digits: &str) -> String {
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", digits),
+    };
+    let mut text = sign.to_owned();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
+            text.push(',');
         }
-        out.push(digit);
+        text.push(digit);
     }
-    out
+    text
 }
 
 /// `37.1 MB`, in powers of 1000.
@@ -60,6 +68,7 @@ mod tests {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_296_675), "1,296,675");
+        assert_eq!(grouped("-1234567"), "-1,234,567");
         assert_eq!(size(999), "999 B");
         assert_eq!(size(37_100_000), "37.1 MB");
         assert_eq!(size(999_999), "1.0 MB");

@@ -6,13 +6,13 @@
 use std::fmt;
 
 use ftap_lake::LakeStore;
+use ftap_telemetry::figures::count;
 use ftap_warehouse::audit::{TableAudit, audit};
 use ftap_warehouse::client::BigQueryClient;
 use ftap_warehouse::{BigQueryError, BigQuerySettings};
 use serde_json::{Value, json};
 
 use crate::BACKOFF;
-use ftap_telemetry::figures::count;
 
 /// What was found in BigQuery.
 pub(crate) struct BigQueryReport {

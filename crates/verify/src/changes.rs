@@ -12,10 +12,10 @@ use ftap_cdc::equality::{
 };
 use ftap_lake::{LakeError, LakeStore};
 use ftap_postgres::PostgresSettings;
+use ftap_telemetry::figures::count;
 use serde_json::{Value, json};
 
 use crate::BACKOFF;
-use ftap_telemetry::figures::count;
 
 /// The server that the tables are captured from.
 pub struct Source {

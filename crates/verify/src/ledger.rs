@@ -10,12 +10,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ftap_kafka::EntryId;
+
 use crate::items::{Account, Bounds, DeadLetter, LakeRow, TOO_LARGE, TopicRecord};
 use crate::problem::{Kind, Problem};
 use crate::ranges::{Bits, Ranges};
 use crate::redrives::{Kept, Marker, Redrives};
 use crate::source::Row;
-use ftap_kafka::EntryId;
 
 #[derive(Default)]
 struct File {

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::problem::Kind;
 use ftap_kafka::EntryId;
+
+use crate::problem::Kind;
 
 /// The mark in the dead-letter topic that an entry was redriven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use ftap_telemetry::figures::{count, size};
 use serde::Serialize;
 use serde_json::json;
 
@@ -10,7 +11,6 @@ use crate::changes::ChangesReport;
 use crate::items::Account;
 use crate::ledger::Balance;
 use crate::problem::{Kind, Problem};
-use ftap_telemetry::figures::{count, size};
 
 /// What was compared with what, and what came of it.
 pub struct Report {

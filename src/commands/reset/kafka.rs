@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use ftap_kafka::{KafkaSettings, access, client_config};
+use ftap_verify::topics::Topics;
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -12,7 +13,6 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::config::Config;
 use crate::exit::BadUsage;
-use ftap_verify::topics::Topics;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use ftap_cdc::ChangeFooter;
 use ftap_cdc::audit::ChainProblem;
 use ftap_lake::{ChangePart, Joint, TransactionFooter};
+use ftap_telemetry::figures::size;
 
 use super::{CardError, answers, counted, decimal, html};
 use crate::Dashboard;
@@ -82,16 +83,6 @@ async fn row_count(dashboard: &Dashboard, held: &HeldSet) -> Result<String, Card
 
 fn whole(number: u64) -> String {
     decimal(number as f64, 0)
-}
-
-pub(crate) fn size(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        _ if bytes >= 1e9 => format!("{} GB", decimal(bytes / 1e9, 2)),
-        _ if bytes >= 1e6 => format!("{} MB", decimal(bytes / 1e6, 1)),
-        _ if bytes >= 1e3 => format!("{} kB", decimal(bytes / 1e3, 1)),
-        _ => format!("{} B", decimal(bytes, 0)),
-    }
 }
 
 pub(crate) fn time(at: DateTime<Utc>) -> String {

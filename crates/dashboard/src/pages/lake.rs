@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
+use ftap_telemetry::figures::size;
 use hyper::StatusCode;
 use serde::Deserialize;
 
 use super::{Frame, page};
 use crate::Dashboard;
-use crate::cards::lake::{size, time};
+use crate::cards::lake::time;
 use crate::cards::{CardError, Table, answers, counted, decimal, failure};
 use crate::router::{self, Answer, Asked};
 use crate::rows::Rows;
